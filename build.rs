@@ -1,0 +1,3 @@
+//! Reads the server headers of the distribution.
+
+fn main() {}

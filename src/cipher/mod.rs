@@ -1,0 +1,1 @@
+//! Page encryption: CBC, CTR, GCM, byte for byte as MariaDB does it.

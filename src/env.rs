@@ -1,0 +1,192 @@
+//! What the outside world gives: time and randomness. Passed in, so that tests can hold or fail them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::error::{Error, Kind, Result};
+
+/// A moment of wall-clock time, in whole seconds of UTC; written as RFC 3339 (`2026-03-01T12:00:00Z`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// `seconds` since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub const fn from_unix(seconds: u64) -> Self {
+        Self(seconds)
+    }
+
+    /// Seconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub const fn as_unix(self) -> u64 {
+        self.0
+    }
+
+    /// How long ago `earlier` was; zero if it lies ahead.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_secs(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = UNIX_EPOCH + Duration::from_secs(self.0);
+        write!(f, "{}", humantime::format_rfc3339_seconds(time))
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        humantime::parse_rfc3339(text)
+            .ok()
+            .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+            .map(|age| Self(age.as_secs()))
+            .ok_or_else(|| Error::new(Kind::Config, format!("{text:?} is not an RFC 3339 time")))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// Wall-clock time.
+pub trait Clock: Send + Sync {
+    /// The present moment.
+    fn now(&self) -> Timestamp;
+}
+
+/// A source of random bytes fit for keys.
+pub trait Rng: Send + Sync {
+    /// Fills `out`, or fails and leaves it unspecified; never short.
+    fn fill(&self, out: &mut [u8]) -> Result<()>;
+}
+
+/// The machine's own clock and random number generator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct System;
+
+impl Clock for System {
+    fn now(&self) -> Timestamp {
+        let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(age.as_secs())
+    }
+}
+
+impl Rng for System {
+    fn fill(&self, out: &mut [u8]) -> Result<()> {
+        getrandom::fill(out).map_err(|cause| {
+            Error::new(Kind::Internal, format!("the kernel gives no random bytes: {cause}"))
+        })
+    }
+}
+
+/// The moment by which a call must have answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// `time` from now.
+    #[must_use]
+    pub fn after(time: Duration) -> Self {
+        Self(Instant::now() + time)
+    }
+
+    /// What is left of it, or a timeout error that names `what` was being done.
+    pub fn left(self, what: impl fmt::Display) -> Result<Duration> {
+        let left = self.0.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Error::new(Kind::Timeout, format!("{what}: no answer in time")));
+        }
+        Ok(left)
+    }
+}
+
+pub mod fake {
+    //! A clock that stands still and random numbers that repeat or fail, for tests.
+
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::{Clock, Duration, Error, Kind, Result, Rng, Timestamp};
+
+    /// A clock that moves only when told to.
+    #[derive(Debug)]
+    pub struct FakeClock(AtomicU64);
+
+    impl FakeClock {
+        /// A clock that shows `now`.
+        #[must_use]
+        pub const fn at(now: Timestamp) -> Self {
+            Self(AtomicU64::new(now.0))
+        }
+
+        /// Moves the clock on by `time`.
+        pub fn advance(&self, time: Duration) {
+            self.0.fetch_add(time.as_secs(), Ordering::SeqCst);
+        }
+    }
+
+    impl Clock for FakeClock {
+        fn now(&self) -> Timestamp {
+            Timestamp(self.0.load(Ordering::SeqCst))
+        }
+    }
+
+    /// Repeatable bytes (SplitMix64); with `fail_after(n)`, an error from the n-th call on.
+    #[derive(Debug)]
+    pub struct FakeRng {
+        state: Mutex<u64>,
+        calls_left: AtomicU64,
+    }
+
+    impl FakeRng {
+        /// The byte stream number `seed`.
+        #[must_use]
+        pub const fn new(seed: u64) -> Self {
+            Self { state: Mutex::new(seed), calls_left: AtomicU64::new(u64::MAX) }
+        }
+
+        /// Makes every call after the next `calls` fail.
+        pub fn fail_after(&self, calls: u64) {
+            self.calls_left.store(calls, Ordering::SeqCst);
+        }
+    }
+
+    impl Rng for FakeRng {
+        fn fill(&self, out: &mut [u8]) -> Result<()> {
+            let spent = self.calls_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| {
+                n.checked_sub(1)
+            });
+            if spent.is_err() {
+                return Err(Error::new(Kind::Internal, "the test's random numbers have run out"));
+            }
+            let mut state = self.state.lock().unwrap_or_else(|poison| poison.into_inner());
+            for chunk in out.chunks_mut(8) {
+                chunk.copy_from_slice(&split_mix(&mut state).to_le_bytes()[..chunk.len()]);
+            }
+            Ok(())
+        }
+    }
+
+    fn split_mix(state: &mut u64) -> u64 {
+        *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = *state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}

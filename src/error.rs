@@ -1,0 +1,115 @@
+//! The one error of this library: what failed, on which key, whether trying again helps, what to do.
+
+use std::fmt;
+
+/// The result of everything here that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Whose fault an error is, so that a caller can decide without reading its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The configuration, an argument or a secret file is not as it must be.
+    Config,
+    /// The key store answered, with authority, that it has no such key.
+    NotFound,
+    /// A wrapped key was made by another wrapping key than the one asked: "not mine".
+    NotMine,
+    /// It is the right wrapping key, yet the wrapped key or the file does not check: "mine but broken".
+    Corrupt,
+    /// The key store understood and refused: credentials or permissions.
+    Denied,
+    /// Somebody else changed the same thing first.
+    Conflict,
+    /// This key store cannot do this at all.
+    Unsupported,
+    /// A state of a key forbids the step.
+    State,
+    /// A file could not be read or written.
+    Io,
+    /// The key store could not be reached, or asked us to come back later.
+    Unavailable,
+    /// The deadline passed.
+    Timeout,
+    /// An invariant of ours does not hold. Always worth a bug report.
+    Internal,
+}
+
+/// What failed, on which key or file, and what to do about it. One line, never a secret.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    what: String,
+    advice: Option<String>,
+}
+
+impl Error {
+    /// An error of `kind`; `what` names the operation and the key, or file and line.
+    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), advice: None }
+    }
+
+    /// The same error with a sentence on how to mend it.
+    #[must_use]
+    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    /// The same error seen from one step further out: "`context`: what failed".
+    #[must_use]
+    pub fn within(mut self, context: impl fmt::Display) -> Self {
+        self.what = format!("{context}: {}", self.what);
+        self
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What failed, without the advice.
+    #[must_use]
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// How to mend it, where we know.
+    #[must_use]
+    pub fn advice(&self) -> Option<&str> {
+        self.advice.as_deref()
+    }
+
+    /// Whether the same call may succeed later without anybody mending anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self.kind, Kind::Unavailable | Kind::Timeout | Kind::Conflict)
+    }
+
+    /// A failed file operation: `doing` is a verb phrase such as "cannot open".
+    pub fn io(doing: &str, path: &std::path::Path, cause: &std::io::Error) -> Self {
+        Self::new(Kind::Io, format!("{doing} {}: {}", path.display(), io_cause(cause)))
+    }
+}
+
+/// The system's words without Rust's "(os error 2)".
+fn io_cause(cause: &std::io::Error) -> String {
+    let text = cause.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        match &self.advice {
+            Some(advice) => write!(f, "; {advice}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,313 @@
+//! The nouns: names, versions and states of data keys, and the cipher a version is for.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::env::Timestamp;
+use crate::error::{Error, Kind, Result};
+
+/// MariaDB's number for a key (`ENCRYPTION_KEY_ID`): 1 = system, 2 = temporary files. Never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct KeyId(NonZeroU32);
+
+impl KeyId {
+    /// The key of the system tablespace, the logs and every table that names no other.
+    pub const SYSTEM: Self = Self(NonZeroU32::MIN);
+
+    /// The number as the server knows it.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0.get()
+    }
+}
+
+impl TryFrom<u32> for KeyId {
+    type Error = Error;
+
+    fn try_from(number: u32) -> Result<Self> {
+        NonZeroU32::new(number).map(Self).ok_or_else(|| {
+            Error::new(Kind::Config, "key id 0 means \"not encrypted\"").advise("use an id from 1 on")
+        })
+    }
+}
+
+impl From<KeyId> for u32 {
+    fn from(id: KeyId) -> Self {
+        id.get()
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a server calls a key: MariaDB by number, MySQL by (data id, auth id).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum KeyName {
+    /// A MariaDB key.
+    Id(KeyId),
+    /// A MySQL key; `auth_id` is empty for the server's own.
+    Named {
+        /// What it is, such as `INNODBKey-<uuid>-1`.
+        data_id: String,
+        /// Whose it is, such as `user@host`.
+        auth_id: String,
+    },
+}
+
+impl From<KeyId> for KeyName {
+    fn from(id: KeyId) -> Self {
+        Self::Id(id)
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Named { data_id, auth_id } if auth_id.is_empty() => f.write_str(data_id),
+            Self::Named { data_id, auth_id } => write!(f, "{data_id}@{auth_id}"),
+        }
+    }
+}
+
+/// The version of a key, from 1 on; each rotation raises it. Never 0 ("not encrypted") and never
+/// `u32::MAX` ("invalid"), the two values that the server's ABI keeps for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct KeyVersion(NonZeroU32);
+
+impl KeyVersion {
+    /// The version a key starts with.
+    pub const FIRST: Self = Self(NonZeroU32::MIN);
+
+    /// The number as the server knows it.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0.get()
+    }
+
+    /// The version `step` further on, or an error at the end of the numbers.
+    pub fn plus(self, step: u32) -> Result<Self> {
+        Self::try_from(self.get().saturating_add(step))
+    }
+}
+
+impl TryFrom<u32> for KeyVersion {
+    type Error = Error;
+
+    fn try_from(number: u32) -> Result<Self> {
+        match NonZeroU32::new(number) {
+            Some(version) if number != u32::MAX => Ok(Self(version)),
+            _ => Err(Error::new(Kind::Config, format!("{number} is not a key version"))
+                .advise("versions run from 1 to 4294967294")),
+        }
+    }
+}
+
+impl From<KeyVersion> for u32 {
+    fn from(version: KeyVersion) -> Self {
+        version.get()
+    }
+}
+
+impl fmt::Display for KeyVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One version of one key. Shown as `key 3 version 5`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct KeyRef {
+    /// Which key.
+    pub name: KeyName,
+    /// Which version of it.
+    pub version: KeyVersion,
+}
+
+impl KeyRef {
+    /// Version `version` of key `name`.
+    pub fn new(name: impl Into<KeyName>, version: KeyVersion) -> Self {
+        Self { name: name.into(), version }
+    }
+}
+
+impl fmt::Display for KeyRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "key {} version {}", self.name, self.version)
+    }
+}
+
+/// Where a version stands in its life (NIST SP 800-57 part 1, section 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyState {
+    /// Made and fetchable, not yet used to encrypt.
+    Pending,
+    /// The version that encrypts.
+    Active,
+    /// Decrypts, never encrypts.
+    Retired,
+    /// As retired, and to be got rid of: somebody else may know it.
+    Compromised,
+    /// Its material is gone; this entry is its tombstone.
+    Destroyed,
+}
+
+impl KeyState {
+    /// Whether the server may still read data with it.
+    #[must_use]
+    pub const fn decrypts(self) -> bool {
+        !matches!(self, Self::Destroyed)
+    }
+}
+
+impl fmt::Display for KeyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pending => "pending",
+            Self::Active => "active",
+            Self::Retired => "retired",
+            Self::Compromised => "compromised",
+            Self::Destroyed => "destroyed",
+        })
+    }
+}
+
+/// How the server's pages are encrypted with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PageMode {
+    /// CBC everywhere: what the server's built-in cipher does.
+    Cbc,
+    /// CTR for pages and logs; GCM where the server allows the data to grow (temporary files).
+    Ctr,
+}
+
+/// The cipher of a key version: mode and key size. Written `aes-256-ctr`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cipher {
+    /// How pages are encrypted.
+    pub mode: PageMode,
+    /// Key length in bytes: 16, 24 or 32.
+    pub key_len: usize,
+}
+
+impl Cipher {
+    /// AES-256 in CTR mode, what new keys are made for unless the configuration says otherwise.
+    pub const DEFAULT: Self = Self { mode: PageMode::Ctr, key_len: 32 };
+}
+
+impl fmt::Display for Cipher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = match self.mode {
+            PageMode::Cbc => "cbc",
+            PageMode::Ctr => "ctr",
+        };
+        write!(f, "aes-{}-{mode}", self.key_len * 8)
+    }
+}
+
+impl FromStr for Cipher {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let unknown = || {
+            Error::new(Kind::Config, format!("{text:?} is not a cipher"))
+                .advise("use aes-128-, aes-192- or aes-256-, then cbc or ctr: aes-256-ctr")
+        };
+        let (bits, mode) =
+            text.strip_prefix("aes-").and_then(|rest| rest.split_once('-')).ok_or_else(unknown)?;
+        let key_len = match bits {
+            "128" => 16,
+            "192" => 24,
+            "256" => 32,
+            _ => return Err(unknown()),
+        };
+        let mode = match mode {
+            "cbc" => PageMode::Cbc,
+            "ctr" => PageMode::Ctr,
+            _ => return Err(unknown()),
+        };
+        Ok(Self { mode, key_len })
+    }
+}
+
+impl Serialize for Cipher {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cipher {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// Proof that a key is the right one without showing it: HMAC-SHA-256 of a fixed label under the
+/// key, cut to 16 bytes; written as 32 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CheckValue(pub [u8; 16]);
+
+impl fmt::Display for CheckValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for CheckValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for CheckValue {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || Error::new(Kind::Corrupt, "a check value is not 32 hex digits");
+        if text.len() != 32 || !text.is_ascii() {
+            return Err(bad());
+        }
+        let mut value = [0; 16];
+        for (byte, at) in value.iter_mut().zip((0..32).step_by(2)) {
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| bad())?;
+        }
+        Ok(Self(value))
+    }
+}
+
+impl Serialize for CheckValue {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for CheckValue {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// What may be told of a key version to anybody: everything but the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeyInfo {
+    /// Which one.
+    pub key: KeyRef,
+    /// Where it stands in its life.
+    pub state: KeyState,
+    /// What it is for.
+    pub cipher: Cipher,
+    /// When it was made, where the key store tells.
+    pub created: Option<Timestamp>,
+    /// Its check value, where the key store keeps one.
+    pub check: Option<CheckValue>,
+}

@@ -1,0 +1,136 @@
+//! The joint: what a key store must do for us. It either serves data keys or wraps the store key.
+
+use crate::env::{Deadline, Timestamp};
+use crate::error::Result;
+use crate::key::{KeyInfo, KeyRef};
+use crate::secret::DataKey;
+
+/// One configured key store.
+pub enum Provider {
+    /// It holds data keys and gives them out.
+    Serves(Box<dyn KeyServer>),
+    /// It holds a wrapping key and never gives it out.
+    Wraps(Box<dyn KeyWrapper>),
+}
+
+/// A key store that gives out data keys. Every call ends by its deadline.
+pub trait KeyServer: Send + Sync {
+    /// All versions of all keys that it has, in no order.
+    fn list(&self, by: Deadline) -> Result<Vec<KeyInfo>>;
+
+    /// The material of one version. `NotFound` only where the store said so with authority.
+    fn fetch(&self, key: &KeyRef, by: Deadline) -> Result<DataKey>;
+
+    /// Stores a new version; `Conflict` where it exists already, `Unsupported` where nothing can
+    /// be stored.
+    fn put(&self, key: &KeyRef, data: &DataKey, by: Deadline) -> Result<()>;
+
+    /// Removes one version for ever; `Unsupported` where nothing can be removed.
+    fn remove(&self, key: &KeyRef, by: Deadline) -> Result<()>;
+
+    /// Whether the store answers, and what it says of itself.
+    fn probe(&self, by: Deadline) -> Result<Probe>;
+}
+
+/// A key store that wraps other keys with a key of its own. Every call ends by its deadline.
+pub trait KeyWrapper: Send + Sync {
+    /// Wraps `data`, bound to `context`.
+    fn wrap(&self, data: &DataKey, context: &WrapContext, by: Deadline) -> Result<WrappedKey>;
+
+    /// Opens what `wrap` made. `NotMine` if another wrapping key made it; `Corrupt` if ours did
+    /// and it or its context was changed; a store that cannot be reached is neither.
+    fn unwrap(
+        &self,
+        wrapped: &WrappedKey,
+        context: &WrapContext,
+        by: Deadline,
+    ) -> Result<DataKey>;
+
+    /// Wraps the same key again with the wrapping key's newest version.
+    fn rewrap(
+        &self,
+        wrapped: &WrappedKey,
+        context: &WrapContext,
+        by: Deadline,
+    ) -> Result<WrappedKey>;
+
+    /// What can be told of the wrapping key.
+    fn describe(&self, by: Deadline) -> Result<KekInfo>;
+
+    /// Whether the store answers, and what it says of itself.
+    fn probe(&self, by: Deadline) -> Result<Probe>;
+}
+
+/// What a wrapped store key is bound to, so that it cannot be moved: the provider's additional
+/// authenticated data or encryption context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrapContext {
+    /// The id of the keystore (a UUID).
+    pub keystore: String,
+    /// The number of the store key within it, from 1 on.
+    pub store_key: u32,
+}
+
+impl WrapContext {
+    /// The context as bytes, for providers whose additional data is a byte string.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        format!("keyward store key\0{}\0{}", self.keystore, self.store_key).into_bytes()
+    }
+}
+
+/// A key as a provider wrapped it. The keystore keeps it and cannot read it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrappedKey {
+    /// Which wrapping key made it, and which version of that where it has any: says nothing about
+    /// the key's bytes, and lets a provider tell "not mine" from "broken".
+    pub kek: String,
+    /// How it was wrapped, such as `aes-256-gcm`.
+    pub algorithm: String,
+    /// What the provider needs beside the key to unwrap it (salt, cost of the derivation).
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub parameters: std::collections::BTreeMap<String, String>,
+    /// The wrapped bytes; base64 in the keystore file.
+    #[serde(with = "base64_bytes")]
+    pub blob: Vec<u8>,
+}
+
+/// What can be told of a wrapping key.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct KekInfo {
+    /// Which key, as `WrappedKey::kek` has it.
+    pub kek: String,
+    /// How it wraps, such as `aes-256-gcm`.
+    pub algorithm: String,
+    /// Where it lives, for people.
+    pub place: String,
+    /// When it was made, where the key store tells.
+    pub created: Option<Timestamp>,
+    /// Whether anybody could take it out of the key store.
+    pub exportable: bool,
+}
+
+/// What `doctor` shows of a provider that answers: lines of name and value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Probe {
+    /// What was found, in the order to show it.
+    pub facts: Vec<(String, String)>,
+}
+
+/// Bytes as base64 text (RFC 4648 section 4) in the keystore's JSON.
+pub mod base64_bytes {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    /// Writes the bytes as base64.
+    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    /// Reads the bytes back; anything but canonical base64 is an error.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        STANDARD.decode(String::deserialize(from)?).map_err(de::Error::custom)
+    }
+}

@@ -1,0 +1,1 @@
+//! The in-memory table of keys that the server's threads read.

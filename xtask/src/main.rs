@@ -1,0 +1,3 @@
+//! keyward's own tasks. `cargo xtask` alone lists them.
+
+fn main() {}
