@@ -34,7 +34,7 @@ fn mariadb_abi() -> Result<(), String> {
              PLUGIN_(VAR|LICENSE)_.*|ENCRYPTION_.*|ME_.*|MY_AES_.*|MYSQL_VALUE_TYPE_.*",
         )
         // These hold a union or a function that only a C compiler needs.
-        .opaque_type("THD|system_status_var")
+        .opaque_type("THD")
         .prepend_enum_name(false)
         .derive_debug(false)
         .layout_tests(false)

@@ -4,6 +4,7 @@ pub mod cipher;
 pub mod env;
 pub mod error;
 pub mod key;
+pub mod mariadb;
 pub mod provider;
 pub mod ring;
 pub mod secret;
