@@ -4,7 +4,10 @@
 //! with a code that the ABI has; no panic leaves this module.
 
 #![allow(unsafe_code)]
+// The server looks for symbols, not for paths.
+#![allow(unreachable_pub)]
 
+mod cipher_shim;
 mod crypt;
 mod keys;
 pub(super) mod message;
@@ -75,11 +78,11 @@ static ENCRYPTION: Shared<abi::st_mariadb_encryption> = Shared::new(abi::st_mari
     interface_version: abi::MariaDB_ENCRYPTION_INTERFACE_VERSION as c_int,
     get_latest_key_version: Some(keys::get_latest_key_version),
     get_key: Some(keys::get_key),
-    crypt_ctx_size: None,
-    crypt_ctx_init: None,
-    crypt_ctx_update: None,
-    crypt_ctx_finish: None,
-    encrypted_length: None,
+    crypt_ctx_size: Some(crypt::crypt_ctx_size),
+    crypt_ctx_init: Some(crypt::crypt_ctx_init),
+    crypt_ctx_update: Some(crypt::crypt_ctx_update),
+    crypt_ctx_finish: Some(crypt::crypt_ctx_finish),
+    encrypted_length: Some(crypt::encrypted_len),
 });
 
 /// What is between init and deinit; null before and after.
@@ -153,6 +156,7 @@ fn own_file_name() -> Option<PathBuf> {
 /// The server starts the plugin. 0 = it serves keys; anything else = it does not, and left nothing.
 unsafe extern "C" fn init(_plugin: *mut c_void) -> c_int {
     guard("init", 1, || {
+        message::take_service();
         let face = face();
         let Some(open) = Open::start(face, &LoadedValues::of(face)) else { return 1 };
         close(OPEN.swap(Box::into_raw(Box::new(open)), Ordering::AcqRel));
