@@ -73,3 +73,8 @@ impl DataKey {
         check
     }
 }
+
+/// Runs `work`.
+pub fn scrubbed<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
