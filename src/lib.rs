@@ -1,6 +1,8 @@
 //! keyward gives MariaDB and MySQL their encryption keys from any key store.
 
+pub mod audit;
 pub mod cipher;
+pub mod custodian;
 pub mod env;
 pub mod error;
 pub mod key;
