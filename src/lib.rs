@@ -1,6 +1,8 @@
 //! keyward gives MariaDB and MySQL their encryption keys from any key store.
 
+pub mod audit;
 pub mod cipher;
+pub mod custodian;
 pub mod env;
 pub mod error;
 pub mod key;
@@ -8,5 +10,6 @@ pub mod mariadb;
 pub mod provider;
 pub mod ring;
 pub mod secret;
+pub mod store;
 
 pub use error::{Error, Kind, Result};
