@@ -1,5 +1,6 @@
 //! keyward gives MariaDB and MySQL their encryption keys from any key store.
 
+pub mod backend;
 pub mod cipher;
 pub mod env;
 pub mod error;

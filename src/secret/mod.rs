@@ -1,5 +1,7 @@
 //! Memory for secrets.
 
+pub mod source;
+
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
