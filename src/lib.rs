@@ -10,6 +10,7 @@ pub mod custodian;
 pub mod env;
 pub mod error;
 pub mod key;
+pub mod mariadb;
 pub mod provider;
 pub mod ring;
 pub mod secret;
