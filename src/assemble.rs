@@ -36,7 +36,7 @@ pub fn start(config: &Config, role: Role, env: Env) -> Result<Custodian> {
 pub fn probe(config: &Config, env: &Env) -> Vec<(String, Result<Probe>)> {
     let ask = |provider: &ProviderConfig| {
         let by = Deadline::after(provider.timeout);
-        match backend::open(&provider.kind, &provider.section, &env.rng)? {
+        match backend::open(&provider.section, &env.rng)? {
             Provider::Serves(server) => server.probe(by),
             Provider::Wraps(wrapper) => wrapper.probe(by),
         }
@@ -46,7 +46,7 @@ pub fn probe(config: &Config, env: &Env) -> Vec<(String, Result<Probe>)> {
 
 /// Makes a new wrapping key file for the provider `local`; never overwrites one.
 pub fn create_key_file(path: &Path, rng: &dyn Rng) -> Result<()> {
-    backend::local::create_key_file(path, rng)
+    backend::local::create_key_file(path, rng).map(drop)
 }
 
 /// Makes the keystore that `config` describes, with keys 1 (system) and 2 (temporary files), its
@@ -55,10 +55,8 @@ pub fn create_keystore(config: &Config, reason: Reason<'_>, env: &Env) -> Result
     let wrappers = wrappers(config, env)?;
     let store_key = DataKey::generate(STORE_KEY_LEN, &*env.rng)?;
     let id = Keystore::new_id(&*env.rng)?;
-    let wrappings = wrappers
-        .iter()
-        .map(|named| wrap(named, &store_key, &id))
-        .collect::<Result<Vec<_>>>()?;
+    let wrappings =
+        wrappers.iter().map(|named| wrap(named, &store_key, &id)).collect::<Result<Vec<_>>>()?;
     let keystore = Keystore::create(&id, store_key, wrappings, env.clock.now())?;
     let file = StoreFile::at(&config.keystore.path);
     let lock = file.lock(Deadline::after(INIT_LOCK_WAIT))?;
@@ -127,7 +125,7 @@ fn wrappers(config: &Config, env: &Env) -> Result<Vec<NamedWrapper>> {
 }
 
 fn open(provider: &ProviderConfig, env: &Env) -> Result<Provider> {
-    backend::open(&provider.kind, &provider.section, &env.rng)
+    backend::open(&provider.section, &env.rng)
 }
 
 /// What MariaDB's own `file_key_management` is configured with, by its variables' names.

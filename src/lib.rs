@@ -1,7 +1,11 @@
 //! keyward gives MariaDB and MySQL their encryption keys from any key store.
 
+pub mod assemble;
 pub mod audit;
+pub mod backend;
 pub mod cipher;
+pub mod cli;
+pub mod config;
 pub mod custodian;
 pub mod env;
 pub mod error;
