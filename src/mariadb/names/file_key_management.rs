@@ -25,6 +25,7 @@ const CTR: &CStr = c"aes_ctr";
 pub(super) static FACE: Face = Face {
     name: c"file_key_management",
     description: c"File-based key management plugin (keyward)",
+    stable: true,
     variables: &[
         Variable {
             name: c"encryption_algorithm",
