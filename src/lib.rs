@@ -7,5 +7,6 @@ pub mod key;
 pub mod provider;
 pub mod ring;
 pub mod secret;
+pub mod store;
 
 pub use error::{Error, Kind, Result};

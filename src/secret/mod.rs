@@ -13,10 +13,7 @@ pub struct SecretBytes(Zeroizing<Box<[u8]>>);
 
 impl SecretBytes {
     /// `len` bytes, zero at first, handed to `fill` in place; what fails leaves nothing behind.
-    pub fn build<E>(
-        len: usize,
-        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
-    ) -> Result<Self, E> {
+    pub fn build<E>(len: usize, fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
         let mut bytes = Zeroizing::new(vec![0; len].into_boxed_slice());
         fill(&mut bytes)?;
         Ok(Self(bytes))
@@ -75,4 +72,9 @@ impl DataKey {
         }
         check
     }
+}
+
+/// Runs `work`.
+pub fn scrubbed<T>(work: impl FnOnce() -> T) -> T {
+    work()
 }
