@@ -46,13 +46,12 @@ impl Site {
     pub fn new(name: &str) -> Result<Self> {
         let site =
             Self { scratch: Scratch::new(name)?, fresh: shared_data()?, settings: Vec::new() };
-        for folder in ["plugin", "run", "tmp", "etc", "keys"] {
+        for folder in ["plugin", "run", "tmp", "etc"] {
             fs::create_dir(site.path(folder))?;
         }
-        files::chmod(&site.keys(), 0o700)?;
         site.fill_plugins()?;
         copy(&site.fresh.path().join("data"), &site.data())?;
-        for folder in ["data", "run", "tmp", "keys"] {
+        for folder in ["data", "run", "tmp"] {
             give_to_server(&site.path(folder))?;
         }
         Ok(site)
@@ -67,8 +66,8 @@ impl Site {
 
     /// Sets up a keystore by `keyward init` and loads keyward at the next start.
     pub fn init_keyward(&mut self) -> Result<String> {
-        let keys = self.keys().display().to_string();
-        let said = self.keyward(&["init", "--dir", &keys])?.ok()?;
+        let folder = self.path("keyward").display().to_string();
+        let said = self.keyward(&["init", "--dir", &folder])?.ok()?;
         self.load_keyward();
         Ok(said)
     }
@@ -110,6 +109,23 @@ impl Site {
     /// Adds a line to `my.cnf`.
     pub fn set(&mut self, line: &str) {
         self.settings.push(line.to_owned());
+    }
+
+    /// Encrypts all that the server can encrypt.
+    pub fn encrypt_everything(&mut self) {
+        for line in [
+            "innodb_encrypt_tables = ON",
+            "innodb_encrypt_log = ON",
+            "innodb_encrypt_temporary_tables = ON",
+            "aria_encrypt_tables = ON",
+            "encrypt_tmp_disk_tables = ON",
+            "encrypt_tmp_files = ON",
+            "encrypt_binlog = ON",
+            "log_bin",
+            "server_id = 1",
+        ] {
+            self.set(line);
+        }
     }
 
     /// Takes every line with `word` out of `my.cnf`.
@@ -178,16 +194,28 @@ impl Site {
         self.path("data")
     }
 
-    /// The keystore's folder.
+    /// The keystore's folder, which belongs to the server.
     #[must_use]
     pub fn keys(&self) -> PathBuf {
-        self.path("keys")
+        self.path("keyward/keystore")
+    }
+
+    /// The keystore.
+    #[must_use]
+    pub fn keystore(&self) -> PathBuf {
+        self.path("keyward/keystore/keystore.json")
+    }
+
+    /// The wrapping key that `keyward init` made.
+    #[must_use]
+    pub fn key_file(&self) -> PathBuf {
+        self.path("keyward/local.key")
     }
 
     /// keyward's configuration.
     #[must_use]
     pub fn config(&self) -> PathBuf {
-        self.path("etc/keyward.toml")
+        self.path("keyward/keyward.toml")
     }
 
     /// The server's option file, as the last start wrote it.
