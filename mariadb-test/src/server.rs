@@ -227,7 +227,8 @@ impl From<Refusal> for Trouble {
 /// The client, as root over the socket.
 fn client(socket: &Path) -> Command {
     let mut client = Command::new("mariadb");
-    client.args(["--no-defaults", "--batch", "--skip-column-names", "--user=root"]);
+    client.args(["--no-defaults", "--default-character-set=utf8mb4", "--user=root"]);
+    client.args(["--batch", "--skip-column-names"]);
     client.arg(format!("--socket={}", socket.display()));
     client
 }

@@ -24,6 +24,7 @@ pub const FILE_KEYS: &str = "\
 const SETTINGS: &str = "\
 skip-networking
 skip-name-resolve
+character_set_server = utf8mb4
 innodb_buffer_pool_size = 32M
 innodb_log_file_size = 10M
 innodb_flush_method = fsync
