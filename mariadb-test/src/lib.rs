@@ -8,18 +8,24 @@ pub mod artefacts;
 pub mod command;
 pub mod files;
 pub mod launch;
+pub mod power;
 pub mod rows;
 pub mod scratch;
 pub mod server;
+pub mod session;
 pub mod site;
+pub mod strace;
 pub mod trouble;
+pub mod versions;
 
 pub use command::{Answer, run};
 pub use launch::Launch;
 pub use scratch::Scratch;
 pub use server::Server;
+pub use session::Session;
 pub use site::{FILE_KEYS, Site};
 pub use trouble::{Result, Trouble};
+pub use versions::Versions;
 
 /// Prints a line of evidence: what a test saw, for the reader of its layer's report.
 ///

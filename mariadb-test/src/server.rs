@@ -225,7 +225,7 @@ impl From<Refusal> for Trouble {
 }
 
 /// The client, as root over the socket.
-fn client(socket: &Path) -> Command {
+pub(crate) fn client(socket: &Path) -> Command {
     let mut client = Command::new("mariadb");
     client.args(["--no-defaults", "--default-character-set=utf8mb4", "--user=root"]);
     client.args(["--batch", "--skip-column-names"]);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, Weak};
 use crate::command::answer;
 use crate::launch::{give_to_server, server_user};
 use crate::server::{Log, Refusal};
-use crate::{Answer, Launch, Result, Scratch, Server, artefacts, files};
+use crate::{Answer, Launch, Result, Scratch, Server, Versions, artefacts, files};
 
 /// A key file as MariaDB's guides have it: keys of 32, 16, 24 and 32 bytes.
 pub const FILE_KEYS: &str = "\
@@ -167,6 +167,11 @@ impl Site {
     /// Runs the command on this site's configuration.
     pub fn keyward(&self, args: &[&str]) -> Result<Answer> {
         answer(&mut self.keyward_command(args))
+    }
+
+    /// Every key version that the keystore holds, with its check value.
+    pub fn versions(&self) -> Result<Versions> {
+        Versions::read(&mut self.keyward_command(&["keys", "list"]))
     }
 
     /// The command on this site's configuration, to be run.
