@@ -1,7 +1,7 @@
 //! Where everything meets: the only place that joins the configuration, the backends and the
 //! custodian, for the doors and the command alike.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::audit::{Event, Record, Trail};
@@ -12,10 +12,9 @@ use crate::custodian::{
 };
 use crate::env::{Deadline, Env, Rng};
 use crate::error::{Error, Kind, Result};
-use crate::key::{Cipher, KeyId, PageMode};
+use crate::key::{KeyId, PageMode};
 use crate::provider::{Probe, Provider};
 use crate::secret::DataKey;
-use crate::secret::source::SecretSource;
 use crate::store::{Keystore, STORE_KEY_LEN, StoreFile, Wrapping};
 
 /// How often a key file is looked at for a change.
@@ -37,7 +36,7 @@ pub fn start(config: &Config, role: Role, env: Env) -> Result<Custodian> {
 pub fn probe(config: &Config, env: &Env) -> Vec<(String, Result<Probe>)> {
     let ask = |provider: &ProviderConfig| {
         let by = Deadline::after(provider.timeout);
-        match backend::open(&provider.kind, &provider.section, &env.rng)? {
+        match backend::open(&provider.section, &env.rng)? {
             Provider::Serves(server) => server.probe(by),
             Provider::Wraps(wrapper) => wrapper.probe(by),
         }
@@ -47,7 +46,7 @@ pub fn probe(config: &Config, env: &Env) -> Vec<(String, Result<Probe>)> {
 
 /// Makes a new wrapping key file for the provider `local`; never overwrites one.
 pub fn create_key_file(path: &Path, rng: &dyn Rng) -> Result<()> {
-    backend::local::create_key_file(path, rng)
+    backend::local::create_key_file(path, rng).map(drop)
 }
 
 /// Makes the keystore that `config` describes, with keys 1 (system) and 2 (temporary files), its
@@ -56,10 +55,8 @@ pub fn create_keystore(config: &Config, reason: Reason<'_>, env: &Env) -> Result
     let wrappers = wrappers(config, env)?;
     let store_key = DataKey::generate(STORE_KEY_LEN, &*env.rng)?;
     let id = Keystore::new_id(&*env.rng)?;
-    let wrappings = wrappers
-        .iter()
-        .map(|named| wrap(named, &store_key, &id))
-        .collect::<Result<Vec<_>>>()?;
+    let wrappings =
+        wrappers.iter().map(|named| wrap(named, &store_key, &id)).collect::<Result<Vec<_>>>()?;
     let keystore = Keystore::create(&id, store_key, wrappings, env.clock.now())?;
     let file = StoreFile::at(&config.keystore.path);
     let lock = file.lock(Deadline::after(INIT_LOCK_WAIT))?;
@@ -128,16 +125,43 @@ fn wrappers(config: &Config, env: &Env) -> Result<Vec<NamedWrapper>> {
 }
 
 fn open(provider: &ProviderConfig, env: &Env) -> Result<Provider> {
-    backend::open(&provider.kind, &provider.section, &env.rng)
+    backend::open(&provider.section, &env.rng)
 }
 
-/// What MariaDB's own `file_key_management` is configured with.
-#[derive(Clone, Debug)]
+/// What MariaDB's own `file_key_management` is configured with, by its variables' names.
 pub struct KeyFile {
-    /// `file_key_management_filename`.
-    pub filename: PathBuf,
-    /// `file_key_management_filekey`, where it names a file; the file holds the passphrase.
-    pub filekey: Option<SecretSource>,
-    /// `file_key_management_encryption_algorithm`.
-    pub mode: PageMode,
+    /// `filename`.
+    pub filename: String,
+    /// `filekey`: a passphrase, or `FILE:` and where it stands.
+    pub filekey: Option<String>,
+    /// `digest`.
+    pub digest: String,
+    /// `use_pbkdf2`: the number of iterations, 0 for none.
+    pub use_pbkdf2: u32,
+    /// `encryption_algorithm`.
+    pub encryption: PageMode,
+}
+
+/// Begins to serve the keys of a key file, by the rules and in the words of MariaDB's own plugin.
+pub fn from_key_file(file: KeyFile, role: Role, env: Env) -> Result<Custodian> {
+    let password = match &file.filekey {
+        Some(value) => backend::file::Password::of_variable(value)?,
+        None => None,
+    };
+    let server = backend::file::FileServer::new(backend::file::Settings {
+        path: file.filename.into(),
+        password,
+        digest: file.digest.parse()?,
+        pbkdf2_iterations: file.use_pbkdf2,
+        mode: file.encryption,
+        strict_permissions: false,
+        dialect: backend::file::Dialect::Original,
+    })?;
+    let named = NamedServer {
+        name: "file_key_management".to_owned(),
+        timeout: config::DEFAULT_TIMEOUT,
+        refresh: Duration::MAX,
+        server: Box::new(server),
+    };
+    Custodian::start(Box::new(ServedSource::new(named)), role, env)
 }

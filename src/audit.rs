@@ -122,7 +122,9 @@ impl Trail {
                 let place = format!("{}:{}", self.path.display(), n + 1);
                 return Err(Error::new(
                     Kind::Corrupt,
-                    format!("{place}: the chain breaks here: this line or the one before was changed"),
+                    format!(
+                        "{place}: the chain breaks here: this line or the one before was changed"
+                    ),
                 ));
             }
             previous = digest(text);
@@ -206,7 +208,8 @@ mod tests {
     #[test]
     fn notices_an_edit_and_a_gap() {
         for spoil in [
-            (|text: &str| text.replacen("\"generation\":2", "\"generation\":9", 1)) as fn(&str) -> _,
+            (|text: &str| text.replacen("\"generation\":2", "\"generation\":9", 1))
+                as fn(&str) -> _,
             |text: &str| text.lines().skip(1).map(|line| format!("{line}\n")).collect(),
         ] {
             let (_folder, trail) = trail_of(3);

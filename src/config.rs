@@ -57,11 +57,9 @@ pub struct Policy {
 pub struct ProviderConfig {
     /// Its name, for people and for the keystore's wrappings.
     pub name: String,
-    /// The word that chooses the backend.
-    pub kind: String,
     /// How long it may take to answer.
     pub timeout: Duration,
-    /// Everything else.
+    /// All of it, for the backend that its `type` chooses.
     pub section: Section,
 }
 
@@ -72,7 +70,10 @@ impl Config {
         if size > MAX_LEN {
             return Err(Error::new(
                 Kind::Config,
-                format!("{} has {size} bytes; a configuration has at most {MAX_LEN}", path.display()),
+                format!(
+                    "{} has {size} bytes; a configuration has at most {MAX_LEN}",
+                    path.display()
+                ),
             ));
         }
         let text = std::fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
@@ -148,9 +149,9 @@ impl Default for Policy {
 impl ProviderConfig {
     fn read(section: Section) -> Result<Self> {
         let kind = section.required("type")?;
-        let name = section.text("name")?.unwrap_or_else(|| kind.clone());
+        let name = section.text("name")?.unwrap_or(kind);
         let timeout = section.duration("timeout")?.unwrap_or(DEFAULT_TIMEOUT);
-        Ok(Self { name, kind, timeout, section })
+        Ok(Self { name, timeout, section })
     }
 }
 
@@ -194,10 +195,13 @@ impl Section {
 
     /// The text at `key`, which must be there.
     pub fn required(&self, key: &'static str) -> Result<String> {
-        self.text(key)?.ok_or_else(|| {
-            let what = format!("{} lacks {key:?}", self.title);
-            self.error_at(self.at, &what).advise(format!("add a line `{key} = \"...\"`"))
-        })
+        self.text(key)?.ok_or_else(|| self.lacks(key))
+    }
+
+    /// The error that there is no `key`.
+    pub fn lacks(&self, key: &str) -> Error {
+        let what = format!("{} lacks {key:?}", self.title);
+        self.error_at(self.at, &what).advise(format!("add a line `{key} = \"...\"`"))
     }
 
     /// The file or folder named at `key`: an absolute path.
@@ -240,12 +244,17 @@ impl Section {
         let Some(text) = self.text(key)? else { return Ok(None) };
         match humantime::parse_duration(&text) {
             Ok(time) if !time.is_zero() => Ok(Some(time)),
-            _ => Err(self.wrong(key, "is not a length of time").advise("write it as 5s, 30m or 90d")),
+            _ => {
+                Err(self.wrong(key, "is not a length of time").advise("write it as 5s, 30m or 90d"))
+            }
         }
     }
 
     /// The text at `key` as a `T`.
-    pub fn parsed<T: std::str::FromStr<Err = Error>>(&self, key: &'static str) -> Result<Option<T>> {
+    pub fn parsed<T: std::str::FromStr<Err = Error>>(
+        &self,
+        key: &'static str,
+    ) -> Result<Option<T>> {
         let Some(text) = self.text(key)? else { return Ok(None) };
         text.parse().map(Some).map_err(|error: Error| {
             let here = self.wrong(key, error.what());
@@ -278,7 +287,9 @@ impl Section {
         match (found.next(), found.next()) {
             (_, Some(_)) => {
                 let what = format!("{} names the secret {inline:?} twice", self.title);
-                Err(self.error_at(self.at, &what).advise(format!("keep one of {}", keys.join(", "))))
+                Err(self
+                    .error_at(self.at, &what)
+                    .advise(format!("keep one of {}", keys.join(", "))))
             }
             (source, None) => Ok(source),
         }
@@ -471,10 +482,7 @@ fn value_of(value: &DeValue<'_>) -> Value {
 fn place_of(text: &str, offset: usize) -> Place {
     let before = text.get(..offset).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |n| n + 1);
-    Place {
-        line: before.matches('\n').count() + 1,
-        column: before[start..].chars().count() + 1,
-    }
+    Place { line: before.matches('\n').count() + 1, column: before[start..].chars().count() + 1 }
 }
 
 #[cfg(test)]
@@ -524,18 +532,42 @@ type = "file"
     #[test]
     fn names_place_and_cure() {
         let cases = [
-            ("[keystore]\npth = \"/x\"\n", "k.toml:2:1: unknown key \"pth\" in [keystore]; did you mean \"path\"?"),
-            ("[keystore]\nzebras = 1\n", "k.toml:2:1: unknown key \"zebras\" in [keystore]; known are: cipher, path"),
+            (
+                "[keystore]\npth = \"/x\"\n",
+                "k.toml:2:1: unknown key \"pth\" in [keystore]; did you mean \"path\"?",
+            ),
+            (
+                "[keystore]\nzebras = 1\n",
+                "k.toml:2:1: unknown key \"zebras\" in [keystore]; known are: cipher, path",
+            ),
             ("[keystore]\npath = 1\n", "k.toml:2:1: path must be a string in quotes, not a number"),
-            ("[keystore]\npath = \"x\"\n", "k.toml:2:1: path: is not an absolute path; begin it with /"),
-            ("[keystore]\ncipher = \"rot13\"\n", "k.toml:2:1: cipher: \"rot13\" is not a cipher; use aes-128-, aes-192- or aes-256-, then cbc or ctr: aes-256-ctr"),
+            (
+                "[keystore]\npath = \"x\"\n",
+                "k.toml:2:1: path: is not an absolute path; begin it with /",
+            ),
+            (
+                "[keystore]\ncipher = \"rot13\"\n",
+                "k.toml:2:1: cipher: \"rot13\" is not a cipher; use aes-128-, aes-192- or aes-256-, then cbc or ctr: aes-256-ctr",
+            ),
             ("[policy]\nversion_step = 0\n", "k.toml:2:1: version_step: must be from 1 to 1000"),
-            ("[keystor]\n[[provider]]\ntype = \"local\"\n", "k.toml:1:2: unknown section [keystor]; did you mean \"keystore\"?"),
+            (
+                "[keystor]\n[[provider]]\ntype = \"local\"\n",
+                "k.toml:1:2: unknown section [keystor]; did you mean \"keystore\"?",
+            ),
             ("[provider]\ntype = \"local\"\n", "k.toml:1:2: write each provider as [[provider]]"),
-            ("[[provider]]\nname = \"x\"\n", "k.toml:1:1: [[provider]] lacks \"type\"; add a line `type = \"...\"`"),
-            ("[[provider]]\ntype = \"local\"\ntimeout = \"soon\"\n", "k.toml:3:1: timeout: is not a length of time; write it as 5s, 30m or 90d"),
+            (
+                "[[provider]]\nname = \"x\"\n",
+                "k.toml:1:1: [[provider]] lacks \"type\"; add a line `type = \"...\"`",
+            ),
+            (
+                "[[provider]]\ntype = \"local\"\ntimeout = \"soon\"\n",
+                "k.toml:3:1: timeout: is not a length of time; write it as 5s, 30m or 90d",
+            ),
             ("", "k.toml: no [[provider]]; `keyward init` writes a configuration with one"),
-            ("[[provider]]\ntype = \"a\"\n[[provider]]\ntype = \"a\"\nname = \"a\"\n", "k.toml:5:1: name: two providers have this name"),
+            (
+                "[[provider]]\ntype = \"a\"\n[[provider]]\ntype = \"a\"\nname = \"a\"\n",
+                "k.toml:5:1: name: two providers have this name",
+            ),
         ];
         for (text, wanted) in cases {
             assert_eq!(refused(text), wanted, "for {text:?}");
@@ -552,7 +584,8 @@ type = "file"
         let text = "[[provider]]\ntype = \"local\"\npassphrase = \"hunter2\"\n";
         let config = Config::parse(Path::new("k.toml"), text).unwrap();
         let keys = ["passphrase_file", "passphrase_env", "passphrase_credential"];
-        let error = config.providers[0].section.secret("passphrase", keys).err().unwrap().to_string();
+        let error =
+            config.providers[0].section.secret("passphrase", keys).err().unwrap().to_string();
         assert!(error.starts_with("k.toml:3:1: passphrase: a secret may not stand"), "{error}");
         assert!(!error.contains("hunter2"));
     }

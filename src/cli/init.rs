@@ -78,8 +78,11 @@ impl Plan {
     fn refuse_what_exists(&self) -> Result<()> {
         for path in [&self.config, &self.key_file, &self.keystore] {
             if fs::symlink_metadata(path).is_ok() {
-                return Err(Error::new(Kind::Conflict, format!("{} is there already", path.display()))
-                    .advise("nothing was changed; `keyward status` shows what is set up"));
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!("{} is there already", path.display()),
+                )
+                .advise("nothing was changed; `keyward status` shows what is set up"));
             }
         }
         Ok(())

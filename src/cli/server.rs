@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn reads_the_clients_table() {
-        let text = "plugin\tACTIVE\tFORCE_PLUS_PERMANENT\nage\t1\t\nthreads\t4\t\ngeneration\t7\t\n";
+        let text =
+            "plugin\tACTIVE\tFORCE_PLUS_PERMANENT\nage\t1\t\nthreads\t4\t\ngeneration\t7\t\n";
         let server = Server::parse(text);
         assert_eq!(server.plugin.as_deref(), Some("ACTIVE"));
         assert_eq!(server.load_option, "FORCE_PLUS_PERMANENT");

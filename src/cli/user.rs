@@ -36,13 +36,16 @@ pub(super) fn become_owner_of(keystore: &Path) -> Result<()> {
 }
 
 /// Does `work` as `account`, then becomes ourselves again.
-pub(super) fn acting_as<T>(account: Option<Account>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn acting_as<T>(
+    account: Option<Account>,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let Some(account) = account else { return work() };
     become_account(account)?;
     let outcome = work();
-    seteuid(Uid::from_raw(0)).and_then(|()| setegid(Gid::from_raw(0))).map_err(|e| {
-        Error::new(Kind::Internal, format!("cannot become root again: {e}"))
-    })?;
+    seteuid(Uid::from_raw(0))
+        .and_then(|()| setegid(Gid::from_raw(0)))
+        .map_err(|e| Error::new(Kind::Internal, format!("cannot become root again: {e}")))?;
     outcome
 }
 

@@ -129,7 +129,8 @@ impl KeystoreSource {
             }
             1 => refusals.remove(0).within(format!("{path} does not open")),
             _ => {
-                let kind = refusals.iter().find(|e| e.is_transient()).map_or(Kind::NotMine, Error::kind);
+                let kind =
+                    refusals.iter().find(|e| e.is_transient()).map_or(Kind::NotMine, Error::kind);
                 let all: Vec<_> = refusals.iter().map(ToString::to_string).collect();
                 Error::new(kind, format!("{path} does not open: {}", all.join(" | ")))
             }

@@ -54,12 +54,7 @@ pub trait KeySource: Send {
     fn load(&mut self, ring: &Ring) -> Result<()>;
 
     /// Gives each key of `which` a new version and makes that the active one: all or none.
-    fn rotate(
-        &mut self,
-        ring: &Ring,
-        which: Which,
-        reason: Reason<'_>,
-    ) -> Result<Vec<KeyRef>>;
+    fn rotate(&mut self, ring: &Ring, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>>;
 
     /// Makes key `id` with a first version.
     fn create(

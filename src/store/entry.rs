@@ -210,16 +210,14 @@ impl KeyEntry {
     }
 
     /// The key with one version in another state.
-    pub(super) fn moved(
-        &self,
-        version: KeyVersion,
-        to: KeyState,
-        change: &Change,
-    ) -> Result<Self> {
+    pub(super) fn moved(&self, version: KeyVersion, to: KeyState, change: &Change) -> Result<Self> {
         let (at, old) = self.find(version)?;
         let refused = |why: String| {
             let key = KeyRef::new(self.name.clone(), version);
-            Err(Error::new(Kind::State, format!("{key} is {} and cannot become {to}{why}", old.state)))
+            Err(Error::new(
+                Kind::State,
+                format!("{key} is {} and cannot become {to}{why}", old.state),
+            ))
         };
         if !may_become(old.state, to) {
             return refused(String::new());
@@ -242,7 +240,8 @@ impl KeyEntry {
     /// retired one below it is active. Only safe while nothing is encrypted with the former.
     pub(super) fn undone(&self, change: &Change) -> Result<Self> {
         let state_of = |state| self.versions.iter().rposition(|entry| entry.state == state);
-        let (Some(active), Some(former)) = (state_of(KeyState::Active), state_of(KeyState::Retired))
+        let (Some(active), Some(former)) =
+            (state_of(KeyState::Active), state_of(KeyState::Retired))
         else {
             let what = format!("key {} has no rotation to undo", self.name);
             return Err(Error::new(Kind::State, what));
@@ -277,7 +276,8 @@ impl KeyEntry {
             let Some(wrapped) = &entry.wrapped else { continue };
             let key = || KeyRef::new(self.name.clone(), entry.version);
             let wrapped = rewrap(entry, wrapped).map_err(|bad| bad.within(key()))?;
-            *entry = Arc::new(VersionEntry { wrapped: Some(wrapped), ..VersionEntry::clone(entry) });
+            *entry =
+                Arc::new(VersionEntry { wrapped: Some(wrapped), ..VersionEntry::clone(entry) });
         }
         self.with(versions)
     }
@@ -320,7 +320,10 @@ impl KeyEntry {
                 (KeyState::Active, None) => active = Some(entry.version),
                 // The server takes the highest version it meets for the newest.
                 (KeyState::Retired, Some(first)) => {
-                    return broken(format!("version {} retired above active {first}", entry.version));
+                    return broken(format!(
+                        "version {} retired above active {first}",
+                        entry.version
+                    ));
                 }
                 _ => {}
             }

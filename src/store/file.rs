@@ -120,13 +120,7 @@ impl StoreFile {
         Ok(next)
     }
 
-    fn write(
-        &self,
-        path: &Path,
-        bytes: &[u8],
-        mode: u32,
-        owner: (u32, u32),
-    ) -> io::Result<()> {
+    fn write(&self, path: &Path, bytes: &[u8], mode: u32, owner: (u32, u32)) -> io::Result<()> {
         let mut file = self.disk.create(path, mode, owner)?;
         file.write_all(bytes)?;
         file.sync()
@@ -137,11 +131,14 @@ impl StoreFile {
         let base = changed.contents();
         let conflict = |what: String| {
             let advice = "somebody else changed it: read it again";
-            Err(Error::new(Kind::Conflict, format!("{}: {what}", self.path.display())).advise(advice))
+            Err(Error::new(Kind::Conflict, format!("{}: {what}", self.path.display()))
+                .advise(advice))
         };
         let (found, stamp) = match self.read_unsynced() {
             Ok(read) => read,
-            Err(none) if none.kind() == Kind::NotFound && base.generation() == 0 => return Ok(MODE),
+            Err(none) if none.kind() == Kind::NotFound && base.generation() == 0 => {
+                return Ok(MODE);
+            }
             Err(bad) => return Err(bad),
         };
         let found = found.unverified();

@@ -197,7 +197,8 @@ fn check_header(format: &str, version: u64) -> Result<()> {
         return Err(Error::new(Kind::Corrupt, "this file is no keyward keystore"));
     }
     if version > u64::from(VERSION) {
-        let what = format!("the keystore has format version {version}, this keyward knows {VERSION}");
+        let what =
+            format!("the keystore has format version {version}, this keyward knows {VERSION}");
         return Err(Error::new(Kind::Unsupported, what)
             .advise("it was written by a newer keyward: update this one"));
     }
@@ -250,7 +251,8 @@ pub(super) fn check_store_keys(entries: &[Arc<StoreKeyEntry>]) -> Result<()> {
     if active.wrappings.is_empty() || retired.iter().any(|entry| !entry.wrappings.is_empty()) {
         return broken("the active store key must be wrapped, a retired one must not".to_owned());
     }
-    let mut providers: Vec<_> = active.wrappings.iter().map(|wrapping| &wrapping.provider).collect();
+    let mut providers: Vec<_> =
+        active.wrappings.iter().map(|wrapping| &wrapping.provider).collect();
     providers.sort_unstable();
     match providers.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => broken(format!("the store key is wrapped twice by provider {:?}", pair[0])),

@@ -243,10 +243,9 @@ impl Keystore {
             store_keys: Vec::new(),
             keys: Vec::new(),
         };
-        contents.with_store_key(&store_key, wrappings, now, 0).map(|contents| Self {
-            contents,
-            store_key: Arc::new(store_key),
-        })
+        contents
+            .with_store_key(&store_key, wrappings, now, 0)
+            .map(|contents| Self { contents, store_key: Arc::new(store_key) })
     }
 
     /// What stands in it.
@@ -351,11 +350,7 @@ impl Keystore {
 
     /// The keystore with the next change of a version's state set for later, or called off. It is
     /// the policy that carries it out; any change of state drops it.
-    pub fn with_plan(
-        &self,
-        key: &KeyRef,
-        plan: Option<(KeyState, &Change)>,
-    ) -> Result<Self> {
+    pub fn with_plan(&self, key: &KeyRef, plan: Option<(KeyState, &Change)>) -> Result<Self> {
         let planned = plan.map(|(state, change)| change.into(state)).transpose()?;
         self.with_edited(key, |entry| {
             entry.edited(key.version, |version| {

@@ -82,12 +82,7 @@ impl Sealer {
     }
 
     /// Nonce, encrypted key, tag.
-    pub(super) fn wrap(
-        &self,
-        data: &DataKey,
-        to: &Binding<'_>,
-        rng: &dyn Rng,
-    ) -> Result<Vec<u8>> {
+    pub(super) fn wrap(&self, data: &DataKey, to: &Binding<'_>, rng: &dyn Rng) -> Result<Vec<u8>> {
         let failed = |_| Error::new(Kind::Internal, "a data key cannot be wrapped");
         let plain = data.expose();
         let mut out = vec![0; NONCE_LEN + plain.len() + TAG_LEN];
@@ -112,9 +107,7 @@ impl Sealer {
         DataKey::build(body.len(), |plain| {
             let buffer = InOutBuf::new(body, plain).map_err(|_| failed(aes_gcm::Error))?;
             let (nonce, tag) = (Nonce::from(*nonce), Tag::from(*tag));
-            self.0
-                .decrypt_inout_detached(&nonce, &from.to_bytes(), buffer, &tag)
-                .map_err(failed)
+            self.0.decrypt_inout_detached(&nonce, &from.to_bytes(), buffer, &tag).map_err(failed)
         })
     }
 }
