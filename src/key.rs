@@ -30,8 +30,7 @@ impl TryFrom<u32> for KeyId {
 
     fn try_from(number: u32) -> Result<Self> {
         NonZeroU32::new(number).map(Self).ok_or_else(|| {
-            Error::new(Kind::Config, "key id 0 means \"not encrypted\"")
-                .advise("use an id from 1 on")
+            Error::new(Kind::Config, "key id 0 means \"not encrypted\"").advise("use an id from 1 on")
         })
     }
 }
@@ -50,7 +49,7 @@ impl fmt::Display for KeyId {
 
 /// What a server calls a key: MariaDB by number, MySQL by (data id, auth id).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub enum KeyName {
     /// A MariaDB key.
     Id(KeyId),
