@@ -117,7 +117,7 @@ fn parse_line(line: &[u8], dialect: Dialect) -> Field<Option<(KeyId, KeyVersion,
         _ => {}
     }
     let id = parse_id(line, &mut at)?;
-    let version = parse_version(line, &mut at)?;
+    let version = parse_version(line, &mut at, dialect)?;
     let data = parse_key(line, &mut at)?;
     if dialect == Dialect::Keyward {
         at += line[at..].iter().take_while(|byte| is_blank(**byte)).count();
@@ -139,17 +139,23 @@ fn parse_id(line: &[u8], at: &mut usize) -> Field<KeyId> {
     Ok(id)
 }
 
-/// The version, if there is one: as many digits as a version can have, and a semicolon.
-fn parse_version(line: &[u8], at: &mut usize) -> Field<KeyVersion> {
+/// The version, if there is one: as many digits as a version can have, and a semicolon. Where
+/// the number is none, the original's community edition, which knows no versions, sees a bad key.
+fn parse_version(line: &[u8], at: &mut usize, dialect: Dialect) -> Field<KeyVersion> {
     let digits = line[*at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     if !(1..=MAX_VERSION_DIGITS).contains(&digits) || line.get(*at + digits) != Some(&b';') {
         return Ok(KeyVersion::FIRST);
     }
-    let start = *at;
-    let number = parse_number(line, at).ok().flatten();
-    let version = number.and_then(|number| KeyVersion::try_from(number).ok());
-    *at = start + digits + 1;
-    version.ok_or((start, Fault::Version))
+    let mut end = *at;
+    let number = parse_number(line, &mut end).ok().flatten();
+    match number.and_then(|number| KeyVersion::try_from(number).ok()) {
+        Some(version) => {
+            *at = end + 1;
+            Ok(version)
+        }
+        None if dialect == Dialect::Original => Ok(KeyVersion::FIRST),
+        None => Err((*at, Fault::Version)),
+    }
 }
 
 /// A decimal number; `None` where no digit stands, an error at the digit that is too much.

@@ -182,17 +182,24 @@ impl FileServer {
         match (encrypted::is_encrypted(file), password) {
             (false, None) => self.parse(file),
             (false, Some(_)) => Err(self.failed(Failure::NotEncrypted)),
-            (true, None) => Err(self.failed(Failure::NoPassword)),
-            (true, Some(_)) if !encrypted::is_whole(file) => Err(self.failed(Failure::CutShort)),
-            (true, Some(password)) => self.decrypt_and_parse(file, password),
+            // The original tries an empty password, with which some have encrypted their file.
+            (true, None) if self.settings.dialect == Dialect::Keyward => {
+                Err(self.failed(Failure::NoPassword))
+            }
+            (true, _) if !encrypted::is_whole(file) => Err(self.failed(Failure::CutShort)),
+            (true, password) => self.decrypt_and_parse(file, password.unwrap_or_default()),
         }
     }
 
     fn decrypt_and_parse(&self, file: &[u8], password: &[u8]) -> Result<Vec<Entry>> {
         let text = encrypted::decrypt(file, password, self.derivation())?;
-        // Padding alone is no proof: a key file is text, what a wrong password makes of it is not.
-        let text = text.filter(|text| std::str::from_utf8(text.expose()).is_ok());
-        self.parse(text.ok_or_else(|| self.failed(Failure::WrongPassword))?.expose())
+        let text = text.ok_or_else(|| self.failed(Failure::WrongPassword))?;
+        self.parse(text.expose()).map_err(|error| {
+            // The padding alone is no proof. A key file with a flaw is still text; what a wrong
+            // password makes of one is not.
+            let is_text = std::str::from_utf8(text.expose()).is_ok();
+            if is_text { error } else { self.failed(Failure::WrongPassword) }
+        })
     }
 
     fn parse(&self, text: &[u8]) -> Result<Vec<Entry>> {
