@@ -5,6 +5,8 @@
 //! `original` is what MariaDB 10.11's plugin said to the same file, and so what we say under its
 //! name, unless `drop-in` says where and how we differ on purpose. `FILE` stands for the path.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

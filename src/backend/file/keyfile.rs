@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::key::{KeyId, KeyVersion};
 use crate::secret::DataKey;
+use crate::secret::source::hex_into;
 
 /// Whose rules hold. Both read what MariaDB's plugin reads; ours say more and let less pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -178,20 +179,10 @@ fn parse_key(line: &[u8], at: &mut usize) -> Field<DataKey> {
         return Err((*at, Fault::Key(digits)));
     }
     DataKey::build(digits / 2, |key| {
-        for (byte, pair) in key.iter_mut().zip(hex.chunks_exact(2)) {
-            *byte = nibble(pair[0]) << 4 | nibble(pair[1]);
-        }
+        hex_into(key, hex);
         Ok(())
     })
     .map_err(|error| (*at, Fault::Memory(error)))
-}
-
-/// The value of a hex digit.
-fn nibble(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        _ => (digit | 0x20).wrapping_sub(b'a' - 10),
-    }
 }
 
 /// What C calls space, but for the line end.

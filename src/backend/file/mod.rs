@@ -130,6 +130,8 @@ pub struct FileServer {
 struct Snapshot {
     stamp: Stamp,
     entries: Vec<Entry>,
+    /// What `list` answers, made once so that asking every second costs one `stat`.
+    infos: Vec<KeyInfo>,
 }
 
 /// What changes when a file is written, replaced or given to somebody else.
@@ -162,7 +164,8 @@ impl FileServer {
             if self.stamp()? != stamp {
                 return Err(self.failed(Failure::Changed));
             }
-            *snapshot = Some(Snapshot { stamp, entries });
+            let infos = infos_of(&entries, self.settings.mode);
+            *snapshot = Some(Snapshot { stamp, entries, infos });
         }
         Ok(snapshot)
     }
@@ -276,21 +279,7 @@ impl FileServer {
 
 impl KeyServer for FileServer {
     fn list(&self, by: Deadline) -> Result<Vec<KeyInfo>> {
-        let snapshot = self.current(by)?;
-        let entries = snapshot.as_ref().map_or(&[][..], |snapshot| &snapshot.entries);
-        let infos = entries.iter().enumerate().map(|(at, entry)| {
-            // Entries stand by id and version, so the last one of an id is its newest.
-            let newest = entries.get(at + 1).is_none_or(|next| next.id != entry.id);
-            let key_len = entry.data.expose().len();
-            KeyInfo {
-                key: KeyRef::new(entry.id, entry.version),
-                state: if newest { KeyState::Active } else { KeyState::Retired },
-                cipher: Cipher { mode: self.settings.mode, key_len },
-                created: None,
-                check: Some(entry.data.check_value()),
-            }
-        });
-        Ok(infos.collect())
+        Ok(self.current(by)?.as_ref().map_or_else(Vec::new, |snapshot| snapshot.infos.clone()))
     }
 
     fn fetch(&self, key: &KeyRef, by: Deadline) -> Result<DataKey> {
@@ -341,6 +330,21 @@ impl KeyServer for FileServer {
         ];
         Ok(Probe { facts: facts.map(|(name, value)| (name.to_owned(), value)).into() })
     }
+}
+
+/// What may be told of `entries`, which stand by id and version.
+fn infos_of(entries: &[Entry], mode: PageMode) -> Vec<KeyInfo> {
+    let info = |(at, entry): (usize, &Entry)| {
+        let newest = entries.get(at + 1).is_none_or(|next| next.id != entry.id);
+        KeyInfo {
+            key: KeyRef::new(entry.id, entry.version),
+            state: if newest { KeyState::Active } else { KeyState::Retired },
+            cipher: Cipher { mode, key_len: entry.data.expose().len() },
+            created: None,
+            check: Some(entry.data.check_value()),
+        }
+    };
+    entries.iter().enumerate().map(info).collect()
 }
 
 impl Stamp {
