@@ -65,10 +65,13 @@ impl Failure {
                 about(Kind::Config, ": the file is encrypted, but no password is set")
                     .advise("name the file with the password in `password_file`")
             }
-            Self::WrongPassword => about(Kind::Config, ": the password does not open it").advise(
-                "check the password, and that `digest` and `pbkdf2_iterations` are \
+            Self::WrongPassword => {
+                about(Kind::Config, ": the password does not open it, or the file is damaged")
+                    .advise(
+                        "check the password, and that `digest` and `pbkdf2_iterations` are \
                      the -md and -iter that openssl enc was given",
-            ),
+                    )
+            }
             Self::CutShort => {
                 about(Kind::Corrupt, ": encrypted, but not a whole number of blocks long")
                     .advise("a part of the file is missing: take it from a backup")

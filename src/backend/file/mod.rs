@@ -392,3 +392,6 @@ fn read_any_file(path: &Path, max_len: usize) -> Result<SecretBytes, Failure> {
         _ => Failure::Read(cause),
     })
 }
+
+#[cfg(test)]
+mod tests;
