@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use mariadb_test::files::{all, holding};
-use mariadb_test::rows::{PLAINTEXT, Table, check, create, wait_for_version};
+use mariadb_test::rows::{PLAINTEXT, Table, check, wait_for_version};
 use mariadb_test::{Result, Server, Site};
 
 use crate::{build, setup};
