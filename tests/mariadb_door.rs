@@ -471,7 +471,7 @@ fn an_open_plugin_cannot_be_loaded_under_a_second_name() {
     // must find something else there; afterwards, the version again.
     let server = Server::open("file_key_management");
     let service: *mut *const c_void = server.symbol("my_print_error_service");
-    let version = || unsafe { *service }.addr();
+    let version = || unsafe { service.read_volatile() }.addr();
     assert_eq!(server.init(), 1);
     assert_eq!(version(), 0x0100);
     server.set_text("filename", &server.write("k.txt", &format!("1;{}\n", "ab".repeat(16))));
