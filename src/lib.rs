@@ -1,9 +1,16 @@
 //! keyward gives MariaDB and MySQL their encryption keys from any key store.
 
+pub mod assemble;
+pub mod audit;
+pub mod backend;
 pub mod cipher;
+pub mod cli;
+pub mod config;
+pub mod custodian;
 pub mod env;
 pub mod error;
 pub mod key;
+pub mod mariadb;
 pub mod provider;
 pub mod ring;
 pub mod secret;

@@ -18,6 +18,8 @@ use std::io;
 use std::ptr::NonNull;
 use std::slice;
 
+pub mod source;
+
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -64,15 +66,6 @@ impl SecretBytes {
         // SAFETY: `at` has `len` initialised bytes, ours until drop (or is dangling, with `len` 0),
         // and nobody changes them while `self` is borrowed.
         unsafe { slice::from_raw_parts(self.at.as_ptr(), self.len) }
-    }
-
-    /// The bytes without the line end that an editor or `echo` leaves after a passphrase. Keep no
-    /// copy.
-    #[must_use]
-    pub fn expose_line(&self) -> &[u8] {
-        let bytes = self.expose();
-        let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-        line.strip_suffix(b"\r").unwrap_or(line)
     }
 
     fn expose_mut(&mut self) -> &mut [u8] {

@@ -1,0 +1,317 @@
+//! Data keys from our own keystore, whose store key a provider unwraps.
+
+use std::time::Duration;
+
+use super::{KeySource, Reason, Which};
+use crate::audit::{Event, Record, Trail};
+use crate::env::{Deadline, Env, Level};
+use crate::error::{Error, Kind, Result};
+use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion};
+use crate::provider::KeyWrapper;
+use crate::ring::{Ring, RingKey};
+use crate::secret::{DataKey, scrubbed};
+use crate::store::{Change, Contents, KeyEntry, Keystore, NewVersion, Stamp, StoreFile};
+
+/// How long a change waits for somebody else's change to end.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// A provider that wraps, under the name that the configuration gives it.
+pub struct NamedWrapper {
+    /// Its name in the configuration and in the keystore's wrappings.
+    pub name: String,
+    /// How long a call may take.
+    pub timeout: Duration,
+    /// The key store.
+    pub wrapper: Box<dyn KeyWrapper>,
+}
+
+/// Our own keystore as a source of data keys.
+pub struct KeystoreSource {
+    file: StoreFile,
+    wrappers: Vec<NamedWrapper>,
+    cipher: Cipher,
+    version_step: u32,
+    env: Env,
+    opened: Option<Opened>,
+}
+
+/// What was read last.
+struct Opened {
+    keystore: Keystore,
+    stamp: Stamp,
+    provider: String,
+}
+
+impl KeystoreSource {
+    /// The keystore in `file`; nothing is read yet. New versions are `version_step` further on and
+    /// made for `cipher` unless the version before has another.
+    #[must_use]
+    pub fn new(
+        file: StoreFile,
+        wrappers: Vec<NamedWrapper>,
+        cipher: Cipher,
+        version_step: u32,
+        env: Env,
+    ) -> Self {
+        Self { file, wrappers, cipher, version_step, env, opened: None }
+    }
+
+    fn opened(&self) -> Result<&Opened> {
+        self.opened.as_ref().ok_or_else(|| Error::new(Kind::Internal, "the keystore is not open"))
+    }
+
+    /// Reads and opens the newest generation; `self` is unchanged.
+    fn read(&self) -> Result<Opened> {
+        let within = |error: Error| error.within(self.file.path().display());
+        let (sealed, stamp) = self.file.read()?;
+        self.refuse_other_or_older(sealed.unverified())?;
+        let (store_key, provider) = match self.held_store_key(sealed.unverified()) {
+            Some(held) => held,
+            None => self.unwrap_store_key(sealed.unverified())?,
+        };
+        let keystore = sealed.open(store_key).map_err(within)?;
+        Ok(Opened { keystore, stamp, provider })
+    }
+
+    fn refuse_other_or_older(&self, found: &Contents) -> Result<()> {
+        let Some(opened) = &self.opened else { return Ok(()) };
+        let (path, known) = (self.file.path().display(), opened.keystore.contents());
+        if found.id() != known.id() {
+            let what = format!("{path} is keystore {} now, not {}", found.id(), known.id());
+            return Err(Error::new(Kind::Conflict, what).advise("put the right file back"));
+        }
+        let (now, before) = (found.generation(), known.generation());
+        if now < before {
+            let what = format!("{path} went back from generation {before} to {now}");
+            return Err(Error::new(Kind::Conflict, what)
+                .advise("an old copy took its place; put the newer one back"));
+        }
+        Ok(())
+    }
+
+    /// The store key in memory, where the file still uses it: then no provider is asked.
+    fn held_store_key(&self, found: &Contents) -> Option<(DataKey, String)> {
+        let opened = self.opened.as_ref()?;
+        let held = opened.keystore.store_key();
+        let active = found.store_keys().last()?;
+        if active.check != held.check_value() {
+            return None;
+        }
+        Some((DataKey::copy_of(held.expose()).ok()?, opened.provider.clone()))
+    }
+
+    /// Asks the configured providers, in their order, until one opens its wrapping.
+    fn unwrap_store_key(&self, found: &Contents) -> Result<(DataKey, String)> {
+        let context = found.wrap_context();
+        let mut refusals: Vec<Error> = Vec::new();
+        for named in &self.wrappers {
+            let Some(wrapping) = found.wrappings().iter().find(|w| w.provider == named.name) else {
+                continue;
+            };
+            let by = Deadline::after(named.timeout);
+            match named.wrapper.unwrap(&wrapping.key, &context, by) {
+                Ok(store_key) => return Ok((store_key, named.name.clone())),
+                Err(error) => refusals.push(error.within(format!("provider {:?}", named.name))),
+            }
+        }
+        Err(self.none_opens(found, refusals))
+    }
+
+    fn none_opens(&self, found: &Contents, mut refusals: Vec<Error>) -> Error {
+        let path = self.file.path().display();
+        match refusals.len() {
+            0 => {
+                let names: Vec<_> = found.wrappings().iter().map(|w| w.provider.as_str()).collect();
+                let wrapped_by = names.join(", ");
+                let what = format!("{path} is wrapped by {wrapped_by}; none of them is configured");
+                Error::new(Kind::Config, what)
+                    .advise("add that [[provider]], or correct its `name`")
+            }
+            1 => refusals.remove(0).within(format!("{path} does not open")),
+            _ => {
+                let kind =
+                    refusals.iter().find(|e| e.is_transient()).map_or(Kind::NotMine, Error::kind);
+                let all: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+                Error::new(kind, format!("{path} does not open: {}", all.join(" | ")))
+            }
+        }
+    }
+
+    /// Everything that a change shares: lock, read again, change the copy, check, commit, and only
+    /// then use it. `change` returns the new value and the versions that are to be active.
+    fn commit(
+        &mut self,
+        ring: &Ring,
+        event: Event,
+        reason: Reason<'_>,
+        change: impl FnOnce(&Self, &Keystore) -> Result<(Keystore, Vec<KeyRef>)>,
+    ) -> Result<Vec<KeyRef>> {
+        let lock = self.file.lock(Deadline::after(LOCK_WAIT))?;
+        self.load(ring)?;
+        let before = &self.opened()?.keystore;
+        let (after, keys) = change(self, before)?;
+        // What was wrapped is unwrapped and compared before anybody relies on it.
+        for key in &keys {
+            after.data_key(key)?;
+        }
+        let trail = Trail::beside(self.file.path());
+        let generation = before.contents().generation() + 1;
+        let tell = |event| {
+            let record =
+                Record { event, keys: &keys, generation, actor: reason.actor, reason: reason.text };
+            trail.append(&*self.env.clock, &record)
+        };
+        tell(Event::Intended)?;
+        self.file.commit(&lock, &after, &*self.env.rng)?;
+        if let Err(error) = tell(event) {
+            // The change itself is on disk; the trail shows its intent.
+            self.env.log.log(Level::Warning, &error.to_string());
+        }
+        // What is in force is what can be read back.
+        self.load(ring)?;
+        Ok(keys)
+    }
+}
+
+impl KeySource for KeystoreSource {
+    fn has_changed(&self) -> bool {
+        match (&self.opened, self.file.stamp()) {
+            (Some(opened), Ok(now)) => now != opened.stamp,
+            // A file that cannot be looked at is worth the error that reading it will give.
+            _ => true,
+        }
+    }
+
+    fn load(&mut self, ring: &Ring) -> Result<()> {
+        if self.opened.is_some() && !self.has_changed() {
+            return Ok(());
+        }
+        let opened = self.read()?;
+        publish(&opened.keystore, ring)?;
+        self.opened = Some(opened);
+        Ok(())
+    }
+
+    fn rotate(&mut self, ring: &Ring, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
+        self.commit(ring, Event::Rotated, reason, |source, before| {
+            let mut after = before.clone();
+            let mut keys = Vec::new();
+            for id in which_ids(before.contents(), which)? {
+                let key = source.next_version(before.contents(), id)?;
+                after = source.with_new_key(&after, &key, source.cipher, reason)?;
+                keys.push(key);
+            }
+            Ok((after, keys))
+        })
+    }
+
+    fn create(
+        &mut self,
+        ring: &Ring,
+        id: KeyId,
+        cipher: Option<Cipher>,
+        reason: Reason<'_>,
+    ) -> Result<KeyRef> {
+        let key = KeyRef::new(id, KeyVersion::FIRST);
+        self.commit(ring, Event::KeyCreated, reason, |source, before| {
+            if before.contents().key(&key.name).is_some() {
+                return Err(Error::new(Kind::Conflict, format!("key {id} is there already"))
+                    .advise(format!("`keyward rotate {id}` gives it a new version")));
+            }
+            let cipher = cipher.unwrap_or(source.cipher);
+            Ok((source.with_new_key(before, &key, cipher, reason)?, vec![key.clone()]))
+        })?;
+        Ok(key)
+    }
+
+    fn keys(&self) -> Vec<KeyInfo> {
+        self.opened.as_ref().map_or_else(Vec::new, |opened| infos(opened.keystore.contents()))
+    }
+
+    fn generation(&self) -> u64 {
+        self.opened.as_ref().map_or(0, |opened| opened.keystore.contents().generation())
+    }
+
+    fn provider(&self) -> &str {
+        self.opened.as_ref().map_or("", |opened| &opened.provider)
+    }
+}
+
+impl KeystoreSource {
+    /// The version that a rotation of `id` makes: `version_step` after the newest.
+    fn next_version(&self, contents: &Contents, id: KeyId) -> Result<KeyRef> {
+        let newest = contents.key(&id.into()).and_then(|key| key.newest());
+        let newest = newest.ok_or_else(|| no_such_key(id))?;
+        Ok(KeyRef::new(id, newest.version.plus(self.version_step)?))
+    }
+
+    /// `keystore` with a new random key as the active version `key`.
+    fn with_new_key(
+        &self,
+        keystore: &Keystore,
+        key: &KeyRef,
+        cipher: Cipher,
+        reason: Reason<'_>,
+    ) -> Result<Keystore> {
+        let now = self.env.clock.now();
+        let data = DataKey::generate(cipher.key_len, &*self.env.rng)?;
+        let new = NewVersion {
+            key: key.clone(),
+            cipher,
+            data: &data,
+            state: KeyState::Active,
+            created: now,
+        };
+        let (actor, text) = (reason.actor.to_owned(), reason.text.to_owned());
+        let change = Change { at: now, actor, reason: text };
+        keystore.with_version(&new, &change, &*self.env.rng)
+    }
+}
+
+fn which_ids(contents: &Contents, which: Which) -> Result<Vec<KeyId>> {
+    let active = contents.keys().filter(|key| key.active().is_some());
+    let ids = active.filter_map(|key| match key.name() {
+        KeyName::Id(id) => Some(*id),
+        KeyName::Named { .. } => None,
+    });
+    match which {
+        Which::All => Ok(ids.collect()),
+        Which::One(wanted) => match ids.into_iter().find(|id| *id == wanted) {
+            Some(id) => Ok(vec![id]),
+            None => Err(no_such_key(wanted)),
+        },
+    }
+}
+
+fn no_such_key(id: KeyId) -> Error {
+    Error::new(Kind::NotFound, format!("there is no key {id}"))
+        .advise(format!("`keyward keys create {id}` makes it"))
+}
+
+/// Brings the ring up to date: every version that decrypts, and the active one of each key.
+fn publish(keystore: &Keystore, ring: &Ring) -> Result<()> {
+    // One wipe of the stack for all keys, not one for each.
+    scrubbed(|| {
+        for info in infos(keystore.contents()) {
+            let KeyName::Id(id) = info.key.name else { continue };
+            let version = info.key.version;
+            if info.state.decrypts() && ring.get(id, version).is_none() {
+                let data = keystore.data_key(&info.key)?;
+                ring.insert(id, version, RingKey::new(data, info.cipher))?;
+            }
+            if info.state == KeyState::Active {
+                ring.activate(id, version)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Every version of every key, sorted.
+fn infos(contents: &Contents) -> Vec<KeyInfo> {
+    let of_key = |key: &'_ _| -> Vec<KeyInfo> {
+        let key: &KeyEntry = key;
+        key.versions().map(|version| version.info(key.name())).collect()
+    };
+    contents.keys().flat_map(of_key).collect()
+}

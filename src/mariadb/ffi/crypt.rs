@@ -1,0 +1,196 @@
+//! The five functions by which the server encrypts: size of a context, init, update, finish, and
+//! the length of what comes out. They replace the server's own cipher together or not at all.
+//!
+//! A context lies in memory of the server's, often on its stack and at any address, from a
+//! successful init to finish.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_uchar, c_uint, c_void};
+use std::mem::{MaybeUninit, align_of, size_of};
+use std::ptr;
+
+use super::cipher_shim::{CipherError, Context, Direction, Mode, Padding, encrypted_length};
+use super::{abi, guard, open};
+use crate::key::PageMode;
+
+const SUCCESS: c_int = 0;
+const FAILED: c_int = abi::MY_AES_OPENSSL_ERROR;
+
+/// How many bytes the server has to give for a context. The same for all keys, so that it does not
+/// matter whether this one is known; with room to align the context in it.
+pub(super) unsafe extern "C" fn crypt_ctx_size(_key_id: c_uint, _version: c_uint) -> c_uint {
+    const { (size_of::<Context>() + align_of::<Context>() - 1) as c_uint }
+}
+
+/// Begins to encrypt or decrypt. After a failure the server does not call finish, so that a failed
+/// init owns nothing.
+pub(super) unsafe extern "C" fn crypt_ctx_init(
+    memory: *mut c_void,
+    key: *const c_uchar,
+    key_length: c_uint,
+    iv: *const c_uchar,
+    iv_length: c_uint,
+    flags: c_int,
+    key_id: c_uint,
+    version: c_uint,
+) -> c_int {
+    guard("crypt_ctx_init", FAILED, || {
+        let page_mode = open().and_then(|open| open.mode(key_id, version));
+        let (Some(page_mode), false) = (page_mode, memory.is_null()) else { return FAILED };
+        // SAFETY: the server gives as many bytes of key and of iv as it says, and leaves them alone
+        // until this returns.
+        let (key, iv) = unsafe { (bytes(key, key_length), bytes(iv, iv_length)) };
+        let (Some(key), Some(iv)) = (key, iv) else { return FAILED };
+        let (mode, direction, padding) = choose(page_mode, flags as c_uint);
+        // SAFETY: the memory is as large as `crypt_ctx_size` said and nobody else's; `place` keeps
+        // within it, and any bytes are a `MaybeUninit`.
+        let context = unsafe { &mut *place(memory).cast::<MaybeUninit<Context>>() };
+        Context::init(context, mode, direction, padding, key, iv).map_or_else(code, |_| SUCCESS)
+    })
+}
+
+/// Encrypts or decrypts a piece. How much came out is always written to `*length`, which holds
+/// nothing on entry; the server adds it up even after a failure.
+pub(super) unsafe extern "C" fn crypt_ctx_update(
+    memory: *mut c_void,
+    source: *const c_uchar,
+    source_length: c_uint,
+    target: *mut c_uchar,
+    length: *mut c_uint,
+) -> c_int {
+    // SAFETY: null, or the server's place for one number.
+    unsafe { tell(length, 0) };
+    guard("crypt_ctx_update", FAILED, || {
+        // SAFETY: null, or the memory in which `crypt_ctx_init` made a context, for this call alone.
+        let Some(context) = (unsafe { made(memory) }) else { return FAILED };
+        if source_length == 0 {
+            return SUCCESS;
+        }
+        if source.is_null() || target.is_null() || length.is_null() {
+            return FAILED;
+        }
+        // SAFETY: the server gives `source_length` bytes to read and, elsewhere, room for what
+        // `encrypted_length` says of all bytes of this context together.
+        match unsafe { context.update_raw(source, source_length as usize, target) } {
+            // SAFETY: not null, as just seen.
+            Ok(written) => unsafe { tell(length, written) },
+            Err(error) => code(error),
+        }
+    })
+}
+
+/// Writes what is left and ends the context, also where it fails.
+pub(super) unsafe extern "C" fn crypt_ctx_finish(
+    memory: *mut c_void,
+    target: *mut c_uchar,
+    length: *mut c_uint,
+) -> c_int {
+    // SAFETY: null, or the server's place for one number.
+    unsafe { tell(length, 0) };
+    guard("crypt_ctx_finish", FAILED, || {
+        // SAFETY: null, or the memory in which `crypt_ctx_init` made a context, for this call alone.
+        let Some(context) = (unsafe { made(memory) }) else { return FAILED };
+        let ending = Ending(context);
+        if target.is_null() || length.is_null() {
+            return FAILED;
+        }
+        // SAFETY: the context is alive until `ending` is dropped; the server gives room for the
+        // rest of what `encrypted_length` says of all bytes of this context together.
+        match unsafe { (*ending.0).finish_raw(target) } {
+            // SAFETY: not null, as just seen.
+            Ok(written) => unsafe { tell(length, written) },
+            Err(error) => code(error),
+        }
+    })
+}
+
+/// How long `source_length` bytes are when they are encrypted with padding. For a key that is not
+/// known, the length that suffices whatever its cipher is.
+pub(super) unsafe extern "C" fn encrypted_len(
+    source_length: c_uint,
+    key_id: c_uint,
+    version: c_uint,
+) -> c_uint {
+    let most = source_length.saturating_add(abi::MY_AES_BLOCK_SIZE);
+    guard("encrypted_length", most, || {
+        let mode = match open().and_then(|open| open.mode(key_id, version)) {
+            Some(PageMode::Cbc) => Mode::Cbc,
+            Some(PageMode::Ctr) | None => Mode::Gcm,
+        };
+        c_uint::try_from(encrypted_length(mode, source_length as usize)).unwrap_or(c_uint::MAX)
+    })
+}
+
+/// Ends a context when it goes out of scope, whichever way that happens.
+struct Ending(*mut Context);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // SAFETY: `crypt_ctx_finish` has the only pointer to a live context and does not use it
+        // after this; the server calls nothing else with it once finish has been called.
+        unsafe { ptr::drop_in_place(self.0) };
+    }
+}
+
+/// CBC keys encrypt everything with CBC, as the built-in cipher does. CTR keys encrypt with CTR
+/// what must keep its length, and with GCM what may grow.
+fn choose(page_mode: PageMode, flags: c_uint) -> (Mode, Direction, Padding) {
+    let keep_length = flags & abi::ENCRYPTION_FLAG_NOPAD != 0;
+    let mode = match page_mode {
+        PageMode::Cbc => Mode::Cbc,
+        PageMode::Ctr if keep_length => Mode::Ctr,
+        PageMode::Ctr => Mode::Gcm,
+    };
+    let encrypt = flags & abi::ENCRYPTION_FLAG_ENCRYPT != 0;
+    let direction = if encrypt { Direction::Encrypt } else { Direction::Decrypt };
+    let padding = if keep_length { Padding::None } else { Padding::Pkcs7 };
+    (mode, direction, padding)
+}
+
+fn code(error: CipherError) -> c_int {
+    match error {
+        CipherError::BadData => abi::MY_AES_BAD_DATA,
+        CipherError::Unsupported => FAILED,
+        CipherError::BadKeySize => abi::MY_AES_BAD_KEYSIZE,
+    }
+}
+
+/// The first address in `memory` at which a context may lie.
+fn place(memory: *mut c_void) -> *mut Context {
+    memory.map_addr(|at| at.next_multiple_of(align_of::<Context>())).cast()
+}
+
+/// # Safety
+/// `memory` is null, or a successful init made a context there that is not finished yet, and
+/// nobody else uses it while the answer lives.
+unsafe fn made<'a>(memory: *mut c_void) -> Option<&'a mut Context> {
+    // SAFETY: not null, so the context that init made is at its place.
+    (!memory.is_null()).then(|| unsafe { &mut *place(memory) })
+}
+
+/// `length` bytes at `start`; `None` where they are nowhere.
+///
+/// # Safety
+/// `start` is null or has that many bytes, which do not change while the answer lives.
+unsafe fn bytes<'a>(start: *const c_uchar, length: c_uint) -> Option<&'a [u8]> {
+    match length {
+        0 => Some(&[]),
+        _ if start.is_null() => None,
+        // SAFETY: not null, so the caller's promise holds.
+        _ => Some(unsafe { std::slice::from_raw_parts(start, length as usize) }),
+    }
+}
+
+/// Writes how many bytes came out.
+///
+/// # Safety
+/// `place` is null or one number that may be written to.
+unsafe fn tell(place: *mut c_uint, length: usize) -> c_int {
+    let Ok(length) = c_uint::try_from(length) else { return FAILED };
+    if !place.is_null() {
+        // SAFETY: not null, so it may be written to.
+        unsafe { place.write(length) };
+    }
+    SUCCESS
+}
