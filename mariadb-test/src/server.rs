@@ -76,7 +76,11 @@ impl Server {
             Answer { code: 0, out, .. } => {
                 Err(format!("{}: was to fail, answered {out}", shorten(sql)).into())
             }
-            answer => Ok(answer.err.trim().to_owned()),
+            // The client repeats the statement before it.
+            answer => {
+                let line = answer.err.lines().find(|line| line.starts_with("ERROR"));
+                Ok(line.unwrap_or(&answer.err).to_owned())
+            }
         }
     }
 
