@@ -109,6 +109,16 @@ impl Server {
         }
     }
 
+    /// Has InnoDB write every changed page to its file.
+    pub fn write_pages(&self) -> Result<()> {
+        self.sql(
+            "FLUSH TABLES; SET GLOBAL innodb_max_dirty_pages_pct = 0, GLOBAL innodb_max_dirty_pages_pct_lwm = 0",
+        )?;
+        let dirty = "SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'";
+        self.wait_for(dirty, Duration::from_secs(60), |row| row.ends_with("\t0"))?;
+        Ok(())
+    }
+
     /// What it has logged so far.
     #[must_use]
     pub fn log(&self) -> String {
