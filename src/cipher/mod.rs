@@ -38,7 +38,6 @@ type Block = [u8; 16];
 /// Room for one block of output.
 type Hole = [MaybeUninit<u8>; 16];
 
-
 /// How blocks are chained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {

@@ -7,8 +7,8 @@ use std::iter::zip;
 use std::mem::MaybeUninit;
 
 use aes::cipher::{
-    BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, IvState, KeyInit,
-    StreamCipherCore,
+    BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit,
+    IvState, KeyInit, StreamCipherCore,
 };
 use aes::{Aes128, Aes192, Aes256};
 use ctr::CtrCore;

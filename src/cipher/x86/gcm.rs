@@ -122,10 +122,7 @@ fn group<L: Lanes<W>, const W: usize, const R: usize>(
 
 /// A group of registers in memory.
 #[inline(always)]
-fn blocks<L: Lanes<W>, const W: usize>(
-    lanes: L,
-    values: [L::V; DEPTH],
-) -> [[Block; W]; DEPTH] {
+fn blocks<L: Lanes<W>, const W: usize>(lanes: L, values: [L::V; DEPTH]) -> [[Block; W]; DEPTH] {
     let mut blocks = [[[0; 16]; W]; DEPTH];
     for i in 0..DEPTH {
         blocks[i] = lanes.blocks(values[i]);

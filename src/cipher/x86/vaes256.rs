@@ -7,8 +7,8 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
 use super::super::{Block, Hole, KeySize};
-use super::ghash::Table;
 use super::aesni::AesNi;
+use super::ghash::Table;
 use super::{Keys, Lanes, cbc, ctr, expand, gcm, ghash};
 
 /// AVX2, VAES and VPCLMULQDQ are there, and what [`AesNi`] asks for.
