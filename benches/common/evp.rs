@@ -209,7 +209,9 @@ impl Server {
         if done != 1 {
             return Err(CipherError::BadData);
         }
-        dst[..len as usize].write_copy_of_slice(&last[..len as usize]);
+        for (to, byte) in dst.iter_mut().zip(&last[..len as usize]) {
+            to.write(*byte);
+        }
         Ok(len as usize)
     }
 

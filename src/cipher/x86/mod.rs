@@ -4,6 +4,8 @@
 //! of `W` AES blocks and what the CPU can do with it. [`aesni`], [`vaes256`] and [`vaes512`] say
 //! what that is for one instruction set each, and hold its entry points.
 
+#![allow(clippy::needless_range_loop, reason = "registers go by their numbers")]
+
 pub(super) mod aesni;
 mod cbc;
 mod ctr;
