@@ -11,11 +11,11 @@ use crate::custodian::{
     Custodian, KeySource, KeystoreSource, NamedServer, NamedWrapper, Reason, Role, ServedSource,
 };
 use crate::env::{Deadline, Env, Rng};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::key::{KeyId, PageMode};
 use crate::provider::{Probe, Provider};
 use crate::secret::DataKey;
-use crate::store::{Keystore, STORE_KEY_LEN, StoreFile, Wrapping};
+use crate::store::{Keystore, STORE_KEY_LEN, StoreFile};
 
 /// How often a key file is looked at for a change.
 const KEY_FILE_REFRESH: Duration = Duration::from_millis(500);
@@ -55,8 +55,11 @@ pub fn create_keystore(config: &Config, reason: Reason<'_>, env: &Env) -> Result
     let wrappers = wrappers(config, env)?;
     let store_key = DataKey::generate(STORE_KEY_LEN, &*env.rng)?;
     let id = Keystore::new_id(&*env.rng)?;
-    let wrappings =
-        wrappers.iter().map(|named| wrap(named, &store_key, &id)).collect::<Result<Vec<_>>>()?;
+    let context = Keystore::first_context(&id);
+    let wrappings = wrappers
+        .iter()
+        .map(|named| named.wrap(&store_key, &context))
+        .collect::<Result<Vec<_>>>()?;
     let keystore = Keystore::create(&id, store_key, wrappings, env.clock.now())?;
     let file = StoreFile::at(&config.keystore.path);
     let lock = file.lock(Deadline::after(INIT_LOCK_WAIT))?;
@@ -75,19 +78,6 @@ pub fn create_keystore(config: &Config, reason: Reason<'_>, env: &Env) -> Result
         custodian.create(KeyId::try_from(id)?, None, reason)?;
     }
     Ok(())
-}
-
-/// Wraps the store key and proves that the wrapping opens to it again.
-fn wrap(named: &NamedWrapper, store_key: &DataKey, id: &str) -> Result<Wrapping> {
-    let context = Keystore::first_context(id);
-    let by = Deadline::after(named.timeout);
-    let within = |error: Error| error.within(format!("provider {:?}", named.name));
-    let key = named.wrapper.wrap(store_key, &context, by).map_err(within)?;
-    let opened = named.wrapper.unwrap(&key, &context, by).map_err(within)?;
-    if opened.check_value() != store_key.check_value() {
-        return Err(within(Error::new(Kind::Corrupt, "what it wrapped opens to another key")));
-    }
-    Ok(Wrapping { provider: named.name.clone(), key })
 }
 
 /// Either all providers wrap the key of our own keystore, or one serves keys.

@@ -32,6 +32,14 @@ pub enum Event {
     KeyCreated,
     /// A key has a new version that encrypts.
     Rotated,
+    /// The store key is wrapped by one provider more.
+    WrappingAdded,
+    /// A provider wrapped the store key anew, with its wrapping key's newest version.
+    Rewrapped,
+    /// The store key is no longer wrapped by a provider.
+    WrappingRemoved,
+    /// A new store key wraps all data keys.
+    StoreKeyRotated,
 }
 
 /// One line of the trail.

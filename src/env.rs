@@ -206,9 +206,9 @@ pub mod fake {
 
     impl Rng for FakeRng {
         fn fill(&self, out: &mut [u8]) -> Result<()> {
-            let spent = self.calls_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| {
-                n.checked_sub(1)
-            });
+            let spent = self
+                .calls_left
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
             if spent.is_err() {
                 return Err(Error::new(Kind::Internal, "the test's random numbers have run out"));
             }

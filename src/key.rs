@@ -30,7 +30,8 @@ impl TryFrom<u32> for KeyId {
 
     fn try_from(number: u32) -> Result<Self> {
         NonZeroU32::new(number).map(Self).ok_or_else(|| {
-            Error::new(Kind::Config, "key id 0 means \"not encrypted\"").advise("use an id from 1 on")
+            Error::new(Kind::Config, "key id 0 means \"not encrypted\"")
+                .advise("use an id from 1 on")
         })
     }
 }

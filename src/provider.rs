@@ -39,12 +39,7 @@ pub trait KeyWrapper: Send + Sync {
 
     /// Opens what `wrap` made. `NotMine` if another wrapping key made it; `Corrupt` if ours did
     /// and it or its context was changed; a store that cannot be reached is neither.
-    fn unwrap(
-        &self,
-        wrapped: &WrappedKey,
-        context: &WrapContext,
-        by: Deadline,
-    ) -> Result<DataKey>;
+    fn unwrap(&self, wrapped: &WrappedKey, context: &WrapContext, by: Deadline) -> Result<DataKey>;
 
     /// Wraps the same key again with the wrapping key's newest version.
     fn rewrap(

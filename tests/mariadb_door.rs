@@ -47,9 +47,8 @@ struct Encryption {
     get_key: Option<unsafe extern "C" fn(c_uint, c_uint, *mut u8, *mut c_uint) -> c_uint>,
     ctx_size: Option<unsafe extern "C" fn(c_uint, c_uint) -> c_uint>,
     init: Option<Init>,
-    update: Option<
-        unsafe extern "C" fn(*mut c_void, *const u8, c_uint, *mut u8, *mut c_uint) -> c_int,
-    >,
+    update:
+        Option<unsafe extern "C" fn(*mut c_void, *const u8, c_uint, *mut u8, *mut c_uint) -> c_int>,
     finish: Option<unsafe extern "C" fn(*mut c_void, *mut u8, *mut c_uint) -> c_int>,
     encrypted_length: Option<unsafe extern "C" fn(c_uint, c_uint, c_uint) -> c_uint>,
 }
@@ -357,11 +356,7 @@ fn messages_with(part: &str) -> Vec<(c_uint, c_ulong, String)> {
 unsafe extern "C" fn set_kind(_: *mut SetValue) -> c_int {
     2
 }
-unsafe extern "C" fn set_text(
-    _: *mut SetValue,
-    _: *mut c_char,
-    _: *mut c_int,
-) -> *const c_char {
+unsafe extern "C" fn set_text(_: *mut SetValue, _: *mut c_char, _: *mut c_int) -> *const c_char {
     ptr::null()
 }
 unsafe extern "C" fn set_real(_: *mut SetValue, _: *mut f64) -> c_int {
@@ -522,7 +517,8 @@ fn what_is_encrypted_can_be_decrypted_at_any_address() {
     let text: Vec<u8> = (0..=255).cycle().take(1000).collect();
     for algorithm in [0, 1] {
         let server = Server::with_keys(algorithm);
-        for (shift, len) in (0..16).zip([0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 64, 100, 255, 999, 1000, 256])
+        for (shift, len) in
+            (0..16).zip([0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 64, 100, 255, 999, 1000, 256])
         {
             for (key, piece) in [(&[7_u8; 16][..], usize::MAX), (&[8; 24], 16), (&[9; 32], 100)] {
                 let job = Job { key, piece, shift, flags: ENCRYPT | NOPAD, ..Job::default() };

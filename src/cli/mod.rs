@@ -4,6 +4,7 @@ mod doctor;
 mod init;
 mod keys;
 mod print;
+mod rewrap;
 mod rotate;
 mod server;
 mod status;
@@ -73,6 +74,8 @@ enum Command {
     Keys(keys::Command),
     /// Give a key, or all keys, a new version
     Rotate(rotate::Options),
+    /// Change how the keystore itself is wrapped; no page is touched
+    Rewrap(rewrap::Options),
 }
 
 /// Runs the command with `arguments`, the program's name first.
@@ -103,6 +106,7 @@ impl Command {
             Self::Status => status::run(config, printer),
             Self::Keys(command) => keys::run(config, command, printer),
             Self::Rotate(options) => rotate::run(config, options, printer),
+            Self::Rewrap(options) => rewrap::run(config, &options, printer),
         }
     }
 }

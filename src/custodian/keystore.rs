@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{KeySource, Reason, Which};
+use super::{KeySource, Reason, Rewrap, Rewrapped, Which};
 use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
@@ -28,10 +28,10 @@ pub struct NamedWrapper {
 /// Our own keystore as a source of data keys.
 pub struct KeystoreSource {
     file: StoreFile,
-    wrappers: Vec<NamedWrapper>,
+    pub(super) wrappers: Vec<NamedWrapper>,
     cipher: Cipher,
     version_step: u32,
-    env: Env,
+    pub(super) env: Env,
     opened: Option<Opened>,
 }
 
@@ -40,6 +40,12 @@ struct Opened {
     keystore: Keystore,
     stamp: Stamp,
     provider: String,
+}
+
+/// A changed keystore, and what the audit trail is to tell of it.
+pub(super) struct Changed {
+    pub(super) after: Keystore,
+    pub(super) told: Vec<(Event, Vec<KeyRef>)>,
 }
 
 impl KeystoreSource {
@@ -110,11 +116,27 @@ impl KeystoreSource {
             };
             let by = Deadline::after(named.timeout);
             match named.wrapper.unwrap(&wrapping.key, &context, by) {
-                Ok(store_key) => return Ok((store_key, named.name.clone())),
+                Ok(store_key) => {
+                    self.tell_of_refusals(&named.name, &refusals);
+                    return Ok((store_key, named.name.clone()));
+                }
                 Err(error) => refusals.push(error.within(format!("provider {:?}", named.name))),
             }
         }
         Err(self.none_opens(found, refusals))
+    }
+
+    /// The keys are there, but the next start may depend on the last provider that is left.
+    fn tell_of_refusals(&self, opened_by: &str, refusals: &[Error]) {
+        if refusals.is_empty() {
+            return;
+        }
+        let all: Vec<_> = refusals.iter().map(Error::what).collect();
+        let line = format!(
+            "the keystore was opened by provider {opened_by:?}, because {}",
+            all.join("; ")
+        );
+        self.env.log.log(Level::Warning, &line);
     }
 
     fn none_opens(&self, found: &Contents, mut refusals: Vec<Error>) -> Error {
@@ -138,34 +160,32 @@ impl KeystoreSource {
     }
 
     /// Everything that a change shares: lock, read again, change the copy, check, commit, and only
-    /// then use it. `change` returns the new value and the versions that are to be active.
-    fn commit(
+    /// then use it. A `change` that gives nothing had nothing to do. The keys that were changed.
+    pub(super) fn commit(
         &mut self,
         ring: &Ring,
-        event: Event,
         reason: Reason<'_>,
-        change: impl FnOnce(&Self, &Keystore) -> Result<(Keystore, Vec<KeyRef>)>,
+        change: impl FnOnce(&Self, &Keystore) -> Result<Option<Changed>>,
     ) -> Result<Vec<KeyRef>> {
         let lock = self.file.lock(Deadline::after(LOCK_WAIT))?;
         self.load(ring)?;
         let before = &self.opened()?.keystore;
-        let (after, keys) = change(self, before)?;
-        // What was wrapped is unwrapped and compared before anybody relies on it.
-        for key in &keys {
-            after.data_key(key)?;
-        }
+        let Some(Changed { after, told }) = change(self, before)? else { return Ok(Vec::new()) };
+        let keys: Vec<KeyRef> = told.iter().flat_map(|(_, keys)| keys).cloned().collect();
+        prove(&after, &keys)?;
         let trail = Trail::beside(self.file.path());
         let generation = before.contents().generation() + 1;
-        let tell = |event| {
-            let record =
-                Record { event, keys: &keys, generation, actor: reason.actor, reason: reason.text };
-            trail.append(&*self.env.clock, &record)
+        let tell = |event, keys: &[KeyRef]| {
+            let (actor, reason) = (reason.actor, reason.text);
+            trail.append(&*self.env.clock, &Record { event, keys, generation, actor, reason })
         };
-        tell(Event::Intended)?;
+        tell(Event::Intended, &keys)?;
         self.file.commit(&lock, &after, &*self.env.rng)?;
-        if let Err(error) = tell(event) {
-            // The change itself is on disk; the trail shows its intent.
-            self.env.log.log(Level::Warning, &error.to_string());
+        for (event, keys) in &told {
+            if let Err(error) = tell(*event, keys) {
+                // The change itself is on disk; the trail shows its intent.
+                self.env.log.log(Level::Warning, &error.to_string());
+            }
         }
         // What is in force is what can be read back.
         self.load(ring)?;
@@ -193,7 +213,7 @@ impl KeySource for KeystoreSource {
     }
 
     fn rotate(&mut self, ring: &Ring, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
-        self.commit(ring, Event::Rotated, reason, |source, before| {
+        self.commit(ring, reason, |source, before| {
             let mut after = before.clone();
             let mut keys = Vec::new();
             for id in which_ids(before.contents(), which)? {
@@ -201,7 +221,7 @@ impl KeySource for KeystoreSource {
                 after = source.with_new_key(&after, &key, source.cipher, reason)?;
                 keys.push(key);
             }
-            Ok((after, keys))
+            Ok(Some(Changed { after, told: vec![(Event::Rotated, keys)] }))
         })
     }
 
@@ -213,13 +233,14 @@ impl KeySource for KeystoreSource {
         reason: Reason<'_>,
     ) -> Result<KeyRef> {
         let key = KeyRef::new(id, KeyVersion::FIRST);
-        self.commit(ring, Event::KeyCreated, reason, |source, before| {
+        self.commit(ring, reason, |source, before| {
             if before.contents().key(&key.name).is_some() {
                 return Err(Error::new(Kind::Conflict, format!("key {id} is there already"))
                     .advise(format!("`keyward rotate {id}` gives it a new version")));
             }
             let cipher = cipher.unwrap_or(source.cipher);
-            Ok((source.with_new_key(before, &key, cipher, reason)?, vec![key.clone()]))
+            let after = source.with_new_key(before, &key, cipher, reason)?;
+            Ok(Some(Changed { after, told: vec![(Event::KeyCreated, vec![key.clone()])] }))
         })?;
         Ok(key)
     }
@@ -234,6 +255,14 @@ impl KeySource for KeystoreSource {
 
     fn provider(&self) -> &str {
         self.opened.as_ref().map_or("", |opened| &opened.provider)
+    }
+
+    fn contents(&self) -> Option<&Contents> {
+        self.opened.as_ref().map(|opened| opened.keystore.contents())
+    }
+
+    fn rewrap(&mut self, ring: &Ring, how: Rewrap, reason: Reason<'_>) -> Result<Vec<Rewrapped>> {
+        self.rewrap_store_key(ring, how, reason)
     }
 }
 
@@ -262,10 +291,22 @@ impl KeystoreSource {
             state: KeyState::Active,
             created: now,
         };
-        let (actor, text) = (reason.actor.to_owned(), reason.text.to_owned());
-        let change = Change { at: now, actor, reason: text };
-        keystore.with_version(&new, &change, &*self.env.rng)
+        keystore.with_version(&new, &self.change(reason), &*self.env.rng)
     }
+
+    /// A change of state at this moment, as the history keeps it.
+    pub(super) fn change(&self, reason: Reason<'_>) -> Change {
+        let (actor, text) = (reason.actor.to_owned(), reason.text.to_owned());
+        Change { at: self.env.clock.now(), actor, reason: text }
+    }
+}
+
+/// What was wrapped is unwrapped and compared before anybody relies on it.
+fn prove(keystore: &Keystore, keys: &[KeyRef]) -> Result<()> {
+    let lives =
+        |key: &&KeyRef| keystore.contents().info(key).is_none_or(|info| info.state.decrypts());
+    // One wipe of the stack for all keys, not one for each.
+    scrubbed(|| keys.iter().filter(lives).try_for_each(|key| keystore.data_key(key).map(drop)))
 }
 
 fn which_ids(contents: &Contents, which: Which) -> Result<Vec<KeyId>> {

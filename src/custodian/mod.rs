@@ -5,6 +5,7 @@
 //! is in the ring ever waits for it.
 
 mod keystore;
+mod rewrap;
 mod served;
 mod worker;
 
@@ -13,12 +14,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use keystore::{KeystoreSource, NamedWrapper};
+pub use rewrap::{Rewrap, Rewrapped, WrapChange};
 pub use served::{NamedServer, ServedSource};
 
 use crate::env::{Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyRef, KeyVersion};
 use crate::ring::{Ring, RingKey};
+use crate::store::Contents;
 use worker::Worker;
 
 /// How many absent keys are remembered; a damaged page can ask for any number of them.
@@ -73,6 +76,16 @@ pub trait KeySource: Send {
 
     /// The provider that gave the keys, by name.
     fn provider(&self) -> &str;
+
+    /// What stands in our own keystore; nothing where keys are served.
+    fn contents(&self) -> Option<&Contents> {
+        None
+    }
+
+    /// Changes how the store key is wrapped. `Unsupported` where there is none.
+    fn rewrap(&mut self, _: &Ring, _: Rewrap, _: Reason<'_>) -> Result<Vec<Rewrapped>> {
+        Err(no_keystore(self.provider(), "wraps no store key"))
+    }
 }
 
 /// Which keys to rotate.
@@ -333,6 +346,12 @@ impl Shared {
             }
         }
     }
+}
+
+/// What only our own keystore can do was asked of a provider that serves keys.
+fn no_keystore(provider: &str, what: &str) -> Error {
+    Error::new(Kind::Unsupported, format!("provider {provider:?} serves keys: it {what}"))
+        .advise("`keyward migrate` moves its keys into a keystore")
 }
 
 /// Locks even after a panic elsewhere: every change behind these mutexes is made in one step.

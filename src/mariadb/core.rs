@@ -59,7 +59,8 @@ impl Custodian {
         if self.role == Role::Reader {
             return Err(Error::new(Kind::Unsupported, "this process only reads keys"));
         }
-        let latest = self.latest(id).ok_or_else(|| Error::new(Kind::NotFound, format!("no key {id}")))?;
+        let latest =
+            self.latest(id).ok_or_else(|| Error::new(Kind::NotFound, format!("no key {id}")))?;
         let next = latest.plus(2)?;
         let key = DataKey::generate(32, &*self.env.rng)?;
         self.ring.insert(id, next, RingKey::new(key, Cipher::DEFAULT))?;

@@ -1,0 +1,148 @@
+//! The command, word for word: what it prints where, and how it ends.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A folder that `keyward init --dir` has filled.
+pub(crate) struct Shell {
+    folder: tempfile::TempDir,
+}
+
+/// How one call ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Shell {
+    pub(crate) fn new() -> Self {
+        let shell = Self { folder: tempfile::tempdir().unwrap() };
+        let owner = nix_user();
+        let dir = shell.path("");
+        let made = shell.run(&["init", "--dir", dir.to_str().unwrap(), "--user", &owner]);
+        assert_eq!(made.code, 0, "{}", made.err);
+        shell
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path("keyward.toml")
+    }
+
+    /// Adds lines to the configuration.
+    pub(crate) fn configure(&self, lines: &str) {
+        let text = std::fs::read_to_string(self.config()).unwrap() + lines;
+        std::fs::write(self.config(), text).unwrap();
+    }
+
+    pub(crate) fn run(&self, words: &[&str]) -> Ended {
+        let output = Command::new(env!("CARGO_BIN_EXE_keyward"))
+            .arg("--config")
+            .arg(self.config())
+            .args(words)
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            text.replace(self.folder.path().to_str().unwrap(), "DIR")
+        };
+        let code = output.status.code().unwrap();
+        Ended { code, out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    /// That a call succeeds, and what it prints.
+    #[track_caller]
+    pub(crate) fn prints(&self, words: &[&str], out: &str) {
+        let ended = self.run(words);
+        assert_eq!(ended, Ended { code: 0, out: out.into(), err: String::new() });
+    }
+
+    /// That a call fails with `code`, and the one line it gives.
+    #[track_caller]
+    pub(crate) fn fails(&self, words: &[&str], code: i32, err: &str) {
+        let ended = self.run(words);
+        assert_eq!(ended, Ended { code, out: String::new(), err: format!("{err}\n") });
+    }
+
+    /// A wrapping key file for one more provider of type `local`.
+    pub(crate) fn key_file(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        let key: String = (0..64).map(|n| char::from(b"0123456789abcdef"[n % 16])).collect();
+        std::fs::write(&path, key).unwrap();
+        close(&path);
+        path
+    }
+}
+
+/// Root may give files away; the account that exists everywhere is root itself.
+fn nix_user() -> String {
+    "root".to_owned()
+}
+
+pub(crate) fn close(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+pub(crate) fn second_provider(shell: &Shell) -> String {
+    let path = shell.key_file("second.key");
+    format!("[[provider]]\nname = \"second\"\ntype = \"local\"\nkey_file = {path:?}\n")
+}
+
+#[test]
+fn rewrap_adds_prunes_and_says_so() {
+    let shell = Shell::new();
+    shell.prints(&["rewrap"], "provider \"local\": kept\n");
+    shell.configure(&second_provider(&shell));
+    shell.prints(&["rewrap"], "provider \"local\": kept\nprovider \"second\": added\n");
+    let only_second = std::fs::read_to_string(shell.config())
+        .unwrap()
+        .replace("\"local\"\ntype", "\"first\"\ntype");
+    std::fs::write(shell.config(), only_second).unwrap();
+    shell.prints(
+        &["rewrap"],
+        "provider \"first\": added\nprovider \"second\": kept\n\
+         provider \"local\": not configured, kept (--prune drops it)\n",
+    );
+    shell.fails(
+        &["rewrap", "--new-store-key"],
+        1,
+        "keyward: provider \"local\" wraps the store key and is not configured; configure it, or \
+         let it go with --prune: it cannot wrap a new one",
+    );
+    shell.prints(
+        &["rewrap", "--prune"],
+        "provider \"first\": kept\nprovider \"second\": kept\nprovider \"local\": removed\n",
+    );
+    shell.prints(
+        &["rewrap", "--to-latest"],
+        "provider \"first\": renewed\nprovider \"second\": renewed\n",
+    );
+    shell.prints(
+        &["rewrap", "--new-store-key"],
+        "provider \"first\": renewed\nprovider \"second\": renewed\n\
+         a new store key wraps 2 key versions now\n",
+    );
+    let status = shell.run(&["status"]);
+    assert!(
+        status.out.contains("opened by   first\nwrapped by  first, second\n"),
+        "{}",
+        status.out
+    );
+}
+
+#[test]
+fn rewrap_with_a_provider_whose_key_is_gone_does_the_others_and_fails() {
+    let shell = Shell::new();
+    shell.configure(&second_provider(&shell));
+    shell.run(&["rewrap"]);
+    std::fs::remove_file(shell.path("second.key")).unwrap();
+    let ended = shell.run(&["rewrap", "--to-latest"]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.out.starts_with("provider \"local\": renewed\nfailed: provider \"second\": "));
+}
