@@ -33,8 +33,8 @@ impl Launch {
     pub(crate) fn command(&self, my_cnf: &Path, home: &Path) -> Command {
         let mut words = Vec::new();
         words.extend(self.surroundings());
-        words.extend(self.under.iter().cloned());
         words.extend(identity());
+        words.extend(self.under.iter().cloned());
         words.push(artefacts::SERVER.into());
         words.push(format!("--defaults-file={}", my_cnf.display()));
         words.extend(self.options.iter().cloned());

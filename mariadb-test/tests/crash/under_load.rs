@@ -127,5 +127,5 @@ fn rotate(site: &Site, server: &Server, by_command: bool) -> u32 {
 /// From just started to well under way.
 fn random_delay() -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Duration::from_millis(20 + u64::from(now.subsec_nanos() / 1000 % 700))
+    Duration::from_millis(20 + u64::from(now.subsec_micros() % 700))
 }

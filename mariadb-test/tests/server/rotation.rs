@@ -29,8 +29,7 @@ fn one_key_by_sql_leaves_the_others() -> Result<()> {
     let server = site.start()?;
     create(&server, TABLES)?;
     server.sql("SET GLOBAL keyward_rotate_key = 3")?;
-    wait_for_version(&server, "test/key@005fthree", 3)
-        .or_else(|_| wait_for_version(&server, "test/key_three", 3))?;
+    wait_for_version(&server, "test/key\\_three", 3)?;
     ensure!(key_of(&server, "test/key_three")? == (3, 3, 3), "key 3 was to be at version 3");
     ensure!(key_of(&server, "test/key_four")? == (4, 1, 1), "key 4 was to stay at version 1");
     ensure!(key_of(&server, "test/plain_key")? == (1, 1, 1), "key 1 was to stay at version 1");
@@ -44,7 +43,7 @@ fn an_unknown_key_is_refused_and_changes_nothing() -> Result<()> {
     let site = site("rotate-unknown")?;
     let server = site.start()?;
     let generation = server.status("Keyward_generation")?;
-    for id in ["77", "0", "-2", "4294967296"] {
+    for id in ["77", "-2", "4294967297"] {
         let said = server.sql_refused(&format!("SET GLOBAL keyward_rotate_key = {id}"))?;
         seen!("SET GLOBAL keyward_rotate_key = {id}: {said}");
     }

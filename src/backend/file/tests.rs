@@ -36,7 +36,9 @@ impl Trial {
         let plain = trial.settings.path.clone();
         trial.settings.path = trial.folder.path().join("keys.enc");
         let status = std::process::Command::new("openssl")
-            .args(["enc", "-aes-256-cbc", "-md", "sha1", "-k", password, "-in"])
+            .args(["enc", "-aes-256-cbc", "-md", "sha1", "-pass"])
+            .arg(format!("pass:{password}"))
+            .arg("-in")
             .arg(plain)
             .arg("-out")
             .arg(&trial.settings.path)
@@ -231,6 +233,29 @@ fn a_file_without_end_or_that_is_none_is_refused() {
     let (_folder, server) = folder.open();
     let error = server.list(soon()).err().unwrap().to_string();
     assert!(error.ends_with("(Errcode: 21 \"Is a directory\")"), "{error}");
+}
+
+#[test]
+fn without_a_password_the_original_tries_an_empty_one() {
+    let (_folder, server) = Trial::encrypted(Dialect::Original, "").open();
+    assert!(server.list(soon()).is_ok());
+    let error = Trial::encrypted(Dialect::Keyward, "").error();
+    assert!(error.contains("no password is set"), "{error}");
+}
+
+/// Not every editor writes UTF-8, and a remark is nobody's business.
+#[test]
+fn a_remark_may_be_in_any_encoding_and_a_flaw_is_still_found() {
+    let text = |end: &[u8]| [format!("1;{KEY}\n# schl").as_bytes(), b"\xfcssel\n", end].concat();
+    for dialect in [Dialect::Keyward, Dialect::Original] {
+        let trial = Trial::new(dialect, "");
+        trial.write("keys.txt", &text(b""));
+        let (_folder, server) = trial.open();
+        assert!(server.list(soon()).is_ok(), "{dialect:?}");
+    }
+    let flawed = Trial::new(Dialect::Keyward, "");
+    flawed.write("keys.txt", &text(b"2;x\n"));
+    assert!(flawed.error().starts_with("keys.txt:3:3: "));
 }
 
 #[test]

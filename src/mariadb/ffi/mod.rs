@@ -111,7 +111,11 @@ extern "C" fn on_load() {
             status_vars: status::variables(),
             system_vars: variables,
             version_info: VERSION_INFO.as_ptr(),
-            maturity: abi::MariaDB_PLUGIN_MATURITY_GAMMA,
+            maturity: if face.stable {
+                abi::MariaDB_PLUGIN_MATURITY_STABLE
+            } else {
+                abi::MariaDB_PLUGIN_MATURITY_GAMMA
+            },
         };
         // SAFETY: the loader runs constructors one after the other and nobody has the library's
         // symbols yet, so no other reference to the static exists; it is as long as this array.

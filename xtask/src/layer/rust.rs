@@ -26,6 +26,8 @@ pub(super) fn unit(run: &Run) -> Result<Report> {
     }
     let mut report = tests(&mut cargo(&borrowed(&words)), run)?;
     report.add(&tests(&mut cargo(&["test", "--doc"]), run)?);
+    let tools = ["test", "--package", "mariadb-test", "--lib", "--package", "xtask", "--bins"];
+    report.add(&tests(&mut cargo(&tools), run)?);
     Ok(report)
 }
 
