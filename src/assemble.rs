@@ -92,13 +92,16 @@ fn source(config: &Config, env: &Env) -> Result<Box<dyn KeySource>> {
             server,
         })));
     }
-    Ok(Box::new(KeystoreSource::new(
-        StoreFile::at(&config.keystore.path),
-        wrappers(config, env)?,
-        config.keystore.cipher,
-        config.policy.version_step,
-        env.clone(),
-    )))
+    Ok(Box::new(
+        KeystoreSource::new(
+            StoreFile::at(&config.keystore.path),
+            wrappers(config, env)?,
+            config.keystore.cipher,
+            config.policy.version_step,
+            env.clone(),
+        )
+        .with_policy(config.policy.clone()),
+    ))
 }
 
 fn wrappers(config: &Config, env: &Env) -> Result<Vec<NamedWrapper>> {

@@ -40,6 +40,18 @@ pub enum Event {
     WrappingRemoved,
     /// A new store key wraps all data keys.
     StoreKeyRotated,
+    /// A key has a new version that is pending.
+    Prepared,
+    /// A pending version encrypts from now on.
+    Activated,
+    /// A version encrypts no more.
+    Retired,
+    /// Somebody else may know a version.
+    Compromised,
+    /// A version is to be kept for a time.
+    Retained,
+    /// The last rotation was taken back.
+    RotationUndone,
 }
 
 /// One line of the trail.

@@ -7,6 +7,8 @@ mod print;
 mod rewrap;
 mod rotate;
 mod server;
+mod show;
+mod states;
 mod status;
 mod user;
 
@@ -74,6 +76,10 @@ enum Command {
     Keys(keys::Command),
     /// Give a key, or all keys, a new version
     Rotate(rotate::Options),
+    /// Let a version encrypt no more; the pending one takes its place
+    Retire(states::Options),
+    /// Note that somebody else may know a version; one that encrypts is rotated
+    Compromised(states::Options),
     /// Change how the keystore itself is wrapped; no page is touched
     Rewrap(rewrap::Options),
 }
@@ -106,6 +112,8 @@ impl Command {
             Self::Status => status::run(config, printer),
             Self::Keys(command) => keys::run(config, command, printer),
             Self::Rotate(options) => rotate::run(config, options, printer),
+            Self::Retire(options) => states::retire(config, &options, printer),
+            Self::Compromised(options) => states::compromised(config, &options, printer),
             Self::Rewrap(options) => rewrap::run(config, &options, printer),
         }
     }

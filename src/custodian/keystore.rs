@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{KeySource, Reason, Rewrap, Rewrapped, Which};
+use super::keeper::Keeper;
+use super::{KeySource, Reason, Rewrap, Rewrapped, Step, Which};
 use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
@@ -29,8 +30,9 @@ pub struct NamedWrapper {
 pub struct KeystoreSource {
     file: StoreFile,
     pub(super) wrappers: Vec<NamedWrapper>,
-    cipher: Cipher,
-    version_step: u32,
+    pub(super) cipher: Cipher,
+    pub(super) version_step: u32,
+    pub(super) keeper: Keeper,
     pub(super) env: Env,
     opened: Option<Opened>,
 }
@@ -59,7 +61,8 @@ impl KeystoreSource {
         version_step: u32,
         env: Env,
     ) -> Self {
-        Self { file, wrappers, cipher, version_step, env, opened: None }
+        let keeper = Keeper::default();
+        Self { file, wrappers, cipher, version_step, keeper, env, opened: None }
     }
 
     fn opened(&self) -> Result<&Opened> {
@@ -214,14 +217,8 @@ impl KeySource for KeystoreSource {
 
     fn rotate(&mut self, ring: &Ring, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
         self.commit(ring, reason, |source, before| {
-            let mut after = before.clone();
-            let mut keys = Vec::new();
-            for id in which_ids(before.contents(), which)? {
-                let key = source.next_version(before.contents(), id)?;
-                after = source.with_new_key(&after, &key, source.cipher, reason)?;
-                keys.push(key);
-            }
-            Ok(Some(Changed { after, told: vec![(Event::Rotated, keys)] }))
+            let changed = source.rotated(before, which, false, reason)?;
+            Ok((!changed.told.is_empty()).then_some(changed))
         })
     }
 
@@ -258,7 +255,20 @@ impl KeySource for KeystoreSource {
     }
 
     fn contents(&self) -> Option<&Contents> {
-        self.opened.as_ref().map(|opened| opened.keystore.contents())
+        self.contents_now()
+    }
+
+    fn step(&mut self, ring: &Ring, step: &Step, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
+        self.take(ring, step, reason)
+    }
+
+    fn keep_policy(&mut self, ring: &Ring) -> Result<Vec<KeyRef>> {
+        self.load(ring)?;
+        self.keep(ring)
+    }
+
+    fn keep_policy_in_time(&mut self, ring: &Ring) -> usize {
+        self.keep_in_time(ring)
     }
 
     fn rewrap(&mut self, ring: &Ring, how: Rewrap, reason: Reason<'_>) -> Result<Vec<Rewrapped>> {
@@ -267,30 +277,40 @@ impl KeySource for KeystoreSource {
 }
 
 impl KeystoreSource {
-    /// The version that a rotation of `id` makes: `version_step` after the newest.
-    fn next_version(&self, contents: &Contents, id: KeyId) -> Result<KeyRef> {
-        let newest = contents.key(&id.into()).and_then(|key| key.newest());
-        let newest = newest.ok_or_else(|| no_such_key(id))?;
-        Ok(KeyRef::new(id, newest.version.plus(self.version_step)?))
+    pub(super) fn contents_now(&self) -> Option<&Contents> {
+        self.opened.as_ref().map(|opened| opened.keystore.contents())
+    }
+
+    /// The version that a rotation of a key makes: `version_step` after the newest.
+    pub(super) fn next_version(&self, contents: &Contents, name: &KeyName) -> Result<KeyRef> {
+        let none = || Error::new(Kind::NotFound, format!("there is no key {name}"));
+        let newest = contents.key(name).and_then(KeyEntry::newest).ok_or_else(none)?;
+        Ok(KeyRef::new(name.clone(), newest.version.plus(self.version_step)?))
     }
 
     /// `keystore` with a new random key as the active version `key`.
-    fn with_new_key(
+    pub(super) fn with_new_key(
         &self,
         keystore: &Keystore,
         key: &KeyRef,
         cipher: Cipher,
         reason: Reason<'_>,
     ) -> Result<Keystore> {
+        self.with_new_key_as(keystore, key, cipher, KeyState::Active, reason)
+    }
+
+    /// `keystore` with a new random key as the version `key`, in `state`.
+    pub(super) fn with_new_key_as(
+        &self,
+        keystore: &Keystore,
+        key: &KeyRef,
+        cipher: Cipher,
+        state: KeyState,
+        reason: Reason<'_>,
+    ) -> Result<Keystore> {
         let now = self.env.clock.now();
         let data = DataKey::generate(cipher.key_len, &*self.env.rng)?;
-        let new = NewVersion {
-            key: key.clone(),
-            cipher,
-            data: &data,
-            state: KeyState::Active,
-            created: now,
-        };
+        let new = NewVersion { key: key.clone(), cipher, data: &data, state, created: now };
         keystore.with_version(&new, &self.change(reason), &*self.env.rng)
     }
 
@@ -309,7 +329,7 @@ fn prove(keystore: &Keystore, keys: &[KeyRef]) -> Result<()> {
     scrubbed(|| keys.iter().filter(lives).try_for_each(|key| keystore.data_key(key).map(drop)))
 }
 
-fn which_ids(contents: &Contents, which: Which) -> Result<Vec<KeyId>> {
+pub(super) fn which_ids(contents: &Contents, which: Which) -> Result<Vec<KeyId>> {
     let active = contents.keys().filter(|key| key.active().is_some());
     let ids = active.filter_map(|key| match key.name() {
         KeyName::Id(id) => Some(*id),
@@ -324,7 +344,7 @@ fn which_ids(contents: &Contents, which: Which) -> Result<Vec<KeyId>> {
     }
 }
 
-fn no_such_key(id: KeyId) -> Error {
+pub(super) fn no_such_key(id: KeyId) -> Error {
     Error::new(Kind::NotFound, format!("there is no key {id}"))
         .advise(format!("`keyward keys create {id}` makes it"))
 }

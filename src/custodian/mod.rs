@@ -4,9 +4,11 @@
 //! mutex around the key source, so that it happens once and in order; nobody who reads a key that
 //! is in the ring ever waits for it.
 
+mod keeper;
 mod keystore;
 mod rewrap;
 mod served;
+mod states;
 mod worker;
 
 use std::collections::HashSet;
@@ -16,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use keystore::{KeystoreSource, NamedWrapper};
 pub use rewrap::{Rewrap, Rewrapped, WrapChange};
 pub use served::{NamedServer, ServedSource};
+pub use states::Step;
 
 use crate::env::{Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
@@ -80,6 +83,21 @@ pub trait KeySource: Send {
     /// What stands in our own keystore; nothing where keys are served.
     fn contents(&self) -> Option<&Contents> {
         None
+    }
+
+    /// Takes a step in the life of keys; the versions that changed.
+    fn step(&mut self, _: &Ring, _: &Step, _: Reason<'_>) -> Result<Vec<KeyRef>> {
+        Err(no_keystore(self.provider(), "keeps no states of ours"))
+    }
+
+    /// Does now what the policy wants done; the versions that changed.
+    fn keep_policy(&mut self, _: &Ring) -> Result<Vec<KeyRef>> {
+        Err(no_keystore(self.provider(), "keeps no policy of ours"))
+    }
+
+    /// The same if it is time to look again; how many versions changed. Failures go to the log.
+    fn keep_policy_in_time(&mut self, _: &Ring) -> usize {
+        0
     }
 
     /// Changes how the store key is wrapped. `Unsupported` where there is none.

@@ -40,6 +40,12 @@ impl Shell {
         std::fs::write(self.config(), text).unwrap();
     }
 
+    /// Adds lines to the configuration before the first line that begins with `mark`.
+    pub(crate) fn configure_before(&self, mark: &str, lines: &str) {
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        std::fs::write(self.config(), text.replacen(mark, &format!("{lines}{mark}"), 1)).unwrap();
+    }
+
     pub(crate) fn run(&self, words: &[&str]) -> Ended {
         let output = Command::new(env!("CARGO_BIN_EXE_keyward"))
             .arg("--config")
@@ -145,4 +151,75 @@ fn rewrap_with_a_provider_whose_key_is_gone_does_the_others_and_fails() {
     let ended = shell.run(&["rewrap", "--to-latest"]);
     assert_eq!(ended.code, 1);
     assert!(ended.out.starts_with("provider \"local\": renewed\nfailed: provider \"second\": "));
+}
+
+#[test]
+fn states_change_by_command_and_say_what_they_are() {
+    let shell = Shell::new();
+    shell.fails(
+        &["retire", "1", "1", "--reason", "old"],
+        1,
+        "keyward: key 1 version 1 is the only one that encrypts; `keyward rotate 1` makes the \
+         next and retires it",
+    );
+    shell.fails(
+        &["compromised", "1", "9", "--reason", "lost laptop"],
+        1,
+        "keyward: there is no key 1 version 9; `keyward keys list` shows all versions",
+    );
+    shell.prints(
+        &["compromised", "1", "1", "--reason", "lost laptop"],
+        "key 1 version 3 is active\nkey 1 version 1 is compromised\n\
+         data that it encrypted stays readable; re-encrypt it, then destroy the version\n",
+    );
+    let shown = shell.run(&["keys", "show", "1"]).out;
+    assert!(shown.contains("version 1 compromised: lost laptop ("), "{shown}");
+    assert!(shown.contains("version 3 active: lost laptop ("), "{shown}");
+    assert_eq!(shown.lines().next().unwrap().split_whitespace().next(), Some("VERSION"));
+    let json = shell.run(&["keys", "show", "1", "--json"]).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["versions"][0]["state"], "compromised");
+    assert_eq!(json["versions"][0]["history"].as_array().unwrap().len(), 3);
+    assert!(json["versions"][0].get("wrapped").is_none());
+    shell.fails(
+        &["keys", "show", "5"],
+        1,
+        "keyward: the keystore has no key 5; `keyward keys list` shows all",
+    );
+    assert_eq!(shell.run(&["retire", "1", "1"]).code, 2, "a reason is wanted");
+    assert_eq!(shell.run(&["retire", "1", "0", "--reason", "x"]).code, 2);
+}
+
+#[test]
+fn two_phases_by_command() {
+    let shell = Shell::new();
+    shell.configure_before("[[provider]]", "[policy]\nactivate_after = \"1h\"\n");
+    let pending = shell.run(&["rotate", "1"]);
+    assert_eq!(pending.code, 0);
+    assert!(pending.out.starts_with("key 1 version 3 is pending, active from 20"), "{pending:?}");
+    assert_eq!(pending.out.lines().count(), 1);
+    shell.prints(&["rotate", "--due"], "nothing is due\n");
+    shell.run(&["rotate", "--all"]);
+    shell.prints(&["rotate", "--all"], "every key has a pending version\n");
+    shell.prints(
+        &["rotate", "1", "--now"],
+        "key 1 version 3 is active\na running server uses it within a second; pages follow by \
+         innodb_encryption_threads\n",
+    );
+    assert_eq!(shell.run(&["rotate"]).code, 2);
+    assert_eq!(shell.run(&["rotate", "--due", "1"]).code, 2);
+}
+
+#[test]
+fn a_policy_that_cannot_be_is_told_with_line_and_cure() {
+    let shell = Shell::new();
+    shell.configure_before("[[provider]]", "[policy]\nrotate_after = \"0.5 years\"\n");
+    let ended = shell.run(&["rotate", "--due"]);
+    assert_eq!(ended.code, 1);
+    assert!(
+        ended.err.ends_with(":1: rotate_after: is not a length of time; write it as 5s, 30m or 90d\n")
+            && ended.err.starts_with("keyward: DIR/keyward.toml:"),
+        "{}",
+        ended.err
+    );
 }

@@ -3,4 +3,6 @@
 
 mod bench;
 mod command;
+mod policy;
+mod states;
 mod wrappings;
