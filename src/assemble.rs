@@ -1,8 +1,12 @@
 //! Where everything meets: the only place that joins the configuration, the backends and the
 //! custodian, for the doors and the command alike.
 
+mod moving;
+
 use std::path::Path;
 use std::time::Duration;
+
+pub use moving::{Moved, Target, import_key_file, migrate};
 
 use crate::audit::{Event, Record, Trail};
 use crate::backend;
@@ -52,7 +56,25 @@ pub fn create_key_file(path: &Path, rng: &dyn Rng) -> Result<()> {
 /// Makes the keystore that `config` describes, with keys 1 (system) and 2 (temporary files), its
 /// store key wrapped by every configured provider.
 pub fn create_keystore(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
-    let wrappers = wrappers(config, env)?;
+    create_keystore_without_keys(config, reason, env)?;
+    let custodian = start(config, Role::Command, env.clone())?;
+    for id in [1, 2] {
+        custodian.create(KeyId::try_from(id)?, None, reason)?;
+    }
+    Ok(())
+}
+
+/// The same without any key: those of another key store are to come.
+pub fn create_keystore_without_keys(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
+    create_empty_keystore(config, &wrappers(config, env)?, reason, env)
+}
+
+fn create_empty_keystore(
+    config: &Config,
+    wrappers: &[NamedWrapper],
+    reason: Reason<'_>,
+    env: &Env,
+) -> Result<()> {
     let store_key = DataKey::generate(STORE_KEY_LEN, &*env.rng)?;
     let id = Keystore::new_id(&*env.rng)?;
     let context = Keystore::first_context(&id);
@@ -64,6 +86,7 @@ pub fn create_keystore(config: &Config, reason: Reason<'_>, env: &Env) -> Result
     let file = StoreFile::at(&config.keystore.path);
     let lock = file.lock(Deadline::after(INIT_LOCK_WAIT))?;
     let keystore = file.commit(&lock, &keystore, &*env.rng)?;
+    file.write_witness(&keystore, &*env.rng)?;
     let record = Record {
         event: Event::KeystoreCreated,
         keys: &[],
@@ -71,13 +94,13 @@ pub fn create_keystore(config: &Config, reason: Reason<'_>, env: &Env) -> Result
         actor: reason.actor,
         reason: reason.text,
     };
-    Trail::beside(file.path()).append(&*env.clock, &record)?;
-    drop(lock);
-    let custodian = start(config, Role::Command, env.clone())?;
-    for id in [1, 2] {
-        custodian.create(KeyId::try_from(id)?, None, reason)?;
-    }
-    Ok(())
+    Trail::beside(file.path()).append(&*env.clock, &record)
+}
+
+/// Accepts the keystore as it is, though it is older than its witness; see
+/// [`KeystoreSource::accept_rollback`].
+pub fn accept_rollback(config: &Config, reason: Reason<'_>, env: &Env) -> Result<(String, u64)> {
+    keystore(config, wrappers(config, env)?, env).accept_rollback(reason)
 }
 
 /// Either all providers wrap the key of our own keystore, or one serves keys.
@@ -92,16 +115,18 @@ fn source(config: &Config, env: &Env) -> Result<Box<dyn KeySource>> {
             server,
         })));
     }
-    Ok(Box::new(
-        KeystoreSource::new(
-            StoreFile::at(&config.keystore.path),
-            wrappers(config, env)?,
-            config.keystore.cipher,
-            config.policy.version_step,
-            env.clone(),
-        )
-        .with_policy(config.policy.clone()),
-    ))
+    Ok(Box::new(keystore(config, wrappers(config, env)?, env)))
+}
+
+fn keystore(config: &Config, wrappers: Vec<NamedWrapper>, env: &Env) -> KeystoreSource {
+    KeystoreSource::new(
+        StoreFile::at(&config.keystore.path),
+        wrappers,
+        config.keystore.cipher,
+        config.policy.version_step,
+        env.clone(),
+    )
+    .with_policy(config.policy.clone())
 }
 
 fn wrappers(config: &Config, env: &Env) -> Result<Vec<NamedWrapper>> {
@@ -137,11 +162,21 @@ pub struct KeyFile {
 
 /// Begins to serve the keys of a key file, by the rules and in the words of MariaDB's own plugin.
 pub fn from_key_file(file: KeyFile, role: Role, env: Env) -> Result<Custodian> {
+    let named = NamedServer {
+        name: "file_key_management".to_owned(),
+        timeout: config::DEFAULT_TIMEOUT,
+        refresh: Duration::MAX,
+        server: Box::new(key_file_server(file)?),
+    };
+    Custodian::start(Box::new(ServedSource::new(named)), role, env)
+}
+
+fn key_file_server(file: KeyFile) -> Result<backend::file::FileServer> {
     let password = match &file.filekey {
         Some(value) => backend::file::Password::of_variable(value)?,
         None => None,
     };
-    let server = backend::file::FileServer::new(backend::file::Settings {
+    backend::file::FileServer::new(backend::file::Settings {
         path: file.filename.into(),
         password,
         digest: file.digest.parse()?,
@@ -149,12 +184,5 @@ pub fn from_key_file(file: KeyFile, role: Role, env: Env) -> Result<Custodian> {
         mode: file.encryption,
         strict_permissions: false,
         dialect: backend::file::Dialect::Original,
-    })?;
-    let named = NamedServer {
-        name: "file_key_management".to_owned(),
-        timeout: config::DEFAULT_TIMEOUT,
-        refresh: Duration::MAX,
-        server: Box::new(server),
-    };
-    Custodian::start(Box::new(ServedSource::new(named)), role, env)
+    })
 }

@@ -52,6 +52,12 @@ pub enum Event {
     Retained,
     /// The last rotation was taken back.
     RotationUndone,
+    /// Keys of another key store came in.
+    Imported,
+    /// Keys are about to be taken to another key store.
+    Exported,
+    /// An older copy of the keystore is to be the one in force.
+    RollbackAccepted,
 }
 
 /// One line of the trail.

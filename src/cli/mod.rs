@@ -1,10 +1,12 @@
 //! The command: one file a subcommand, one place for arguments, exit codes and printing.
 
 mod doctor;
+mod follow;
 mod init;
 mod keys;
 mod print;
 mod rewrap;
+mod rollback;
 mod rotate;
 mod server;
 mod show;
@@ -80,6 +82,8 @@ enum Command {
     Retire(states::Options),
     /// Note that somebody else may know a version; one that encrypts is rotated
     Compromised(states::Options),
+    /// Go on with an older copy of the keystore, though the newer one is lost
+    AcceptRollback(rollback::Options),
     /// Change how the keystore itself is wrapped; no page is touched
     Rewrap(rewrap::Options),
 }
@@ -114,6 +118,7 @@ impl Command {
             Self::Rotate(options) => rotate::run(config, options, printer),
             Self::Retire(options) => states::retire(config, &options, printer),
             Self::Compromised(options) => states::compromised(config, &options, printer),
+            Self::AcceptRollback(options) => rollback::run(config, &options, printer),
             Self::Rewrap(options) => rewrap::run(config, &options, printer),
         }
     }

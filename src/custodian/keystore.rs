@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::keeper::Keeper;
-use super::{KeySource, Reason, Rewrap, Rewrapped, Step, Which};
+use super::{KeySource, Reason, Rewrap, Rewrapped, Role, Step, Which};
 use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
@@ -14,7 +14,10 @@ use crate::secret::{DataKey, scrubbed};
 use crate::store::{Change, Contents, KeyEntry, Keystore, NewVersion, Stamp, StoreFile};
 
 /// How long a change waits for somebody else's change to end.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a start waits for it, to bring the witness up.
+pub(super) const START_LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// A provider that wraps, under the name that the configuration gives it.
 pub struct NamedWrapper {
@@ -28,18 +31,20 @@ pub struct NamedWrapper {
 
 /// Our own keystore as a source of data keys.
 pub struct KeystoreSource {
-    file: StoreFile,
+    pub(super) file: StoreFile,
     pub(super) wrappers: Vec<NamedWrapper>,
     pub(super) cipher: Cipher,
     pub(super) version_step: u32,
     pub(super) keeper: Keeper,
+    /// Whether this process may write the witness.
+    pub(super) writes: bool,
     pub(super) env: Env,
     opened: Option<Opened>,
 }
 
 /// What was read last.
-struct Opened {
-    keystore: Keystore,
+pub(super) struct Opened {
+    pub(super) keystore: Keystore,
     stamp: Stamp,
     provider: String,
 }
@@ -62,7 +67,19 @@ impl KeystoreSource {
         env: Env,
     ) -> Self {
         let keeper = Keeper::default();
-        Self { file, wrappers, cipher, version_step, keeper, env, opened: None }
+        Self { file, wrappers, cipher, version_step, keeper, writes: true, env, opened: None }
+    }
+
+    /// For a process that may do what `role` says.
+    #[must_use]
+    pub fn as_role(mut self, role: Role) -> Self {
+        self.take_role(role);
+        self
+    }
+
+    /// The keystore that was read last.
+    pub(super) fn keystore(&self) -> Result<&Keystore> {
+        self.opened().map(|opened| &opened.keystore)
     }
 
     fn opened(&self) -> Result<&Opened> {
@@ -71,6 +88,13 @@ impl KeystoreSource {
 
     /// Reads and opens the newest generation; `self` is unchanged.
     fn read(&self) -> Result<Opened> {
+        let opened = self.read_unwitnessed()?;
+        self.heed_witness(&opened.keystore)?;
+        Ok(opened)
+    }
+
+    /// The same, whatever the witness says.
+    pub(super) fn read_unwitnessed(&self) -> Result<Opened> {
         let within = |error: Error| error.within(self.file.path().display());
         let (sealed, stamp) = self.file.read()?;
         self.refuse_other_or_older(sealed.unverified())?;
@@ -192,11 +216,16 @@ impl KeystoreSource {
         }
         // What is in force is what can be read back.
         self.load(ring)?;
+        self.raise_witness(&lock, self.keystore()?);
         Ok(keys)
     }
 }
 
 impl KeySource for KeystoreSource {
+    fn begin(&mut self, role: Role) {
+        self.take_role(role);
+    }
+
     fn has_changed(&self) -> bool {
         match (&self.opened, self.file.stamp()) {
             (Some(opened), Ok(now)) => now != opened.stamp,
@@ -211,6 +240,9 @@ impl KeySource for KeystoreSource {
         }
         let opened = self.read()?;
         publish(&opened.keystore, ring)?;
+        if self.opened.is_none() {
+            self.raise_witness_at_start(&opened.keystore);
+        }
         self.opened = Some(opened);
         Ok(())
     }
@@ -271,8 +303,17 @@ impl KeySource for KeystoreSource {
         self.keep_in_time(ring)
     }
 
-    fn rewrap(&mut self, ring: &Ring, how: Rewrap, reason: Reason<'_>) -> Result<Vec<Rewrapped>> {
+    fn rewrap(
+        &mut self,
+        ring: &Ring,
+        how: Rewrap<'_>,
+        reason: Reason<'_>,
+    ) -> Result<Vec<Rewrapped>> {
         self.rewrap_store_key(ring, how, reason)
+    }
+
+    fn plan_move(&self, from: &str, to: &str) -> Result<Vec<Rewrapped>> {
+        self.planned_move(from, to)
     }
 }
 

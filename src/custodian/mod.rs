@@ -6,9 +6,11 @@
 
 mod keeper;
 mod keystore;
+mod moving;
 mod rewrap;
 mod served;
 mod states;
+mod witness;
 mod worker;
 
 use std::collections::HashSet;
@@ -16,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use keystore::{KeystoreSource, NamedWrapper};
+pub use moving::Moving;
 pub use rewrap::{Rewrap, Rewrapped, WrapChange};
 pub use served::{NamedServer, ServedSource};
 pub use states::Step;
@@ -52,6 +55,9 @@ pub struct Reason<'a> {
 
 /// Where data keys come from: our own keystore, or key stores that serve them.
 pub trait KeySource: Send {
+    /// What this process may do, told before anything is read.
+    fn begin(&mut self, _: Role) {}
+
     /// Whether there may be something new to read. Cheap: a file's stamp, a clock.
     fn has_changed(&self) -> bool;
 
@@ -101,7 +107,12 @@ pub trait KeySource: Send {
     }
 
     /// Changes how the store key is wrapped. `Unsupported` where there is none.
-    fn rewrap(&mut self, _: &Ring, _: Rewrap, _: Reason<'_>) -> Result<Vec<Rewrapped>> {
+    fn rewrap(&mut self, _: &Ring, _: Rewrap<'_>, _: Reason<'_>) -> Result<Vec<Rewrapped>> {
+        Err(no_keystore(self.provider(), "wraps no store key"))
+    }
+
+    /// What [`Rewrap::Move`] would do.
+    fn plan_move(&self, _: &str, _: &str) -> Result<Vec<Rewrapped>> {
         Err(no_keystore(self.provider(), "wraps no store key"))
     }
 }
@@ -164,6 +175,7 @@ impl Custodian {
     /// Reads all keys and begins to serve. On failure nothing is left behind.
     pub fn start(mut source: Box<dyn KeySource>, role: Role, env: Env) -> Result<Self> {
         let ring = Ring::new();
+        source.begin(role);
         source.load(&ring)?;
         let shared = Arc::new(Shared {
             ring,

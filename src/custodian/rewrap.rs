@@ -13,7 +13,7 @@ use crate::store::{Contents, Keystore, STORE_KEY_LEN, Wrapping};
 
 /// How the wrappings of the store key are to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rewrap {
+pub enum Rewrap<'a> {
     /// One more for each configured provider that has none; with `prune`, none any more for those
     /// that are not configured.
     Missing {
@@ -26,6 +26,13 @@ pub enum Rewrap {
     NewStoreKey {
         /// Whether wrappings of providers that are not configured may go; else they stop it.
         prune: bool,
+    },
+    /// One provider wraps instead of another, which need not answer.
+    Move {
+        /// The provider whose wrapping goes.
+        from: &'a str,
+        /// The provider that wraps from now on.
+        to: &'a str,
     },
 }
 
@@ -58,9 +65,14 @@ pub enum WrapChange {
 impl Custodian {
     /// Changes how the store key is wrapped, in one commit. A provider that fails keeps the others
     /// from nothing, except with a new store key, which all of them must wrap.
-    pub fn rewrap(&self, how: Rewrap, reason: Reason<'_>) -> Result<Vec<Rewrapped>> {
+    pub fn rewrap(&self, how: Rewrap<'_>, reason: Reason<'_>) -> Result<Vec<Rewrapped>> {
         self.shared.may_write()?;
         self.shared.source().rewrap(&self.shared.ring, how, reason)
+    }
+
+    /// What [`Rewrap::Move`] would do.
+    pub fn plan_move(&self, from: &str, to: &str) -> Result<Vec<Rewrapped>> {
+        self.shared.source().plan_move(from, to)
     }
 
     /// The wrappings of the store key in the order they were added: provider and wrapping key.
@@ -76,7 +88,7 @@ impl KeystoreSource {
     pub(super) fn rewrap_store_key(
         &mut self,
         ring: &Ring,
-        how: Rewrap,
+        how: Rewrap<'_>,
         reason: Reason<'_>,
     ) -> Result<Vec<Rewrapped>> {
         let mut report = Vec::new();
@@ -86,6 +98,10 @@ impl KeystoreSource {
                 Rewrap::ToLatest => source.with_latest(before, &mut report)?,
                 Rewrap::NewStoreKey { prune } => {
                     source.with_next_store_key(before, prune, &mut report)?
+                }
+                Rewrap::Move { from, to } => {
+                    report = source.planned_move(from, to)?;
+                    source.moved(before, from, to)?
                 }
             };
             let told = events(how, &report);
@@ -187,6 +203,42 @@ impl KeystoreSource {
         Ok(after)
     }
 
+    /// What a move would change, of the keystore as it was read last.
+    pub(super) fn planned_move(&self, from: &str, to: &str) -> Result<Vec<Rewrapped>> {
+        if from == to {
+            return Err(Error::new(Kind::Config, "a move needs two different providers"));
+        }
+        let contents = self.keystore()?.contents();
+        let (leaves, there) = (wrapping_of(contents, from), wrapping_of(contents, to));
+        let mut report = Vec::new();
+        match (leaves, there) {
+            (None, None) => {
+                let what = format!("provider {from:?} does not wrap the store key");
+                return Err(
+                    Error::new(Kind::NotFound, what).advise("`keyward status` shows who does")
+                );
+            }
+            (_, Some(_)) => report.push(Rewrapped::done(to, WrapChange::Kept)),
+            (_, None) => report.push(Rewrapped::done(to, WrapChange::Added)),
+        }
+        if leaves.is_some() {
+            report.push(Rewrapped::done(from, WrapChange::Removed));
+        }
+        Ok(report)
+    }
+
+    fn moved(&self, before: &Keystore, from: &str, to: &str) -> Result<Keystore> {
+        let none = || Error::new(Kind::Config, format!("provider {to:?} does not wrap keys"));
+        let named = self.wrappers.iter().find(|named| named.name == to).ok_or_else(none)?;
+        // Made anew even where there is one: this is the proof that it opens.
+        let wrapping = named.wrap(before.store_key(), &before.contents().wrap_context())?;
+        let after = before.with_wrapping(wrapping)?;
+        match wrapping_of(after.contents(), from) {
+            Some(_) => after.without_wrapping(from),
+            None => Ok(after),
+        }
+    }
+
     /// The wrappings of providers that are not configured.
     fn unconfigured<'a>(&self, contents: &'a Contents) -> impl Iterator<Item = &'a Wrapping> {
         let names: Vec<String> = self.wrappers.iter().map(|named| named.name.clone()).collect();
@@ -248,7 +300,7 @@ fn wrapping_of<'a>(contents: &'a Contents, provider: &str) -> Option<&'a Wrappin
 }
 
 /// What the audit trail tells of a change of wrappings: nothing where there was none.
-fn events(how: Rewrap, report: &[Rewrapped]) -> Vec<(Event, Vec<KeyRef>)> {
+fn events(how: Rewrap<'_>, report: &[Rewrapped]) -> Vec<(Event, Vec<KeyRef>)> {
     if matches!(how, Rewrap::NewStoreKey { .. }) {
         return vec![(Event::StoreKeyRotated, Vec::new())];
     }

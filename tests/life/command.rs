@@ -213,13 +213,72 @@ fn two_phases_by_command() {
 #[test]
 fn a_policy_that_cannot_be_is_told_with_line_and_cure() {
     let shell = Shell::new();
-    shell.configure_before("[[provider]]", "[policy]\nrotate_after = \"0.5 years\"\n");
+    shell.configure_before("[[provider]]", "[policy]\nrotate_after = \"quarterly\"\n");
     let ended = shell.run(&["rotate", "--due"]);
     assert_eq!(ended.code, 1);
     assert!(
-        ended.err.ends_with(":1: rotate_after: is not a length of time; write it as 5s, 30m or 90d\n")
+        ended
+            .err
+            .ends_with(":1: rotate_after: is not a length of time; write it as 5s, 30m or 90d\n")
             && ended.err.starts_with("keyward: DIR/keyward.toml:"),
         "{}",
         ended.err
     );
+}
+
+#[test]
+fn an_older_copy_is_accepted_by_command_only() {
+    let shell = Shell::new();
+    shell.fails(
+        &["accept-rollback", "--reason", "why not"],
+        1,
+        "keyward: DIR/keystore/keystore.json is not older than its witness; there is nothing to \
+         accept",
+    );
+    let keystore = shell.path("keystore/keystore.json");
+    let old = std::fs::read(&keystore).unwrap();
+    shell.run(&["rotate", "1"]);
+    std::fs::write(&keystore, old).unwrap();
+    let told = "DIR/keystore/keystore.json.witness: the keystore is of generation 3, but generation \
+                4 was in force";
+    let cure = "put the newest copy back; if there is none, stop the servers and run `keyward \
+                accept-rollback`";
+    shell.fails(&["status"], 1, &format!("keyward: {told}; {cure}"));
+    assert_eq!(shell.run(&["accept-rollback"]).code, 2, "a reason is wanted");
+    shell.prints(
+        &["accept-rollback", "--reason", "the disk burnt"],
+        &format!(
+            "{told}\ngeneration 3 is in force now\nlost: key 1 version 3, of generation 4\n\
+             start the servers and read every table: what a lost version encrypted is gone\n"
+        ),
+    );
+    assert_eq!(shell.run(&["status"]).code, 0);
+}
+
+#[test]
+fn a_rotation_is_undone_only_where_somebody_knows_that_it_is_unused() {
+    let shell = Shell::new();
+    shell.run(&["rotate", "1"]);
+    let socket = shell.path("no.sock");
+    let socket = socket.to_str().unwrap();
+    let refused = shell.run(&["rotate", "1", "--undo", "--socket", socket]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.starts_with("keyward: cannot ask the server: "), "{refused:?}");
+    assert!(refused.err.ends_with("or stop it and give --offline\n"), "{refused:?}");
+    if refused.err.contains("ERROR 2002") {
+        shell.prints(
+            &["rotate", "1", "--undo", "--offline", "--socket", socket],
+            "key 1 version 3 is pending\nkey 1 version 1 is active\n",
+        );
+        shell.fails(
+            &["rotate", "1", "--undo", "--offline", "--socket", socket],
+            1,
+            "keyward: key 1 has no rotation to undo",
+        );
+    }
+    let waits = shell.run(&["rotate", "1", "--wait", "--socket", socket]);
+    assert_eq!(waits.code, 1);
+    assert!(waits.out.starts_with("key 1 version 5 is active\n"), "it is done all the same");
+    assert_eq!(shell.run(&["rotate", "1", "--offline"]).code, 2);
+    assert_eq!(shell.run(&["rotate", "--all", "--undo"]).code, 2);
 }

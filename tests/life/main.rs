@@ -5,4 +5,5 @@ mod bench;
 mod command;
 mod policy;
 mod states;
+mod witness;
 mod wrappings;

@@ -7,9 +7,9 @@ use keyward::store::{Keystore, NewVersion, StoreFile};
 
 use crate::bench::{Bench, REASON, START, key, key_ref, soon, version, within_seconds};
 
-const ADD: Rewrap = Rewrap::Missing { prune: false };
-const PRUNE: Rewrap = Rewrap::Missing { prune: true };
-const NEW: Rewrap = Rewrap::NewStoreKey { prune: false };
+const ADD: Rewrap<'_> = Rewrap::Missing { prune: false };
+const PRUNE: Rewrap<'_> = Rewrap::Missing { prune: true };
+const NEW: Rewrap<'_> = Rewrap::NewStoreKey { prune: false };
 
 const BOTH: &[&str] = &["first", "second"];
 
@@ -19,7 +19,7 @@ fn with_both() -> Bench {
     bench
 }
 
-fn changes(bench: &Bench, providers: &[&str], how: Rewrap) -> Vec<(String, WrapChange, bool)> {
+fn changes(bench: &Bench, providers: &[&str], how: Rewrap<'_>) -> Vec<(String, WrapChange, bool)> {
     let report = bench.custodian(providers).rewrap(how, REASON).unwrap();
     report.into_iter().map(|one| (one.provider, one.change, one.failure.is_some())).collect()
 }
