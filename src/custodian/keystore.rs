@@ -40,6 +40,8 @@ pub struct KeystoreSource {
     pub(super) writes: bool,
     pub(super) env: Env,
     opened: Option<Opened>,
+    /// Whether the last reading failed: then the file may be the one we know, back in its place.
+    failed: bool,
 }
 
 /// What was read last.
@@ -66,8 +68,9 @@ impl KeystoreSource {
         version_step: u32,
         env: Env,
     ) -> Self {
-        let keeper = Keeper::default();
-        Self { file, wrappers, cipher, version_step, keeper, writes: true, env, opened: None }
+        let (keeper, writes) = (Keeper::default(), true);
+        let (opened, failed) = (None, false);
+        Self { file, wrappers, cipher, version_step, keeper, writes, env, opened, failed }
     }
 
     /// For a process that may do what `role` says.
@@ -228,7 +231,7 @@ impl KeySource for KeystoreSource {
 
     fn has_changed(&self) -> bool {
         match (&self.opened, self.file.stamp()) {
-            (Some(opened), Ok(now)) => now != opened.stamp,
+            (Some(opened), Ok(now)) => self.failed || now != opened.stamp,
             // A file that cannot be looked at is worth the error that reading it will give.
             _ => true,
         }
@@ -238,8 +241,12 @@ impl KeySource for KeystoreSource {
         if self.opened.is_some() && !self.has_changed() {
             return Ok(());
         }
-        let opened = self.read()?;
-        publish(&opened.keystore, ring)?;
+        let opened = self.read().and_then(|opened| {
+            publish(&opened.keystore, ring)?;
+            Ok(opened)
+        });
+        self.failed = opened.is_err();
+        let opened = opened?;
         if self.opened.is_none() {
             self.raise_witness_at_start(&opened.keystore);
         }
