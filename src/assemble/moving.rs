@@ -190,7 +190,7 @@ fn put(
         let arrived = server.fetch(&info.key, Deadline::after(target.timeout))?;
         if arrived.check_value() != data.check_value() {
             let what = format!("{}: provider {:?} has another key", info.key, target.name);
-            return Err(Error::new(Kind::Conflict, what));
+            return Err(Error::new(Kind::State, what));
         }
     }
     Ok(Moved { wrappings: Vec::new(), keys: keys.into_iter().map(|key| key.info).collect(), new })
@@ -215,7 +215,7 @@ fn to_key_file(
     let mode = fits_a_key_file(&infos)?;
     if path.exists() {
         let what = format!("{} is there already", path.display());
-        return Err(Error::new(Kind::Conflict, what).advise("name a file that is not"));
+        return Err(Error::new(Kind::State, what).advise("name a file that is not"));
     }
     let new = infos.iter().map(|info| info.key.clone()).collect();
     if !dry_run {

@@ -4,6 +4,8 @@ mod doctor;
 mod follow;
 mod init;
 mod keys;
+mod migrate;
+mod mycnf;
 mod print;
 mod rewrap;
 mod rollback;
@@ -84,6 +86,10 @@ enum Command {
     Compromised(states::Options),
     /// Go on with an older copy of the keystore, though the newer one is lost
     AcceptRollback(rollback::Options),
+    /// Move from one key store to another; no page is touched
+    Migrate(migrate::Migrate),
+    /// Take over the keys of file_key_management
+    Import(migrate::Import),
     /// Change how the keystore itself is wrapped; no page is touched
     Rewrap(rewrap::Options),
 }
@@ -119,6 +125,8 @@ impl Command {
             Self::Retire(options) => states::retire(config, &options, printer),
             Self::Compromised(options) => states::compromised(config, &options, printer),
             Self::AcceptRollback(options) => rollback::run(config, &options, printer),
+            Self::Migrate(options) => migrate::migrate(config, &options, printer),
+            Self::Import(options) => migrate::import(config, &options, printer),
             Self::Rewrap(options) => rewrap::run(config, &options, printer),
         }
     }

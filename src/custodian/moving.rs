@@ -31,7 +31,7 @@ impl Moving {
 
 impl KeystoreSource {
     /// Takes keys in, in one commit, and opens each again. A version that is here already with the
-    /// same key changes nothing; one with another key is a `Conflict`. The versions that are new.
+    /// same key changes nothing; one with another key is refused (`State`). The versions that are new.
     pub fn import(&mut self, keys: &[Moving], reason: Reason<'_>) -> Result<Vec<KeyRef>> {
         let ring = Ring::new();
         self.load(&ring)?;
@@ -110,18 +110,16 @@ impl KeystoreSource {
                 state: info.state,
                 created: info.created.unwrap_or(change.at),
             };
-            after =
-                after.with_version(&version, &change, &*self.env.rng).map_err(
-                    |error| {
-                        match error.kind() {
-                    Kind::Conflict => error.advise(
+            after = after.with_version(&version, &change, &*self.env.rng).map_err(|error| {
+                match error.kind() {
+                    // Trying again does not help, so it is no longer a conflict of two writers.
+                    Kind::Conflict => Error::new(Kind::State, error.what()).advise(
                         "this keystore has keys of its own: move it away, or import into a new one \
                          (`keyward init --empty`)",
                     ),
                     _ => error,
                 }
-                    },
-                )?;
+            })?;
         }
         Ok((after, new))
     }

@@ -18,10 +18,20 @@ pub(crate) struct Ended {
 
 impl Shell {
     pub(crate) fn new() -> Self {
+        Self::set_up(&[])
+    }
+
+    /// The same with a keystore that has no keys.
+    pub(crate) fn empty() -> Self {
+        Self::set_up(&["--empty"])
+    }
+
+    fn set_up(more: &[&str]) -> Self {
         let shell = Self { folder: tempfile::tempdir().unwrap() };
         let owner = nix_user();
         let dir = shell.path("");
-        let made = shell.run(&["init", "--dir", dir.to_str().unwrap(), "--user", &owner]);
+        let words = ["init", "--dir", dir.to_str().unwrap(), "--user", &owner];
+        let made = shell.run(&[&words, more].concat());
         assert_eq!(made.code, 0, "{}", made.err);
         shell
     }

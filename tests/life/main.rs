@@ -3,6 +3,7 @@
 
 mod bench;
 mod command;
+mod moving;
 mod policy;
 mod states;
 mod witness;
