@@ -2,6 +2,7 @@
 
 mod doctor;
 mod init;
+mod inspect;
 mod keys;
 mod print;
 mod rotate;
@@ -73,6 +74,8 @@ enum Command {
     Keys(keys::Command),
     /// Give a key, or all keys, a new version
     Rotate(rotate::Options),
+    /// Show which key versions data files need, read from the files alone
+    Inspect(inspect::Options),
 }
 
 /// Runs the command with `arguments`, the program's name first.
@@ -103,6 +106,7 @@ impl Command {
             Self::Status => status::run(config, printer),
             Self::Keys(command) => keys::run(config, command, printer),
             Self::Rotate(options) => rotate::run(config, options, printer),
+            Self::Inspect(options) => inspect::run(config, &options, printer),
         }
     }
 }
