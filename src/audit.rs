@@ -32,6 +32,12 @@ pub enum Event {
     KeyCreated,
     /// A key has a new version that encrypts.
     Rotated,
+    /// A version is to be destroyed once its waiting time has passed.
+    DestructionPlanned,
+    /// A version is not to be destroyed after all.
+    DestructionCancelled,
+    /// The key of a version is gone; a tombstone stays.
+    Destroyed,
 }
 
 /// One line of the trail.

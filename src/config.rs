@@ -24,6 +24,10 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// re-encrypts a page only when `version + innodb_encryption_rotate_key_age < latest`, and that
 /// age is 1 by default.
 pub const DEFAULT_VERSION_STEP: u32 = 2;
+/// How long a version waits for its destruction at least, and when the configuration does not say.
+pub const MIN_DESTROY_WAIT: Duration = Duration::from_secs(7 * 86_400);
+/// How long it waits at most.
+pub const MAX_DESTROY_WAIT: Duration = Duration::from_secs(30 * 86_400);
 /// A configuration longer than this is none of ours, in bytes.
 const MAX_LEN: u64 = 1 << 20;
 
@@ -51,6 +55,8 @@ pub struct Keystore {
 pub struct Policy {
     /// By how much a rotation raises the version.
     pub version_step: u32,
+    /// How long a version waits between the decision to destroy it and its end.
+    pub destroy_wait: Duration,
 }
 
 /// One `[[provider]]`. Its own options stay in `section`, for the backend to read.
@@ -135,14 +141,18 @@ impl Policy {
                 .filter(|step| (1..=1000).contains(step))
                 .ok_or_else(|| section.wrong("version_step", "must be from 1 to 1000"))?,
         };
+        let destroy_wait = section.duration("destroy_wait")?.unwrap_or(MIN_DESTROY_WAIT);
+        if !(MIN_DESTROY_WAIT..=MAX_DESTROY_WAIT).contains(&destroy_wait) {
+            return Err(section.wrong("destroy_wait", "must be from 7d to 30d"));
+        }
         section.done()?;
-        Ok(Self { version_step })
+        Ok(Self { version_step, destroy_wait })
     }
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { version_step: DEFAULT_VERSION_STEP }
+        Self { version_step: DEFAULT_VERSION_STEP, destroy_wait: MIN_DESTROY_WAIT }
     }
 }
 

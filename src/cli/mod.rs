@@ -1,11 +1,13 @@
 //! The command: one file a subcommand, one place for arguments, exit codes and printing.
 
+mod destroy;
 mod doctor;
 mod init;
 mod inspect;
 mod keys;
 mod print;
 mod rotate;
+mod scan;
 mod server;
 mod status;
 mod user;
@@ -76,6 +78,8 @@ enum Command {
     Rotate(rotate::Options),
     /// Show which key versions data files need, read from the files alone
     Inspect(inspect::Options),
+    /// Destroy a key version that nothing needs, after a waiting time
+    Destroy(destroy::Options),
 }
 
 /// Runs the command with `arguments`, the program's name first.
@@ -106,6 +110,7 @@ impl Command {
             Self::Status => status::run(config, printer),
             Self::Keys(command) => keys::run(config, command, printer),
             Self::Rotate(options) => rotate::run(config, options, printer),
+            Self::Destroy(options) => destroy::run(config, &options, printer),
             Self::Inspect(options) => inspect::run(config, &options, printer),
         }
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{KeySource, Reason, Which};
+use super::{Destruction, KeySource, Reason, Which, destroy};
 use crate::audit::{Event, Record, Trail};
-use crate::env::{Deadline, Env, Level};
+use crate::env::{Deadline, Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion};
 use crate::provider::KeyWrapper;
@@ -151,7 +151,9 @@ impl KeystoreSource {
         let before = &self.opened()?.keystore;
         let (after, keys) = change(self, before)?;
         // What was wrapped is unwrapped and compared before anybody relies on it.
-        for key in &keys {
+        let lives =
+            |key: &&KeyRef| after.contents().info(key).is_some_and(|info| info.state.decrypts());
+        for key in keys.iter().filter(lives) {
             after.data_key(key)?;
         }
         let trail = Trail::beside(self.file.path());
@@ -222,6 +224,25 @@ impl KeySource for KeystoreSource {
             Ok((source.with_new_key(before, &key, cipher, reason)?, vec![key.clone()]))
         })?;
         Ok(key)
+    }
+
+    fn destroy(&mut self, ring: &Ring, step: &Destruction, reason: Reason<'_>) -> Result<()> {
+        self.commit(ring, step.event(), reason, |source, before| {
+            let (actor, text) = (reason.actor.to_owned(), reason.text.to_owned());
+            let change = Change { at: source.env.clock.now(), actor, reason: text };
+            Ok((step.apply(before, &change)?, vec![step.key().clone()]))
+        })
+        .map(drop)
+    }
+
+    fn may_destroy(&self, key: &KeyRef) -> Result<()> {
+        destroy::check(self.opened()?.keystore.contents(), key, self.env.clock.now())
+    }
+
+    fn doomed(&self) -> Vec<(KeyRef, Timestamp)> {
+        self.opened
+            .as_ref()
+            .map_or_else(Vec::new, |opened| destroy::doomed(opened.keystore.contents()))
     }
 
     fn keys(&self) -> Vec<KeyInfo> {

@@ -158,6 +158,11 @@ impl Report {
         self.count(id, version, Use::Freed)
     }
 
+    /// Takes out that the redo log was not ended: where the server runs, it is not.
+    pub fn forgive_unclean(&mut self) {
+        self.unknown.retain(|why| why != redo::UNCLEAN);
+    }
+
     fn count(&self, id: KeyId, version: KeyVersion, usage: Use) -> u64 {
         let same = |need: &&Need| (need.id, need.version, need.usage) == (id, version, usage);
         self.needs.iter().filter(same).map(|need| need.count).sum()
