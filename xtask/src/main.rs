@@ -5,6 +5,7 @@ mod demo;
 mod job;
 mod layer;
 mod mtr;
+mod root118;
 mod setup;
 mod sweep;
 mod test;
@@ -34,7 +35,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "mtr",
-        about: "run MariaDB's own suites: [SUITE...] [--baseline]",
+        about: "run MariaDB's own suites: [SUITE...] [--baseline] [--11.8]",
         run: mtr::task,
     },
     Task { name: "bench", about: "run the benchmarks", run: build::bench },

@@ -2,19 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use mariadb_test::{Result, Scratch, artefacts, run};
 use nix::unistd::Uid;
 
-use crate::{build, job, setup};
+use crate::{build, job, root118, setup};
 
 const LIMIT: Duration = Duration::from_secs(3000);
-
-/// Where the package mariadb-test puts the driver.
-const DRIVER: &str = "/usr/share/mysql/mysql-test";
 
 /// The suite that the tests run every time.
 pub(crate) const SUITE: &str = "encryption";
@@ -29,30 +26,38 @@ pub(crate) enum Whose {
     Ours,
 }
 
-/// `cargo xtask mtr [SUITE...] [--baseline]`: with `--baseline` measures the original and writes
-/// down how each test ended.
+/// Which server the suites run on.
+pub(crate) enum Place {
+    /// The distribution's, on this machine.
+    Here,
+    /// Another release's, in a root folder of its own.
+    Root(PathBuf),
+}
+
+/// `cargo xtask mtr [SUITE...] [--baseline] [--11.8]`: with `--baseline` measures the original and
+/// writes down how each test ended.
 pub(crate) fn task(words: &[String]) -> Result<()> {
     setup::need(setup::SERVER)?;
     setup::need(setup::MTR)?;
-    let baseline = words.iter().any(|word| word == "--baseline");
+    let has = |flag: &str| words.iter().any(|word| word == flag);
+    let place = if has("--11.8") { Place::Root(root118::root()?) } else { Place::Here };
     let mut suites: Vec<&str> =
         words.iter().map(String::as_str).filter(|word| !word.starts_with("--")).collect();
     if suites.is_empty() {
         suites.push(SUITE);
     }
-    if !baseline {
+    let whose = if has("--baseline") { Whose::Original } else { Whose::Ours };
+    if whose == Whose::Ours {
         build::release()?;
     }
     for suite in suites {
-        let whose = if baseline { Whose::Original } else { Whose::Ours };
-        let outcome = measure(suite, whose, &build::notes()?.join("mtr.log"))?;
+        let outcome = measure(suite, whose, &place, &build::notes()?.join("mtr.log"))?;
         println!("{suite}: {}", summary(&outcome.results));
-        if baseline {
-            write_baseline(suite, &outcome.results)?;
+        if whose == Whose::Original {
+            write_baseline(suite, &place, &outcome.results)?;
         } else {
-            worse(&baseline_of(suite)?, &outcome.results)
-                .iter()
-                .for_each(|line| println!("{line}"));
+            let baseline = baseline_of(suite, &place)?;
+            worse(&baseline, &outcome.results).iter().for_each(|line| println!("{line}"));
         }
     }
     Ok(())
@@ -66,21 +71,22 @@ pub(crate) struct Outcome {
 }
 
 /// Runs `suite` in a mount namespace of its own, so that the machine's plugin stays what it is.
-pub(crate) fn measure(suite: &str, whose: Whose, log: &std::path::Path) -> Result<Outcome> {
+pub(crate) fn measure(suite: &str, whose: Whose, place: &Place, log: &Path) -> Result<Outcome> {
     let scratch = Scratch::new("mtr")?;
-    let mut steps = vec!["set -e".to_owned(), format!("cd {DRIVER}")];
+    let mut steps = vec!["set -e".to_owned()];
     if whose == Whose::Ours {
         let library = scratch.path().join("keyward.so");
         fs::copy(artefacts::library(), &library)?;
-        let original = format!("{}/file_key_management.so", artefacts::PLUGINS);
-        steps.push(format!("mount --bind {} {original}", library.display()));
+        let original = place.at(&format!("{}/file_key_management.so", artefacts::PLUGINS));
+        steps.push(format!("mount --bind {} {}", library.display(), original.display()));
     }
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    steps.push(format!(
-        "exec perl ./mtr --suite={suite} --parallel={cores} --force --max-test-fail=0 --retry=0 \
-         --vardir={}/var --mysqld=--user=root",
-        scratch.path().display()
-    ));
+    let driver = format!(
+        "cd {} && exec perl ./mtr --suite={suite} --parallel={cores} --force --max-test-fail=0 \
+         --retry=0 --mysqld=--user=root --vardir",
+        place.driver()
+    );
+    steps.extend(place.entry(&driver, scratch.path()));
     let mut command = Command::new("unshare");
     command.arg("--mount");
     if !Uid::effective().is_root() {
@@ -89,10 +95,57 @@ pub(crate) fn measure(suite: &str, whose: Whose, log: &std::path::Path) -> Resul
     command.args(["sh", "-c", &steps.join("; ")]);
     let done = job::logged(&mut command, log, LIMIT)?;
     let results = results(&done.text);
-    if results.is_empty() {
-        return Err(format!("the driver ran no test\n{}", done.text).into());
+    // It says so only at its very end, after failures as well.
+    if results.is_empty() || !done.text.contains("seconds executing testcases") {
+        return Err(format!("the driver did not come to its end\n{}", done.text).into());
     }
     Ok(Outcome { results, text: done.text })
+}
+
+impl Place {
+    /// A path of that server's machine as this one sees it.
+    fn at(&self, path: &str) -> PathBuf {
+        match self {
+            Self::Here => path.into(),
+            Self::Root(root) => root.join(path.trim_start_matches('/')),
+        }
+    }
+
+    /// Where the package mariadb-test puts the driver: 11 renamed its folder.
+    fn driver(&self) -> &'static str {
+        match self {
+            Self::Here => "/usr/share/mysql/mysql-test",
+            Self::Root(_) => "/usr/share/mariadb/mariadb-test",
+        }
+    }
+
+    /// The steps that run `driver`, which ends with `--vardir`, with a folder in `scratch`.
+    fn entry(&self, driver: &str, scratch: &Path) -> Vec<String> {
+        match self {
+            Self::Here => vec![format!("{driver}={}/var", scratch.display())],
+            Self::Root(root) => {
+                let root = root.display();
+                vec![
+                    format!("mount -t proc proc {root}/proc"),
+                    format!("mount --rbind /dev {root}/dev"),
+                    format!("mount --bind {} {root}/mnt", scratch.display()),
+                    format!("exec chroot {root} sh -c '{driver}=/mnt/var'"),
+                ]
+            }
+        }
+    }
+
+    /// The server's release: `10.11`.
+    fn release(&self) -> Result<String> {
+        let server = [artefacts::SERVER, "--no-defaults", "--version"];
+        let said = match self {
+            Self::Here => run(server[0], &server[1..])?,
+            Self::Root(root) => run("chroot", [&[&*root.to_string_lossy()], &server[..]].concat())?,
+        };
+        let is_version = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
+        let version = said.split_whitespace().find(is_version).unwrap_or("unknown");
+        Ok(version.split('.').take(2).collect::<Vec<_>>().join("."))
+    }
 }
 
 /// Reads lines such as `encryption.tempfiles 'cbc'   w2 [ pass ]   1234`.
@@ -136,8 +189,8 @@ pub(crate) fn summary(results: &Results) -> String {
 }
 
 /// How the tests of `suite` ended with the original, as it was written down.
-pub(crate) fn baseline_of(suite: &str) -> Result<Results> {
-    let path = baseline_path(suite)?;
+pub(crate) fn baseline_of(suite: &str, place: &Place) -> Result<Results> {
+    let path = baseline_path(suite, place)?;
     let text = mariadb_test::files::text(&path).map_err(|error| {
         error.within(format!("`cargo xtask mtr --baseline {suite}` measures the original first"))
     })?;
@@ -148,8 +201,8 @@ pub(crate) fn baseline_of(suite: &str) -> Result<Results> {
     Ok(text.lines().filter(|line| !line.starts_with('#')).filter_map(entry).collect())
 }
 
-fn write_baseline(suite: &str, results: &Results) -> Result<()> {
-    let path = baseline_path(suite)?;
+fn write_baseline(suite: &str, place: &Place, results: &Results) -> Result<()> {
+    let path = baseline_path(suite, place)?;
     let head = format!(
         "# How MariaDB's suite {suite} ends with the original plugin; `cargo xtask mtr --baseline \
          {suite}` writes this.\n"
@@ -161,12 +214,8 @@ fn write_baseline(suite: &str, results: &Results) -> Result<()> {
 }
 
 /// One file for each suite and release of the server.
-fn baseline_path(suite: &str) -> Result<PathBuf> {
-    let said = run(artefacts::SERVER, ["--no-defaults", "--version"])?;
-    let version =
-        said.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
-    let release: Vec<_> = version.unwrap_or("unknown").split('.').take(2).collect();
-    let name = format!("mariadb-test/baseline/mariadb-{}-{suite}.txt", release.join("."));
+fn baseline_path(suite: &str, place: &Place) -> Result<PathBuf> {
+    let name = format!("mariadb-test/baseline/mariadb-{}-{suite}.txt", place.release()?);
     Ok(artefacts::repository().join(name))
 }
 

@@ -145,6 +145,17 @@ fn an_unchanged_file_is_not_read_again() -> Result<()> {
 }
 
 #[test]
+fn a_file_of_many_keys_is_served() -> Result<()> {
+    let text: String = (1..=3000).map(|id| format!("{id};{KEY}\n")).collect();
+    let (_folder, server) = Trial::new(Dialect::Keyward, &text).open();
+    assert_eq!(server.list(soon())?.len(), 3000);
+    for id in [1, 1500, 3000] {
+        assert_eq!(server.fetch(&key(id, 1), soon())?.expose().len(), 16);
+    }
+    Ok(())
+}
+
+#[test]
 fn the_original_looks_at_no_permissions_and_we_do() -> Result<()> {
     for (dialect, mode, opens) in [
         (Dialect::Original, 0o644, true),

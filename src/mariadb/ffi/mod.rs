@@ -7,7 +7,6 @@
 // The server looks for symbols, not for paths.
 #![allow(unreachable_pub)]
 
-mod cipher_shim;
 mod crypt;
 mod keys;
 pub(super) mod message;
@@ -35,7 +34,8 @@ use variables::LoadedValues;
     non_snake_case,
     non_upper_case_globals,
     dead_code,
-    unreachable_pub
+    unreachable_pub,
+    clippy::upper_case_acronyms
 )]
 pub(in crate::mariadb) mod abi {
     include!(concat!(env!("OUT_DIR"), "/mariadb.rs"));
@@ -159,10 +159,13 @@ fn own_file_name() -> Option<PathBuf> {
 
 /// The server starts the plugin. 0 = it serves keys; anything else = it does not, and left nothing.
 unsafe extern "C" fn init(_plugin: *mut c_void) -> c_int {
+    message::take_service();
+    let opened = guard("init", None, || Open::start(face(), &LoadedValues::of(face())));
+    let Some(open) = opened else {
+        message::release_service();
+        return 1;
+    };
     guard("init", 1, || {
-        message::take_service();
-        let face = face();
-        let Some(open) = Open::start(face, &LoadedValues::of(face)) else { return 1 };
         close(OPEN.swap(Box::into_raw(Box::new(open)), Ordering::AcqRel));
         0
     })
@@ -170,10 +173,9 @@ unsafe extern "C" fn init(_plugin: *mut c_void) -> c_int {
 
 /// The server ends the plugin, after the last call of any of its other functions.
 unsafe extern "C" fn deinit(_plugin: *mut c_void) -> c_int {
-    guard("deinit", 0, || {
-        close(OPEN.swap(ptr::null_mut(), Ordering::AcqRel));
-        0
-    })
+    guard("deinit", (), || close(OPEN.swap(ptr::null_mut(), Ordering::AcqRel)));
+    message::release_service();
+    0
 }
 
 fn close(open: *mut Open) {

@@ -89,6 +89,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         body: mtr::run,
     },
     Layer {
+        name: "mtr-11.8",
+        about: "the same on MariaDB 11.8, from the next Debian in a folder of its own",
+        extended: true,
+        packages: &[],
+        released: true,
+        body: mtr::on_11_8,
+    },
+    Layer {
         name: "deny",
         about: "licences and known weaknesses of the dependencies (cargo deny)",
         extended: true,

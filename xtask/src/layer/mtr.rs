@@ -2,7 +2,8 @@
 
 use mariadb_test::Result;
 
-use crate::mtr::{self, Whose, baseline_of, measure, summary, worse};
+use crate::mtr::{self, Place, Whose, baseline_of, measure, summary, worse};
+use crate::root118;
 
 use super::{Report, Run};
 
@@ -10,18 +11,23 @@ use super::{Report, Run};
 const EXTENDED: &[&str] = &["binlog_encryption", "mariabackup"];
 
 pub(super) fn run(run: &Run) -> Result<Report> {
-    let mut report = suite(mtr::SUITE, run)?;
+    let mut report = suite(mtr::SUITE, &Place::Here, run)?;
     if run.extended {
         for name in EXTENDED {
-            report.add(&suite(name, run)?);
+            report.add(&suite(name, &Place::Here, run)?);
         }
     }
     Ok(report)
 }
 
-fn suite(name: &str, run: &Run) -> Result<Report> {
-    let baseline = baseline_of(name)?;
-    let outcome = measure(name, Whose::Ours, &run.log()?)?;
+/// The same library in MariaDB 11.8.
+pub(super) fn on_11_8(run: &Run) -> Result<Report> {
+    suite(mtr::SUITE, &Place::Root(root118::root()?), run)
+}
+
+fn suite(name: &str, place: &Place, run: &Run) -> Result<Report> {
+    let baseline = baseline_of(name, place)?;
+    let outcome = measure(name, Whose::Ours, place, &run.log()?)?;
     let worse = worse(&baseline, &outcome.results);
     let count = |end: &str| outcome.results.values().filter(|is| *is == end).count();
     let notes = vec![
