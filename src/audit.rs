@@ -58,6 +58,12 @@ pub enum Event {
     Exported,
     /// An older copy of the keystore is to be the one in force.
     RollbackAccepted,
+    /// A version is to be destroyed once its waiting time has passed.
+    DestructionPlanned,
+    /// A version is not to be destroyed after all.
+    DestructionCancelled,
+    /// The key of a version is gone; a tombstone stays.
+    Destroyed,
 }
 
 /// One line of the trail.

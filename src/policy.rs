@@ -15,6 +15,12 @@ use crate::store::{KeyEntry, VersionEntry};
 /// age is 1 by default.
 pub const DEFAULT_VERSION_STEP: u32 = 2;
 
+/// How long a version waits for its destruction at least, and when the configuration does not say.
+pub const MIN_DESTROY_WAIT: Duration = Duration::from_secs(7 * 86_400);
+
+/// How long it waits at most.
+pub const MAX_DESTROY_WAIT: Duration = Duration::from_secs(30 * 86_400);
+
 /// How many versions of each key stay when the configuration does not say.
 pub const DEFAULT_KEEP_VERSIONS: u32 = 2;
 
@@ -37,6 +43,8 @@ pub struct Policy {
     pub retire_after: Option<Duration>,
     /// How many of the newest versions of a key stay, whatever their age.
     pub keep_versions: u32,
+    /// How long a version waits between the decision to destroy it and its end.
+    pub destroy_wait: Duration,
 }
 
 /// Something that the policy wants done now.
@@ -60,6 +68,7 @@ impl Default for Policy {
             activate_after: None,
             retire_after: None,
             keep_versions: DEFAULT_KEEP_VERSIONS,
+            destroy_wait: MIN_DESTROY_WAIT,
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The command: one file a subcommand, one place for arguments, exit codes and printing.
 
+mod destroy;
 mod doctor;
 mod follow;
 mod init;
+mod inspect;
 mod keys;
 mod migrate;
 mod mycnf;
@@ -10,6 +12,7 @@ mod print;
 mod rewrap;
 mod rollback;
 mod rotate;
+mod scan;
 mod server;
 mod show;
 mod states;
@@ -92,6 +95,10 @@ enum Command {
     Import(migrate::Import),
     /// Change how the keystore itself is wrapped; no page is touched
     Rewrap(rewrap::Options),
+    /// Show which key versions data files need, read from the files alone
+    Inspect(inspect::Options),
+    /// Destroy a key version that nothing needs, after a waiting time
+    Destroy(destroy::Options),
 }
 
 /// Runs the command with `arguments`, the program's name first.
@@ -128,6 +135,8 @@ impl Command {
             Self::Migrate(options) => migrate::migrate(config, &options, printer),
             Self::Import(options) => migrate::import(config, &options, printer),
             Self::Rewrap(options) => rewrap::run(config, &options, printer),
+            Self::Destroy(options) => destroy::run(config, &options, printer),
+            Self::Inspect(options) => inspect::run(config, &options, printer),
         }
     }
 }

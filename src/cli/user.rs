@@ -25,14 +25,22 @@ pub(super) fn account(name: &str) -> Result<Option<Account>> {
 
 /// Where we are root: becomes whoever owns the folder of `keystore`.
 pub(super) fn become_owner_of(keystore: &Path) -> Result<()> {
+    match owner_of(keystore)? {
+        Some(owner) => become_account(owner),
+        None => Ok(()),
+    }
+}
+
+/// Where we are root: whoever owns the folder of `keystore`.
+pub(super) fn owner_of(keystore: &Path) -> Result<Option<Account>> {
     if !getuid().is_root() {
-        return Ok(());
+        return Ok(None);
     }
     let folder = keystore.parent().ok_or_else(|| no_folder(keystore))?;
     let owner = std::fs::metadata(folder).map_err(|e| {
         Error::io("cannot look at", folder, &e).advise("`keyward init` makes a keystore")
     })?;
-    become_account(Account { uid: owner.uid().into(), gid: owner.gid().into() })
+    Ok(Some(Account { uid: owner.uid().into(), gid: owner.gid().into() }))
 }
 
 /// Does `work` as `account`, then becomes ourselves again.

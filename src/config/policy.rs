@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::Section;
 use crate::error::Result;
-use crate::policy::{DEFAULT_KEEP_VERSIONS, DEFAULT_VERSION_STEP, Policy};
+use crate::policy::{
+    DEFAULT_KEEP_VERSIONS, DEFAULT_VERSION_STEP, MAX_DESTROY_WAIT, MIN_DESTROY_WAIT, Policy,
+};
 
 /// The longest notice that is given without being asked for.
 const DEFAULT_NOTICE: Duration = Duration::from_secs(7 * 86_400);
@@ -21,8 +23,12 @@ pub(super) fn read(section: Section) -> Result<Policy> {
         activate_after: section.duration("activate_after")?,
         retire_after: section.duration("retire_after")?,
         keep_versions: count(&section, "keep_versions", DEFAULT_KEEP_VERSIONS)?,
+        destroy_wait: section.duration("destroy_wait")?.unwrap_or(MIN_DESTROY_WAIT),
     };
     section.done()?;
+    if !(MIN_DESTROY_WAIT..=MAX_DESTROY_WAIT).contains(&policy.destroy_wait) {
+        return Err(section.wrong("destroy_wait", "must be from 7d to 30d"));
+    }
     check(&section, &policy)?;
     Ok(policy)
 }

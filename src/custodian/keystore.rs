@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::keeper::Keeper;
-use super::{KeySource, Reason, Rewrap, Rewrapped, Role, Step, Which};
+use super::{Destruction, KeySource, Reason, Rewrap, Rewrapped, Role, Step, Which, destroy};
 use crate::audit::{Event, Record, Trail};
-use crate::env::{Deadline, Env, Level};
+use crate::env::{Deadline, Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion};
 use crate::provider::KeyWrapper;
@@ -279,6 +279,26 @@ impl KeySource for KeystoreSource {
             Ok(Some(Changed { after, told: vec![(Event::KeyCreated, vec![key.clone()])] }))
         })?;
         Ok(key)
+    }
+
+    fn destroy(&mut self, ring: &Ring, step: &Destruction, reason: Reason<'_>) -> Result<()> {
+        self.commit(ring, reason, |source, before| {
+            let (actor, text) = (reason.actor.to_owned(), reason.text.to_owned());
+            let change = Change { at: source.env.clock.now(), actor, reason: text };
+            let after = step.apply(before, &change)?;
+            Ok(Some(Changed { after, told: vec![(step.event(), vec![step.key().clone()])] }))
+        })
+        .map(drop)
+    }
+
+    fn may_destroy(&self, key: &KeyRef) -> Result<()> {
+        destroy::check(self.opened()?.keystore.contents(), key, self.env.clock.now())
+    }
+
+    fn doomed(&self) -> Vec<(KeyRef, Timestamp)> {
+        self.opened
+            .as_ref()
+            .map_or_else(Vec::new, |opened| destroy::doomed(opened.keystore.contents()))
     }
 
     fn keys(&self) -> Vec<KeyInfo> {

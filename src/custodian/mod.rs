@@ -4,6 +4,7 @@
 //! mutex around the key source, so that it happens once and in order; nobody who reads a key that
 //! is in the ring ever waits for it.
 
+mod destroy;
 mod keeper;
 mod keystore;
 mod moving;
@@ -17,6 +18,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use destroy::Destruction;
 pub use keystore::{KeystoreSource, NamedWrapper};
 pub use moving::Moving;
 pub use rewrap::{Rewrap, Rewrapped, WrapChange};
@@ -76,6 +78,22 @@ pub trait KeySource: Send {
         cipher: Option<Cipher>,
         reason: Reason<'_>,
     ) -> Result<KeyRef>;
+
+    /// Takes a step towards the end of a version. `Unsupported` where the keys are not ours.
+    fn destroy(&mut self, _: &Ring, step: &Destruction, _: Reason<'_>) -> Result<()> {
+        self.may_destroy(step.key())
+    }
+
+    /// Refuses what `destroy` would refuse to plan.
+    fn may_destroy(&self, _: &KeyRef) -> Result<()> {
+        Err(Error::new(Kind::Unsupported, "these keys are served by a key store")
+            .advise("destroy the version there"))
+    }
+
+    /// The versions that are to be destroyed, and when.
+    fn doomed(&self) -> Vec<(KeyRef, Timestamp)> {
+        Vec::new()
+    }
 
     /// All key versions, sorted by key and version.
     fn keys(&self) -> Vec<KeyInfo>;
