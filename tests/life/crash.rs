@@ -66,6 +66,9 @@ impl Disk for Placed {
     }
 }
 
+/// A change to be made by a custodian.
+type TryOn = dyn Fn(&Custodian) -> keyward::Result<()>;
+
 const BOTH: &[&str] = &["first", "second"];
 
 /// The keystore of `bench` and its witness, on a simulated disk that has synced them.
@@ -90,7 +93,7 @@ fn start(bench: &Bench, disk: &SimDisk) -> keyward::Result<Custodian> {
 }
 
 /// Cuts `change` off at every step, with every kind of loss; how many cuts left old and new.
-fn cut_everywhere(change: &dyn Fn(&Custodian) -> keyward::Result<()>) -> [usize; 2] {
+fn cut_everywhere(change: &TryOn) -> [usize; 2] {
     let bench = Bench::new();
     let first = disk_of(&bench);
     let custodian = start(&bench, &first).unwrap();
@@ -128,7 +131,7 @@ fn cut_everywhere(change: &dyn Fn(&Custodian) -> keyward::Result<()>) -> [usize;
 
 #[test]
 fn every_change_is_whole_or_not_at_all() {
-    let changes: [&dyn Fn(&Custodian) -> keyward::Result<()>; 5] = [
+    let changes: [&TryOn; 5] = [
         &|custodian| custodian.rewrap(Rewrap::Missing { prune: false }, REASON).map(drop),
         &|custodian| custodian.rewrap(Rewrap::NewStoreKey { prune: false }, REASON).map(drop),
         &|custodian| {

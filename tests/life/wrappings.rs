@@ -91,7 +91,8 @@ fn to_latest_is_one_rewrap_a_provider_whatever_the_number_of_keys() {
     let bench = with_both();
     let custodian = bench.custodian(BOTH);
     bench.first.kek_version.store(2, std::sync::atomic::Ordering::SeqCst);
-    (bench.first.calls(), bench.second.calls());
+    bench.first.calls();
+    bench.second.calls();
     custodian.rewrap(Rewrap::ToLatest, REASON).unwrap();
     assert_eq!((bench.first.calls(), bench.second.calls()), (2, 2), "the call, and its proof");
     let keks: Vec<_> = custodian.wrappings().into_iter().map(|(_, kek)| kek).collect();
