@@ -13,12 +13,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("secret", &["env", "error", "key"]),
     ("cipher", &["secret", "error"]),
     ("provider", &["env", "error", "key", "secret"]),
-    ("config", &["error", "key", "secret"]),
+    ("config", &["error", "key", "policy", "secret"]),
     ("backend", &["config", "env", "error", "key", "provider", "secret"]),
     ("ring", &["error", "key", "secret"]),
     ("store", &["env", "error", "key", "provider", "secret"]),
+    ("policy", &["env", "error", "key", "store"]),
     ("audit", &["env", "error", "key"]),
-    ("custodian", &["audit", "env", "error", "key", "provider", "ring", "secret", "store"]),
+    (
+        "custodian",
+        &["audit", "env", "error", "key", "policy", "provider", "ring", "secret", "store"],
+    ),
     (
         "assemble",
         &[
@@ -49,6 +53,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "env",
             "error",
             "key",
+            "policy",
             "provider",
             "secret",
             "store",

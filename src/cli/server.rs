@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 /// How to reach the server.
 #[derive(clap::Args, Default)]
+#[group(skip)]
 pub(super) struct Options {
     /// The server's socket [default: the client's own configuration]
     #[arg(long, value_name = "FILE")]
@@ -36,12 +37,17 @@ const QUERY: &str = "\
 
 /// Asks the server; `Err` holds the client's own words.
 pub(super) fn ask(options: &Options) -> Result<Server, String> {
+    query(options, QUERY).map(|text| Server::parse(&text))
+}
+
+/// What the client prints for `text`, a line a row, tabs between columns.
+pub(super) fn query(options: &Options, text: &str) -> Result<String, String> {
     let mut client = Command::new("mariadb");
     if let Some(socket) = &options.socket {
         client.arg(format!("--socket={}", socket.display()));
     }
     let answer = client
-        .args(["--batch", "--skip-column-names", "--connect-timeout=5", "-e", QUERY])
+        .args(["--batch", "--skip-column-names", "--connect-timeout=5", "-e", text])
         .stdin(Stdio::null())
         .output()
         .map_err(|e| format!("the mariadb client cannot be run: {e}"))?;
@@ -49,7 +55,7 @@ pub(super) fn ask(options: &Options) -> Result<Server, String> {
         let words = String::from_utf8_lossy(&answer.stderr);
         return Err(words.lines().next().unwrap_or("the client gave no reason").to_owned());
     }
-    Ok(Server::parse(&String::from_utf8_lossy(&answer.stdout)))
+    Ok(String::from_utf8_lossy(&answer.stdout).into_owned())
 }
 
 impl Server {

@@ -4,7 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::unistd::{Gid, Uid, User, getuid, initgroups, setegid, seteuid};
+use nix::unistd::{Gid, Uid, User, getgid, getuid, initgroups, setegid, seteuid};
 
 use super::no_folder;
 use crate::error::{Error, Kind, Result};
@@ -65,6 +65,13 @@ pub(super) fn become_account(account: Account) -> Result<()> {
     }
     setegid(account.gid).map_err(refused)?;
     seteuid(account.uid).map_err(refused)
+}
+
+/// Takes on our own rights again: a server knows us by our account.
+pub(super) fn become_ourselves() -> Result<()> {
+    seteuid(getuid())
+        .and_then(|()| setegid(getgid()))
+        .map_err(|e| Error::new(Kind::Internal, format!("cannot become ourselves again: {e}")))
 }
 
 /// The person at the keyboard, for history and audit: `root on db1`.
