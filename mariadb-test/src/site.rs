@@ -20,12 +20,14 @@ pub const FILE_KEYS: &str = "\
 100;ed93a123712d6ac78df8a7c20f5b750ab8df7d6dd5d5ba3f6f2b3a1a1b1c1d1e
 ";
 
-/// Small, quick to start, quick to re-encrypt; otherwise the server's own defaults.
+/// Small, quick to start, quick to re-encrypt; otherwise the server's own defaults. The largest size
+/// of the buffer pool is reserved at the start, terabytes of it, which debuggers cannot stand.
 const SETTINGS: &str = "\
 skip-networking
 skip-name-resolve
 character_set_server = utf8mb4
 innodb_buffer_pool_size = 32M
+loose_innodb_buffer_pool_size_max = 32M
 innodb_log_file_size = 10M
 innodb_flush_method = fsync
 innodb_encryption_rotation_iops = 5000

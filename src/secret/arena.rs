@@ -156,7 +156,7 @@ impl Arena {
     fn shrink(&mut self, number: usize) {
         let empty = self.chunks.iter().filter(|chunk| chunk.is_empty()).count();
         if empty == self.chunks.len() {
-            self.chunks.clear();
+            self.chunks = Vec::new();
         } else if empty > 1 {
             self.chunks.remove(number);
         } else {

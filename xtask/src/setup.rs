@@ -11,12 +11,20 @@ use nix::unistd::Uid;
 use crate::job;
 
 /// To build the library and the command: bindgen needs libclang and the server's headers, the
-/// tests compare with OpenSSL.
-pub(crate) const BUILD: &[&str] =
-    &["gcc", "libc6-dev", "clang", "libclang-dev", "libmariadbd-dev", "libssl-dev", "pkg-config"];
+/// tests compare with OpenSSL and have it encrypt key files.
+pub(crate) const BUILD: &[&str] = &[
+    "gcc",
+    "libc6-dev",
+    "clang",
+    "libclang-dev",
+    "libmariadbd-dev",
+    "libssl-dev",
+    "openssl",
+    "pkg-config",
+];
 
 /// To run a server of our own.
-pub(crate) const SERVER: &[&str] = &["mariadb-server", "mariadb-backup", "util-linux", "openssl"];
+pub(crate) const SERVER: &[&str] = &["mariadb-server", "mariadb-backup", "util-linux"];
 
 /// To run MariaDB's own suites.
 pub(crate) const MTR: &[&str] = &["mariadb-test"];
