@@ -1,8 +1,12 @@
 //! Where everything meets: the only place that joins the configuration, the backends and the
 //! custodian, for the doors and the command alike.
 
+mod moving;
+
 use std::path::Path;
 use std::time::Duration;
+
+pub use moving::{Moved, Target, import_key_file, migrate};
 
 use crate::audit::{Event, Record, Trail};
 use crate::backend;
@@ -11,11 +15,11 @@ use crate::custodian::{
     Custodian, KeySource, KeystoreSource, NamedServer, NamedWrapper, Reason, Role, ServedSource,
 };
 use crate::env::{Deadline, Env, Rng};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::key::{KeyId, PageMode};
 use crate::provider::{Probe, Provider};
 use crate::secret::DataKey;
-use crate::store::{Keystore, STORE_KEY_LEN, StoreFile, Wrapping};
+use crate::store::{Keystore, STORE_KEY_LEN, StoreFile};
 
 /// How often a key file is looked at for a change.
 const KEY_FILE_REFRESH: Duration = Duration::from_millis(500);
@@ -52,24 +56,7 @@ pub fn create_key_file(path: &Path, rng: &dyn Rng) -> Result<()> {
 /// Makes the keystore that `config` describes, with keys 1 (system) and 2 (temporary files), its
 /// store key wrapped by every configured provider.
 pub fn create_keystore(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
-    let wrappers = wrappers(config, env)?;
-    let store_key = DataKey::generate(STORE_KEY_LEN, &*env.rng)?;
-    let id = Keystore::new_id(&*env.rng)?;
-    let wrappings =
-        wrappers.iter().map(|named| wrap(named, &store_key, &id)).collect::<Result<Vec<_>>>()?;
-    let keystore = Keystore::create(&id, store_key, wrappings, env.clock.now())?;
-    let file = StoreFile::at(&config.keystore.path);
-    let lock = file.lock(Deadline::after(INIT_LOCK_WAIT))?;
-    let keystore = file.commit(&lock, &keystore, &*env.rng)?;
-    let record = Record {
-        event: Event::KeystoreCreated,
-        keys: &[],
-        generation: keystore.contents().generation(),
-        actor: reason.actor,
-        reason: reason.text,
-    };
-    Trail::beside(file.path()).append(&*env.clock, &record)?;
-    drop(lock);
+    create_keystore_without_keys(config, reason, env)?;
     let custodian = start(config, Role::Command, env.clone())?;
     for id in [1, 2] {
         custodian.create(KeyId::try_from(id)?, None, reason)?;
@@ -77,17 +64,43 @@ pub fn create_keystore(config: &Config, reason: Reason<'_>, env: &Env) -> Result
     Ok(())
 }
 
-/// Wraps the store key and proves that the wrapping opens to it again.
-fn wrap(named: &NamedWrapper, store_key: &DataKey, id: &str) -> Result<Wrapping> {
-    let context = Keystore::first_context(id);
-    let by = Deadline::after(named.timeout);
-    let within = |error: Error| error.within(format!("provider {:?}", named.name));
-    let key = named.wrapper.wrap(store_key, &context, by).map_err(within)?;
-    let opened = named.wrapper.unwrap(&key, &context, by).map_err(within)?;
-    if opened.check_value() != store_key.check_value() {
-        return Err(within(Error::new(Kind::Corrupt, "what it wrapped opens to another key")));
-    }
-    Ok(Wrapping { provider: named.name.clone(), key })
+/// The same without any key: those of another key store are to come.
+pub fn create_keystore_without_keys(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
+    create_empty_keystore(config, &wrappers(config, env)?, reason, env)
+}
+
+fn create_empty_keystore(
+    config: &Config,
+    wrappers: &[NamedWrapper],
+    reason: Reason<'_>,
+    env: &Env,
+) -> Result<()> {
+    let store_key = DataKey::generate(STORE_KEY_LEN, &*env.rng)?;
+    let id = Keystore::new_id(&*env.rng)?;
+    let context = Keystore::first_context(&id);
+    let wrappings = wrappers
+        .iter()
+        .map(|named| named.wrap(&store_key, &context))
+        .collect::<Result<Vec<_>>>()?;
+    let keystore = Keystore::create(&id, store_key, wrappings, env.clock.now())?;
+    let file = StoreFile::at(&config.keystore.path);
+    let lock = file.lock(Deadline::after(INIT_LOCK_WAIT))?;
+    let keystore = file.commit(&lock, &keystore, &*env.rng)?;
+    file.write_witness(&keystore, &*env.rng)?;
+    let record = Record {
+        event: Event::KeystoreCreated,
+        keys: &[],
+        generation: keystore.contents().generation(),
+        actor: reason.actor,
+        reason: reason.text,
+    };
+    Trail::beside(file.path()).append(&*env.clock, &record)
+}
+
+/// Accepts the keystore as it is, though it is older than its witness; see
+/// [`KeystoreSource::accept_rollback`].
+pub fn accept_rollback(config: &Config, reason: Reason<'_>, env: &Env) -> Result<(String, u64)> {
+    keystore(config, wrappers(config, env)?, env).accept_rollback(reason)
 }
 
 /// Either all providers wrap the key of our own keystore, or one serves keys.
@@ -102,13 +115,18 @@ fn source(config: &Config, env: &Env) -> Result<Box<dyn KeySource>> {
             server,
         })));
     }
-    Ok(Box::new(KeystoreSource::new(
+    Ok(Box::new(keystore(config, wrappers(config, env)?, env)))
+}
+
+fn keystore(config: &Config, wrappers: Vec<NamedWrapper>, env: &Env) -> KeystoreSource {
+    KeystoreSource::new(
         StoreFile::at(&config.keystore.path),
-        wrappers(config, env)?,
+        wrappers,
         config.keystore.cipher,
         config.policy.version_step,
         env.clone(),
-    )))
+    )
+    .with_policy(config.policy.clone())
 }
 
 fn wrappers(config: &Config, env: &Env) -> Result<Vec<NamedWrapper>> {
@@ -144,11 +162,21 @@ pub struct KeyFile {
 
 /// Begins to serve the keys of a key file, by the rules and in the words of MariaDB's own plugin.
 pub fn from_key_file(file: KeyFile, role: Role, env: Env) -> Result<Custodian> {
+    let named = NamedServer {
+        name: "file_key_management".to_owned(),
+        timeout: config::DEFAULT_TIMEOUT,
+        refresh: Duration::MAX,
+        server: Box::new(key_file_server(file)?),
+    };
+    Custodian::start(Box::new(ServedSource::new(named)), role, env)
+}
+
+fn key_file_server(file: KeyFile) -> Result<backend::file::FileServer> {
     let password = match &file.filekey {
         Some(value) => backend::file::Password::of_variable(value)?,
         None => None,
     };
-    let server = backend::file::FileServer::new(backend::file::Settings {
+    backend::file::FileServer::new(backend::file::Settings {
         path: file.filename.into(),
         password,
         digest: file.digest.parse()?,
@@ -156,12 +184,5 @@ pub fn from_key_file(file: KeyFile, role: Role, env: Env) -> Result<Custodian> {
         mode: file.encryption,
         strict_permissions: false,
         dialect: backend::file::Dialect::Original,
-    })?;
-    let named = NamedServer {
-        name: "file_key_management".to_owned(),
-        timeout: config::DEFAULT_TIMEOUT,
-        refresh: Duration::MAX,
-        server: Box::new(server),
-    };
-    Custodian::start(Box::new(ServedSource::new(named)), role, env)
+    })
 }

@@ -32,6 +32,38 @@ pub enum Event {
     KeyCreated,
     /// A key has a new version that encrypts.
     Rotated,
+    /// The store key is wrapped by one provider more.
+    WrappingAdded,
+    /// A provider wrapped the store key anew, with its wrapping key's newest version.
+    Rewrapped,
+    /// The store key is no longer wrapped by a provider.
+    WrappingRemoved,
+    /// A new store key wraps all data keys.
+    StoreKeyRotated,
+    /// A key has a new version that is pending.
+    Prepared,
+    /// A pending version encrypts from now on.
+    Activated,
+    /// A version encrypts no more.
+    Retired,
+    /// Somebody else may know a version.
+    Compromised,
+    /// A version is to be kept for a time.
+    Retained,
+    /// The last rotation was taken back.
+    RotationUndone,
+    /// Keys of another key store came in.
+    Imported,
+    /// Keys are about to be taken to another key store.
+    Exported,
+    /// An older copy of the keystore is to be the one in force.
+    RollbackAccepted,
+    /// A version is to be destroyed once its waiting time has passed.
+    DestructionPlanned,
+    /// A version is not to be destroyed after all.
+    DestructionCancelled,
+    /// The key of a version is gone; a tombstone stays.
+    Destroyed,
 }
 
 /// One line of the trail.

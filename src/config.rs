@@ -3,6 +3,8 @@
 //! What is wrong in it is told as `file:line:column: what; how to mend it`. A key that nobody asked
 //! for is an error, so a misspelt option can never be silently without effect.
 
+mod policy;
+
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Kind, Result};
 use crate::key::Cipher;
+use crate::policy::Policy;
 use crate::secret::source::SecretSource;
 
 /// Where the server and the command look when they are told nothing.
@@ -20,10 +23,6 @@ pub const DEFAULT_PATH: &str = "/etc/keyward/keyward.toml";
 pub const DEFAULT_KEYSTORE: &str = "/var/lib/keyward/keystore.json";
 /// How long a key store may take to answer when the configuration does not say.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-/// By how much a rotation raises the version when the configuration does not say: InnoDB
-/// re-encrypts a page only when `version + innodb_encryption_rotate_key_age < latest`, and that
-/// age is 1 by default.
-pub const DEFAULT_VERSION_STEP: u32 = 2;
 /// A configuration longer than this is none of ours, in bytes.
 const MAX_LEN: u64 = 1 << 20;
 
@@ -44,13 +43,6 @@ pub struct Keystore {
     pub path: PathBuf,
     /// The cipher of new key versions; each version keeps its own.
     pub cipher: Cipher,
-}
-
-/// The section `[policy]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// By how much a rotation raises the version.
-    pub version_step: u32,
 }
 
 /// One `[[provider]]`. Its own options stay in `section`, for the backend to read.
@@ -84,7 +76,7 @@ impl Config {
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let mut document = Document::parse(path, text)?;
         let keystore = Keystore::read(document.section("keystore")?)?;
-        let policy = Policy::read(document.section("policy")?)?;
+        let policy = policy::read(document.section("policy")?)?;
         let providers = document.list("provider")?;
         document.done()?;
         if providers.is_empty() {
@@ -123,26 +115,6 @@ impl Keystore {
         };
         section.done()?;
         Ok(keystore)
-    }
-}
-
-impl Policy {
-    fn read(section: Section) -> Result<Self> {
-        let version_step = match section.number("version_step")? {
-            None => DEFAULT_VERSION_STEP,
-            Some(step) => u32::try_from(step)
-                .ok()
-                .filter(|step| (1..=1000).contains(step))
-                .ok_or_else(|| section.wrong("version_step", "must be from 1 to 1000"))?,
-        };
-        section.done()?;
-        Ok(Self { version_step })
-    }
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self { version_step: DEFAULT_VERSION_STEP }
     }
 }
 
@@ -550,6 +522,27 @@ type = "file"
                 "k.toml:2:1: cipher: \"rot13\" is not a cipher; use aes-128-, aes-192- or aes-256-, then cbc or ctr: aes-256-ctr",
             ),
             ("[policy]\nversion_step = 0\n", "k.toml:2:1: version_step: must be from 1 to 1000"),
+            ("[policy]\nkeep_versions = 0\n", "k.toml:2:1: keep_versions: must be from 1 to 1000"),
+            (
+                "[policy]\nrotate_afer = \"90d\"\n",
+                "k.toml:2:1: unknown key \"rotate_afer\" in [policy]; did you mean \"rotate_after\"?",
+            ),
+            (
+                "[policy]\nrotate_after = 90\n",
+                "k.toml:2:1: rotate_after must be a string in quotes, not a number",
+            ),
+            (
+                "[policy]\nrotate_after = \"quarterly\"\n",
+                "k.toml:2:1: rotate_after: is not a length of time; write it as 5s, 30m or 90d",
+            ),
+            (
+                "[policy]\njitter = \"1d\"\n",
+                "k.toml:2:1: jitter: has nothing to vary; set rotate_after, too",
+            ),
+            (
+                "[policy]\nrotate_after = \"1d\"\nactivate_after = \"24h\"\n",
+                "k.toml:3:1: activate_after: jitter and activate_after together must be shorter than rotate_after; shorten them, or rotate later",
+            ),
             (
                 "[keystor]\n[[provider]]\ntype = \"local\"\n",
                 "k.toml:1:2: unknown section [keystor]; did you mean \"keystore\"?",

@@ -1,5 +1,7 @@
 //! After work with a keystore, no memory that a core dump has in it holds a key of it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;

@@ -26,6 +26,9 @@ pub(super) struct Options {
     /// The account that the server runs as; it will own the keystore
     #[arg(long, value_name = "NAME", default_value = "mysql")]
     user: String,
+    /// Make no keys: those of another key store are to come, by migrate or import
+    #[arg(long)]
+    empty: bool,
     /// The cipher of new keys
     #[arg(long, value_name = "CIPHER", default_value_t = Cipher::DEFAULT)]
     cipher: Cipher,
@@ -44,7 +47,7 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     plan.refuse_what_exists()?;
     let owner = owner(&options.user)?;
     let mut made = Made::default();
-    plan.carry_out(options.cipher, owner, &mut made)?;
+    plan.carry_out(options, owner, &mut made)?;
     made.keep();
     printer.show(&plan, &plan.text())?;
     Ok(Exit::Success)
@@ -88,19 +91,22 @@ impl Plan {
         Ok(())
     }
 
-    fn carry_out(&self, cipher: Cipher, owner: Option<Account>, made: &mut Made) -> Result<()> {
+    fn carry_out(&self, options: &Options, owner: Option<Account>, made: &mut Made) -> Result<()> {
         let env = env();
         made.folder(parent(&self.config)?, 0o750, owner.map(Account::group_only))?;
         made.folder(parent(&self.keystore)?, 0o700, owner)?;
         assemble::create_key_file(&self.key_file, &*env.rng)?;
         made.file(&self.key_file, owner)?;
-        fs::write(&self.config, self.toml(cipher))
+        fs::write(&self.config, self.toml(options.cipher))
             .map_err(|e| Error::io("cannot write", &self.config, &e))?;
         made.file(&self.config, owner)?;
         let config = Config::load(&self.config)?;
         let actor = user::actor();
         let reason = Reason { actor: &actor, text: "keyward init" };
-        user::acting_as(owner, || assemble::create_keystore(&config, reason, &env))
+        user::acting_as(owner, || match options.empty {
+            true => assemble::create_keystore_without_keys(&config, reason, &env),
+            false => assemble::create_keystore(&config, reason, &env),
+        })
     }
 
     fn toml(&self, cipher: Cipher) -> String {

@@ -1,20 +1,27 @@
-//! `keyward keys`: list and create.
+//! `keyward keys`: list, show and create.
 
 use std::path::Path;
 
 use clap::Subcommand;
 
 use super::print::{Printer, table};
+use super::show::Shown;
 use super::{Exit, open, user};
 use crate::custodian::Reason;
 use crate::env::{Clock, System};
 use crate::error::Result;
-use crate::key::{Cipher, KeyId, KeyInfo};
+use crate::key::{Cipher, KeyId, KeyInfo, KeyVersion};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Show every version of every key, never the key itself
     List,
+    /// Show one key: its versions, and what happened to each, when, by whom and why
+    Show {
+        /// The key's number
+        #[arg(value_name = "ID", value_parser = parse_id)]
+        id: KeyId,
+    },
     /// Make a key with a first version
     Create {
         /// The key's number, as ENCRYPTION_KEY_ID names it
@@ -35,12 +42,22 @@ pub(super) fn parse_id(text: &str) -> Result<KeyId, String> {
     KeyId::try_from(number).map_err(|error| error.to_string())
 }
 
+/// A key version from the command line.
+pub(super) fn parse_version(text: &str) -> Result<KeyVersion, String> {
+    let number: u32 = text.parse().map_err(|_| format!("{text:?} is not a key version"))?;
+    KeyVersion::try_from(number).map_err(|error| error.to_string())
+}
+
 pub(super) fn run(config: &Path, command: Command, printer: &Printer) -> Result<Exit> {
-    let (_, custodian) = open(config)?;
+    let (config, custodian) = open(config)?;
     match command {
         Command::List => {
             let keys = custodian.keys();
             printer.show(&keys, &listing(&keys))?;
+        }
+        Command::Show { id } => {
+            let shown = Shown::of(&config, &custodian, id)?;
+            printer.show(&shown, &shown.text())?;
         }
         Command::Create { id, cipher, reason } => {
             let actor = user::actor();

@@ -1,11 +1,21 @@
 //! The command: one file a subcommand, one place for arguments, exit codes and printing.
 
+mod destroy;
 mod doctor;
+mod follow;
 mod init;
+mod inspect;
 mod keys;
+mod migrate;
+mod mycnf;
 mod print;
+mod rewrap;
+mod rollback;
 mod rotate;
+mod scan;
 mod server;
+mod show;
+mod states;
 mod status;
 mod user;
 
@@ -73,6 +83,22 @@ enum Command {
     Keys(keys::Command),
     /// Give a key, or all keys, a new version
     Rotate(rotate::Options),
+    /// Let a version encrypt no more; the pending one takes its place
+    Retire(states::Options),
+    /// Note that somebody else may know a version; one that encrypts is rotated
+    Compromised(states::Options),
+    /// Go on with an older copy of the keystore, though the newer one is lost
+    AcceptRollback(rollback::Options),
+    /// Move from one key store to another; no page is touched
+    Migrate(migrate::Migrate),
+    /// Take over the keys of file_key_management
+    Import(migrate::Import),
+    /// Change how the keystore itself is wrapped; no page is touched
+    Rewrap(rewrap::Options),
+    /// Show which key versions data files need, read from the files alone
+    Inspect(inspect::Options),
+    /// Destroy a key version that nothing needs, after a waiting time
+    Destroy(destroy::Options),
 }
 
 /// Runs the command with `arguments`, the program's name first.
@@ -103,6 +129,14 @@ impl Command {
             Self::Status => status::run(config, printer),
             Self::Keys(command) => keys::run(config, command, printer),
             Self::Rotate(options) => rotate::run(config, options, printer),
+            Self::Retire(options) => states::retire(config, &options, printer),
+            Self::Compromised(options) => states::compromised(config, &options, printer),
+            Self::AcceptRollback(options) => rollback::run(config, &options, printer),
+            Self::Migrate(options) => migrate::migrate(config, &options, printer),
+            Self::Import(options) => migrate::import(config, &options, printer),
+            Self::Rewrap(options) => rewrap::run(config, &options, printer),
+            Self::Destroy(options) => destroy::run(config, &options, printer),
+            Self::Inspect(options) => inspect::run(config, &options, printer),
         }
     }
 }

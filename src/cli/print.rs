@@ -43,6 +43,11 @@ impl Printer {
         write_out(&json)
     }
 
+    /// A line for people; machines have what they need.
+    pub(super) fn note(&self, text: &str) -> Result<()> {
+        if self.json { Ok(()) } else { write_out(text) }
+    }
+
     /// The one line of a failure, on standard error.
     pub(super) fn error(&self, error: &Error) {
         if self.json {

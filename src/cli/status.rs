@@ -16,6 +16,7 @@ struct Report {
     keystore: String,
     generation: u64,
     opened_by: String,
+    wrapped_by: Vec<String>,
     keys: usize,
     versions: usize,
     oldest_active: Option<Timestamp>,
@@ -29,6 +30,7 @@ pub(super) fn run(config: &Path, printer: &Printer) -> Result<Exit> {
         keystore: config.keystore.path.display().to_string(),
         generation: status.generation,
         opened_by: status.provider,
+        wrapped_by: custodian.wrappings().into_iter().map(|(provider, _)| provider).collect(),
         keys: status.keys,
         versions: status.versions,
         oldest_active: active.filter_map(|info| info.created).min(),
@@ -43,9 +45,13 @@ impl Report {
             Some(at) => format!("{} ({at})", age(System.now().since(at))),
             None => "-".to_owned(),
         };
+        let wrapped_by = match self.wrapped_by.as_slice() {
+            [] => String::new(),
+            names => format!("wrapped by  {}\n", names.join(", ")),
+        };
         format!(
-            "keystore    {} (generation {})\nopened by   {}\nkeys        {}, {} versions\n\
-             oldest key  {oldest}\n",
+            "keystore    {} (generation {})\nopened by   {}\n{wrapped_by}keys        {}, {} \
+             versions\noldest key  {oldest}\n",
             self.keystore, self.generation, self.opened_by, self.keys, self.versions
         )
     }

@@ -4,7 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::unistd::{Gid, Uid, User, getuid, initgroups, setegid, seteuid};
+use nix::unistd::{Gid, Uid, User, getgid, getuid, initgroups, setegid, seteuid};
 
 use super::no_folder;
 use crate::error::{Error, Kind, Result};
@@ -25,14 +25,22 @@ pub(super) fn account(name: &str) -> Result<Option<Account>> {
 
 /// Where we are root: becomes whoever owns the folder of `keystore`.
 pub(super) fn become_owner_of(keystore: &Path) -> Result<()> {
+    match owner_of(keystore)? {
+        Some(owner) => become_account(owner),
+        None => Ok(()),
+    }
+}
+
+/// Where we are root: whoever owns the folder of `keystore`.
+pub(super) fn owner_of(keystore: &Path) -> Result<Option<Account>> {
     if !getuid().is_root() {
-        return Ok(());
+        return Ok(None);
     }
     let folder = keystore.parent().ok_or_else(|| no_folder(keystore))?;
     let owner = std::fs::metadata(folder).map_err(|e| {
         Error::io("cannot look at", folder, &e).advise("`keyward init` makes a keystore")
     })?;
-    become_account(Account { uid: owner.uid().into(), gid: owner.gid().into() })
+    Ok(Some(Account { uid: owner.uid().into(), gid: owner.gid().into() }))
 }
 
 /// Does `work` as `account`, then becomes ourselves again.
@@ -65,6 +73,13 @@ pub(super) fn become_account(account: Account) -> Result<()> {
     }
     setegid(account.gid).map_err(refused)?;
     seteuid(account.uid).map_err(refused)
+}
+
+/// Takes on our own rights again: a server knows us by our account.
+pub(super) fn become_ourselves() -> Result<()> {
+    seteuid(getuid())
+        .and_then(|()| setegid(getgid()))
+        .map_err(|e| Error::new(Kind::Internal, format!("cannot become ourselves again: {e}")))
 }
 
 /// The person at the keyboard, for history and audit: `root on db1`.

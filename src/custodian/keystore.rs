@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{KeySource, Reason, Which};
+use super::keeper::Keeper;
+use super::{Destruction, KeySource, Reason, Rewrap, Rewrapped, Role, Step, Which, destroy};
 use crate::audit::{Event, Record, Trail};
-use crate::env::{Deadline, Env, Level};
+use crate::env::{Deadline, Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion};
 use crate::provider::KeyWrapper;
@@ -13,7 +14,10 @@ use crate::secret::{DataKey, scrubbed};
 use crate::store::{Change, Contents, KeyEntry, Keystore, NewVersion, Stamp, StoreFile};
 
 /// How long a change waits for somebody else's change to end.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a start waits for it, to bring the witness up.
+pub(super) const START_LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// A provider that wraps, under the name that the configuration gives it.
 pub struct NamedWrapper {
@@ -27,21 +31,30 @@ pub struct NamedWrapper {
 
 /// Our own keystore as a source of data keys.
 pub struct KeystoreSource {
-    file: StoreFile,
-    wrappers: Vec<NamedWrapper>,
-    cipher: Cipher,
-    version_step: u32,
-    env: Env,
+    pub(super) file: StoreFile,
+    pub(super) wrappers: Vec<NamedWrapper>,
+    pub(super) cipher: Cipher,
+    pub(super) version_step: u32,
+    pub(super) keeper: Keeper,
+    /// Whether this process may write the witness.
+    pub(super) writes: bool,
+    pub(super) env: Env,
     opened: Option<Opened>,
     /// Whether the last reading failed: then the file may be the one we know, back in its place.
     failed: bool,
 }
 
 /// What was read last.
-struct Opened {
-    keystore: Keystore,
+pub(super) struct Opened {
+    pub(super) keystore: Keystore,
     stamp: Stamp,
     provider: String,
+}
+
+/// A changed keystore, and what the audit trail is to tell of it.
+pub(super) struct Changed {
+    pub(super) after: Keystore,
+    pub(super) told: Vec<(Event, Vec<KeyRef>)>,
 }
 
 impl KeystoreSource {
@@ -55,7 +68,21 @@ impl KeystoreSource {
         version_step: u32,
         env: Env,
     ) -> Self {
-        Self { file, wrappers, cipher, version_step, env, opened: None, failed: false }
+        let (keeper, writes) = (Keeper::default(), true);
+        let (opened, failed) = (None, false);
+        Self { file, wrappers, cipher, version_step, keeper, writes, env, opened, failed }
+    }
+
+    /// For a process that may do what `role` says.
+    #[must_use]
+    pub fn as_role(mut self, role: Role) -> Self {
+        self.take_role(role);
+        self
+    }
+
+    /// The keystore that was read last.
+    pub(super) fn keystore(&self) -> Result<&Keystore> {
+        self.opened().map(|opened| &opened.keystore)
     }
 
     fn opened(&self) -> Result<&Opened> {
@@ -64,6 +91,13 @@ impl KeystoreSource {
 
     /// Reads and opens the newest generation; `self` is unchanged.
     fn read(&self) -> Result<Opened> {
+        let opened = self.read_unwitnessed()?;
+        self.heed_witness(&opened.keystore)?;
+        Ok(opened)
+    }
+
+    /// The same, whatever the witness says.
+    pub(super) fn read_unwitnessed(&self) -> Result<Opened> {
         let within = |error: Error| error.within(self.file.path().display());
         let (sealed, stamp) = self.file.read()?;
         self.refuse_other_or_older(sealed.unverified())?;
@@ -112,11 +146,27 @@ impl KeystoreSource {
             };
             let by = Deadline::after(named.timeout);
             match named.wrapper.unwrap(&wrapping.key, &context, by) {
-                Ok(store_key) => return Ok((store_key, named.name.clone())),
+                Ok(store_key) => {
+                    self.tell_of_refusals(&named.name, &refusals);
+                    return Ok((store_key, named.name.clone()));
+                }
                 Err(error) => refusals.push(error.within(format!("provider {:?}", named.name))),
             }
         }
         Err(self.none_opens(found, refusals))
+    }
+
+    /// The keys are there, but the next start may depend on the last provider that is left.
+    fn tell_of_refusals(&self, opened_by: &str, refusals: &[Error]) {
+        if refusals.is_empty() {
+            return;
+        }
+        let all: Vec<_> = refusals.iter().map(Error::what).collect();
+        let line = format!(
+            "the keystore was opened by provider {opened_by:?}, because {}",
+            all.join("; ")
+        );
+        self.env.log.log(Level::Warning, &line);
     }
 
     fn none_opens(&self, found: &Contents, mut refusals: Vec<Error>) -> Error {
@@ -140,42 +190,45 @@ impl KeystoreSource {
     }
 
     /// Everything that a change shares: lock, read again, change the copy, check, commit, and only
-    /// then use it. `change` returns the new value and the versions that are to be active.
-    fn commit(
+    /// then use it. A `change` that gives nothing had nothing to do. The keys that were changed.
+    pub(super) fn commit(
         &mut self,
         ring: &Ring,
-        event: Event,
         reason: Reason<'_>,
-        change: impl FnOnce(&Self, &Keystore) -> Result<(Keystore, Vec<KeyRef>)>,
+        change: impl FnOnce(&Self, &Keystore) -> Result<Option<Changed>>,
     ) -> Result<Vec<KeyRef>> {
         let lock = self.file.lock(Deadline::after(LOCK_WAIT))?;
         self.load(ring)?;
         let before = &self.opened()?.keystore;
-        let (after, keys) = change(self, before)?;
-        // What was wrapped is unwrapped and compared before anybody relies on it.
-        for key in &keys {
-            after.data_key(key)?;
-        }
+        let Some(Changed { after, told }) = change(self, before)? else { return Ok(Vec::new()) };
+        let keys: Vec<KeyRef> = told.iter().flat_map(|(_, keys)| keys).cloned().collect();
+        prove(&after, &keys)?;
         let trail = Trail::beside(self.file.path());
         let generation = before.contents().generation() + 1;
-        let tell = |event| {
-            let record =
-                Record { event, keys: &keys, generation, actor: reason.actor, reason: reason.text };
-            trail.append(&*self.env.clock, &record)
+        let tell = |event, keys: &[KeyRef]| {
+            let (actor, reason) = (reason.actor, reason.text);
+            trail.append(&*self.env.clock, &Record { event, keys, generation, actor, reason })
         };
-        tell(Event::Intended)?;
+        tell(Event::Intended, &keys)?;
         self.file.commit(&lock, &after, &*self.env.rng)?;
-        if let Err(error) = tell(event) {
-            // The change itself is on disk; the trail shows its intent.
-            self.env.log.log(Level::Warning, &error.to_string());
+        for (event, keys) in &told {
+            if let Err(error) = tell(*event, keys) {
+                // The change itself is on disk; the trail shows its intent.
+                self.env.log.log(Level::Warning, &error.to_string());
+            }
         }
         // What is in force is what can be read back.
         self.load(ring)?;
+        self.raise_witness(&lock, self.keystore()?);
         Ok(keys)
     }
 }
 
 impl KeySource for KeystoreSource {
+    fn begin(&mut self, role: Role) {
+        self.take_role(role);
+    }
+
     fn has_changed(&self) -> bool {
         match (&self.opened, self.file.stamp()) {
             (Some(opened), Ok(now)) => self.failed || now != opened.stamp,
@@ -193,20 +246,18 @@ impl KeySource for KeystoreSource {
             Ok(opened)
         });
         self.failed = opened.is_err();
-        self.opened = Some(opened?);
+        let opened = opened?;
+        if self.opened.is_none() {
+            self.raise_witness_at_start(&opened.keystore);
+        }
+        self.opened = Some(opened);
         Ok(())
     }
 
     fn rotate(&mut self, ring: &Ring, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
-        self.commit(ring, Event::Rotated, reason, |source, before| {
-            let mut after = before.clone();
-            let mut keys = Vec::new();
-            for id in which_ids(before.contents(), which)? {
-                let key = source.next_version(before.contents(), id)?;
-                after = source.with_new_key(&after, &key, source.cipher, reason)?;
-                keys.push(key);
-            }
-            Ok((after, keys))
+        self.commit(ring, reason, |source, before| {
+            let changed = source.rotated(before, which, false, reason)?;
+            Ok((!changed.told.is_empty()).then_some(changed))
         })
     }
 
@@ -218,15 +269,36 @@ impl KeySource for KeystoreSource {
         reason: Reason<'_>,
     ) -> Result<KeyRef> {
         let key = KeyRef::new(id, KeyVersion::FIRST);
-        self.commit(ring, Event::KeyCreated, reason, |source, before| {
+        self.commit(ring, reason, |source, before| {
             if before.contents().key(&key.name).is_some() {
                 return Err(Error::new(Kind::Conflict, format!("key {id} is there already"))
                     .advise(format!("`keyward rotate {id}` gives it a new version")));
             }
             let cipher = cipher.unwrap_or(source.cipher);
-            Ok((source.with_new_key(before, &key, cipher, reason)?, vec![key.clone()]))
+            let after = source.with_new_key(before, &key, cipher, reason)?;
+            Ok(Some(Changed { after, told: vec![(Event::KeyCreated, vec![key.clone()])] }))
         })?;
         Ok(key)
+    }
+
+    fn destroy(&mut self, ring: &Ring, step: &Destruction, reason: Reason<'_>) -> Result<()> {
+        self.commit(ring, reason, |source, before| {
+            let (actor, text) = (reason.actor.to_owned(), reason.text.to_owned());
+            let change = Change { at: source.env.clock.now(), actor, reason: text };
+            let after = step.apply(before, &change)?;
+            Ok(Some(Changed { after, told: vec![(step.event(), vec![step.key().clone()])] }))
+        })
+        .map(drop)
+    }
+
+    fn may_destroy(&self, key: &KeyRef) -> Result<()> {
+        destroy::check(self.opened()?.keystore.contents(), key, self.env.clock.now())
+    }
+
+    fn doomed(&self) -> Vec<(KeyRef, Timestamp)> {
+        self.opened
+            .as_ref()
+            .map_or_else(Vec::new, |opened| destroy::doomed(opened.keystore.contents()))
     }
 
     fn keys(&self) -> Vec<KeyInfo> {
@@ -240,40 +312,92 @@ impl KeySource for KeystoreSource {
     fn provider(&self) -> &str {
         self.opened.as_ref().map_or("", |opened| &opened.provider)
     }
+
+    fn contents(&self) -> Option<&Contents> {
+        self.contents_now()
+    }
+
+    fn step(&mut self, ring: &Ring, step: &Step, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
+        self.take(ring, step, reason)
+    }
+
+    fn keep_policy(&mut self, ring: &Ring) -> Result<Vec<KeyRef>> {
+        self.load(ring)?;
+        self.keep(ring)
+    }
+
+    fn keep_policy_in_time(&mut self, ring: &Ring) -> usize {
+        self.keep_in_time(ring)
+    }
+
+    fn rewrap(
+        &mut self,
+        ring: &Ring,
+        how: Rewrap<'_>,
+        reason: Reason<'_>,
+    ) -> Result<Vec<Rewrapped>> {
+        self.rewrap_store_key(ring, how, reason)
+    }
+
+    fn plan_move(&self, from: &str, to: &str) -> Result<Vec<Rewrapped>> {
+        self.planned_move(from, to)
+    }
 }
 
 impl KeystoreSource {
-    /// The version that a rotation of `id` makes: `version_step` after the newest.
-    fn next_version(&self, contents: &Contents, id: KeyId) -> Result<KeyRef> {
-        let newest = contents.key(&id.into()).and_then(|key| key.newest());
-        let newest = newest.ok_or_else(|| no_such_key(id))?;
-        Ok(KeyRef::new(id, newest.version.plus(self.version_step)?))
+    pub(super) fn contents_now(&self) -> Option<&Contents> {
+        self.opened.as_ref().map(|opened| opened.keystore.contents())
+    }
+
+    /// The version that a rotation of a key makes: `version_step` after the newest.
+    pub(super) fn next_version(&self, contents: &Contents, name: &KeyName) -> Result<KeyRef> {
+        let none = || Error::new(Kind::NotFound, format!("there is no key {name}"));
+        let newest = contents.key(name).and_then(KeyEntry::newest).ok_or_else(none)?;
+        Ok(KeyRef::new(name.clone(), newest.version.plus(self.version_step)?))
     }
 
     /// `keystore` with a new random key as the active version `key`.
-    fn with_new_key(
+    pub(super) fn with_new_key(
         &self,
         keystore: &Keystore,
         key: &KeyRef,
         cipher: Cipher,
         reason: Reason<'_>,
     ) -> Result<Keystore> {
+        self.with_new_key_as(keystore, key, cipher, KeyState::Active, reason)
+    }
+
+    /// `keystore` with a new random key as the version `key`, in `state`.
+    pub(super) fn with_new_key_as(
+        &self,
+        keystore: &Keystore,
+        key: &KeyRef,
+        cipher: Cipher,
+        state: KeyState,
+        reason: Reason<'_>,
+    ) -> Result<Keystore> {
         let now = self.env.clock.now();
         let data = DataKey::generate(cipher.key_len, &*self.env.rng)?;
-        let new = NewVersion {
-            key: key.clone(),
-            cipher,
-            data: &data,
-            state: KeyState::Active,
-            created: now,
-        };
+        let new = NewVersion { key: key.clone(), cipher, data: &data, state, created: now };
+        keystore.with_version(&new, &self.change(reason), &*self.env.rng)
+    }
+
+    /// A change of state at this moment, as the history keeps it.
+    pub(super) fn change(&self, reason: Reason<'_>) -> Change {
         let (actor, text) = (reason.actor.to_owned(), reason.text.to_owned());
-        let change = Change { at: now, actor, reason: text };
-        keystore.with_version(&new, &change, &*self.env.rng)
+        Change { at: self.env.clock.now(), actor, reason: text }
     }
 }
 
-fn which_ids(contents: &Contents, which: Which) -> Result<Vec<KeyId>> {
+/// What was wrapped is unwrapped and compared before anybody relies on it.
+fn prove(keystore: &Keystore, keys: &[KeyRef]) -> Result<()> {
+    let lives =
+        |key: &&KeyRef| keystore.contents().info(key).is_none_or(|info| info.state.decrypts());
+    // One wipe of the stack for all keys, not one for each.
+    scrubbed(|| keys.iter().filter(lives).try_for_each(|key| keystore.data_key(key).map(drop)))
+}
+
+pub(super) fn which_ids(contents: &Contents, which: Which) -> Result<Vec<KeyId>> {
     let active = contents.keys().filter(|key| key.active().is_some());
     let ids = active.filter_map(|key| match key.name() {
         KeyName::Id(id) => Some(*id),
@@ -288,7 +412,7 @@ fn which_ids(contents: &Contents, which: Which) -> Result<Vec<KeyId>> {
     }
 }
 
-fn no_such_key(id: KeyId) -> Error {
+pub(super) fn no_such_key(id: KeyId) -> Error {
     Error::new(Kind::NotFound, format!("there is no key {id}"))
         .advise(format!("`keyward keys create {id}` makes it"))
 }

@@ -4,21 +4,32 @@
 //! mutex around the key source, so that it happens once and in order; nobody who reads a key that
 //! is in the ring ever waits for it.
 
+mod destroy;
+mod keeper;
 mod keystore;
+mod moving;
+mod rewrap;
 mod served;
+mod states;
+mod witness;
 mod worker;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use destroy::Destruction;
 pub use keystore::{KeystoreSource, NamedWrapper};
+pub use moving::Moving;
+pub use rewrap::{Rewrap, Rewrapped, WrapChange};
 pub use served::{NamedServer, ServedSource};
+pub use states::Step;
 
 use crate::env::{Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyRef, KeyVersion};
 use crate::ring::{Ring, RingKey};
+use crate::store::Contents;
 use worker::Worker;
 
 /// How many absent keys are remembered; a damaged page can ask for any number of them.
@@ -46,6 +57,9 @@ pub struct Reason<'a> {
 
 /// Where data keys come from: our own keystore, or key stores that serve them.
 pub trait KeySource: Send {
+    /// What this process may do, told before anything is read.
+    fn begin(&mut self, _: Role) {}
+
     /// Whether there may be something new to read. Cheap: a file's stamp, a clock.
     fn has_changed(&self) -> bool;
 
@@ -65,6 +79,22 @@ pub trait KeySource: Send {
         reason: Reason<'_>,
     ) -> Result<KeyRef>;
 
+    /// Takes a step towards the end of a version. `Unsupported` where the keys are not ours.
+    fn destroy(&mut self, _: &Ring, step: &Destruction, _: Reason<'_>) -> Result<()> {
+        self.may_destroy(step.key())
+    }
+
+    /// Refuses what `destroy` would refuse to plan.
+    fn may_destroy(&self, _: &KeyRef) -> Result<()> {
+        Err(Error::new(Kind::Unsupported, "these keys are served by a key store")
+            .advise("destroy the version there"))
+    }
+
+    /// The versions that are to be destroyed, and when.
+    fn doomed(&self) -> Vec<(KeyRef, Timestamp)> {
+        Vec::new()
+    }
+
     /// All key versions, sorted by key and version.
     fn keys(&self) -> Vec<KeyInfo>;
 
@@ -73,6 +103,36 @@ pub trait KeySource: Send {
 
     /// The provider that gave the keys, by name.
     fn provider(&self) -> &str;
+
+    /// What stands in our own keystore; nothing where keys are served.
+    fn contents(&self) -> Option<&Contents> {
+        None
+    }
+
+    /// Takes a step in the life of keys; the versions that changed.
+    fn step(&mut self, _: &Ring, _: &Step, _: Reason<'_>) -> Result<Vec<KeyRef>> {
+        Err(no_keystore(self.provider(), "keeps no states of ours"))
+    }
+
+    /// Does now what the policy wants done; the versions that changed.
+    fn keep_policy(&mut self, _: &Ring) -> Result<Vec<KeyRef>> {
+        Err(no_keystore(self.provider(), "keeps no policy of ours"))
+    }
+
+    /// The same if it is time to look again; how many versions changed. Failures go to the log.
+    fn keep_policy_in_time(&mut self, _: &Ring) -> usize {
+        0
+    }
+
+    /// Changes how the store key is wrapped. `Unsupported` where there is none.
+    fn rewrap(&mut self, _: &Ring, _: Rewrap<'_>, _: Reason<'_>) -> Result<Vec<Rewrapped>> {
+        Err(no_keystore(self.provider(), "wraps no store key"))
+    }
+
+    /// What [`Rewrap::Move`] would do.
+    fn plan_move(&self, _: &str, _: &str) -> Result<Vec<Rewrapped>> {
+        Err(no_keystore(self.provider(), "wraps no store key"))
+    }
 }
 
 /// Which keys to rotate.
@@ -133,6 +193,7 @@ impl Custodian {
     /// Reads all keys and begins to serve. On failure nothing is left behind.
     pub fn start(mut source: Box<dyn KeySource>, role: Role, env: Env) -> Result<Self> {
         let ring = Ring::new();
+        source.begin(role);
         source.load(&ring)?;
         let shared = Arc::new(Shared {
             ring,
@@ -333,6 +394,12 @@ impl Shared {
             }
         }
     }
+}
+
+/// What only our own keystore can do was asked of a provider that serves keys.
+fn no_keystore(provider: &str, what: &str) -> Error {
+    Error::new(Kind::Unsupported, format!("provider {provider:?} serves keys: it {what}"))
+        .advise("`keyward migrate` moves its keys into a keystore")
 }
 
 /// Locks even after a panic elsewhere: every change behind these mutexes is made in one step.

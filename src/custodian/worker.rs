@@ -1,4 +1,5 @@
-//! The one thread of ours in the server: looks every half second whether the source has changed.
+//! The one thread of ours in the server: looks every half second whether the source has changed, and
+//! keeps the policy.
 
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread::JoinHandle;
@@ -58,6 +59,7 @@ fn run(shared: &Weak<Shared>, bell: &Bell) {
     while !bell.rings_within(PERIOD) {
         let Some(shared) = shared.upgrade() else { return };
         shared.refresh_if_changed();
+        shared.keep_policy_in_time();
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::{Disk, DiskLock, OsDisk, Stamp};
+use super::witness::{self, Witness};
 use super::{Keystore, Sealed, format};
 use crate::env::{Deadline, Rng};
 use crate::error::{Error, Kind, Result};
@@ -72,9 +73,7 @@ impl StoreFile {
     /// Waits for the lock until `by`.
     pub fn lock(&self, by: Deadline) -> Result<StoreLock> {
         let folder = self.check_folder()?;
-        let mut path = self.path.clone().into_os_string();
-        path.push(".lock");
-        let path = PathBuf::from(path);
+        let path = self.beside(".lock");
         loop {
             let held = self
                 .disk
@@ -119,6 +118,48 @@ impl StoreFile {
                 .advise("the change is written, but a power cut may undo it")
         })?;
         Ok(next)
+    }
+
+    /// That nothing newer than `keystore`, and no other, was in force here before: by the witness
+    /// beside the file. Whether that is behind and should be written. `State` or `Corrupt`
+    /// where the witness speaks against it.
+    pub fn check_witness(&self, keystore: &Keystore) -> Result<bool> {
+        let path = self.beside(".witness");
+        let bytes = match self.disk.read(&path, witness::MAX_LEN) {
+            Ok((bytes, stamp)) => {
+                self.check_owner(&path, &stamp)?;
+                bytes
+            }
+            Err(none) if none.kind() == io::ErrorKind::NotFound => return Ok(true),
+            Err(cause) => return Err(Error::io("cannot read", &path, &cause)),
+        };
+        let within = |error: Error| error.within(path.display());
+        let witness = Witness::parse(&bytes).map_err(within)?;
+        witness.check(keystore).map_err(within)?;
+        Ok(witness.generation < keystore.contents().generation())
+    }
+
+    /// Writes the witness of `keystore`, whatever it said before. Under the lock only.
+    pub fn write_witness(&self, keystore: &Keystore, rng: &dyn Rng) -> Result<()> {
+        let folder = self.check_folder()?;
+        let path = self.beside(".witness");
+        let bytes = Witness::of(keystore)?.to_bytes()?;
+        let temporary = self.temporary(rng)?;
+        self.write(&temporary, &bytes, MODE, (folder.owner, folder.group))
+            .and_then(|()| self.disk.rename(&temporary, &path))
+            .and_then(|()| self.disk.sync_folder(self.folder()))
+            .map_err(|cause| {
+                // It goes with the next commit if it does not go now.
+                let _ = self.disk.remove(&temporary);
+                Error::io("cannot write", &path, &cause)
+            })
+    }
+
+    /// The file beside the keystore with `ending` after its name.
+    fn beside(&self, ending: &str) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(ending);
+        path.into()
     }
 
     fn write(&self, path: &Path, bytes: &[u8], mode: u32, owner: (u32, u32)) -> io::Result<()> {

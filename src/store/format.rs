@@ -6,7 +6,7 @@ use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::entry::{KeyEntry, VersionEntry};
 use super::seal::{FileMac, OVERHEAD, STORE_KEY_LEN};
@@ -328,6 +328,12 @@ impl FromStr for MacText {
             *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| bad())?;
         }
         Ok(Self(mac))
+    }
+}
+
+impl Serialize for MacText {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }
 

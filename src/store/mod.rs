@@ -9,6 +9,7 @@ mod entry;
 mod file;
 mod format;
 mod seal;
+mod witness;
 
 use std::sync::Arc;
 

@@ -113,6 +113,9 @@ impl Sealer {
     }
 }
 
+/// The HKDF label of the key that authenticates the witness.
+const WITNESS_LABEL: &[u8] = b"keyward witness mac v1";
+
 /// The running check over a keystore's contents. As with `Sealer`: within `secret::scrubbed` only.
 pub(super) struct FileMac(Hmac<Sha256>);
 
@@ -120,9 +123,18 @@ impl FileMac {
     /// The check under the key that HKDF (RFC 5869) makes of the store key, with the keystore's id
     /// as salt.
     pub(super) fn new(store_key: &DataKey, keystore: &str) -> Result<Self> {
+        Self::labelled(store_key, keystore, MAC_LABEL)
+    }
+
+    /// The same for the witness beside the keystore.
+    pub(super) fn of_witness(store_key: &DataKey, keystore: &str) -> Result<Self> {
+        Self::labelled(store_key, keystore, WITNESS_LABEL)
+    }
+
+    fn labelled(store_key: &DataKey, keystore: &str, label: &[u8]) -> Result<Self> {
         let failed = || Error::new(Kind::Internal, "the keystore's check cannot be computed");
         let hkdf = Hkdf::<Sha256>::new(Some(keystore.as_bytes()), store_key.expose());
-        let key = SecretBytes::build(32, |key| hkdf.expand(MAC_LABEL, key).map_err(|_| failed()))?;
+        let key = SecretBytes::build(32, |key| hkdf.expand(label, key).map_err(|_| failed()))?;
         <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key.expose())
             .map(Self)
             .map_err(|_| failed())

@@ -100,14 +100,12 @@ impl SimDisk {
         let step = world.steps;
         world.steps += 1;
         match world.fate {
-            _ if world.dead => return Err(io::Error::other("the machine is dead")),
+            _ if world.dead => Err(io::Error::other("the machine is dead")),
             Some(Fate::DieAt(at)) if at == step => {
                 world.dead = true;
-                return Err(io::Error::other("the machine dies"));
+                Err(io::Error::other("the machine dies"))
             }
-            Some(Fate::FailAt(at, error)) if at == step => {
-                return Err(io::Error::from_raw_os_error(error));
-            }
+            Some(Fate::FailAt(at, error)) if at == step => Err(io::Error::from_raw_os_error(error)),
             _ => Ok(world),
         }
     }

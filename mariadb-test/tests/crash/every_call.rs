@@ -24,10 +24,10 @@ fn the_command() -> Result<()> {
     let log = site.path("strace");
     let commit = commit_of(&command_traced(&site, &log, None)?, &site)?;
     let mut tally = Tally::default();
-    for call in &commit {
+    for (at, call) in commit.iter().enumerate() {
         let case = Case::begin(&site)?;
         let calls = command_traced(&site, &log, Some(call))?;
-        case.verify(&site, &calls, call, &mut tally)?;
+        case.verify(&site, &calls, (at, call), &mut tally)?;
         check(&server, TABLES)?;
         // Whatever the kill left behind is in nobody's way.
         site.keyward(&["rotate", "--all"])?.ok().map_err(|error| error.within(&call.text))?;
@@ -45,16 +45,19 @@ fn the_server() -> Result<()> {
     let site = site("crash-server")?;
     let server = site.start()?;
     create(&server, TABLES)?;
+    server.stop()?;
+    // As each case is: the first rotation of a server that has just started.
+    let server = site.start()?;
     let log = site.path("strace");
     let commit = commit_of(&rotation_traced(&server, &log, None)?, &site)?;
     server.stop()?;
     let mut tally = Tally::default();
-    for call in &commit {
+    for (at, call) in commit.iter().enumerate() {
         let mut server = site.start()?;
         let case = Case::begin(&site)?;
         let calls = rotation_traced(&server, &log, Some(call))?;
         server.wait().map_err(|error| error.within(&call.text))?;
-        case.verify(&site, &calls, call, &mut tally)?;
+        case.verify(&site, &calls, (at, call), &mut tally)?;
         let server = site.start().map_err(|error| error.within(&call.text))?;
         check(&server, TABLES)?;
         server.sql(ROTATE)?;
@@ -78,10 +81,18 @@ impl Case {
     }
 
     /// An error unless every key is there now, and would be after a power cut.
-    fn verify(&self, site: &Site, calls: &[Call], at: &Call, tally: &mut Tally) -> Result<()> {
+    fn verify(
+        &self,
+        site: &Site,
+        calls: &[Call],
+        (place, at): (usize, &Call),
+        tally: &mut Tally,
+    ) -> Result<()> {
         let within = |state: &str| format!("{state} before {}", at.text);
         let last = calls.last().map_or("", |call| call.name.as_str());
+        let made = calls.len() - first_of_commit(calls, site)? - 1;
         ensure!(last == at.name, "not killed at {}, the trace ends with {last}", at.text);
+        ensure!(made == place, "killed after {made} calls of the commit, not {place}: {}", at.text);
         let now = site.versions().map_err(|error| error.within(within("killed")))?;
         self.whole(&now).map_err(|error| error.within(within("killed")))?;
         tally.kill(&at.name, now.count() > self.versions.count());
@@ -196,12 +207,19 @@ fn attach(thread: i32, log: &Path, kill: Option<&Call>) -> Result<Child> {
 
 /// The calls from taking the keystore's lock to giving it back.
 fn commit_of(calls: &[Call], site: &Site) -> Result<Vec<Call>> {
-    let keys = site.keys().display().to_string();
-    let is_lock = |call: &Call| call.text.contains(&keys) && call.text.contains(".lock");
-    let first = calls.iter().position(is_lock).ok_or("the trace shows no lock")?;
-    let last = calls.iter().rposition(is_lock).ok_or("the trace shows no lock")?;
+    let first = first_of_commit(calls, site)?;
+    let last = calls.iter().rposition(|call| is_lock(call, site)).unwrap_or(first);
     ensure!(last > first + 10, "the lock is held for {} calls only", last - first);
     Ok(calls[first..=last].to_vec())
+}
+
+fn first_of_commit(calls: &[Call], site: &Site) -> Result<usize> {
+    let first = calls.iter().position(|call| is_lock(call, site));
+    first.ok_or_else(|| "the trace shows no lock".into())
+}
+
+fn is_lock(call: &Call, site: &Site) -> bool {
+    call.text.contains(&format!("{}.lock", site.keystore().display()))
 }
 
 /// The versions in a copy of the keystore's folder.
