@@ -10,6 +10,8 @@ use std::ffi::{c_int, c_uchar, c_uint, c_void};
 use std::mem::{MaybeUninit, align_of, size_of};
 use std::ptr;
 
+use zeroize::Zeroizing;
+
 use super::{abi, guard, open};
 use crate::cipher::{CipherError, Context, Direction, Mode, Padding, encrypted_length};
 use crate::key::PageMode;
@@ -65,11 +67,15 @@ pub(super) unsafe extern "C" fn crypt_ctx_update(
     guard("crypt_ctx_update", FAILED, || {
         // SAFETY: null, or the memory in which `crypt_ctx_init` made a context, for this call alone.
         let Some(context) = (unsafe { made(memory) }) else { return FAILED };
-        // SAFETY: null, or as many bytes as the server says, which it leaves alone meanwhile.
+        let room = context.update_len(source_length as usize);
+        let in_place = overlap(source, source_length as usize, target, room);
+        // SAFETY: null, or as many bytes as the server says.
         let Some(source) = (unsafe { bytes(source, source_length) }) else { return FAILED };
-        let room = context.update_len(source.len());
+        let copy = Zeroizing::new(if in_place { source.to_vec() } else { Vec::new() });
+        let source = if in_place { &copy } else { source };
         // SAFETY: null, or room for what `encrypted_length` says of all bytes of this context
-        // together; `room` is the part of it that these bytes need. The source lies elsewhere.
+        // together; `room` is the part of it that these bytes need. `source` is elsewhere, or a copy
+        // of what is here: the original is not looked at any more.
         let Some(target) = (unsafe { space(target, room) }) else { return FAILED };
         if length.is_null() {
             return FAILED;
@@ -80,6 +86,13 @@ pub(super) unsafe extern "C" fn crypt_ctx_update(
             Err(error) => error.code(),
         }
     })
+}
+
+/// Whether the server works in place: InnoDB does for compressed pages in `IMPORT TABLESPACE`. The
+/// cipher reads ahead of what it writes and must not find its own output there.
+fn overlap(source: *const c_uchar, source_len: usize, target: *mut c_uchar, room: usize) -> bool {
+    let (source, target) = (source.addr(), target.addr());
+    source < target.saturating_add(room) && target < source.saturating_add(source_len)
 }
 
 /// Writes what is left and ends the context, also where it fails.
