@@ -5,6 +5,8 @@
 //! kernels' floors. `KEYWARD_BENCH_SECONDS` shortens a cell, `KEYWARD_CIPHER` forces the kernel that
 //! the `ratio` lines are about.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[path = "common/mod.rs"]
 mod common;
 

@@ -4,11 +4,11 @@
 //! `KEYWARD_CASES` sets how many messages each kernel gets; the seed is fixed unless `KEYWARD_SEED`
 //! gives another.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::mem::MaybeUninit;
 
-use keyward::cipher::{CipherError, Context, Direction, Kernel, Mode, Padding, encrypted_length};
+use keyward::cipher::{CipherError, Context, Direction, Kernel, Mode, Padding};
 
 #[path = "../benches/common/evp.rs"]
 mod evp;

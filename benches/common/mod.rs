@@ -3,7 +3,7 @@
 //! All candidates run in every round, in rotating order, for a slice of about 40 microseconds each, so
 //! that whatever else the machine does hits all of them alike. What is reported is the median of the
 //! rounds' ratios, and how far the medians of several passes lie apart.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub, clippy::expect_used)]
 
 pub mod evp;
 pub mod floor;
@@ -69,6 +69,7 @@ pub fn paired(mut candidates: Vec<Candidate<'_>>) -> Vec<Outcome> {
     let counts: Vec<u32> = candidates.iter_mut().map(calibrate).collect();
     let count = candidates.len();
     let mut rounds = vec![vec![Vec::new(); PASSES]; count];
+    #[allow(clippy::needless_range_loop)]
     for pass in 0..PASSES {
         let start = Instant::now();
         for round in 0.. {

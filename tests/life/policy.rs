@@ -41,6 +41,7 @@ fn policy_from(seed: &mut u64) -> Policy {
         activate_after: (some(2) == 1).then(|| Duration::from_secs(some(early))),
         retire_after: (some(2) == 1).then(|| Duration::from_secs(some(90 * DAY))),
         keep_versions: 1 + u32::try_from(some(4)).unwrap(),
+        ..Policy::default()
     }
 }
 

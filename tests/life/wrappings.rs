@@ -3,9 +3,8 @@
 use keyward::Kind;
 use keyward::custodian::{Rewrap, Role, Which, WrapChange};
 use keyward::env::Level;
-use keyward::store::{Keystore, NewVersion, StoreFile};
 
-use crate::bench::{Bench, REASON, START, key, key_ref, soon, version, within_seconds};
+use crate::bench::{Bench, REASON, key, version, within_seconds};
 
 const ADD: Rewrap<'_> = Rewrap::Missing { prune: false };
 const PRUNE: Rewrap<'_> = Rewrap::Missing { prune: true };
@@ -174,63 +173,4 @@ fn a_reader_rewraps_nothing() {
     let bench = with_both();
     let reader = bench.start(BOTH, Role::Reader).unwrap();
     assert_eq!(reader.rewrap(NEW, REASON).unwrap_err().kind(), Kind::Unsupported);
-}
-
-/// Ten thousand keys, made in one commit.
-pub(crate) fn with_many_keys(count: u32) -> Bench {
-    let bench = Bench::without_keys();
-    let file = StoreFile::at(bench.path());
-    let lock = file.lock(soon()).unwrap();
-    let (sealed, _) = file.read().unwrap();
-    let context = sealed.unverified().wrap_context();
-    let wrapping = sealed.unverified().wrappings()[0].clone();
-    let store_key = bench.wrapper("first").wrapper.unwrap(&wrapping.key, &context, soon()).unwrap();
-    let mut keystore: Keystore = sealed.open(store_key).unwrap();
-    let change = keyward::store::Change { at: START, actor: "test".into(), reason: "".into() };
-    keyward::secret::scrubbed(|| {
-        for id in 1..=count {
-            let data = keyward::secret::DataKey::generate(32, &*bench.rng).unwrap();
-            let new = NewVersion {
-                key: key_ref(id, 1),
-                cipher: keyward::key::Cipher::DEFAULT,
-                data: &data,
-                state: keyward::key::KeyState::Active,
-                created: START,
-            };
-            keystore = keystore.with_version(&new, &change, &*bench.rng).unwrap();
-        }
-    });
-    file.commit(&lock, &keystore, &*bench.rng).unwrap();
-    drop(lock);
-    bench
-}
-
-/// Slow without optimisation: `cargo test --release --test life -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement, for optimised builds"]
-fn ten_thousand_keys_get_a_new_store_key_within_two_seconds() {
-    let bench = with_many_keys(10_000);
-    let took = |what: &str, work: &mut dyn FnMut()| {
-        let start = std::time::Instant::now();
-        work();
-        println!("{what}: {:?}", start.elapsed());
-        start.elapsed()
-    };
-    let mut custodian = None;
-    took("open", &mut || custodian = Some(bench.custodian(&["first"])));
-    let custodian = custodian.unwrap();
-    took("rotate one", &mut || {
-        custodian.rotate(Which::One(key(77)), REASON).unwrap();
-    });
-    let all = took("new store key", &mut || {
-        custodian.rewrap(NEW, REASON).unwrap();
-    });
-    took("to the latest wrapping key", &mut || {
-        custodian.rewrap(Rewrap::ToLatest, REASON).unwrap();
-    });
-    took("rotate all", &mut || {
-        custodian.rotate(Which::All, REASON).unwrap();
-    });
-    println!("keystore: {} bytes", bench.bytes().len());
-    assert!(all < std::time::Duration::from_secs(2));
 }
