@@ -52,6 +52,33 @@ pub fn create_key_file(path: &Path, rng: &dyn Rng) -> Result<()> {
 /// Makes the keystore that `config` describes, with keys 1 (system) and 2 (temporary files), its
 /// store key wrapped by every configured provider.
 pub fn create_keystore(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
+    create_empty_keystore(config, reason, env)?;
+    let custodian = start(config, Role::Command, env.clone())?;
+    for id in [1, 2] {
+        custodian.create(KeyId::try_from(id)?, None, reason)?;
+    }
+    Ok(())
+}
+
+/// Makes the keystore at `path` for MySQL, and the key file beside it that wraps its store key,
+/// where there is none yet. Says whether it did.
+pub fn ensure_keystore(path: &Path, reason: Reason<'_>, env: &Env) -> Result<bool> {
+    let missing = |path: &Path| {
+        let found = path.try_exists().map_err(|e| Error::io("cannot look for", path, &e));
+        found.map(|found| !found)
+    };
+    if !missing(path)? {
+        return Ok(false);
+    }
+    let key_file = config::key_file_beside(path);
+    if missing(&key_file)? {
+        create_key_file(&key_file, &*env.rng)?;
+    }
+    create_empty_keystore(&Config::of_keystore(path)?, reason, env)?;
+    Ok(true)
+}
+
+fn create_empty_keystore(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
     let wrappers = wrappers(config, env)?;
     let store_key = DataKey::generate(STORE_KEY_LEN, &*env.rng)?;
     let id = Keystore::new_id(&*env.rng)?;
@@ -68,13 +95,7 @@ pub fn create_keystore(config: &Config, reason: Reason<'_>, env: &Env) -> Result
         actor: reason.actor,
         reason: reason.text,
     };
-    Trail::beside(file.path()).append(&*env.clock, &record)?;
-    drop(lock);
-    let custodian = start(config, Role::Command, env.clone())?;
-    for id in [1, 2] {
-        custodian.create(KeyId::try_from(id)?, None, reason)?;
-    }
-    Ok(())
+    Trail::beside(file.path()).append(&*env.clock, &record)
 }
 
 /// Wraps the store key and proves that the wrapping opens to it again.

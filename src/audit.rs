@@ -32,6 +32,8 @@ pub enum Event {
     KeyCreated,
     /// A key has a new version that encrypts.
     Rotated,
+    /// The material of a key version is gone.
+    Destroyed,
 }
 
 /// One line of the trail.

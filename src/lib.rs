@@ -11,6 +11,7 @@ pub mod env;
 pub mod error;
 pub mod key;
 pub mod mariadb;
+pub mod mysql;
 pub mod provider;
 pub mod ring;
 pub mod secret;

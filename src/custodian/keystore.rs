@@ -1,12 +1,14 @@
 //! Data keys from our own keystore, whose store key a provider unwraps.
 
+mod named;
+
 use std::time::Duration;
 
 use super::{KeySource, Reason, Which};
 use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
-use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion};
+use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
 use crate::provider::KeyWrapper;
 use crate::ring::{Ring, RingKey};
 use crate::secret::{DataKey, scrubbed};
@@ -151,7 +153,7 @@ impl KeystoreSource {
         let before = &self.opened()?.keystore;
         let (after, keys) = change(self, before)?;
         // What was wrapped is unwrapped and compared before anybody relies on it.
-        for key in &keys {
+        for key in keys.iter().filter(|key| decrypts(after.contents(), key)) {
             after.data_key(key)?;
         }
         let trail = Trail::beside(self.file.path());
@@ -224,6 +226,21 @@ impl KeySource for KeystoreSource {
         Ok(key)
     }
 
+    fn store_named(
+        &mut self,
+        ring: &Ring,
+        name: &KeyName,
+        kind: &str,
+        data: &DataKey,
+        reason: Reason<'_>,
+    ) -> Result<()> {
+        self.store(ring, name, kind, data, reason)
+    }
+
+    fn remove_named(&mut self, ring: &Ring, name: &KeyName, reason: Reason<'_>) -> Result<()> {
+        self.remove(ring, name, reason)
+    }
+
     fn keys(&self) -> Vec<KeyInfo> {
         self.opened.as_ref().map_or_else(Vec::new, |opened| infos(opened.keystore.contents()))
     }
@@ -253,19 +270,40 @@ impl KeystoreSource {
         cipher: Cipher,
         reason: Reason<'_>,
     ) -> Result<Keystore> {
-        let now = self.env.clock.now();
         let data = DataKey::generate(cipher.key_len, &*self.env.rng)?;
+        self.with_key(keystore, key, cipher.into(), &data, reason)
+    }
+
+    /// `keystore` with `data` as the active version `key`.
+    fn with_key(
+        &self,
+        keystore: &Keystore,
+        key: &KeyRef,
+        purpose: Purpose,
+        data: &DataKey,
+        reason: Reason<'_>,
+    ) -> Result<Keystore> {
+        let change = self.change(reason);
         let new = NewVersion {
             key: key.clone(),
-            cipher,
-            data: &data,
+            purpose,
+            data,
             state: KeyState::Active,
-            created: now,
+            created: change.at,
         };
-        let (actor, text) = (reason.actor.to_owned(), reason.text.to_owned());
-        let change = Change { at: now, actor, reason: text };
         keystore.with_version(&new, &change, &*self.env.rng)
     }
+
+    /// A change made now.
+    fn change(&self, reason: Reason<'_>) -> Change {
+        let (actor, reason) = (reason.actor.to_owned(), reason.text.to_owned());
+        Change { at: self.env.clock.now(), actor, reason }
+    }
+}
+
+fn decrypts(contents: &Contents, key: &KeyRef) -> bool {
+    let entry = contents.key(&key.name).and_then(|entry| entry.version(key.version));
+    entry.is_some_and(|version| version.state.decrypts())
 }
 
 fn which_ids(contents: &Contents, which: Which) -> Result<Vec<KeyId>> {
@@ -293,17 +331,19 @@ fn publish(keystore: &Keystore, ring: &Ring) -> Result<()> {
     // One wipe of the stack for all keys, not one for each.
     scrubbed(|| {
         for info in infos(keystore.contents()) {
-            let KeyName::Id(id) = info.key.name else { continue };
-            let version = info.key.version;
+            let (KeyName::Id(id), Purpose::Pages(cipher)) = (&info.key.name, &info.purpose) else {
+                continue;
+            };
+            let (id, version) = (*id, info.key.version);
             if info.state.decrypts() && ring.get(id, version).is_none() {
                 let data = keystore.data_key(&info.key)?;
-                ring.insert(id, version, RingKey::new(data, info.cipher))?;
+                ring.insert(id, version, RingKey::new(data, *cipher))?;
             }
             if info.state == KeyState::Active {
                 ring.activate(id, version)?;
             }
         }
-        Ok(())
+        named::publish(keystore, ring)
     })
 }
 

@@ -305,7 +305,7 @@ impl KeyServer for FileServer {
             KeyInfo {
                 key: KeyRef::new(entry.id, entry.version),
                 state: if newest { KeyState::Active } else { KeyState::Retired },
-                cipher: Cipher { mode: self.settings.mode, key_len },
+                purpose: Cipher { mode: self.settings.mode, key_len }.into(),
                 created: None,
                 check: Some(entry.data.check_value()),
             }
