@@ -40,7 +40,9 @@ fn mariadb_abi() -> Result<(), String> {
         .layout_tests(false)
         .generate_comments(false)
         .generate()
-        .map_err(|cause| format!("cannot read the server headers in {}: {cause}", headers.display()))?
+        .map_err(|cause| {
+            format!("cannot read the server headers in {}: {cause}", headers.display())
+        })?
         .write_to_file(Path::new(&out).join("mariadb.rs"))
         .map_err(|cause| format!("cannot write the bindings: {cause}"))
 }
@@ -79,7 +81,9 @@ fn include_folders() -> Vec<PathBuf> {
         // A tool that is not there is no error: another one may be.
         let Ok(answer) = Command::new(tool).args(arguments).output() else { continue };
         let flags = String::from_utf8_lossy(&answer.stdout).into_owned();
-        folders.extend(flags.split_whitespace().filter_map(|f| f.strip_prefix("-I")).map(PathBuf::from));
+        folders.extend(
+            flags.split_whitespace().filter_map(|f| f.strip_prefix("-I")).map(PathBuf::from),
+        );
     }
     folders.extend(["/usr/include/mariadb", "/usr/include/mysql"].map(PathBuf::from));
     folders

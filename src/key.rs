@@ -50,7 +50,7 @@ impl fmt::Display for KeyId {
 
 /// What a server calls a key: MariaDB by number, MySQL by (data id, auth id).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub enum KeyName {
     /// A MariaDB key.
     Id(KeyId),

@@ -1,5 +1,7 @@
 //! The plan of the house, held against the code: who may import whom, and where `unsafe` may stand.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

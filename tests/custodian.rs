@@ -1,6 +1,8 @@
 //! The custodian on a real keystore file, with a key store that counts its calls and can be told to
 //! fail.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

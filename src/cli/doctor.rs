@@ -105,6 +105,9 @@ impl Findings {
                 status.keys, status.versions, status.provider, status.generation
             )
         });
+        let memory = secret::lock_state();
+        let mark = if memory.unlocked == 0 { Mark::Ok } else { Mark::Warning };
+        self.add(mark, format!("memory: {memory}"), None);
         if let (Some(custodian), Some(Server { generation: Some(seen), .. })) = (started, server) {
             let generation = custodian.status().generation;
             if *seen != generation {
@@ -112,9 +115,6 @@ impl Findings {
                 self.add(Mark::Warning, what, Some("see Keyward_last_error in SHOW GLOBAL STATUS"));
             }
         }
-        let memory = secret::lock_state();
-        let mark = if memory.unlocked == 0 { Mark::Ok } else { Mark::Warning };
-        self.add(mark, format!("memory: {memory}"), None);
     }
 
     fn server(&mut self, server: Result<Server, String>) {

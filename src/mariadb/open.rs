@@ -9,11 +9,12 @@ use super::core::{Custodian, Role};
 use super::message::{self, ServerLog};
 use super::names::{Face, Values};
 use super::status;
-use crate::env::Env;
+use crate::env::{Env, Level, Log};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyId, KeyVersion, PageMode};
+use crate::secret;
 
-/// The keys, and which cipher they are for.
+/// The plugin while it serves keys.
 pub(super) struct Open {
     custodian: Custodian,
 }
@@ -23,7 +24,10 @@ impl Open {
     /// nothing is left behind.
     pub(super) fn start(face: &'static Face, values: &dyn Values) -> Option<Self> {
         match (face.start)(values, role(), Env::system(Arc::new(ServerLog))) {
-            Ok(custodian) => Some(Self { custodian }),
+            Ok(custodian) => {
+                tell_of_unlocked_memory(face);
+                Some(Self { custodian })
+            }
             Err(error) => {
                 message::refuse_start(face, &error);
                 None
@@ -60,12 +64,22 @@ impl Open {
 
     /// What SHOW STATUS shows.
     pub(super) fn status(&self) -> Vec<status::Line> {
-        status::lines(&self.custodian.status())
+        status::lines(&self.custodian.status(), secret::lock_state().unlocked == 0)
     }
 
     /// Ends our threads and waits for them.
     pub(super) fn stop(self) {
         self.custodian.stop();
+    }
+}
+
+/// Keys that could not be locked in memory serve as well, but may reach swap. A stand-in only notes
+/// it: the plugin that it stands in for locks nothing.
+fn tell_of_unlocked_memory(face: &Face) {
+    let memory = secret::lock_state();
+    if memory.unlocked > 0 {
+        let level = if face.original_texts { Level::Note } else { Level::Warning };
+        ServerLog.log(level, &memory.to_string());
     }
 }
 

@@ -23,8 +23,9 @@ pub(super) enum Value {
     Text(String),
 }
 
-/// `status` as the server's variables. The same ones, in the same order, whatever the state.
-pub(super) fn lines(status: &Status) -> Vec<Line> {
+/// `status` as the server's variables, and whether all secret memory is locked. The same ones, in
+/// the same order, whatever the state.
+pub(super) fn lines(status: &Status, memory_locked: bool) -> Vec<Line> {
     let degraded = status.degraded.as_ref();
     let state = if degraded.is_some() { "degraded" } else { "ok" };
     let line = |name, value| Line { name, value };
@@ -39,7 +40,38 @@ pub(super) fn lines(status: &Status) -> Vec<Line> {
         line(c"keys", number(status.keys)),
         line(c"key_versions", number(status.versions)),
         line(c"rotations", Value::Number(status.rotations)),
+        line(c"memory_locked", Value::Number(u64::from(memory_locked))),
         line(c"started", Value::Number(status.started.as_unix())),
         line(c"version", Value::Text(env!("CARGO_PKG_VERSION").to_owned())),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::custodian::Degraded;
+    use crate::env::Timestamp;
+
+    #[test]
+    fn an_outage_shows_as_text_and_as_numbers() {
+        let degraded = Degraded { since: Timestamp::from_unix(7), cause: "no answer".to_owned() };
+        let status = Status {
+            degraded: Some(degraded),
+            generation: 3,
+            provider: "kms".to_owned(),
+            keys: 1,
+            versions: 2,
+            rotations: 4,
+            started: Timestamp::from_unix(5),
+        };
+        let value = |name: &CStr| {
+            let all = lines(&status, false);
+            all.into_iter().find(|line| line.name == name).unwrap().value
+        };
+        assert_eq!(value(c"state"), Value::Text("degraded".to_owned()));
+        assert_eq!(value(c"degraded"), Value::Number(1));
+        assert_eq!(value(c"degraded_since"), Value::Number(7));
+        assert_eq!(value(c"last_error"), Value::Text("no answer".to_owned()));
+        assert_eq!(value(c"memory_locked"), Value::Number(0));
+    }
 }

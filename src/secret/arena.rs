@@ -76,6 +76,8 @@ struct Arena {
     hints: [(usize, usize); SIZES.len()],
     /// The process that the locks belong to.
     pid: u32,
+    /// Whether the kernel still gives `memfd_secret`.
+    hides: bool,
     /// Why some memory could not be locked.
     cause: Option<io::ErrorKind>,
 }
@@ -87,7 +89,7 @@ unsafe impl Send for Arena {}
 impl Arena {
     const fn new() -> Self {
         let hints = [(0, 0); SIZES.len()];
-        Self { chunks: Vec::new(), hints, pid: 0, cause: None }
+        Self { chunks: Vec::new(), hints, pid: 0, hides: true, cause: None }
     }
 
     fn allocate(&mut self, len: usize) -> NonNull<u8> {
@@ -164,7 +166,9 @@ impl Arena {
     }
 
     fn map(&mut self, len: usize) -> Chunk {
-        let mapped = Chunk::map_hidden(len).or_else(|| Chunk::map_private(len));
+        let hidden = if self.hides { Chunk::map_hidden(len) } else { None };
+        self.hides = hidden.is_some();
+        let mapped = hidden.or_else(|| Chunk::map_private(len));
         let mut chunk = mapped.unwrap_or_else(|| Chunk::heap(len));
         self.note(chunk.lock());
         chunk
@@ -323,9 +327,10 @@ impl Chunk {
         self.locked = match self.kind {
             MemoryKind::Hidden => true,
             MemoryKind::Heap => return Err(io::ErrorKind::OutOfMemory.into()),
-            // SAFETY: `base` and `len` are this chunk's own mapping.
             MemoryKind::Private => {
-                (unsafe { libc::mlock(self.base.as_ptr().cast(), self.len) }) == 0
+                // SAFETY: `base` and `len` are this chunk's own mapping.
+                let failed = unsafe { libc::mlock(self.base.as_ptr().cast(), self.len) };
+                failed == 0
             }
         };
         if self.locked { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -522,3 +522,6 @@ fn count_wraps(entry: &mut StoreKeyEntry, wraps: u64) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

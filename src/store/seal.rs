@@ -103,6 +103,7 @@ impl Sealer {
         let parts = wrapped.split_first_chunk::<NONCE_LEN>().and_then(|(nonce, rest)| {
             rest.split_last_chunk::<TAG_LEN>().map(|(body, tag)| (nonce, body, tag))
         });
+        let parts = parts.filter(|(_, body, _)| !body.is_empty());
         let (nonce, body, tag) = parts.ok_or(aes_gcm::Error).map_err(failed)?;
         DataKey::build(body.len(), |plain| {
             let buffer = InOutBuf::new(body, plain).map_err(|_| failed(aes_gcm::Error))?;

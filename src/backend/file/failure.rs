@@ -65,10 +65,13 @@ impl Failure {
                 about(Kind::Config, ": the file is encrypted, but no password is set")
                     .advise("name the file with the password in `password_file`")
             }
-            Self::WrongPassword => about(Kind::Config, ": the password does not open it").advise(
-                "check the password, and that `digest` and `pbkdf2_iterations` are \
+            Self::WrongPassword => {
+                about(Kind::Config, ": the password does not open it, or the file is damaged")
+                    .advise(
+                        "check the password, and that `digest` and `pbkdf2_iterations` are \
                      the -md and -iter that openssl enc was given",
-            ),
+                    )
+            }
             Self::CutShort => {
                 about(Kind::Corrupt, ": encrypted, but not a whole number of blocks long")
                     .advise("a part of the file is missing: take it from a backup")
@@ -144,6 +147,10 @@ impl Flaw {
                 "the key has more than 64 hex digits".into(),
                 "a key has 32, 48 or 64: openssl rand -hex 32 makes one",
             ),
+            Fault::Key(0 | 1) => (
+                "no key stands here".into(),
+                "a key has 32, 48 or 64 hex digits: openssl rand -hex 32 makes one",
+            ),
             Fault::Key(digits) => (
                 format!("the key ends after {digits} hex digits"),
                 "a key has 32, 48 or 64: openssl rand -hex 32 makes one",
@@ -170,8 +177,9 @@ impl Flaw {
         let what = match self.fault {
             Fault::Syntax | Fault::Trailing => "Syntax error",
             Fault::Id => "Invalid key id",
-            Fault::Version => "Invalid key version",
-            Fault::Key(_) | Fault::Duplicate(..) | Fault::Memory(_) => "Invalid key",
+            Fault::Version | Fault::Key(_) | Fault::Duplicate(..) | Fault::Memory(_) => {
+                "Invalid key"
+            }
             Fault::NoSystemKey => "System key id 1 is missing",
         };
         let (path, line, column) = (path.display(), self.line, self.column);

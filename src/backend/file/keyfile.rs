@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::key::{KeyId, KeyVersion};
 use crate::secret::DataKey;
+use crate::secret::source::hex_into;
 
 /// Whose rules hold. Both read what MariaDB's plugin reads; ours say more and let less pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,7 +118,7 @@ fn parse_line(line: &[u8], dialect: Dialect) -> Field<Option<(KeyId, KeyVersion,
         _ => {}
     }
     let id = parse_id(line, &mut at)?;
-    let version = parse_version(line, &mut at)?;
+    let version = parse_version(line, &mut at, dialect)?;
     let data = parse_key(line, &mut at)?;
     if dialect == Dialect::Keyward {
         at += line[at..].iter().take_while(|byte| is_blank(**byte)).count();
@@ -139,17 +140,23 @@ fn parse_id(line: &[u8], at: &mut usize) -> Field<KeyId> {
     Ok(id)
 }
 
-/// The version, if there is one: as many digits as a version can have, and a semicolon.
-fn parse_version(line: &[u8], at: &mut usize) -> Field<KeyVersion> {
+/// The version, if there is one: as many digits as a version can have, and a semicolon. Where
+/// the number is none, the original's community edition, which knows no versions, sees a bad key.
+fn parse_version(line: &[u8], at: &mut usize, dialect: Dialect) -> Field<KeyVersion> {
     let digits = line[*at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     if !(1..=MAX_VERSION_DIGITS).contains(&digits) || line.get(*at + digits) != Some(&b';') {
         return Ok(KeyVersion::FIRST);
     }
-    let start = *at;
-    let number = parse_number(line, at).ok().flatten();
-    let version = number.and_then(|number| KeyVersion::try_from(number).ok());
-    *at = start + digits + 1;
-    version.ok_or((start, Fault::Version))
+    let mut end = *at;
+    let number = parse_number(line, &mut end).ok().flatten();
+    match number.and_then(|number| KeyVersion::try_from(number).ok()) {
+        Some(version) => {
+            *at = end + 1;
+            Ok(version)
+        }
+        None if dialect == Dialect::Original => Ok(KeyVersion::FIRST),
+        None => Err((*at, Fault::Version)),
+    }
 }
 
 /// A decimal number; `None` where no digit stands, an error at the digit that is too much.
@@ -172,20 +179,10 @@ fn parse_key(line: &[u8], at: &mut usize) -> Field<DataKey> {
         return Err((*at, Fault::Key(digits)));
     }
     DataKey::build(digits / 2, |key| {
-        for (byte, pair) in key.iter_mut().zip(hex.chunks_exact(2)) {
-            *byte = nibble(pair[0]) << 4 | nibble(pair[1]);
-        }
+        hex_into(key, hex);
         Ok(())
     })
     .map_err(|error| (*at, Fault::Memory(error)))
-}
-
-/// The value of a hex digit.
-fn nibble(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        _ => (digit | 0x20).wrapping_sub(b'a' - 10),
-    }
 }
 
 /// What C calls space, but for the line end.

@@ -157,6 +157,8 @@ pub struct FileServer {
 struct Snapshot {
     stamp: Stamp,
     entries: Vec<Entry>,
+    /// What `list` answers, made once so that asking every second costs one `stat`.
+    infos: Vec<KeyInfo>,
 }
 
 /// What changes when a file is written, replaced or given to somebody else.
@@ -189,7 +191,8 @@ impl FileServer {
             if self.stamp()? != stamp {
                 return Err(self.failed(Failure::Changed));
             }
-            *snapshot = Some(Snapshot { stamp, entries });
+            let infos = infos_of(&entries, self.settings.mode);
+            *snapshot = Some(Snapshot { stamp, entries, infos });
         }
         Ok(snapshot)
     }
@@ -209,17 +212,24 @@ impl FileServer {
         match (encrypted::is_encrypted(file), password) {
             (false, None) => self.parse(file),
             (false, Some(_)) => Err(self.failed(Failure::NotEncrypted)),
-            (true, None) => Err(self.failed(Failure::NoPassword)),
-            (true, Some(_)) if !encrypted::is_whole(file) => Err(self.failed(Failure::CutShort)),
-            (true, Some(password)) => self.decrypt_and_parse(file, password),
+            // The original tries an empty password, with which some have encrypted their file.
+            (true, None) if self.settings.dialect == Dialect::Keyward => {
+                Err(self.failed(Failure::NoPassword))
+            }
+            (true, _) if !encrypted::is_whole(file) => Err(self.failed(Failure::CutShort)),
+            (true, password) => self.decrypt_and_parse(file, password.unwrap_or_default()),
         }
     }
 
     fn decrypt_and_parse(&self, file: &[u8], password: &[u8]) -> Result<Vec<Entry>> {
         let text = encrypted::decrypt(file, password, self.derivation())?;
-        // Padding alone is no proof: a key file is text, what a wrong password makes of it is not.
-        let text = text.filter(|text| std::str::from_utf8(text.expose()).is_ok());
-        self.parse(text.ok_or_else(|| self.failed(Failure::WrongPassword))?.expose())
+        let text = text.ok_or_else(|| self.failed(Failure::WrongPassword))?;
+        self.parse(text.expose()).map_err(|error| {
+            // The padding alone is no proof. A key file with a flaw is still text; what a wrong
+            // password makes of one is not.
+            let is_text = std::str::from_utf8(text.expose()).is_ok();
+            if is_text { error } else { self.failed(Failure::WrongPassword) }
+        })
     }
 
     fn parse(&self, text: &[u8]) -> Result<Vec<Entry>> {
@@ -296,21 +306,7 @@ impl FileServer {
 
 impl KeyServer for FileServer {
     fn list(&self, by: Deadline) -> Result<Vec<KeyInfo>> {
-        let snapshot = self.current(by)?;
-        let entries = snapshot.as_ref().map_or(&[][..], |snapshot| &snapshot.entries);
-        let infos = entries.iter().enumerate().map(|(at, entry)| {
-            // Entries stand by id and version, so the last one of an id is its newest.
-            let newest = entries.get(at + 1).is_none_or(|next| next.id != entry.id);
-            let key_len = entry.data.expose().len();
-            KeyInfo {
-                key: KeyRef::new(entry.id, entry.version),
-                state: if newest { KeyState::Active } else { KeyState::Retired },
-                purpose: Cipher { mode: self.settings.mode, key_len }.into(),
-                created: None,
-                check: Some(entry.data.check_value()),
-            }
-        });
-        Ok(infos.collect())
+        Ok(self.current(by)?.as_ref().map_or_else(Vec::new, |snapshot| snapshot.infos.clone()))
     }
 
     fn fetch(&self, key: &KeyRef, by: Deadline) -> Result<DataKey> {
@@ -363,6 +359,21 @@ impl KeyServer for FileServer {
     }
 }
 
+/// What may be told of `entries`, which stand by id and version.
+fn infos_of(entries: &[Entry], mode: PageMode) -> Vec<KeyInfo> {
+    let info = |(at, entry): (usize, &Entry)| {
+        let newest = entries.get(at + 1).is_none_or(|next| next.id != entry.id);
+        KeyInfo {
+            key: KeyRef::new(entry.id, entry.version),
+            state: if newest { KeyState::Active } else { KeyState::Retired },
+            purpose: Cipher { mode, key_len: entry.data.expose().len() }.into(),
+            created: None,
+            check: Some(entry.data.check_value()),
+        }
+    };
+    entries.iter().enumerate().map(info).collect()
+}
+
 impl Stamp {
     fn of(meta: &Metadata) -> Self {
         Self {
@@ -392,3 +403,6 @@ fn read_any_file(path: &Path, max_len: usize) -> Result<SecretBytes, Failure> {
         _ => Failure::Read(cause),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use super::KEK_LEN;
 use crate::env::Rng;
 use crate::error::{Error, Kind, Result};
 use crate::key::CheckValue;
-use crate::secret::source::{SecretSource, without_line_end};
+use crate::secret::source::{SecretSource, hex_into, without_line_end};
 use crate::secret::{DataKey, SecretBytes};
 
 /// The longest key file: hex digits and a few line ends.
@@ -88,12 +88,9 @@ impl KeyFile {
             .advise("keyward init makes one; a passphrase belongs into `passphrase_file`"));
         }
         DataKey::build(KEK_LEN, |key| {
-            if !is_hex {
-                key.copy_from_slice(content);
-                return Ok(());
-            }
-            for (byte, pair) in key.iter_mut().zip(text.chunks_exact(2)) {
-                *byte = nibble(pair[0]) << 4 | nibble(pair[1]);
+            match is_hex {
+                true => hex_into(key, text),
+                false => key.copy_from_slice(content),
             }
             Ok(())
         })
@@ -102,13 +99,6 @@ impl KeyFile {
 
 fn hex_digit(value: u8) -> u8 {
     if value < 10 { b'0' + value } else { b'a' + value - 10 }
-}
-
-fn nibble(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        _ => (digit | 0x20).wrapping_sub(b'a' - 10),
-    }
 }
 
 #[cfg(test)]

@@ -126,3 +126,20 @@ fn a_blob_of_any_length_is_refused_and_never_a_panic() -> Result<()> {
     assert!(open(&kek, &blob, b"aad").is_ok());
     Ok(())
 }
+
+/// Keys that were wrapped when format 1 was new, in every way that it has. They must open for ever.
+#[test]
+fn what_an_earlier_version_wrapped_still_opens() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let kek = KekSource::KeyFile(write(&folder.path().join("kek"), &"ab".repeat(32)));
+    let phrase = KekSource::Passphrase(write(&folder.path().join("phrase"), "open sesame"));
+    for (kek, json) in [
+        (kek, include_str!("../../../tests/golden/wrapped/local-v1-key-file.json")),
+        (phrase, include_str!("../../../tests/golden/wrapped/local-v1-passphrase.json")),
+    ] {
+        let wrapped: WrappedKey = serde_json::from_str(json).unwrap();
+        let data = wrapper(kek, Cost::default()).unwrap(&wrapped, &context(), soon())?;
+        assert_eq!(data.expose(), (0..32).collect::<Vec<u8>>());
+    }
+    Ok(())
+}

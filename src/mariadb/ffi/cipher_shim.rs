@@ -4,6 +4,8 @@ use std::mem::MaybeUninit;
 
 use aes::cipher::{BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use aes::{Aes128, Aes192, Aes256};
+use aes_gcm::aead::{Aead, Payload, consts::U12};
+use aes_gcm::{Aes128Gcm, Aes256Gcm, AesGcm, Nonce};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -40,6 +42,8 @@ pub(crate) struct Context {
     chain: [u8; 16],
     buf: [u8; 16],
     n: usize,
+    key: Vec<u8>,
+    all: Vec<u8>,
 }
 pub(crate) fn encrypted_length(mode: Mode, len: usize) -> usize {
     match mode {
@@ -57,9 +61,6 @@ impl Context {
         key: &[u8],
         iv: &[u8],
     ) -> Result<&'a mut Self, CipherError> {
-        if mode == Mode::Gcm {
-            return Err(CipherError::Unsupported);
-        }
         let aes = match key.len() {
             16 => Aes::A(Aes128::new_from_slice(key).map_err(|_| CipherError::BadKeySize)?),
             24 => Aes::B(Aes192::new_from_slice(key).map_err(|_| CipherError::BadKeySize)?),
@@ -76,6 +77,8 @@ impl Context {
             chain: iv,
             buf: [0; 16],
             n: 0,
+            key: key.to_vec(),
+            all: Vec::new(),
         }))
     }
     fn enc(&self, b: &mut [u8; 16]) {
@@ -125,6 +128,10 @@ impl Context {
         for i in 0..len {
             // SAFETY: stand-in.
             let byte = unsafe { *src.add(i) };
+            if self.mode == Mode::Gcm {
+                self.all.push(byte);
+                continue;
+            }
             if self.mode == Mode::Ctr {
                 if self.n == 0 {
                     self.buf = self.chain;
@@ -160,6 +167,12 @@ impl Context {
         if self.mode == Mode::Ctr {
             return Ok(0);
         }
+        if self.mode == Mode::Gcm {
+            let out = self.gcm().map_err(|_| CipherError::BadData)?;
+            // SAFETY: stand-in.
+            unsafe { dst.copy_from_nonoverlapping(out.as_ptr(), out.len()) };
+            return Ok(out.len());
+        }
         let mut b;
         let mut n = self.n;
         if !self.pad {
@@ -187,5 +200,18 @@ impl Context {
         // SAFETY: stand-in.
         unsafe { dst.copy_from_nonoverlapping(b.as_ptr(), n) };
         Ok(n)
+    }
+    fn gcm(&self) -> Result<Vec<u8>, aes_gcm::Error> {
+        fn run<A: Aead<NonceSize = U12>>(a: &A, c: &Context) -> Result<Vec<u8>, aes_gcm::Error> {
+            let payload = Payload { msg: &c.all, aad: &c.iv[12..] };
+            let nonce = Nonce::<U12>::try_from(&c.iv[..12]).map_err(|_| aes_gcm::Error)?;
+            if c.encrypt { a.encrypt(&nonce, payload) } else { a.decrypt(&nonce, payload) }
+        }
+        let bad = |_| aes_gcm::Error;
+        match self.key.len() {
+            16 => run(&Aes128Gcm::new_from_slice(&self.key).map_err(bad)?, self),
+            24 => run(&AesGcm::<Aes192, U12>::new_from_slice(&self.key).map_err(bad)?, self),
+            _ => run(&Aes256Gcm::new_from_slice(&self.key).map_err(bad)?, self),
+        }
     }
 }

@@ -22,14 +22,21 @@ pub static my_print_error_service: AtomicPtr<c_void> = AtomicPtr::new(VERSION);
 /// The service that the server has given us; null without a server.
 static SERVICE: AtomicPtr<abi::my_print_error_service_st> = AtomicPtr::new(ptr::null_mut());
 
-/// Takes the service that the server has just written into the symbol, and puts the version back:
-/// a library can be loaded again, or under a second name, while it is still in memory, and the
-/// server would take the address for a version that it does not know.
+/// Takes the service that the server has written into the symbol. Its address stays there while the
+/// plugin is open: the server then refuses to load this library under a second name, because it
+/// takes the address for a version that it does not know. Without that it would find a plugin that
+/// is installed already, and MariaDB 10.11 crashes on an `INSTALL SONAME` that installs nothing.
 pub(super) fn take_service() {
-    let written = my_print_error_service.swap(VERSION, Ordering::Relaxed);
+    let written = my_print_error_service.load(Ordering::Relaxed);
     if written != VERSION {
         SERVICE.store(written.cast(), Ordering::Release);
     }
+}
+
+/// Puts the version back once the plugin is closed, so that the library can be loaded again even
+/// where it is still in memory.
+pub(super) fn release_service() {
+    my_print_error_service.store(VERSION, Ordering::Relaxed);
 }
 
 /// Who is to read a message.

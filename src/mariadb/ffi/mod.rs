@@ -111,7 +111,11 @@ extern "C" fn on_load() {
             status_vars: status::variables(),
             system_vars: variables,
             version_info: VERSION_INFO.as_ptr(),
-            maturity: abi::MariaDB_PLUGIN_MATURITY_GAMMA,
+            maturity: if face.stable {
+                abi::MariaDB_PLUGIN_MATURITY_STABLE
+            } else {
+                abi::MariaDB_PLUGIN_MATURITY_GAMMA
+            },
         };
         // SAFETY: the loader runs constructors one after the other and nobody has the library's
         // symbols yet, so no other reference to the static exists; it is as long as this array.
@@ -155,10 +159,13 @@ fn own_file_name() -> Option<PathBuf> {
 
 /// The server starts the plugin. 0 = it serves keys; anything else = it does not, and left nothing.
 unsafe extern "C" fn init(_plugin: *mut c_void) -> c_int {
+    message::take_service();
+    let opened = guard("init", None, || Open::start(face(), &LoadedValues::of(face())));
+    let Some(open) = opened else {
+        message::release_service();
+        return 1;
+    };
     guard("init", 1, || {
-        message::take_service();
-        let face = face();
-        let Some(open) = Open::start(face, &LoadedValues::of(face)) else { return 1 };
         close(OPEN.swap(Box::into_raw(Box::new(open)), Ordering::AcqRel));
         0
     })
@@ -166,10 +173,9 @@ unsafe extern "C" fn init(_plugin: *mut c_void) -> c_int {
 
 /// The server ends the plugin, after the last call of any of its other functions.
 unsafe extern "C" fn deinit(_plugin: *mut c_void) -> c_int {
-    guard("deinit", 0, || {
-        close(OPEN.swap(ptr::null_mut(), Ordering::AcqRel));
-        0
-    })
+    guard("deinit", (), || close(OPEN.swap(ptr::null_mut(), Ordering::AcqRel)));
+    message::release_service();
+    0
 }
 
 fn close(open: *mut Open) {

@@ -148,7 +148,15 @@ fn text(head: Head, value: *mut *mut c_char, default: &'static CStr) -> Declarat
     let Head { flags, name, comment } = head;
     let def_val = default.as_ptr();
     Declaration {
-        text: abi::keyward_sysvar_str { flags, name, comment, check: None, update: None, value, def_val },
+        text: abi::keyward_sysvar_str {
+            flags,
+            name,
+            comment,
+            check: None,
+            update: None,
+            value,
+            def_val,
+        },
     }
 }
 

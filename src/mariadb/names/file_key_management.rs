@@ -25,6 +25,7 @@ const CTR: &CStr = c"aes_ctr";
 pub(super) static FACE: Face = Face {
     name: c"file_key_management",
     description: c"File-based key management plugin (keyward)",
+    stable: true,
     variables: &[
         Variable {
             name: c"encryption_algorithm",
@@ -81,7 +82,19 @@ fn start(values: &dyn Values, role: Role, env: Env) -> Result<Custodian> {
         use_pbkdf2: values.count(c"use_pbkdf2"),
         encryption: if ctr { PageMode::Ctr } else { PageMode::Cbc },
     };
-    from_key_file(file, role, env)
+    from_key_file(file, role, env).map_err(without_provider)
+}
+
+/// There is but one provider here, and the original's texts do not begin with its name.
+fn without_provider(error: Error) -> Error {
+    let Some(what) = error.what().strip_prefix("provider \"file_key_management\": ") else {
+        return error;
+    };
+    let bare = Error::new(error.kind(), what);
+    match error.advice() {
+        Some(advice) => bare.advise(advice),
+        None => bare,
+    }
 }
 
 fn error_number(error: &Error) -> u32 {

@@ -16,6 +16,7 @@ const NO_NUMBER: u32 = 1105;
 pub(super) static FACE: Face = Face {
     name: c"keyward",
     description: c"Encryption keys from any key store",
+    stable: false,
     variables: &[
         Variable {
             name: c"config",

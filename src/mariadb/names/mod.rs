@@ -23,6 +23,8 @@ pub(super) struct Face {
     pub(super) name: &'static CStr,
     /// What `INFORMATION_SCHEMA.PLUGINS` tells of it.
     pub(super) description: &'static CStr,
+    /// Whether it is declared stable; otherwise gamma, the least that a stable server loads.
+    pub(super) stable: bool,
     /// Its system variables.
     pub(super) variables: &'static [Variable],
     /// Reads the variables and gets the keys.

@@ -2,13 +2,15 @@
 //!
 //! The service `log_builtins` has some thirty functions, and where `message` stands among them
 //! differs between releases; a wrong place would crash the server. So it is called only in releases
-//! where it was tried. Everywhere else lines go to the standard error, which the server has made
-//! its error log.
+//! where it was tried. Everywhere else lines go to the standard error, which the server makes its
+//! error log. While a server starts, it does not even know its version: then a line goes to the
+//! standard error at once, and to the log with the next call after.
 
-use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_longlong, c_void};
 use std::io::Write as _;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::env::{Clock, Level, System};
 
@@ -30,9 +32,61 @@ const ITEM_PRIORITY: c_int = 1 << 16;
 /// `LOG_ITEM_LOG_MESSAGE`, a text; the last item.
 const ITEM_MESSAGE: c_int = 1 << 18;
 
+/// Lines of before the server knew its own version: its log is not open by then either.
+static EARLY: Mutex<Vec<(Level, CString)>> = Mutex::new(Vec::new());
+
+/// No more of them are kept.
+const MAX_EARLY: usize = 100;
+
 /// Writes one line.
 pub(in crate::mysql) fn print(level: Level, line: &CStr) {
-    let Some(message) = message_function() else { return print_to_stderr(level, line) };
+    match Way::now() {
+        Way::Service(message) => {
+            print_early();
+            log(message, level, line);
+        }
+        Way::TooEarly => {
+            print_to_stderr(level, line);
+            let mut early = EARLY.lock().unwrap_or_else(PoisonError::into_inner);
+            if early.len() < MAX_EARLY {
+                early.push((level, line.to_owned()));
+            }
+        }
+        Way::Stderr => print_to_stderr(level, line),
+    }
+}
+
+/// Writes once more, to the log, what was said before there was one.
+pub(super) fn print_early() {
+    let mut early = EARLY.lock().unwrap_or_else(PoisonError::into_inner);
+    if early.is_empty() {
+        return;
+    }
+    if let Way::Service(message) = Way::now() {
+        early.drain(..).for_each(|(level, line)| log(message, level, &line));
+    }
+}
+
+/// How a line gets into the error log.
+enum Way {
+    Service(Message),
+    TooEarly,
+    Stderr,
+}
+
+impl Way {
+    fn now() -> Self {
+        match server_version().as_deref() {
+            Some("") => Self::TooEarly,
+            Some(version) => {
+                slot_of(version).and_then(message_at).map_or(Self::Stderr, Self::Service)
+            }
+            None => Self::Stderr,
+        }
+    }
+}
+
+fn log(message: Message, level: Level, line: &CStr) {
     let priority: c_longlong = match level {
         Level::Error => 1,
         Level::Warning => 2,
@@ -66,9 +120,9 @@ fn print_to_stderr(level: Level, line: &CStr) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-fn message_function() -> Option<Message> {
+/// The function at `slot` of `log_builtins`, a place that was tried in this release.
+fn message_at(slot: usize) -> Option<Message> {
     let functions = SERVICE.load(Ordering::Acquire).cast::<Option<Message>>();
-    let slot = slot_of(&server_version()?)?;
     if functions.is_null() {
         return None;
     }
@@ -86,15 +140,17 @@ fn slot_of(version: &str) -> Option<usize> {
     PROVED.iter().find(|(release, _)| is(release)).map(|(_, slot)| *slot)
 }
 
-/// The version that the server's program says of itself; none in another program.
+/// The version that the server's program says of itself: empty until it has read its options, none
+/// in another program.
 fn server_version() -> Option<String> {
     // SAFETY: the name is a literal; the answer is null or the address of the program's symbol.
     let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"server_version".as_ptr()) };
     if symbol.is_null() {
         return None;
     }
-    // SAFETY: in a server it is an array of characters that ends in NUL and is filled in before any
-    // component is loaded; no other program that loads components has a symbol of this name.
+    // SAFETY: in a server it is a static array of characters, all NUL at first, which the thread
+    // that starts the server fills in once, before there are others; no other program that loads
+    // components has a symbol of this name.
     let version = unsafe { CStr::from_ptr(symbol.cast::<c_char>()) };
     version.to_str().ok().map(str::to_owned)
 }

@@ -152,7 +152,10 @@ unsafe extern "C" fn load(library: *const c_char, instance: *const c_char) -> c_
 }
 
 extern "C" fn is_initialized() -> c_int {
-    guard("keyring_component_status", 0, || c_int::from(open::is_open()))
+    guard("keyring_component_status", 0, || {
+        log::print_early();
+        c_int::from(open::is_open())
+    })
 }
 
 /// Runs `body`; a panic in it becomes a line in the error log and the answer `otherwise`.
