@@ -2,7 +2,6 @@
 //! says of itself, and `keyring_keys_metadata_iterator`, the names of all keys.
 
 use std::ffi::{c_char, c_int};
-use std::ptr;
 
 use super::{code, fill, guard, put};
 use crate::key::KeyName;
@@ -63,7 +62,10 @@ unsafe extern "C" fn list_keys(handle: *mut Handle) -> c_int {
         match open::names() {
             // SAFETY: the server passes a place for the handle, for this call.
             Ok(names) => unsafe { begin(handle, names.into_iter().filter_map(split).collect()) },
-            Err(error) => code(Err(message::failed("list the keys", &error))),
+            Err(error) => {
+                message::failed("list the keys", &error);
+                1
+            }
         }
     })
 }
@@ -148,7 +150,7 @@ unsafe extern "C" fn get(
 /// # Safety
 /// As for [`fill`].
 unsafe fn fill_text(room: *mut c_char, len: usize, text: &str) -> Result<(), ()> {
-    if text.len() >= len || room == ptr::null_mut() {
+    if text.len() >= len || room.is_null() {
         return Err(());
     }
     // SAFETY: this function's own condition.
