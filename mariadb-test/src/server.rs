@@ -76,7 +76,11 @@ impl Server {
             Answer { code: 0, out, .. } => {
                 Err(format!("{}: was to fail, answered {out}", shorten(sql)).into())
             }
-            answer => Ok(answer.err.trim().to_owned()),
+            // The client repeats the statement before it.
+            answer => {
+                let line = answer.err.lines().find(|line| line.starts_with("ERROR"));
+                Ok(line.unwrap_or(&answer.err).to_owned())
+            }
         }
     }
 
@@ -107,6 +111,16 @@ impl Server {
             }
             sleep(TICK);
         }
+    }
+
+    /// Has InnoDB write every changed page to its file.
+    pub fn write_pages(&self) -> Result<()> {
+        self.sql(
+            "FLUSH TABLES; SET GLOBAL innodb_max_dirty_pages_pct = 0, GLOBAL innodb_max_dirty_pages_pct_lwm = 0",
+        )?;
+        let dirty = "SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'";
+        self.wait_for(dirty, Duration::from_secs(60), |row| row.ends_with("\t0"))?;
+        Ok(())
     }
 
     /// What it has logged so far.

@@ -35,6 +35,8 @@ pub struct KeystoreSource {
     version_step: u32,
     env: Env,
     opened: Option<Opened>,
+    /// Whether the last reading failed: then the file may be the one we know, back in its place.
+    failed: bool,
 }
 
 /// What was read last.
@@ -55,7 +57,7 @@ impl KeystoreSource {
         version_step: u32,
         env: Env,
     ) -> Self {
-        Self { file, wrappers, cipher, version_step, env, opened: None }
+        Self { file, wrappers, cipher, version_step, env, opened: None, failed: false }
     }
 
     fn opened(&self) -> Result<&Opened> {
@@ -178,7 +180,7 @@ impl KeystoreSource {
 impl KeySource for KeystoreSource {
     fn has_changed(&self) -> bool {
         match (&self.opened, self.file.stamp()) {
-            (Some(opened), Ok(now)) => now != opened.stamp,
+            (Some(opened), Ok(now)) => self.failed || now != opened.stamp,
             // A file that cannot be looked at is worth the error that reading it will give.
             _ => true,
         }
@@ -188,9 +190,12 @@ impl KeySource for KeystoreSource {
         if self.opened.is_some() && !self.has_changed() {
             return Ok(());
         }
-        let opened = self.read()?;
-        publish(&opened.keystore, ring)?;
-        self.opened = Some(opened);
+        let opened = self.read().and_then(|opened| {
+            publish(&opened.keystore, ring)?;
+            Ok(opened)
+        });
+        self.failed = opened.is_err();
+        self.opened = Some(opened?);
         Ok(())
     }
 

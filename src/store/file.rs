@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::{Disk, DiskLock, OsDisk, Stamp};
-use super::{Keystore, Sealed};
+use super::{Keystore, Sealed, format};
 use crate::env::{Deadline, Rng};
 use crate::error::{Error, Kind, Result};
 
@@ -60,11 +60,12 @@ impl StoreFile {
     /// it synced the folder must not be used, and then be gone after a power cut.
     pub fn read(&self) -> Result<(Sealed, Stamp)> {
         self.check_folder()?;
-        let read = self.read_unsynced()?;
+        let (bytes, stamp) = self.read_bytes()?;
+        let sealed = Sealed::parse(&bytes).map_err(|bad| bad.within(self.path.display()))?;
         match self.disk.sync_folder(self.folder()) {
             // Whoever may not sync, or on a disk that cannot, has only others' commits to trust.
             Err(cause) if !is_refusal(&cause) => Err(self.failed("cannot sync", &cause)),
-            _ => Ok(read),
+            _ => Ok((sealed, stamp)),
         }
     }
 
@@ -134,35 +135,33 @@ impl StoreFile {
             Err(Error::new(Kind::Conflict, format!("{}: {what}", self.path.display()))
                 .advise(advice))
         };
-        let (found, stamp) = match self.read_unsynced() {
+        let (bytes, stamp) = match self.read_bytes() {
             Ok(read) => read,
             Err(none) if none.kind() == Kind::NotFound && base.generation() == 0 => {
                 return Ok(MODE);
             }
             Err(bad) => return Err(bad),
         };
-        let found = found.unverified();
         if base.generation() == 0 {
             return conflict("there is a keystore already".to_owned());
         }
-        if found.id() != base.id() {
-            return conflict(format!("it is keystore {} now, not {}", found.id(), base.id()));
+        let (id, is) = format::peek(&bytes).map_err(|bad| bad.within(self.path.display()))?;
+        if id != base.id() {
+            return conflict(format!("it is keystore {id} now, not {}", base.id()));
         }
-        if found.generation() != base.generation() {
-            let (is, was) = (found.generation(), base.generation());
-            return conflict(format!("it is of generation {is} now, not {was}"));
+        if is != base.generation() {
+            return conflict(format!("it is of generation {is} now, not {}", base.generation()));
         }
         Ok(stamp.mode & 0o640)
     }
 
-    fn read_unsynced(&self) -> Result<(Sealed, Stamp)> {
+    fn read_bytes(&self) -> Result<(Vec<u8>, Stamp)> {
         let (bytes, stamp) = self
             .disk
             .read(&self.path, MAX_LEN)
             .map_err(|cause| self.failed("cannot read", &cause))?;
         self.check_owner(&self.path, &stamp)?;
-        let sealed = Sealed::parse(&bytes).map_err(|bad| bad.within(self.path.display()))?;
-        Ok((sealed, stamp))
+        Ok((bytes, stamp))
     }
 
     /// Whoever may write the folder can replace the keystore.

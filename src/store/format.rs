@@ -54,6 +54,8 @@ struct KeyDocument {
 struct Header {
     format: String,
     version: u64,
+    id: String,
+    generation: u64,
 }
 
 /// The contents of a keystore file and its check, which nobody has verified yet.
@@ -72,10 +74,18 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Contents, MacText)> {
         generation: document.generation,
         created: document.created,
         store_keys,
-        keys: keys.collect::<Result<_>>()?,
+        keys: Arc::new(keys.collect::<Result<_>>()?),
     };
     check_contents(&contents)?;
     Ok((contents, document.mac))
+}
+
+/// The id and generation of a keystore file, in a fraction of the time that `parse` takes.
+pub(super) fn peek(bytes: &[u8]) -> Result<(String, u64)> {
+    let header: Header =
+        serde_json::from_slice(bytes).map_err(|cause| not_this_format(bytes, &cause))?;
+    check_header(&header.format, header.version)?;
+    Ok((header.id, header.generation))
 }
 
 /// The file, with its check under `store_key`. Within `secret::scrubbed` only.
@@ -220,7 +230,7 @@ fn check_contents(contents: &Contents) -> Result<()> {
         }
     }
     let active = contents.active_store_key()?.number;
-    for key in &contents.keys {
+    for key in contents.keys.iter() {
         for entry in key.versions() {
             let Some(wrapped) = &entry.wrapped else { continue };
             let at = || KeyRef::new(key.name().clone(), entry.version);

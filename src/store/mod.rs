@@ -36,8 +36,8 @@ pub struct Contents {
     created: Timestamp,
     /// By number; the last is the active one.
     store_keys: Vec<Arc<StoreKeyEntry>>,
-    /// By name.
-    keys: Vec<Arc<KeyEntry>>,
+    /// By name. Shared until a key changes.
+    keys: Arc<Vec<Arc<KeyEntry>>>,
 }
 
 /// One store key.
@@ -131,8 +131,8 @@ impl Contents {
     fn with_key(&self, key: KeyEntry) -> Self {
         let mut next = self.clone();
         match self.place(key.name()) {
-            Ok(at) => next.keys[at] = Arc::new(key),
-            Err(at) => next.keys.insert(at, Arc::new(key)),
+            Ok(at) => Arc::make_mut(&mut next.keys)[at] = Arc::new(key),
+            Err(at) => Arc::make_mut(&mut next.keys).insert(at, Arc::new(key)),
         }
         next
     }
@@ -241,7 +241,7 @@ impl Keystore {
             generation: 0,
             created: now,
             store_keys: Vec::new(),
-            keys: Vec::new(),
+            keys: Arc::default(),
         };
         contents
             .with_store_key(&store_key, wrappings, now, 0)
@@ -413,7 +413,7 @@ impl Keystore {
         let number = self.contents.next_store_key()?;
         scrubbed(|| {
             let (old, new) = (Sealer::new(&self.store_key)?, Sealer::new(&store_key)?);
-            for key in &self.contents.keys {
+            for key in self.contents.keys.iter() {
                 let key = key.rewrapped(|entry, wrapped| {
                     wraps += 1;
                     let from = self.binding(key.name(), entry, wrapped.store_key);
@@ -429,7 +429,7 @@ impl Keystore {
             Ok(())
         })?;
         let mut contents = self.contents.with_store_key(&store_key, wrappings, now, wraps)?;
-        contents.keys = keys;
+        contents.keys = Arc::new(keys);
         Ok(Self { contents, store_key })
     }
 

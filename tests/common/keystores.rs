@@ -1,5 +1,7 @@
 //! Keystores to test with.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use keyward::Result;
 use keyward::env::Timestamp;
 use keyward::env::fake::FakeRng;

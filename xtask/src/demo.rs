@@ -84,7 +84,7 @@ fn write_rows(story: &mut Story, server: &Server) -> Result<()> {
 /// Kills the server first, so that what is on disk is all there is.
 fn search(story: &mut Story, site: &Site, server: Server) -> Result<Server> {
     story.step("Are those words on the disk?");
-    server.sql("FLUSH TABLES; FLUSH BINARY LOGS")?;
+    server.write_pages()?;
     server.kill()?;
     let files = all(&site.data());
     story.did(&format!("kill -9 the server; grep -r {PLAINTEXT:?} its {} files", files.len()));

@@ -41,6 +41,7 @@ fn traces(mut site: Site, options: &'static str) -> Result<Vec<String>> {
     let table = mariadb_test::rows::Table { name: "plain_key", options, rows: 3000 };
     table.create(&server)?;
     server.sql(WORK)?;
+    server.write_pages()?;
     // The temporary tables are gone with their session; what is on disk now is what stays.
     server.kill()?;
     let mut files = all(&site.data());

@@ -7,6 +7,7 @@ use std::mem::{align_of, size_of};
 use std::ptr;
 
 use super::{Shared, abi, guard, open};
+use crate::mariadb::open::Open;
 use crate::mariadb::status::{Line, Value};
 
 /// The server's buffer for what a function shows, in bytes; in its headers as an expression that
@@ -44,7 +45,7 @@ unsafe extern "C" fn show(
         if shown.is_null() || buffer.is_null() {
             return 1;
         }
-        let lines = open().map(|open| open.status()).unwrap_or_default();
+        let lines = open().map(Open::status).unwrap_or_default();
         // SAFETY: the server gives a buffer of this size to each function of this type.
         let array = unsafe { fill(&lines, buffer.cast(), BUFFER) };
         // SAFETY: `shown` is the server's own, for this function to say what it shows.

@@ -1,0 +1,161 @@
+//! GCM as the server speaks it: nonce and authenticated data in one IV, the tag behind the data.
+
+#![forbid(unsafe_code)]
+
+use std::iter::zip;
+use std::mem::MaybeUninit;
+
+use subtle::ConstantTimeEq;
+
+use super::engine::Engine;
+use super::{Block, CipherError, Direction, Tail};
+
+/// Bytes of nonce at the beginning of the IV.
+pub(super) const NONCE_LEN: usize = 12;
+
+/// Bytes of tag behind the ciphertext.
+pub(super) const TAG_LEN: usize = 16;
+
+/// The most bytes of text under one nonce (NIST SP 800-38D section 5.2.1.1).
+const MAX_LEN: u64 = (1 << 36) - 32;
+
+/// Where a message stands.
+pub(super) struct Gcm {
+    encrypt: bool,
+    /// The first counter block, encrypted: what the hash is masked with.
+    mask: Block,
+    counter: Block,
+    hash: Block,
+    aad_len: u64,
+    len: u64,
+    /// The ciphertext of a block that is not whole yet, and the key stream for it.
+    partial: Block,
+    stream: Block,
+    begun: bool,
+    /// The tag that came with the data; decryption only.
+    tag: Option<Block>,
+}
+
+impl Gcm {
+    #[inline(always)]
+    pub(super) fn new(direction: Direction) -> Self {
+        Self {
+            encrypt: direction == Direction::Encrypt,
+            mask: [0; 16],
+            counter: [0; 16],
+            hash: [0; 16],
+            aad_len: 0,
+            len: 0,
+            partial: [0; 16],
+            stream: [0; 16],
+            begun: false,
+            tag: None,
+        }
+    }
+
+    /// Takes an engine whose key is expanded.
+    pub(super) fn start(&mut self, engine: &mut Engine, nonce: &[u8; NONCE_LEN], aad: &[u8]) {
+        engine.start_ghash();
+        self.counter[..NONCE_LEN].copy_from_slice(nonce);
+        self.counter[15] = 1;
+        self.mask = self.counter;
+        engine.encrypt_block(&mut self.mask);
+        self.counter[15] = 2;
+        for part in aad.chunks(16) {
+            let mut block = [0; 16];
+            block[..part.len()].copy_from_slice(part);
+            engine.ghash(&mut self.hash, &[block]);
+        }
+        self.aad_len = aad.len() as u64;
+    }
+
+    /// How many bytes come out for `len` more.
+    pub(super) fn update_len(&self, len: usize) -> usize {
+        if self.encrypt { len } else { len.saturating_sub(TAG_LEN) }
+    }
+
+    pub(super) fn update(
+        &mut self,
+        engine: &Engine,
+        src: &[u8],
+        dst: &mut [MaybeUninit<u8>],
+    ) -> Result<(), CipherError> {
+        let mut src = src;
+        self.begun = true;
+        if !self.encrypt {
+            let (text, tag) = src.split_last_chunk().ok_or(CipherError::BadData)?;
+            (src, self.tag) = (text, Some(*tag));
+        }
+        if self.len + src.len() as u64 > MAX_LEN {
+            return Err(CipherError::Unsupported);
+        }
+        let filled = (self.len % 16) as usize;
+        self.len += src.len() as u64;
+        let now = if filled > 0 { src.len().min(16 - filled) } else { 0 };
+        let (now_in, src) = src.split_at(now);
+        let (now_out, dst) = dst.split_at_mut(now);
+        self.continue_block(engine, filled, now_in, now_out);
+
+        let (blocks, later) = src.as_chunks();
+        let (outs, later_out) = dst.as_chunks_mut();
+        if self.encrypt {
+            engine.gcm_encrypt(&mut self.hash, &mut self.counter, blocks, outs);
+        } else {
+            engine.gcm_decrypt(&mut self.hash, &mut self.counter, blocks, outs);
+        }
+        if !later.is_empty() {
+            self.stream = self.counter;
+            engine.encrypt_block(&mut self.stream);
+            self.counter = u128::from_be_bytes(self.counter).wrapping_add(1).to_be_bytes();
+            self.continue_block(engine, 0, later, later_out);
+        }
+        Ok(())
+    }
+
+    /// `src` goes into a block that has `filled` bytes, and ends at its end at the latest.
+    fn continue_block(
+        &mut self,
+        engine: &Engine,
+        filled: usize,
+        src: &[u8],
+        dst: &mut [MaybeUninit<u8>],
+    ) {
+        let to = zip(&mut self.partial[filled..], dst);
+        for ((byte, key), (cipher, out)) in zip(zip(src, &self.stream[filled..]), to) {
+            *cipher = if self.encrypt { byte ^ key } else { *byte };
+            out.write(byte ^ key);
+        }
+        if filled + src.len() == 16 {
+            engine.ghash(&mut self.hash, &[self.partial]);
+            self.partial = [0; 16];
+        }
+    }
+
+    pub(super) fn finish(&mut self, engine: &Engine) -> Result<Tail, CipherError> {
+        if !self.begun {
+            // The server's own code authenticates nothing before the first update.
+            (self.hash, self.aad_len) = ([0; 16], 0);
+        }
+        if self.len % 16 > 0 {
+            let filled = (self.len % 16) as usize;
+            self.partial[filled..].fill(0);
+            engine.ghash(&mut self.hash, &[self.partial]);
+        }
+        let lengths = u128::from(self.aad_len * 8) << 64 | u128::from(self.len * 8);
+        engine.ghash(&mut self.hash, &[lengths.to_be_bytes()]);
+        for (byte, mask) in zip(&mut self.hash, self.mask) {
+            *byte ^= mask;
+        }
+        if self.encrypt {
+            return Ok(Tail::new(self.hash, TAG_LEN));
+        }
+        match self.tag {
+            Some(tag) if bool::from(tag.ct_eq(&self.hash)) => Ok(Tail::EMPTY),
+            _ => Err(CipherError::BadData),
+        }
+    }
+
+    pub(super) fn wipe(&mut self) {
+        *self = Self::new(Direction::Encrypt);
+    }
+}

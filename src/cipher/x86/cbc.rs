@@ -1,0 +1,144 @@
+//! CBC (NIST SP 800-38A section 6.2) over whole blocks.
+
+use std::iter::zip;
+
+use super::aesni::AesNi;
+use super::{DEPTH, Lanes, RoundKeys, decrypt_rounds, encrypt_rounds};
+use crate::cipher::{Block, Hole};
+
+/// Encrypts one block.
+#[inline(always)]
+pub(super) fn encrypt_block<L: Lanes<W>, const W: usize, const R: usize>(
+    _lanes: L,
+    keys: &RoundKeys,
+    block: &mut Block,
+) {
+    let cpu = AesNi::implied();
+    let state = cpu.xor(cpu.splat(block), cpu.splat(&keys[0]));
+    let [state] = encrypt_rounds::<_, 1, R, 1>(cpu, keys, [state]);
+    *block = cpu.block(cpu.enc_last(state, cpu.splat(&keys[R - 1])));
+}
+
+/// Decrypts one block.
+#[inline(always)]
+pub(super) fn decrypt_block<L: Lanes<W>, const W: usize, const R: usize>(
+    _lanes: L,
+    keys: &RoundKeys,
+    block: &mut Block,
+) {
+    let cpu = AesNi::implied();
+    let state = cpu.xor(cpu.splat(block), cpu.splat(&keys[0]));
+    let [state] = decrypt_rounds::<_, 1, R, 1>(cpu, keys, [state]);
+    *block = cpu.block(cpu.dec_last(state, cpu.splat(&keys[R - 1])));
+}
+
+/// Encrypts `src` into `dst`, which is as long; `chain` is the IV before and the last block after.
+///
+/// Each block waits for the one before: 10 to 14 rounds in a row, and no way round it. The xor
+/// with the next plaintext goes into the last round's key, together with the next first key, so
+/// that nothing but rounds is in that row.
+#[inline(always)]
+pub(super) fn encrypt<L: Lanes<W>, const W: usize, const R: usize>(
+    _lanes: L,
+    keys: &RoundKeys,
+    chain: &mut Block,
+    src: &[Block],
+    dst: &mut [Hole],
+) {
+    let cpu = AesNi::implied();
+    let Some((first, rest)) = src.split_first() else { return };
+    let (start, end) = (cpu.splat(&keys[0]), cpu.splat(&keys[R - 1]));
+    let mut mask = cpu.xor(start, cpu.splat(first));
+    let mut state = cpu.xor(mask, cpu.splat(chain));
+    let mut out = dst.iter_mut();
+    for (next, to) in zip(rest, &mut out) {
+        [state] = encrypt_rounds::<_, 1, R, 1>(cpu, keys, [state]);
+        mask = cpu.xor(start, cpu.splat(next));
+        state = cpu.enc_last(state, cpu.xor(end, mask));
+        cpu.store(cpu.xor(state, mask), std::array::from_mut(to));
+    }
+    [state] = encrypt_rounds::<_, 1, R, 1>(cpu, keys, [state]);
+    state = cpu.enc_last(state, end);
+    *chain = cpu.block(state);
+    if let Some(to) = out.next() {
+        cpu.store(state, std::array::from_mut(to));
+    }
+}
+
+/// Decrypts `src` into `dst`, which is as long; `chain` is the IV before and the last block after.
+///
+/// First as many blocks as are over, so that all that follows are whole groups, and the block
+/// before each is in `src`, too.
+#[inline(always)]
+pub(super) fn decrypt<L: Lanes<W>, const W: usize, const R: usize>(
+    lanes: L,
+    keys: &RoundKeys,
+    chain: &mut Block,
+    src: &[Block],
+    dst: &mut [Hole],
+) {
+    let Some(last) = src.last() else { return };
+    let odd = (src.len() - 1) % (DEPTH * W) + 1;
+    let (head, rest) = src.split_at(odd);
+    let (head_out, rest_out) = dst.split_at_mut(odd);
+    decrypt_few::<_, W, R>(lanes, keys, chain, head, head_out);
+
+    let before = src[odd - 1..].as_chunks::<W>().0.as_chunks::<DEPTH>().0;
+    let groups = rest.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
+    let outs = rest_out.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
+    let (start, end) = (lanes.splat(&keys[0]), lanes.splat(&keys[R - 1]));
+    for ((from, before), to) in zip(zip(groups, before), outs) {
+        let mut state = [start; DEPTH];
+        for i in 0..DEPTH {
+            lanes.prefetch(&from[i], 1024);
+            state[i] = lanes.xor(start, lanes.load(&from[i]));
+        }
+        let state = decrypt_rounds::<_, W, R, DEPTH>(lanes, keys, state);
+        for i in 0..DEPTH {
+            let key = lanes.xor(end, lanes.load(&before[i]));
+            lanes.store(lanes.dec_last(state[i], key), &mut to[i]);
+        }
+    }
+    *chain = *last;
+}
+
+/// Decrypts up to a group, of any number of blocks, in as few registers as will do.
+#[inline(always)]
+fn decrypt_few<L: Lanes<W>, const W: usize, const R: usize>(
+    lanes: L,
+    keys: &RoundKeys,
+    chain: &Block,
+    src: &[Block],
+    dst: &mut [Hole],
+) {
+    let mut padded = [[[0; 16]; W]; DEPTH];
+    padded.as_flattened_mut()[..src.len()].copy_from_slice(src);
+    match src.len().div_ceil(W) {
+        0..=1 => decrypt_padded::<_, W, R, 1>(lanes, keys, &mut padded),
+        2 => decrypt_padded::<_, W, R, 2>(lanes, keys, &mut padded),
+        3..=4 => decrypt_padded::<_, W, R, 4>(lanes, keys, &mut padded),
+        _ => decrypt_padded::<_, W, R, DEPTH>(lanes, keys, &mut padded),
+    }
+    let before = std::iter::once(chain).chain(src);
+    for ((block, before), to) in zip(zip(padded.as_flattened(), before), dst) {
+        let plain = u128::from_ne_bytes(*block) ^ u128::from_ne_bytes(*before);
+        to.write_copy_of_slice(&plain.to_ne_bytes());
+    }
+}
+
+#[inline(always)]
+fn decrypt_padded<L: Lanes<W>, const W: usize, const R: usize, const N: usize>(
+    lanes: L,
+    keys: &RoundKeys,
+    blocks: &mut [[Block; W]; DEPTH],
+) {
+    let (start, end) = (lanes.splat(&keys[0]), lanes.splat(&keys[R - 1]));
+    let mut state = [start; N];
+    for i in 0..N {
+        state[i] = lanes.xor(start, lanes.load(&blocks[i]));
+    }
+    let state = decrypt_rounds::<_, W, R, N>(lanes, keys, state);
+    for i in 0..N {
+        blocks[i] = lanes.blocks(lanes.dec_last(state[i], end));
+    }
+}

@@ -1,0 +1,156 @@
+//! GCM (NIST SP 800-38D) over whole blocks: CTR and GHASH in one pass. The rounds of AES and the
+//! products of GHASH are stitched, so that one fills the gaps of the other.
+
+use std::arch::x86_64::__m128i;
+use std::iter::zip;
+
+use super::aesni::AesNi;
+use super::ghash::{self, Sum, Table};
+use super::{DEPTH, Lanes, RoundKeys, ctr};
+use crate::cipher::{Block, Hole};
+
+/// Encrypts `src` into `dst`, which is as long, and adds the ciphertext to `hash`.
+///
+/// The ciphertext that is hashed is that of the group before.
+#[inline(always)]
+pub(super) fn encrypt<L: Lanes<W>, const W: usize, const R: usize>(
+    lanes: L,
+    keys: &RoundKeys,
+    table: &Table,
+    hash: &mut Block,
+    counter: &mut Block,
+    src: &[Block],
+    dst: &mut [Hole],
+) {
+    let cpu = AesNi::implied();
+    let mut at = u128::from_be_bytes(*counter);
+    let head = src.len().min(ctr::until_aligned::<W>(at));
+    let (head, rest) = src.split_at(head);
+    let (head_out, rest_out) = dst.split_at_mut(head.len());
+    few::<_, W, R, true>(lanes, keys, table, hash, &mut at, head, head_out);
+
+    let (groups, tail) = rest.split_at(rest.len() - rest.len() % (DEPTH * W));
+    let (outs, tail_out) = rest_out.split_at_mut(groups.len());
+    let groups = groups.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
+    let outs = outs.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
+    let mut pairs = zip(groups, outs);
+    if let Some((from, to)) = pairs.next() {
+        let mut state = cpu.reverse(cpu.splat(hash));
+        let mut before = ctr::group::<_, W, R>(lanes, keys, at, from, to);
+        for (from, to) in pairs {
+            at = at.wrapping_add((DEPTH * W) as u128);
+            let hashed = blocks(lanes, before);
+            (before, state) = group::<_, W, R>(lanes, keys, table, at, state, &hashed, from, to);
+        }
+        at = at.wrapping_add((DEPTH * W) as u128);
+        let first = lanes.xor(lanes.reverse(before[0]), lanes.widen(state));
+        let mut sum = Sum::of(lanes, table, 0, first);
+        for i in 1..DEPTH {
+            sum = sum.plus(lanes, &Sum::of(lanes, table, i, lanes.reverse(before[i])));
+        }
+        *hash = cpu.block(cpu.reverse(sum.reduce(lanes)));
+    }
+    few::<_, W, R, true>(lanes, keys, table, hash, &mut at, tail, tail_out);
+    *counter = at.to_be_bytes();
+}
+
+/// Adds `src` to `hash` and decrypts it into `dst`, which is as long.
+#[inline(always)]
+pub(super) fn decrypt<L: Lanes<W>, const W: usize, const R: usize>(
+    lanes: L,
+    keys: &RoundKeys,
+    table: &Table,
+    hash: &mut Block,
+    counter: &mut Block,
+    src: &[Block],
+    dst: &mut [Hole],
+) {
+    let cpu = AesNi::implied();
+    let mut at = u128::from_be_bytes(*counter);
+    let head = src.len().min(ctr::until_aligned::<W>(at));
+    let (head, rest) = src.split_at(head);
+    let (head_out, rest_out) = dst.split_at_mut(head.len());
+    few::<_, W, R, false>(lanes, keys, table, hash, &mut at, head, head_out);
+
+    let (groups, tail) = rest.split_at(rest.len() - rest.len() % (DEPTH * W));
+    let (outs, tail_out) = rest_out.split_at_mut(groups.len());
+    let groups = groups.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
+    let outs = outs.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
+    let mut state = cpu.reverse(cpu.splat(hash));
+    for (from, to) in zip(groups, outs) {
+        (_, state) = group::<_, W, R>(lanes, keys, table, at, state, from, from, to);
+        at = at.wrapping_add((DEPTH * W) as u128);
+    }
+    *hash = cpu.block(cpu.reverse(state));
+    few::<_, W, R, false>(lanes, keys, table, hash, &mut at, tail, tail_out);
+    *counter = at.to_be_bytes();
+}
+
+/// One aligned group through AES, and another, `hashed`, into the hash: a register of it after
+/// each round. The first register, which waits for the hash of the group before, comes last.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "all of it lives in registers")]
+fn group<L: Lanes<W>, const W: usize, const R: usize>(
+    lanes: L,
+    keys: &RoundKeys,
+    table: &Table,
+    at: u128,
+    hash: __m128i,
+    hashed: &[[Block; W]; DEPTH],
+    from: &[[Block; W]; DEPTH],
+    to: &mut [[Hole; W]; DEPTH],
+) -> ([L::V; DEPTH], __m128i) {
+    let mut state = ctr::counters(lanes, &keys[0], at);
+    let last = lanes.reverse(lanes.load(&hashed[DEPTH - 1]));
+    let mut sum = Sum::of(lanes, table, DEPTH - 1, last);
+    for round in 1..R - 1 {
+        let key = lanes.splat(&keys[round]);
+        for value in &mut state {
+            *value = lanes.pin(lanes.enc(*value, key));
+        }
+        if round < DEPTH {
+            let i = DEPTH - 1 - round;
+            let mut blocks = lanes.reverse(lanes.load(&hashed[i]));
+            if i == 0 {
+                blocks = lanes.xor(blocks, lanes.widen(hash));
+            }
+            sum = sum.plus(lanes, &Sum::of(lanes, table, i, blocks));
+        }
+    }
+    (ctr::finish_group(lanes, &keys[R - 1], state, from, to), sum.reduce(lanes))
+}
+
+/// A group of registers in memory.
+#[inline(always)]
+fn blocks<L: Lanes<W>, const W: usize>(
+    lanes: L,
+    values: [L::V; DEPTH],
+) -> [[Block; W]; DEPTH] {
+    let mut blocks = [[[0; 16]; W]; DEPTH];
+    for i in 0..DEPTH {
+        blocks[i] = lanes.blocks(values[i]);
+    }
+    blocks
+}
+
+/// Up to a group, from any counter.
+#[inline(always)]
+fn few<L: Lanes<W>, const W: usize, const R: usize, const ENCRYPT: bool>(
+    lanes: L,
+    keys: &RoundKeys,
+    table: &Table,
+    hash: &mut Block,
+    at: &mut u128,
+    src: &[Block],
+    dst: &mut [Hole],
+) {
+    let mut stream = [[[0; 16]; W]; DEPTH];
+    ctr::stream::<_, W, R>(lanes, keys, *at, src.len(), &mut stream);
+    *at = at.wrapping_add(src.len() as u128);
+    let stream = &mut stream.as_flattened_mut()[..src.len()];
+    for ((block, key), to) in zip(zip(src, &mut *stream), dst) {
+        *key = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes(*key)).to_ne_bytes();
+        to.write_copy_of_slice(key);
+    }
+    ghash::add(AesNi::implied(), table, hash, if ENCRYPT { stream } else { src });
+}

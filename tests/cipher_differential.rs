@@ -1,0 +1,184 @@
+//! Every kernel that this CPU runs against OpenSSL, called as the server calls it, and against the
+//! RustCrypto crates: random messages in random pieces, at every alignment, errors included.
+//!
+//! `KEYWARD_CASES` sets how many messages each kernel gets; the seed is fixed unless `KEYWARD_SEED`
+//! gives another.
+
+use std::mem::MaybeUninit;
+
+use keyward::cipher::{
+    CipherError, Context, Direction, Kernel, Mode, Padding, encrypted_length,
+};
+
+#[path = "../benches/common/evp.rs"]
+mod evp;
+#[path = "../benches/common/random.rs"]
+mod random;
+
+use evp::Server;
+use random::Random;
+
+/// One message: what, with what, in which pieces.
+struct Case {
+    mode: Mode,
+    direction: Direction,
+    padding: Padding,
+    key: Vec<u8>,
+    iv: [u8; 16],
+    pieces: Vec<usize>,
+}
+
+fn env(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+fn case(random: &mut Random) -> Case {
+    let mode = [Mode::Cbc, Mode::Cbc, Mode::Ctr, Mode::Gcm][random.below(4)];
+    let direction = [Direction::Encrypt, Direction::Decrypt][random.below(2)];
+    let mut padding = [Padding::None, Padding::Pkcs7][random.below(2)];
+    if mode == Mode::Gcm && random.below(50) > 0 {
+        padding = Padding::Pkcs7;
+    }
+    let mut key = vec![0; [16, 24, 32][random.below(3)]];
+    if random.below(100) == 0 {
+        key.resize(random.below(40), 0);
+    }
+    random.fill(&mut key);
+    let mut iv = [0; 16];
+    random.fill(&mut iv);
+    // Counters that are about to carry.
+    for byte in iv.iter_mut().rev().take([0, 0, 1, 2, 8, 15, 16][random.below(7)]) {
+        *byte = 0xff;
+    }
+    let most = [16, 64, 300, 1024, 5000, 20_000, 65_536][random.below(7)];
+    let len = random.below(most + 1);
+    let mut pieces = Vec::new();
+    let mut left = len;
+    let piece = [1, 3, 17, 64, 256, 1000, 16_400, usize::MAX][random.below(8)].max(len / 200);
+    while left > 0 && !(mode == Mode::Gcm && direction == Direction::Decrypt) {
+        let next = (random.below(piece.min(left)) + usize::from(random.below(20) > 0)).min(left);
+        pieces.push(next);
+        left -= next;
+    }
+    if left > 0 || len == 0 && random.below(2) > 0 {
+        pieces.push(left);
+    }
+    Case { mode, direction, padding, key, iv, pieces }
+}
+
+/// What a call brings: the bytes of each step, or the error that ended it.
+type Steps = (Vec<Vec<u8>>, Option<CipherError>);
+
+/// A buffer of `len` bytes at `shift` from an aligned address, full of a pattern.
+fn buffer(len: usize, shift: usize) -> Vec<MaybeUninit<u8>> {
+    vec![MaybeUninit::new(0xa5); len + shift + 64]
+}
+
+#[allow(unsafe_code)]
+fn written(buffer: &[MaybeUninit<u8>]) -> Vec<u8> {
+    // SAFETY: `buffer` above fills all of it.
+    buffer.iter().map(|byte| unsafe { byte.assume_init() }).collect()
+}
+
+fn by_server(case: &Case, text: &[u8]) -> Steps {
+    let mut steps = Vec::new();
+    let Case { mode, direction, padding, key, iv, .. } = case;
+    let mut server = match Server::init(*mode, *direction, *padding, key, iv) {
+        Ok(server) => server,
+        Err(error) => return (steps, Some(error)),
+    };
+    let mut at = 0;
+    for len in &case.pieces {
+        let mut out = buffer(len + 32, 0);
+        match server.update(&text[at..at + len], &mut out) {
+            Ok(done) => steps.push(written(&out[..done])),
+            Err(error) => return (steps, Some(error)),
+        }
+        at += len;
+    }
+    let mut out = buffer(32, 0);
+    match server.finish(&mut out) {
+        Ok(done) => steps.push(written(&out[..done])),
+        Err(error) => return (steps, Some(error)),
+    }
+    (steps, None)
+}
+
+fn by_us(kernel: Kernel, case: &Case, text: &[u8], shift: usize) -> Steps {
+    let mut steps = Vec::new();
+    let Case { mode, direction, padding, key, iv, .. } = case;
+    let mut slot = MaybeUninit::uninit();
+    let context = match Context::init_with(kernel, &mut slot, *mode, *direction, *padding, key, iv)
+    {
+        Ok(context) => context,
+        Err(error) => return (steps, Some(error)),
+    };
+    let mut at = 0;
+    for len in &case.pieces {
+        let mut out = buffer(len + 32, shift);
+        let promised = context.update_len(*len);
+        match context.update(&text[at..at + len], &mut out[shift..]) {
+            Ok(done) => {
+                assert_eq!(done, promised);
+                let out = written(&out);
+                assert!(out[..shift].iter().chain(&out[shift + done..]).all(|byte| *byte == 0xa5));
+                steps.push(out[shift..shift + done].to_vec());
+            }
+            Err(error) => return (steps, Some(error)),
+        }
+        at += len;
+    }
+    match context.finish() {
+        Ok(tail) => steps.push(tail.to_vec()),
+        Err(error) => return (steps, Some(error)),
+    }
+    (steps, None)
+}
+
+fn hunt(kernel: Kernel, cases: u64, seed: u64) -> u64 {
+    let mut random = Random::new(seed);
+    let mut errors = 0;
+    for number in 0..cases {
+        let case = case(&mut random);
+        let len: usize = case.pieces.iter().sum();
+        let from = random.below(64);
+        let mut text = vec![0; from + len];
+        random.fill(&mut text);
+        // Half of what is decrypted was encrypted before, so that it comes out well.
+        if case.direction == Direction::Decrypt && random.below(2) > 0 {
+            let n = len.saturating_sub(random.below(17));
+            let whole = Case { direction: Direction::Encrypt, pieces: vec![n], key: case.key.clone(), ..case };
+            let (steps, _) = by_server(&whole, &text[from..from + n]);
+            let sealed = steps.concat();
+            if case.mode != Mode::Gcm || sealed.len() == len {
+                let n = sealed.len().min(len);
+                text[from..from + n].copy_from_slice(&sealed[..n]);
+            }
+        }
+        let text = &text[from..];
+        let theirs = by_server(&case, text);
+        let ours = by_us(kernel, &case, text, random.below(64));
+        errors += u64::from(theirs.1.is_some());
+        assert!(
+            ours == theirs,
+            "{kernel}, case {number} of seed {seed}: {:?} {:?} {:?} key {} pieces {:?}: {:?}, not {:?}",
+            case.mode, case.direction, case.padding, case.key.len(), case.pieces, ours.1, theirs.1,
+        );
+    }
+    errors
+}
+
+#[test]
+fn every_kernel_does_what_the_server_does() {
+    let cases = env("KEYWARD_CASES", 2000);
+    let seed = env("KEYWARD_SEED", 1);
+    for name in Kernel::NAMES {
+        let Some(kernel) = Kernel::named(name) else {
+            println!("{name}: NOT RUN, this CPU has not the instructions");
+            continue;
+        };
+        let start = std::time::Instant::now();
+        let errors = hunt(kernel, cases, seed);
+        println!("{name}: {cases} cases, {errors} of them errors, no difference, {:.1?}", start.elapsed());
+    }
+}
