@@ -6,7 +6,7 @@ use std::ffi::CString;
 
 use super::ffi::log::print;
 use crate::env::{Level, Log};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 
 /// The server cuts what is longer than its buffer of 8 KiB; what we have to say is shorter.
 const MAX_LEN: usize = 2000;
@@ -20,9 +20,19 @@ impl Log for ServerLog {
     }
 }
 
-/// Tells why `call` failed. The server tells its client only that it did.
+/// Tells why the keyring cannot be opened.
+pub(super) fn not_loaded(error: &Error) {
+    ServerLog.log(Level::Error, &format!("cannot load: {error}"));
+}
+
+/// Tells why `call` failed; the server tells its client only that it did. What a client asked for
+/// in vain is a note: any user of a SQL function could fill the log with errors otherwise.
 pub(super) fn failed(call: &str, error: &Error) {
-    ServerLog.log(Level::Error, &format!("cannot {call}: {error}"));
+    let level = match error.kind() {
+        Kind::Config | Kind::Conflict | Kind::NotFound => Level::Note,
+        _ => Level::Error,
+    };
+    ServerLog.log(level, &format!("cannot {call}: {error}"));
 }
 
 /// Tells that a call of the server's met a defect of ours.

@@ -15,7 +15,6 @@ use zeroize::Zeroizing;
 use super::aes::{self, Direction, Mode};
 use super::message::ServerLog;
 use crate::assemble;
-use crate::config::Config;
 use crate::config::component::{Component, FILE_NAME};
 use crate::custodian::{Custodian, Reason, Role};
 use crate::env::{Env, Level, Log};
@@ -42,6 +41,8 @@ struct Open {
     custodian: Custodian,
     data_file: PathBuf,
     read_only: bool,
+    /// Whether there is a configuration of keyward's own, so that others may change the keystore.
+    configured: bool,
     /// The process that opened it.
     pid: u32,
 }
@@ -142,7 +143,9 @@ pub(super) fn describe() -> Vec<(String, String)> {
     rows.push(("Read_only".to_owned(), read_only));
     if let Some(open) = &state.open {
         let status = open.custodian.status();
-        rows.push(("Provider".to_owned(), status.provider));
+        if open.configured {
+            rows.push(("Provider".to_owned(), status.provider));
+        }
         if let Some(degraded) = status.degraded {
             let text = format!("since {}: {}", degraded.since, degraded.cause);
             rows.push(("Degraded".to_owned(), text));
@@ -170,8 +173,9 @@ impl Open {
         let role = if read_only { Role::Reader } else { Role::Daemon };
         Ok(Arc::new(Self {
             custodian: assemble::start(&config, role, env)?,
-            data_file: data_file(config),
+            data_file: config.keystore.path,
             read_only,
+            configured: matches!(component, Component::Config(_)),
             pid: std::process::id(),
         }))
     }
@@ -196,7 +200,10 @@ fn open() -> Result<Arc<Open>> {
     let open = Arc::clone(open);
     drop(state);
     let open = if open.pid == std::process::id() { open } else { reopen(open) };
-    open.custodian.wake();
+    // A keystore of this server alone needs nobody to look whether others changed it.
+    if open.configured {
+        open.custodian.wake();
+    }
     Ok(open)
 }
 
@@ -230,10 +237,6 @@ fn make_where_missing(path: &Path, env: &Env) -> Result<()> {
         ServerLog.log(Level::Note, &line);
     }
     Ok(())
-}
-
-fn data_file(config: Config) -> PathBuf {
-    config.keystore.path
 }
 
 fn because(text: &'static str) -> Reason<'static> {

@@ -147,7 +147,7 @@ unsafe extern "C" fn load(library: *const c_char, instance: *const c_char) -> c_
     guard("keyring_load", 1, || {
         // SAFETY: the server passes NUL-terminated paths of its own, or null, for this call.
         let (library, instance) = unsafe { (path(library), path(instance)) };
-        code(open::load(library, instance).map_err(|error| message::failed("load", &error)))
+        code(open::load(library, instance).map_err(|error| message::not_loaded(&error)))
     })
 }
 
