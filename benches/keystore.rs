@@ -1,6 +1,6 @@
 //! What 10,000 keys cost: `cargo bench --bench keystore`.
 
-#![allow(clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../tests/common/keystores.rs"]
 mod keystores;

@@ -4,11 +4,11 @@
 //! `KEYWARD_CASES` sets how many messages each kernel gets; the seed is fixed unless `KEYWARD_SEED`
 //! gives another.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::mem::MaybeUninit;
 
-use keyward::cipher::{
-    CipherError, Context, Direction, Kernel, Mode, Padding, encrypted_length,
-};
+use keyward::cipher::{CipherError, Context, Direction, Kernel, Mode, Padding, encrypted_length};
 
 #[path = "../benches/common/evp.rs"]
 mod evp;
@@ -147,7 +147,12 @@ fn hunt(kernel: Kernel, cases: u64, seed: u64) -> u64 {
         // Half of what is decrypted was encrypted before, so that it comes out well.
         if case.direction == Direction::Decrypt && random.below(2) > 0 {
             let n = len.saturating_sub(random.below(17));
-            let whole = Case { direction: Direction::Encrypt, pieces: vec![n], key: case.key.clone(), ..case };
+            let whole = Case {
+                direction: Direction::Encrypt,
+                pieces: vec![n],
+                key: case.key.clone(),
+                ..case
+            };
             let (steps, _) = by_server(&whole, &text[from..from + n]);
             let sealed = steps.concat();
             if case.mode != Mode::Gcm || sealed.len() == len {
@@ -162,7 +167,13 @@ fn hunt(kernel: Kernel, cases: u64, seed: u64) -> u64 {
         assert!(
             ours == theirs,
             "{kernel}, case {number} of seed {seed}: {:?} {:?} {:?} key {} pieces {:?}: {:?}, not {:?}",
-            case.mode, case.direction, case.padding, case.key.len(), case.pieces, ours.1, theirs.1,
+            case.mode,
+            case.direction,
+            case.padding,
+            case.key.len(),
+            case.pieces,
+            ours.1,
+            theirs.1,
         );
     }
     errors
@@ -170,7 +181,7 @@ fn hunt(kernel: Kernel, cases: u64, seed: u64) -> u64 {
 
 #[test]
 fn every_kernel_does_what_the_server_does() {
-    let cases = env("KEYWARD_CASES", 2000);
+    let cases = env("KEYWARD_CASES", 500);
     let seed = env("KEYWARD_SEED", 1);
     for name in Kernel::NAMES {
         let Some(kernel) = Kernel::named(name) else {
@@ -179,6 +190,9 @@ fn every_kernel_does_what_the_server_does() {
         };
         let start = std::time::Instant::now();
         let errors = hunt(kernel, cases, seed);
-        println!("{name}: {cases} cases, {errors} of them errors, no difference, {:.1?}", start.elapsed());
+        println!(
+            "{name}: {cases} cases, {errors} of them errors, no difference, {:.1?}",
+            start.elapsed()
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! A commit that is cut off or fails at any step leaves the old generation or the new one, whole.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "common/keystores.rs"]
 mod keystores;
 #[path = "common/sim_disk.rs"]

@@ -1,5 +1,7 @@
 //! The keystore file on a real file system: who may touch it, locks, conflicts.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "common/keystores.rs"]
 mod keystores;
 

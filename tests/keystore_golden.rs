@@ -3,6 +3,8 @@
 //! `WHAT.opens.json` opens and gives back every key; `WHAT.KIND.json` fails to open with an error of
 //! that kind; `WHAT.key-corrupt.json` opens, and one of its keys does not.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "common/keystores.rs"]
 mod keystores;
 

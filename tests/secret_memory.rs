@@ -1,6 +1,7 @@
 //! What 10,000 keys cost in locked memory. A test program of its own, as it gives up root's right
 //! to lock without limit.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(unsafe_code)]
 
 use keyward::secret::{SecretBytes, lock_state};

@@ -111,7 +111,12 @@ impl Server {
         unsafe {
             EVP_CIPHER_CTX_reset(message.ctx());
             let done = ffi::EVP_CipherInit_ex(
-                message.ctx(), algorithm, null_mut(), key.as_ptr(), iv.as_ptr(), encrypt,
+                message.ctx(),
+                algorithm,
+                null_mut(),
+                key.as_ptr(),
+                iv.as_ptr(),
+                encrypt,
             );
             if done != 1 {
                 return Err(CipherError::Unsupported);
@@ -147,7 +152,8 @@ impl Server {
                     };
                     src = text;
                     let tag = tag.as_ptr().cast_mut().cast::<c_void>();
-                    if ffi::EVP_CIPHER_CTX_ctrl(self.ctx(), ffi::EVP_CTRL_GCM_SET_TAG, 16, tag) != 1 {
+                    if ffi::EVP_CIPHER_CTX_ctrl(self.ctx(), ffi::EVP_CTRL_GCM_SET_TAG, 16, tag) != 1
+                    {
                         return Err(CipherError::Unsupported);
                     }
                 }
@@ -160,7 +166,11 @@ impl Server {
                 }
             }
             let done = ffi::EVP_CipherUpdate(
-                self.ctx(), dst.as_mut_ptr().cast(), &mut len, src.as_ptr(), src.len() as c_int,
+                self.ctx(),
+                dst.as_mut_ptr().cast(),
+                &mut len,
+                src.as_ptr(),
+                src.len() as c_int,
             );
             if done != 1 {
                 return Err(CipherError::Unsupported);
@@ -199,7 +209,9 @@ impl Server {
         if done != 1 {
             return Err(CipherError::BadData);
         }
-        dst[..len as usize].write_copy_of_slice(&last[..len as usize]);
+        for (to, byte) in dst.iter_mut().zip(&last[..len as usize]) {
+            to.write(*byte);
+        }
         Ok(len as usize)
     }
 
@@ -213,7 +225,12 @@ impl Server {
             unsafe {
                 EVP_CIPHER_CTX_reset(ctx);
                 ffi::EVP_CipherInit_ex(
-                    ctx, ecb(self.key_len), null_mut(), self.key.as_ptr(), null(), 1,
+                    ctx,
+                    ecb(self.key_len),
+                    null_mut(),
+                    self.key.as_ptr(),
+                    null(),
+                    1,
                 );
                 ffi::EVP_CIPHER_CTX_set_padding(ctx, 0);
                 ffi::EVP_CipherUpdate(ctx, mask.as_mut_ptr(), &mut len, self.iv.as_ptr(), 16);
@@ -272,14 +289,25 @@ impl Prefetched {
     }
 
     /// One whole message into `dst`, which has room for it. Panics where a call fails.
-    pub fn crypt(&mut self, key: &[u8], iv: &[u8], src: &[u8], dst: &mut [MaybeUninit<u8>]) -> usize {
+    pub fn crypt(
+        &mut self,
+        key: &[u8],
+        iv: &[u8],
+        src: &[u8],
+        dst: &mut [MaybeUninit<u8>],
+    ) -> usize {
         let out = dst.as_mut_ptr().cast::<u8>();
         let mut len = 0;
         // SAFETY: both contexts are set up for these lengths; `dst` has room for the whole blocks,
         // the tail and the tag.
         unsafe {
             let done = ffi::EVP_CipherInit_ex(
-                self.main, null(), null_mut(), key.as_ptr(), iv.as_ptr(), -1,
+                self.main,
+                null(),
+                null_mut(),
+                key.as_ptr(),
+                iv.as_ptr(),
+                -1,
             );
             assert_eq!(done, 1);
             match self.mode {
@@ -297,7 +325,13 @@ impl Prefetched {
                         let mut mask = [0_u8; 16];
                         let init = ffi::EVP_CipherInit_ex;
                         init(self.ecb, null(), null_mut(), key.as_ptr(), null(), -1);
-                        ffi::EVP_CipherUpdate(self.ecb, mask.as_mut_ptr(), &mut len, iv.as_ptr(), 16);
+                        ffi::EVP_CipherUpdate(
+                            self.ecb,
+                            mask.as_mut_ptr(),
+                            &mut len,
+                            iv.as_ptr(),
+                            16,
+                        );
                         for (i, byte) in tail.iter().enumerate() {
                             out.add(whole.len() + i).write(byte ^ mask[i]);
                         }

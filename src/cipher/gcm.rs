@@ -136,8 +136,8 @@ impl Gcm {
             // The server's own code authenticates nothing before the first update.
             (self.hash, self.aad_len) = ([0; 16], 0);
         }
-        if self.len % 16 > 0 {
-            let filled = (self.len % 16) as usize;
+        let filled = (self.len % 16) as usize;
+        if filled > 0 {
             self.partial[filled..].fill(0);
             engine.ghash(&mut self.hash, &[self.partial]);
         }

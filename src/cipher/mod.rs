@@ -38,7 +38,6 @@ type Block = [u8; 16];
 /// Room for one block of output.
 type Hole = [MaybeUninit<u8>; 16];
 
-
 /// How blocks are chained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
@@ -310,6 +309,14 @@ pub fn crypt(
     let tail = context.finish();
     let (body, tail) = (body?, tail?);
     let to = dst.get_mut(body..body + tail.len()).ok_or(CipherError::Unsupported)?;
-    to.write_copy_of_slice(&tail);
+    write(to, &tail);
     Ok(body + tail.len())
+}
+
+/// Copies `bytes` to `room`, which is as long.
+#[inline(always)]
+fn write(room: &mut [MaybeUninit<u8>], bytes: &[u8]) {
+    for (to, byte) in std::iter::zip(room, bytes) {
+        to.write(*byte);
+    }
 }

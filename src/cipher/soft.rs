@@ -7,8 +7,8 @@ use std::iter::zip;
 use std::mem::MaybeUninit;
 
 use aes::cipher::{
-    BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, IvState, KeyInit,
-    StreamCipherCore,
+    BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit,
+    IvState, KeyInit, StreamCipherCore,
 };
 use aes::{Aes128, Aes192, Aes256};
 use ctr::CtrCore;
@@ -16,7 +16,7 @@ use ctr::flavors::Ctr128BE;
 use ghash::GHash;
 use ghash::universal_hash::UniversalHash;
 
-use super::{Block, Hole};
+use super::{Block, Hole, write};
 
 /// Blocks that are worked on between two copies: eight times what the bit-sliced code takes at once.
 const CHUNK: usize = 32;
@@ -166,6 +166,6 @@ fn in_chunks(src: &[Block], dst: &mut [Hole], mut work: impl FnMut(&mut [Block])
         let buffer = &mut buffer[..from.len()];
         buffer.copy_from_slice(from);
         work(buffer);
-        to.as_flattened_mut().write_copy_of_slice(buffer.as_flattened());
+        write(to.as_flattened_mut(), buffer.as_flattened());
     }
 }

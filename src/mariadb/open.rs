@@ -9,6 +9,7 @@ use super::core::{Custodian, Role};
 use super::message::{self, ServerLog};
 use super::names::{Face, Values};
 use super::status;
+use crate::cipher::{self, Kernel};
 use crate::env::{Env, Level, Log};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyId, KeyVersion, PageMode};
@@ -23,7 +24,8 @@ impl Open {
     /// Gets the keys and begins to serve. On failure the client and the error log are told, and
     /// nothing is left behind.
     pub(super) fn start(face: &'static Face, values: &dyn Values) -> Option<Self> {
-        match (face.start)(values, role(), Env::system(Arc::new(ServerLog))) {
+        let env = Env::system(Arc::new(ServerLog));
+        match Kernel::select().and_then(|_| (face.start)(values, role(), env)) {
             Ok(custodian) => {
                 tell_of_unlocked_memory(face);
                 Some(Self { custodian })
@@ -64,7 +66,8 @@ impl Open {
 
     /// What SHOW STATUS shows.
     pub(super) fn status(&self) -> Vec<status::Line> {
-        status::lines(&self.custodian.status(), secret::lock_state().unlocked == 0)
+        let memory_locked = secret::lock_state().unlocked == 0;
+        status::lines(&self.custodian.status(), memory_locked, cipher::kernel().name())
     }
 
     /// Ends our threads and waits for them.

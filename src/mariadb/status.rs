@@ -23,9 +23,10 @@ pub(super) enum Value {
     Text(String),
 }
 
-/// `status` as the server's variables, and whether all secret memory is locked. The same ones, in
-/// the same order, whatever the state.
-pub(super) fn lines(status: &Status, memory_locked: bool) -> Vec<Line> {
+/// `status` as the server's variables, with what else there is to tell of this process: whether
+/// all secret memory is locked, and what encrypts pages. The same ones, in the same order, whatever
+/// the state.
+pub(super) fn lines(status: &Status, memory_locked: bool, kernel: &str) -> Vec<Line> {
     let degraded = status.degraded.as_ref();
     let state = if degraded.is_some() { "degraded" } else { "ok" };
     let line = |name, value| Line { name, value };
@@ -40,6 +41,7 @@ pub(super) fn lines(status: &Status, memory_locked: bool) -> Vec<Line> {
         line(c"keys", number(status.keys)),
         line(c"key_versions", number(status.versions)),
         line(c"rotations", Value::Number(status.rotations)),
+        line(c"cipher_kernel", Value::Text(kernel.to_owned())),
         line(c"memory_locked", Value::Number(u64::from(memory_locked))),
         line(c"started", Value::Number(status.started.as_unix())),
         line(c"version", Value::Text(env!("CARGO_PKG_VERSION").to_owned())),
@@ -65,13 +67,14 @@ mod tests {
             started: Timestamp::from_unix(5),
         };
         let value = |name: &CStr| {
-            let all = lines(&status, false);
+            let all = lines(&status, false, "soft");
             all.into_iter().find(|line| line.name == name).unwrap().value
         };
         assert_eq!(value(c"state"), Value::Text("degraded".to_owned()));
         assert_eq!(value(c"degraded"), Value::Number(1));
         assert_eq!(value(c"degraded_since"), Value::Number(7));
         assert_eq!(value(c"last_error"), Value::Text("no answer".to_owned()));
+        assert_eq!(value(c"cipher_kernel"), Value::Text("soft".to_owned()));
         assert_eq!(value(c"memory_locked"), Value::Number(0));
     }
 }

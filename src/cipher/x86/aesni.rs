@@ -82,6 +82,19 @@ impl AesNi {
         unsafe { _mm_aesimc_si128(key) }
     }
 
+    /// The same reference. The compiler cannot see that, and so loads what it needs where it needs
+    /// it, instead of keeping all round keys in registers that the blocks should have.
+    #[inline(always)]
+    #[expect(clippy::pointers_in_nomem_asm_block, reason = "nothing is read through it")]
+    pub(super) fn afresh<T>(self, value: &T) -> &T {
+        let mut at: *const T = value;
+        // SAFETY: no instruction; `at` still points to `value`.
+        unsafe {
+            asm!("/* {0} */", inout(reg) at, options(nomem, nostack, preserves_flags));
+            &*at
+        }
+    }
+
     /// The block in a register.
     #[inline(always)]
     pub(super) fn block(self, value: __m128i) -> Block {
@@ -192,7 +205,7 @@ impl Lanes<1> for AesNi {
     fn pin(self, mut value: __m128i) -> __m128i {
         // SAFETY: no instruction.
         unsafe {
-            asm!("/* {0} */", inout(xmm_reg) value, options(pure, nomem, nostack, preserves_flags));
+            asm!("/* {0} */", inout(xmm_reg) value, options(nomem, nostack, preserves_flags));
         }
         value
     }

@@ -4,7 +4,7 @@ use std::iter::zip;
 
 use super::aesni::AesNi;
 use super::{DEPTH, Lanes, RoundKeys, decrypt_rounds, encrypt_rounds};
-use crate::cipher::{Block, Hole};
+use crate::cipher::{Block, Hole, write};
 
 /// Encrypts one block.
 #[inline(always)]
@@ -86,17 +86,22 @@ pub(super) fn decrypt<L: Lanes<W>, const W: usize, const R: usize>(
     let before = src[odd - 1..].as_chunks::<W>().0.as_chunks::<DEPTH>().0;
     let groups = rest.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
     let outs = rest_out.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
-    let (start, end) = (lanes.splat(&keys[0]), lanes.splat(&keys[R - 1]));
     for ((from, before), to) in zip(zip(groups, before), outs) {
+        let keys = AesNi::implied().afresh(keys);
+        let start = lanes.splat(&keys[0]);
         let mut state = [start; DEPTH];
         for i in 0..DEPTH {
             lanes.prefetch(&from[i], 1024);
             state[i] = lanes.xor(start, lanes.load(&from[i]));
         }
-        let state = decrypt_rounds::<_, W, R, DEPTH>(lanes, keys, state);
+        let mut state = decrypt_rounds::<_, W, R, DEPTH>(lanes, keys, state);
+        let end = lanes.splat(&keys[R - 1]);
         for i in 0..DEPTH {
             let key = lanes.xor(end, lanes.load(&before[i]));
-            lanes.store(lanes.dec_last(state[i], key), &mut to[i]);
+            state[i] = lanes.pin(lanes.dec_last(state[i], key));
+        }
+        for i in 0..DEPTH {
+            lanes.store(state[i], &mut to[i]);
         }
     }
     *chain = *last;
@@ -122,7 +127,7 @@ fn decrypt_few<L: Lanes<W>, const W: usize, const R: usize>(
     let before = std::iter::once(chain).chain(src);
     for ((block, before), to) in zip(zip(padded.as_flattened(), before), dst) {
         let plain = u128::from_ne_bytes(*block) ^ u128::from_ne_bytes(*before);
-        to.write_copy_of_slice(&plain.to_ne_bytes());
+        write(to, &plain.to_ne_bytes());
     }
 }
 

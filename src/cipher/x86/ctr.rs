@@ -3,8 +3,9 @@
 use std::iter::zip;
 use std::mem::MaybeUninit;
 
+use super::aesni::AesNi;
 use super::{DEPTH, Lanes, RoundKeys, encrypt_rounds};
-use crate::cipher::{Block, Hole};
+use crate::cipher::{Block, Hole, write};
 
 /// Adds the key stream from block `counter` on to `src`. After it `counter` is the next block that
 /// was not begun, and `left` the key stream of the last one that was.
@@ -82,6 +83,7 @@ pub(super) fn group<L: Lanes<W>, const W: usize, const R: usize>(
     from: &[[Block; W]; DEPTH],
     to: &mut [[Hole; W]; DEPTH],
 ) -> [L::V; DEPTH] {
+    let keys = AesNi::implied().afresh(keys);
     let state = counters(lanes, &keys[0], at);
     let state = encrypt_rounds::<_, W, R, DEPTH>(lanes, keys, state);
     finish_group(lanes, &keys[R - 1], state, from, to)
@@ -99,7 +101,10 @@ pub(super) fn finish_group<L: Lanes<W>, const W: usize>(
     let end = lanes.splat(last_key);
     for i in 0..DEPTH {
         lanes.prefetch(&from[i], 1024);
-        state[i] = lanes.enc_last(state[i], lanes.xor(end, lanes.load(&from[i])));
+        let key = lanes.xor(end, lanes.load(&from[i]));
+        state[i] = lanes.pin(lanes.enc_last(state[i], key));
+    }
+    for i in 0..DEPTH {
         lanes.store(state[i], &mut to[i]);
     }
     state
@@ -127,7 +132,7 @@ fn few<L: Lanes<W>, const W: usize, const R: usize>(
     let (outs, tail_out) = dst.as_chunks_mut::<16>();
     for ((block, key), to) in zip(zip(blocks, stream), outs) {
         let sum = u128::from_ne_bytes(*block) ^ u128::from_ne_bytes(*key);
-        to.write_copy_of_slice(&sum.to_ne_bytes());
+        write(to, &sum.to_ne_bytes());
     }
     for ((byte, key), to) in zip(zip(tail, left), tail_out) {
         to.write(byte ^ *key);

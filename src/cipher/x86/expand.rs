@@ -1,6 +1,7 @@
 //! Key expansion (FIPS 197 section 5.2, and 5.3.5 for decryption).
 
 use std::arch::x86_64::__m128i;
+use std::iter::zip;
 
 use super::aesni::AesNi;
 use super::{Keys, Lanes, RoundKeys};
@@ -61,21 +62,20 @@ fn expand_256(cpu: AesNi, key: &[u8], round: &mut RoundKeys) {
     let mut even = cpu.splat(&round[0]);
     let mut odd = cpu.splat(&round[1]);
     let mut rcon = 1;
-    for at in 2..15 {
-        if at % 2 == 0 {
-            even = cpu.xor(cpu.spread(even), cpu.sub_word::<true>(odd, rcon));
-            rcon = double(rcon);
-        } else {
-            odd = cpu.xor(cpu.spread(odd), cpu.sub_word::<false>(even, 0));
+    for pair in round[2..].chunks_mut(2) {
+        even = cpu.xor(cpu.spread(even), cpu.sub_word::<true>(odd, rcon));
+        odd = cpu.xor(cpu.spread(odd), cpu.sub_word::<false>(even, 0));
+        for (slot, value) in zip(pair, [even, odd]) {
+            *slot = cpu.block(value);
         }
-        round[at] = cpu.block(if at % 2 == 0 { even } else { odd });
+        rcon = double(rcon);
     }
 }
 
 /// The next round constant: times x in GF(2^8).
 #[inline(always)]
 fn double(rcon: u32) -> u32 {
-    rcon << 1 ^ (rcon >> 7) * 0x11b
+    (rcon << 1) ^ ((rcon >> 7) * 0x11b)
 }
 
 #[inline(always)]

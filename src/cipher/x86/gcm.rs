@@ -7,7 +7,7 @@ use std::iter::zip;
 use super::aesni::AesNi;
 use super::ghash::{self, Sum, Table};
 use super::{DEPTH, Lanes, RoundKeys, ctr};
-use crate::cipher::{Block, Hole};
+use crate::cipher::{Block, Hole, write};
 
 /// Encrypts `src` into `dst`, which is as long, and adds the ciphertext to `hash`.
 ///
@@ -100,6 +100,7 @@ fn group<L: Lanes<W>, const W: usize, const R: usize>(
     from: &[[Block; W]; DEPTH],
     to: &mut [[Hole; W]; DEPTH],
 ) -> ([L::V; DEPTH], __m128i) {
+    let keys = AesNi::implied().afresh(keys);
     let mut state = ctr::counters(lanes, &keys[0], at);
     let last = lanes.reverse(lanes.load(&hashed[DEPTH - 1]));
     let mut sum = Sum::of(lanes, table, DEPTH - 1, last);
@@ -122,10 +123,7 @@ fn group<L: Lanes<W>, const W: usize, const R: usize>(
 
 /// A group of registers in memory.
 #[inline(always)]
-fn blocks<L: Lanes<W>, const W: usize>(
-    lanes: L,
-    values: [L::V; DEPTH],
-) -> [[Block; W]; DEPTH] {
+fn blocks<L: Lanes<W>, const W: usize>(lanes: L, values: [L::V; DEPTH]) -> [[Block; W]; DEPTH] {
     let mut blocks = [[[0; 16]; W]; DEPTH];
     for i in 0..DEPTH {
         blocks[i] = lanes.blocks(values[i]);
@@ -150,7 +148,7 @@ fn few<L: Lanes<W>, const W: usize, const R: usize, const ENCRYPT: bool>(
     let stream = &mut stream.as_flattened_mut()[..src.len()];
     for ((block, key), to) in zip(zip(src, &mut *stream), dst) {
         *key = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes(*key)).to_ne_bytes();
-        to.write_copy_of_slice(key);
+        write(to, key);
     }
     ghash::add(AesNi::implied(), table, hash, if ENCRYPT { stream } else { src });
 }

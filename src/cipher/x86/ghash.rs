@@ -33,11 +33,7 @@ impl Table {
 
 /// Fills `table` for the hash key `key` with as many powers as a group of `W` lanes needs.
 #[inline(always)]
-pub(super) fn table<L: Lanes<W>, const W: usize>(
-    _lanes: L,
-    key: &Block,
-    table: &mut Table,
-) {
+pub(super) fn table<L: Lanes<W>, const W: usize>(_lanes: L, key: &Block, table: &mut Table) {
     let cpu = AesNi::implied();
     table.powers[MOST - 1] = times_x(u128::from_be_bytes(*key)).to_le_bytes();
     for k in 1..=DEPTH * W {

@@ -4,6 +4,8 @@
 //! of `W` AES blocks and what the CPU can do with it. [`aesni`], [`vaes256`] and [`vaes512`] say
 //! what that is for one instruction set each, and hold its entry points.
 
+#![allow(clippy::needless_range_loop, reason = "registers go by their numbers")]
+
 pub(super) mod aesni;
 mod cbc;
 mod ctr;
@@ -13,9 +15,9 @@ mod ghash;
 pub(super) mod vaes256;
 pub(super) mod vaes512;
 
-use std::arch::x86_64::__m128i;
 use super::{Block, Hole, KeySize};
 pub(super) use ghash::Table;
+use std::arch::x86_64::__m128i;
 
 /// Round keys in the order of their use; AES-128 has 11 of them, AES-192 13, AES-256 15.
 type RoundKeys = [Block; 15];

@@ -7,8 +7,8 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
 use super::super::{Block, Hole, KeySize};
-use super::ghash::Table;
 use super::aesni::AesNi;
+use super::ghash::Table;
 use super::{Keys, Lanes, cbc, ctr, expand, gcm, ghash};
 
 /// AVX2, VAES and VPCLMULQDQ are there, and what [`AesNi`] asks for.
@@ -147,7 +147,7 @@ impl Lanes<2> for Vaes256 {
 fn pin(mut value: __m256i) -> __m256i {
     // SAFETY: no instruction.
     unsafe {
-        asm!("/* {0} */", inout(ymm_reg) value, options(pure, nomem, nostack, preserves_flags));
+        asm!("/* {0} */", inout(ymm_reg) value, options(nomem, nostack, preserves_flags));
     }
     value
 }

@@ -7,8 +7,8 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
 use super::super::{Block, Hole, KeySize};
-use super::ghash::Table;
 use super::aesni::AesNi;
+use super::ghash::Table;
 use super::{Keys, Lanes, cbc, ctr, expand, gcm, ghash};
 
 /// AVX-512, VAES and VPCLMULQDQ are there, and what [`Vaes256`](super::vaes256::Vaes256) asks for.
@@ -151,7 +151,7 @@ impl Lanes<4> for Vaes512 {
 fn pin(mut value: __m512i) -> __m512i {
     // SAFETY: no instruction.
     unsafe {
-        asm!("/* {0} */", inout(zmm_reg) value, options(pure, nomem, nostack, preserves_flags));
+        asm!("/* {0} */", inout(zmm_reg) value, options(nomem, nostack, preserves_flags));
     }
     value
 }

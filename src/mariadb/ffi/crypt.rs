@@ -10,8 +10,8 @@ use std::ffi::{c_int, c_uchar, c_uint, c_void};
 use std::mem::{MaybeUninit, align_of, size_of};
 use std::ptr;
 
-use super::cipher_shim::{CipherError, Context, Direction, Mode, Padding, encrypted_length};
 use super::{abi, guard, open};
+use crate::cipher::{CipherError, Context, Direction, Mode, Padding, encrypted_length};
 use crate::key::PageMode;
 
 const SUCCESS: c_int = 0;
@@ -46,7 +46,8 @@ pub(super) unsafe extern "C" fn crypt_ctx_init(
         // SAFETY: the memory is as large as `crypt_ctx_size` said and nobody else's; `place` keeps
         // within it, and any bytes are a `MaybeUninit`.
         let context = unsafe { &mut *place(memory).cast::<MaybeUninit<Context>>() };
-        Context::init(context, mode, direction, padding, key, iv).map_or_else(code, |_| SUCCESS)
+        Context::init(context, mode, direction, padding, key, iv)
+            .map_or_else(CipherError::code, |_| SUCCESS)
     })
 }
 
@@ -64,18 +65,19 @@ pub(super) unsafe extern "C" fn crypt_ctx_update(
     guard("crypt_ctx_update", FAILED, || {
         // SAFETY: null, or the memory in which `crypt_ctx_init` made a context, for this call alone.
         let Some(context) = (unsafe { made(memory) }) else { return FAILED };
-        if source_length == 0 {
-            return SUCCESS;
-        }
-        if source.is_null() || target.is_null() || length.is_null() {
+        // SAFETY: null, or as many bytes as the server says, which it leaves alone meanwhile.
+        let Some(source) = (unsafe { bytes(source, source_length) }) else { return FAILED };
+        let room = context.update_len(source.len());
+        // SAFETY: null, or room for what `encrypted_length` says of all bytes of this context
+        // together; `room` is the part of it that these bytes need. The source lies elsewhere.
+        let Some(target) = (unsafe { space(target, room) }) else { return FAILED };
+        if length.is_null() {
             return FAILED;
         }
-        // SAFETY: the server gives `source_length` bytes to read and, elsewhere, room for what
-        // `encrypted_length` says of all bytes of this context together.
-        match unsafe { context.update_raw(source, source_length as usize, target) } {
+        match context.update(source, target) {
             // SAFETY: not null, as just seen.
             Ok(written) => unsafe { tell(length, written) },
-            Err(error) => code(error),
+            Err(error) => error.code(),
         }
     })
 }
@@ -91,16 +93,20 @@ pub(super) unsafe extern "C" fn crypt_ctx_finish(
     guard("crypt_ctx_finish", FAILED, || {
         // SAFETY: null, or the memory in which `crypt_ctx_init` made a context, for this call alone.
         let Some(context) = (unsafe { made(memory) }) else { return FAILED };
-        let ending = Ending(context);
+        // This wipes the context, also where it fails. A context owns nothing outside its memory, so
+        // there is nothing left to drop.
+        let tail = context.finish();
         if target.is_null() || length.is_null() {
             return FAILED;
         }
-        // SAFETY: the context is alive until `ending` is dropped; the server gives room for the
-        // rest of what `encrypted_length` says of all bytes of this context together.
-        match unsafe { (*ending.0).finish_raw(target) } {
-            // SAFETY: not null, as just seen.
-            Ok(written) => unsafe { tell(length, written) },
-            Err(error) => code(error),
+        match tail {
+            // SAFETY: not null, as just seen; the server gives room for the rest of what
+            // `encrypted_length` says of all bytes of this context together.
+            Ok(tail) => unsafe {
+                ptr::copy_nonoverlapping(tail.as_ptr(), target, tail.len());
+                tell(length, tail.len())
+            },
+            Err(error) => error.code(),
         }
     })
 }
@@ -122,17 +128,6 @@ pub(super) unsafe extern "C" fn encrypted_len(
     })
 }
 
-/// Ends a context when it goes out of scope, whichever way that happens.
-struct Ending(*mut Context);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        // SAFETY: `crypt_ctx_finish` has the only pointer to a live context and does not use it
-        // after this; the server calls nothing else with it once finish has been called.
-        unsafe { ptr::drop_in_place(self.0) };
-    }
-}
-
 /// CBC keys encrypt everything with CBC, as the built-in cipher does. CTR keys encrypt with CTR
 /// what must keep its length, and with GCM what may grow.
 fn choose(page_mode: PageMode, flags: c_uint) -> (Mode, Direction, Padding) {
@@ -146,14 +141,6 @@ fn choose(page_mode: PageMode, flags: c_uint) -> (Mode, Direction, Padding) {
     let direction = if encrypt { Direction::Encrypt } else { Direction::Decrypt };
     let padding = if keep_length { Padding::None } else { Padding::Pkcs7 };
     (mode, direction, padding)
-}
-
-fn code(error: CipherError) -> c_int {
-    match error {
-        CipherError::BadData => abi::MY_AES_BAD_DATA,
-        CipherError::Unsupported => FAILED,
-        CipherError::BadKeySize => abi::MY_AES_BAD_KEYSIZE,
-    }
 }
 
 /// The first address in `memory` at which a context may lie.
@@ -179,6 +166,19 @@ unsafe fn bytes<'a>(start: *const c_uchar, length: c_uint) -> Option<&'a [u8]> {
         _ if start.is_null() => None,
         // SAFETY: not null, so the caller's promise holds.
         _ => Some(unsafe { std::slice::from_raw_parts(start, length as usize) }),
+    }
+}
+
+/// Room for `length` bytes at `start`; `None` where it is nowhere.
+///
+/// # Safety
+/// `start` is null or has room for that many bytes, which nobody else uses while the answer lives.
+unsafe fn space<'a>(start: *mut c_uchar, length: usize) -> Option<&'a mut [MaybeUninit<u8>]> {
+    match length {
+        0 => Some(&mut []),
+        _ if start.is_null() => None,
+        // SAFETY: not null, so the caller's promise holds; any bytes are `MaybeUninit`s.
+        _ => Some(unsafe { std::slice::from_raw_parts_mut(start.cast(), length) }),
     }
 }
 

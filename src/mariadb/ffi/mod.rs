@@ -7,7 +7,6 @@
 // The server looks for symbols, not for paths.
 #![allow(unreachable_pub)]
 
-mod cipher_shim;
 mod crypt;
 mod keys;
 pub(super) mod message;
@@ -35,7 +34,8 @@ use variables::LoadedValues;
     non_snake_case,
     non_upper_case_globals,
     dead_code,
-    unreachable_pub
+    unreachable_pub,
+    clippy::upper_case_acronyms
 )]
 pub(in crate::mariadb) mod abi {
     include!(concat!(env!("OUT_DIR"), "/mariadb.rs"));
