@@ -421,7 +421,8 @@ mod tests {
         for text in ["aes-256-ctr", "keyring:AES:32", "keyring:SECRET:16384", "keyring:a:b:7"] {
             assert_eq!(text.parse::<Purpose>().unwrap().to_string(), text);
         }
-        let wrong = ["aes-257-ctr", "keyring:AES", "keyring::5", "keyring:A B:5", "keyring:AES:032"];
+        let wrong =
+            ["aes-257-ctr", "keyring:AES", "keyring::5", "keyring:A B:5", "keyring:AES:032"];
         for text in wrong {
             assert_eq!(text.parse::<Purpose>().unwrap_err().kind(), Kind::Config, "{text}");
         }

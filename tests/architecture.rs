@@ -38,10 +38,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "mariadb",
         &["assemble", "cipher", "config", "custodian", "env", "error", "key", "ring", "secret"],
     ),
-    (
-        "mysql",
-        &["assemble", "config", "custodian", "env", "error", "key", "ring", "secret"],
-    ),
+    ("mysql", &["assemble", "config", "custodian", "env", "error", "key", "ring", "secret"]),
     (
         "cli",
         &[

@@ -209,11 +209,20 @@ impl Server {
         assert_eq!(code, 0);
         let (mut data, mut kind) = (vec![0xff; len], vec![0xff; kind_len]);
         // An empty key fits any buffer.
-        let short = data.is_empty() || 1 == unsafe {
-            let data = data.as_mut_ptr();
-            let kind = kind.as_mut_ptr().cast();
-            (reader.fetch)(handle, data, len - 1, &raw mut len, kind, kind_len, &raw mut kind_len)
-        };
+        let short = data.is_empty()
+            || 1 == unsafe {
+                let data = data.as_mut_ptr();
+                let kind = kind.as_mut_ptr().cast();
+                (reader.fetch)(
+                    handle,
+                    data,
+                    len - 1,
+                    &raw mut len,
+                    kind,
+                    kind_len,
+                    &raw mut kind_len,
+                )
+            };
         assert!(short, "a buffer that is too short");
         let code = unsafe {
             let data = data.as_mut_ptr();
@@ -234,17 +243,15 @@ impl Server {
         let mut rows = Vec::new();
         while unsafe { (listing.is_valid)(handle) } != 0 {
             let (mut first, mut second) = (0, 0);
-            let lengths =
-                unsafe { (listing.get_length)(handle, &raw mut first, &raw mut second) };
+            let lengths = unsafe { (listing.get_length)(handle, &raw mut first, &raw mut second) };
             assert_eq!(lengths, 0);
             let room = [first + 1 - nul, second + 1 - nul];
             let (mut one, mut two) = (vec![0xff_u8; room[0]], vec![0xff_u8; room[1]]);
             let (a, b) = (one.as_mut_ptr().cast(), two.as_mut_ptr().cast());
             let get = |less| unsafe { (listing.get)(handle, a, room[0] - less, b, room[1]) };
             assert_eq!((get(1), get(0)), (1, 0), "no room for the NUL, and room");
-            let read = |bytes: Vec<u8>| {
-                CString::from_vec_with_nul(bytes).unwrap().into_string().unwrap()
-            };
+            let read =
+                |bytes: Vec<u8>| CString::from_vec_with_nul(bytes).unwrap().into_string().unwrap();
             rows.push((read(one), read(two)));
             assert_eq!(unsafe { (listing.next)(handle) }, 0);
         }

@@ -90,8 +90,9 @@ impl Component {
 
 fn invalid(path: &Path, why: &str) -> Error {
     let what = format!("config file {} has not valid format: {why}", path.display());
-    Error::new(Kind::Config, what)
-        .advise(r#"write {"config": "/etc/keyward/keyward.toml"} or {"path": "/...", "read_only": false}"#)
+    Error::new(Kind::Config, what).advise(
+        r#"write {"config": "/etc/keyward/keyward.toml"} or {"path": "/...", "read_only": false}"#,
+    )
 }
 
 #[cfg(test)]
@@ -116,8 +117,15 @@ mod tests {
 
     #[test]
     fn refuses_the_rest_in_one_line() {
-        let cases = ["", "{}", "{\"path\": \"k\"}", "{\"path\": 1}", "{\"pth\": \"/k\"}", "[]",
-            "{\"path\": \"/k\", \"config\": \"/c\"}"];
+        let cases = [
+            "",
+            "{}",
+            "{\"path\": \"k\"}",
+            "{\"path\": 1}",
+            "{\"pth\": \"/k\"}",
+            "[]",
+            "{\"path\": \"/k\", \"config\": \"/c\"}",
+        ];
         for text in cases {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains("has not valid format") && !error.contains('\n'), "{error}");

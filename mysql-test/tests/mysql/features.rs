@@ -35,7 +35,8 @@ fn everything_is_encrypted_and_survives_a_restart() -> Result<()> {
     let server = site.start()?;
     check(&server)?;
     ensure!(self::keys(&server)? == keys, "other keys after the restart");
-    server.sql("ALTER INSTANCE ROTATE INNODB MASTER KEY; ALTER INSTANCE ROTATE BINLOG MASTER KEY")?;
+    server
+        .sql("ALTER INSTANCE ROTATE INNODB MASTER KEY; ALTER INSTANCE ROTATE BINLOG MASTER KEY")?;
     check(&server)?;
     let log = server.stop()?;
     ensure!(!log.contains("keyward: cannot"), "{log}");

@@ -27,7 +27,9 @@ fn disabled_at_the_start_and_back_by_reload() -> Result<()> {
     fs::rename(&away, &key)?;
     server.sql("ALTER INSTANCE RELOAD KEYRING")?;
     ensure!(server.component("Component_status")? == "Active", "still disabled");
-    server.sql("CREATE TABLE d.u (a INT) ENCRYPTION = 'Y'; ALTER INSTANCE ROTATE INNODB MASTER KEY")?;
+    server.sql(
+        "CREATE TABLE d.u (a INT) ENCRYPTION = 'Y'; ALTER INSTANCE ROTATE INNODB MASTER KEY",
+    )?;
     server.stop()?;
     let server = site.start()?;
     ensure!(server.sql("SELECT a FROM d.t")? == "1", "the row is gone");

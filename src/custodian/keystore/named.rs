@@ -28,12 +28,7 @@ impl KeystoreSource {
         .map(drop)
     }
 
-    pub(super) fn remove(
-        &mut self,
-        ring: &Ring,
-        name: &KeyName,
-        reason: Reason<'_>,
-    ) -> Result<()> {
+    pub(super) fn remove(&mut self, ring: &Ring, name: &KeyName, reason: Reason<'_>) -> Result<()> {
         self.commit(ring, Event::Destroyed, reason, |source, before| {
             let active = before.contents().key(name).and_then(|key| key.active());
             let version = active.map(|entry| entry.version).ok_or_else(|| no_such_key(name))?;
@@ -73,7 +68,8 @@ pub(super) fn publish(keystore: &Keystore, ring: &Ring) -> Result<()> {
         else {
             continue;
         };
-        let same = |old: &&Arc<NamedKey>| old.version() == entry.version && old.check() == entry.check;
+        let same =
+            |old: &&Arc<NamedKey>| old.version() == entry.version && old.check() == entry.check;
         let held = match before.get(key.name()).filter(same) {
             Some(held) => Arc::clone(held),
             None => {

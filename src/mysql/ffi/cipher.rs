@@ -119,7 +119,12 @@ impl Call<'_> {
         let wrong = |what| Error::new(Kind::Config, what);
         // SAFETY: this function's own condition, for all four.
         let (name, mode, iv, data) = unsafe {
-            (name(data_id, auth_id), text(mode), iv.cast::<[u8; BLOCK]>().as_ref(), bytes(data, len))
+            (
+                name(data_id, auth_id),
+                text(mode),
+                iv.cast::<[u8; BLOCK]>().as_ref(),
+                bytes(data, len),
+            )
         };
         let mode = mode.and_then(|mode| Mode::named(mode, bits));
         Ok(Self {

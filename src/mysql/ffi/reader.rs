@@ -90,8 +90,11 @@ unsafe extern "C" fn fetch(
         let Some(key) = (unsafe { handle.as_ref() }) else { return 1 };
         // SAFETY: the server passes two buffers of the lengths that it says, for this call.
         let filled = unsafe {
-            fill(kind.cast(), kind_room, key.kind().as_bytes())
-                .and(fill(data, data_room, key.data().expose()))
+            fill(kind.cast(), kind_room, key.kind().as_bytes()).and(fill(
+                data,
+                data_room,
+                key.data().expose(),
+            ))
         };
         // SAFETY: the server's places for both lengths are there for `fetch_length`'s reason.
         code(filled.and_then(|()| unsafe {

@@ -42,11 +42,7 @@ pub(super) fn suite(run: &Run) -> Result<Report> {
 }
 
 /// The same from another package, with more variables in its environment.
-pub(super) fn suite_of(
-    package: &str,
-    run: &Run,
-    environment: &[(&str, &Path)],
-) -> Result<Report> {
+pub(super) fn suite_of(package: &str, run: &Run, environment: &[(&str, &Path)]) -> Result<Report> {
     let mut command = cargo(&["test", "--package", package, "--test", run.name]);
     command.args(["--", "--show-output"]).env(scratch::ROOT_VARIABLE, scratch::root());
     command.envs(environment.iter().copied());
