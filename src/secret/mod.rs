@@ -83,7 +83,7 @@ impl Drop for SecretBytes {
     }
 }
 
-/// A key of up to 16,384 bytes. An empty one is of no use, but MySQL's keyring keeps it.
+/// A key of 1 to 16,384 bytes.
 pub struct DataKey(SecretBytes);
 
 impl DataKey {
@@ -92,17 +92,15 @@ impl DataKey {
 
     /// A key of `len` bytes that `fill` writes in place.
     pub fn build(len: usize, fill: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<Self> {
-        if len > Self::MAX_LEN {
-            return Err(unfit(len));
+        if len == 0 || len > Self::MAX_LEN {
+            return Err(Error::new(Kind::Config, format!("a key of {len} bytes"))
+                .advise("keys have 1 to 16384 bytes"));
         }
         SecretBytes::build(len, fill).map(Self)
     }
 
     /// A new random key of `len` bytes.
     pub fn generate(len: usize, rng: &dyn Rng) -> Result<Self> {
-        if len == 0 {
-            return Err(unfit(len));
-        }
         Self::build(len, |bytes| rng.fill(bytes))
     }
 
@@ -133,10 +131,6 @@ impl DataKey {
         });
         check
     }
-}
-
-fn unfit(len: usize) -> Error {
-    Error::new(Kind::Config, format!("a key of {len} bytes")).advise("keys have 1 to 16384 bytes")
 }
 
 /// How well the secrets of this process are kept, in bytes of memory set aside for them.
