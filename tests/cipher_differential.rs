@@ -198,7 +198,10 @@ fn every_kernel_does_what_the_server_does() {
 
 /// Whole messages by the RustCrypto crates, straight: without this library's bookkeeping between.
 mod crates {
-    use aes::cipher::{KeyIvInit, StreamCipher, block_padding::Pkcs7};
+    use aes::cipher::{
+        BlockCipherEncrypt, BlockModeEncrypt, KeyIvInit, StreamCipher, block_padding::Pkcs7,
+        consts::U16,
+    };
     use aes_gcm::aead::{Aead, KeyInit, Payload};
 
     pub(super) fn ctr(key: &[u8], iv: &[u8; 16], text: &[u8]) -> Vec<u8> {
@@ -219,16 +222,21 @@ mod crates {
 
     pub(super) fn cbc(key: &[u8], iv: &[u8; 16], text: &[u8]) -> Vec<u8> {
         match key.len() {
-            16 => cbc::Encryptor::<aes::Aes128>::new_from_slices(key, iv)
-                .unwrap()
-                .encrypt_padded_vec::<Pkcs7>(text),
-            24 => cbc::Encryptor::<aes::Aes192>::new_from_slices(key, iv)
-                .unwrap()
-                .encrypt_padded_vec::<Pkcs7>(text),
-            _ => cbc::Encryptor::<aes::Aes256>::new_from_slices(key, iv)
-                .unwrap()
-                .encrypt_padded_vec::<Pkcs7>(text),
+            16 => cbc_with::<aes::Aes128>(key, iv, text),
+            24 => cbc_with::<aes::Aes192>(key, iv, text),
+            _ => cbc_with::<aes::Aes256>(key, iv, text),
         }
+    }
+
+    fn cbc_with<C>(key: &[u8], iv: &[u8; 16], text: &[u8]) -> Vec<u8>
+    where
+        C: BlockCipherEncrypt<BlockSize = U16> + KeyInit,
+    {
+        let mode = cbc::Encryptor::<C>::new_from_slices(key, iv).unwrap();
+        let mut out = vec![0; (text.len() / 16 + 1) * 16];
+        out[..text.len()].copy_from_slice(text);
+        mode.encrypt_padded::<Pkcs7>(&mut out, text.len()).unwrap();
+        out
     }
 
     pub(super) fn gcm(key: &[u8], iv: &[u8; 16], text: &[u8]) -> Option<Vec<u8>> {
