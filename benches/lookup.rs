@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench lookup`. An operation is what the server does for a page: the latest version of
 //! a key id, then that version's key.
-
+#![allow(clippy::expect_used)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "common/mod.rs"]
@@ -25,7 +25,8 @@ const VERSIONS: u32 = 10;
 /// Look-ups between two readings of the clock.
 const LAP: u32 = 2000;
 
-type Map<K, V> = HashMap<K, V>;
+/// Latest versions, and keys.
+type Maps = (HashMap<u32, u32>, HashMap<(u32, u32), RingKey>);
 
 fn id(number: u32) -> KeyId {
     KeyId::try_from(number).expect("an id")
@@ -52,7 +53,7 @@ struct Keys {
 impl Keys {
     fn new() -> Self {
         let ring = Ring::new();
-        let mut maps = [(Map::new(), Map::new()), (Map::new(), Map::new())];
+        let mut maps = [Maps::default(), Maps::default()];
         for number in 1..=IDS {
             for step in 1..=VERSIONS {
                 ring.insert(id(number), version(step), key()).expect("insert");

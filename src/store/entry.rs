@@ -141,7 +141,7 @@ impl VersionEntry {
 }
 
 /// Whether a version may go from one state to the other (NIST SP 800-57 part 1, section 7). The
-/// way back from active to pending exists only as [`KeyEntry::undone`].
+/// way back from active to pending exists only as [`Keystore::with_rotation_undone`](super::Keystore::with_rotation_undone).
 #[must_use]
 pub const fn may_become(from: KeyState, to: KeyState) -> bool {
     use KeyState::{Active, Compromised, Destroyed, Pending, Retired};
