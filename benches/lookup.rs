@@ -3,7 +3,6 @@
 //! `cargo bench --bench lookup`. An operation is what the server does for a page: the latest version of
 //! a key id, then that version's key.
 #![allow(clippy::expect_used)]
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "common/mod.rs"]
 mod common;
@@ -39,9 +38,6 @@ fn version(number: u32) -> KeyVersion {
 fn key() -> RingKey {
     RingKey::new(DataKey::copy_of(&[7; 32]).expect("a key"), Cipher::DEFAULT)
 }
-
-/// The latest version of each key, and the keys by id and version.
-type Maps = (Map<u32, u32>, Map<(u32, u32), RingKey>);
 
 /// The same keys in a ring and in maps.
 struct Keys {
