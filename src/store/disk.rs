@@ -77,16 +77,17 @@ impl Disk for OsDisk {
         // Not through a link, whose target a rename would not replace; and without waiting, as
         // opening a pipe would.
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         let stamp = Stamp::of(&file.metadata()?);
         if !stamp.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        let mut bytes = Vec::new();
-        file.take(max as u64 + 1).read_to_end(&mut bytes)?;
-        if bytes.len() > max {
+        let Some(len) = usize::try_from(stamp.len).ok().filter(|len| *len <= max) else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "too long"));
-        }
+        };
+        // As long as it was when it was stamped: a commit replaces the file and never writes to it.
+        let mut bytes = vec![0; len];
+        file.read_exact(&mut bytes)?;
         Ok((bytes, stamp))
     }
 
