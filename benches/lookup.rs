@@ -2,8 +2,7 @@
 //!
 //! `cargo bench --bench lookup`. An operation is what the server does for a page: the latest version of
 //! a key id, then that version's key.
-
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::expect_used)]
 
 #[path = "common/mod.rs"]
 mod common;
@@ -25,7 +24,8 @@ const VERSIONS: u32 = 10;
 /// Look-ups between two readings of the clock.
 const LAP: u32 = 2000;
 
-type Map<K, V> = HashMap<K, V>;
+/// Latest versions, and keys.
+type Maps = (HashMap<u32, u32>, HashMap<(u32, u32), RingKey>);
 
 fn id(number: u32) -> KeyId {
     KeyId::try_from(number).expect("an id")
@@ -39,9 +39,6 @@ fn key() -> RingKey {
     RingKey::new(DataKey::copy_of(&[7; 32]).expect("a key"), Cipher::DEFAULT)
 }
 
-/// The latest version of each key, and the keys by id and version.
-type Maps = (Map<u32, u32>, Map<(u32, u32), RingKey>);
-
 /// The same keys in a ring and in maps.
 struct Keys {
     ring: Ring,
@@ -52,7 +49,7 @@ struct Keys {
 impl Keys {
     fn new() -> Self {
         let ring = Ring::new();
-        let mut maps = [(Map::new(), Map::new()), (Map::new(), Map::new())];
+        let mut maps = [Maps::default(), Maps::default()];
         for number in 1..=IDS {
             for step in 1..=VERSIONS {
                 ring.insert(id(number), version(step), key()).expect("insert");

@@ -15,7 +15,7 @@ use crate::custodian::{
     Custodian, KeySource, KeystoreSource, NamedServer, NamedWrapper, Reason, Role, ServedSource,
 };
 use crate::env::{Deadline, Env, Rng};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::{KeyId, PageMode};
 use crate::provider::{Probe, Provider};
 use crate::secret::DataKey;
@@ -64,7 +64,25 @@ pub fn create_keystore(config: &Config, reason: Reason<'_>, env: &Env) -> Result
     Ok(())
 }
 
-/// The same without any key: those of another key store are to come.
+/// Makes the keystore at `path` for MySQL, and the key file beside it that wraps its store key,
+/// where there is none yet. Says whether it did.
+pub fn ensure_keystore(path: &Path, reason: Reason<'_>, env: &Env) -> Result<bool> {
+    let missing = |path: &Path| {
+        let found = path.try_exists().map_err(|e| Error::io("cannot look for", path, &e));
+        found.map(|found| !found)
+    };
+    if !missing(path)? {
+        return Ok(false);
+    }
+    let key_file = config::key_file_beside(path);
+    if missing(&key_file)? {
+        create_key_file(&key_file, &*env.rng)?;
+    }
+    create_keystore_without_keys(&Config::of_keystore(path)?, reason, env)?;
+    Ok(true)
+}
+
+/// Makes the keystore without any key: those of another key store are to come.
 pub fn create_keystore_without_keys(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
     create_empty_keystore(config, &wrappers(config, env)?, reason, env)
 }

@@ -3,6 +3,7 @@
 //! What is wrong in it is told as `file:line:column: what; how to mend it`. A key that nobody asked
 //! for is an error, so a misspelt option can never be silently without effect.
 
+pub mod component;
 mod policy;
 
 use std::cell::RefCell;
@@ -56,8 +57,11 @@ pub struct ProviderConfig {
 }
 
 impl Config {
-    /// Reads and checks the file at `path`.
+    /// Reads and checks the file at `path`; one that ends in `.cnf` is a MySQL component's.
     pub fn load(path: &Path) -> Result<Self> {
+        if path.extension().is_some_and(|ending| ending == "cnf") {
+            return component::Component::load(path)?.config(path);
+        }
         let size = std::fs::metadata(path).map_err(|e| unreadable(path, &e))?.len();
         if size > MAX_LEN {
             return Err(Error::new(
@@ -70,6 +74,18 @@ impl Config {
         }
         let text = std::fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
         Self::parse(path, &text)
+    }
+
+    /// The configuration of a keystore alone: its wrapping key is in [`key_file_beside`] it.
+    pub fn of_keystore(keystore: &Path) -> Result<Self> {
+        let key_file = key_file_beside(keystore);
+        // A text of JSON is a text of TOML.
+        let text = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
+        let (path, key_file) = (text(keystore), text(&key_file));
+        let toml = format!(
+            "[keystore]\npath = {path}\n[[provider]]\ntype = \"local\"\nkey_file = {key_file}\n"
+        );
+        Self::parse(keystore, &toml)
     }
 
     /// Checks `text`, which came from `path`.
@@ -97,6 +113,14 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Where the wrapping key of a keystore lies that has no configuration: `<keystore>.key`.
+#[must_use]
+pub fn key_file_beside(keystore: &Path) -> PathBuf {
+    let mut path = keystore.as_os_str().to_owned();
+    path.push(".key");
+    path.into()
 }
 
 fn unreadable(path: &Path, cause: &std::io::Error) -> Error {

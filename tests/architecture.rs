@@ -43,6 +43,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "mariadb",
         &["assemble", "cipher", "config", "custodian", "env", "error", "key", "ring", "secret"],
     ),
+    ("mysql", &["assemble", "config", "custodian", "env", "error", "key", "ring", "secret"]),
     (
         "cli",
         &[
@@ -66,7 +67,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Where `unsafe` may stand: locked memory, kernels, and each door's ABI.
-const UNSAFE_ROOMS: &[&str] = &["src/secret/", "src/cipher/", "src/mariadb/ffi"];
+const UNSAFE_ROOMS: &[&str] = &["src/secret/", "src/cipher/", "src/mariadb/ffi", "src/mysql/ffi"];
 
 #[test]
 fn imports_run_downwards() {

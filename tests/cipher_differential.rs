@@ -3,7 +3,6 @@
 //!
 //! `KEYWARD_CASES` sets how many messages each kernel gets; the seed is fixed unless `KEYWARD_SEED`
 //! gives another.
-
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::mem::MaybeUninit;
@@ -194,5 +193,90 @@ fn every_kernel_does_what_the_server_does() {
             "{name}: {cases} cases, {errors} of them errors, no difference, {:.1?}",
             start.elapsed()
         );
+    }
+}
+
+/// Whole messages by the RustCrypto crates, straight: without this library's bookkeeping between.
+mod crates {
+    use aes::cipher::{
+        BlockCipherEncrypt, BlockModeEncrypt, KeyIvInit, StreamCipher, block_padding::Pkcs7,
+        consts::U16,
+    };
+    use aes_gcm::aead::{Aead, KeyInit, Payload};
+
+    pub(super) fn ctr(key: &[u8], iv: &[u8; 16], text: &[u8]) -> Vec<u8> {
+        let mut out = text.to_vec();
+        match key.len() {
+            16 => ctr::Ctr128BE::<aes::Aes128>::new_from_slices(key, iv)
+                .unwrap()
+                .apply_keystream(&mut out),
+            24 => ctr::Ctr128BE::<aes::Aes192>::new_from_slices(key, iv)
+                .unwrap()
+                .apply_keystream(&mut out),
+            _ => ctr::Ctr128BE::<aes::Aes256>::new_from_slices(key, iv)
+                .unwrap()
+                .apply_keystream(&mut out),
+        }
+        out
+    }
+
+    pub(super) fn cbc(key: &[u8], iv: &[u8; 16], text: &[u8]) -> Vec<u8> {
+        match key.len() {
+            16 => cbc_with::<aes::Aes128>(key, iv, text),
+            24 => cbc_with::<aes::Aes192>(key, iv, text),
+            _ => cbc_with::<aes::Aes256>(key, iv, text),
+        }
+    }
+
+    fn cbc_with<C>(key: &[u8], iv: &[u8; 16], text: &[u8]) -> Vec<u8>
+    where
+        C: BlockCipherEncrypt<BlockSize = U16> + KeyInit,
+    {
+        let mode = cbc::Encryptor::<C>::new_from_slices(key, iv).unwrap();
+        let mut out = vec![0; (text.len() / 16 + 1) * 16];
+        out[..text.len()].copy_from_slice(text);
+        mode.encrypt_padded::<Pkcs7>(&mut out, text.len()).unwrap();
+        out
+    }
+
+    pub(super) fn gcm(key: &[u8], iv: &[u8; 16], text: &[u8]) -> Option<Vec<u8>> {
+        let nonce = iv.first_chunk::<12>().unwrap().into();
+        let payload = Payload { msg: text, aad: &iv[12..] };
+        match key.len() {
+            16 => aes_gcm::Aes128Gcm::new_from_slice(key).unwrap().encrypt(nonce, payload).ok(),
+            32 => aes_gcm::Aes256Gcm::new_from_slice(key).unwrap().encrypt(nonce, payload).ok(),
+            _ => None,
+        }
+    }
+}
+
+#[test]
+fn every_kernel_does_what_the_crates_do() {
+    let cases = env("KEYWARD_CASES", 500);
+    for kernel in Kernel::NAMES.iter().filter_map(|name| Kernel::named(name)) {
+        let mut random = Random::new(env("KEYWARD_SEED", 1));
+        for number in 0..cases {
+            let mut case = case(&mut random);
+            case.key.resize([16, 24, 32][random.below(3)], 9);
+            (case.direction, case.padding) = (Direction::Encrypt, Padding::Pkcs7);
+            let mut text = vec![0; case.pieces.iter().sum()];
+            random.fill(&mut text);
+            if case.pieces.is_empty() {
+                case.pieces.push(0);
+            }
+            let theirs = match case.mode {
+                Mode::Cbc => crates::cbc(&case.key, &case.iv, &text),
+                Mode::Ctr => crates::ctr(&case.key, &case.iv, &text),
+                Mode::Gcm => match crates::gcm(&case.key, &case.iv, &text) {
+                    Some(sealed) => sealed,
+                    None => continue,
+                },
+            };
+            let sealed = by_us(kernel, &case, &text, 0).0.concat();
+            assert!(sealed == theirs, "{kernel}, case {number}, {:?}", case.mode);
+            (case.direction, case.pieces) = (Direction::Decrypt, vec![sealed.len()]);
+            assert!(by_us(kernel, &case, &sealed, 0).0.concat() == text, "{kernel}, case {number}");
+        }
+        println!("{kernel}: {cases} cases, no difference");
     }
 }

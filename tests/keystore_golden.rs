@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use keyward::env::fake::FakeRng;
 use keyward::env::{Rng, Timestamp};
-use keyward::key::{Cipher, KeyName, KeyRef, KeyState, KeyVersion};
+use keyward::key::{Cipher, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
 use keyward::secret::DataKey;
 use keyward::store::{Change, Keystore, NewVersion, STORE_KEY_LEN, Sealed, Wrapping};
 use keyward::{Kind, Result};
@@ -78,19 +78,19 @@ fn check_keys(keystore: &Keystore) -> Result<()> {
         for version in entry.versions().filter(|version| version.state.decrypts()) {
             let key = KeyRef::new(entry.name().clone(), version.version);
             let data = keystore.data_key(&key)?;
-            assert!(data.expose() == known_key(&key, version.cipher).expose(), "{key}");
+            assert!(data.expose() == known_key(&key, &version.purpose).expose(), "{key}");
         }
     }
     Ok(())
 }
 
-fn known_key(key: &KeyRef, cipher: Cipher) -> DataKey {
+fn known_key(key: &KeyRef, purpose: &Purpose) -> DataKey {
     let id = match &key.name {
         KeyName::Id(id) => id.get(),
         KeyName::Named { .. } => 0,
     };
     let seed = u64::from(id) << 32 | u64::from(key.version.get());
-    DataKey::generate(cipher.key_len, &FakeRng::new(seed)).unwrap()
+    DataKey::generate(purpose.key_len(), &FakeRng::new(seed)).unwrap()
 }
 
 fn store_key(number: u32) -> DataKey {
@@ -128,8 +128,9 @@ fn everything() -> Keystore {
 }
 
 fn with(keystore: &Keystore, key: &KeyRef, cipher: Cipher, state: KeyState) -> Keystore {
-    let data = known_key(key, cipher);
-    let new = NewVersion { key: key.clone(), cipher, data: &data, state, created: NOW };
+    let purpose = Purpose::from(cipher);
+    let data = known_key(key, &purpose);
+    let new = NewVersion { key: key.clone(), purpose, data: &data, state, created: NOW };
     let mut seed = [0; 8];
     FakeRng::new(u64::from(key.version.get()) << 8 | key.to_string().len() as u64)
         .fill(&mut seed)

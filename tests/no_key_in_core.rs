@@ -33,7 +33,7 @@ fn no_key_is_left_outside_of_locked_memory() {
     for (data, id) in keys.iter().zip(1..) {
         let new = NewVersion {
             key: key(id),
-            cipher: Cipher::DEFAULT,
+            purpose: Cipher::DEFAULT.into(),
             data,
             state: KeyState::Active,
             created: NOW,

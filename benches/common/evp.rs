@@ -4,7 +4,7 @@
 //! by each `EVP_CipherInit_ex`, a second message in ECB for the odd tail of CBC, the error queue
 //! cleared at the end. [`Prefetched`] is the best that can be done with the same library: algorithms
 //! looked up once, contexts reused.
-#![allow(unsafe_code, dead_code)]
+#![allow(unsafe_code, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::MaybeUninit;

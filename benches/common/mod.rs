@@ -3,7 +3,7 @@
 //! All candidates run in every round, in rotating order, for a slice of about 40 microseconds each, so
 //! that whatever else the machine does hits all of them alike. What is reported is the median of the
 //! rounds' ratios, and how far the medians of several passes lie apart.
-#![allow(dead_code, unreachable_pub, clippy::expect_used)]
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::expect_used)]
 
 pub mod evp;
 pub mod floor;
@@ -68,9 +68,14 @@ pub fn wanted(name: &str) -> bool {
 pub fn paired(mut candidates: Vec<Candidate<'_>>) -> Vec<Outcome> {
     let counts: Vec<u32> = candidates.iter_mut().map(calibrate).collect();
     let count = candidates.len();
-    let mut rounds = vec![vec![Vec::new(); PASSES]; count];
-    #[allow(clippy::needless_range_loop)]
-    for pass in 0..PASSES {
+    let mut rounds = vec![Vec::new(); count];
+    let pushed = |rounds: &mut Vec<Vec<Vec<f64>>>, at: usize, ns| {
+        if let Some(pass) = rounds[at].last_mut() {
+            pass.push(ns);
+        }
+    };
+    for _ in 0..PASSES {
+        rounds.iter_mut().for_each(|passes| passes.push(Vec::new()));
         let start = Instant::now();
         for round in 0.. {
             let enough = match limit() {
@@ -82,7 +87,8 @@ pub fn paired(mut candidates: Vec<Candidate<'_>>) -> Vec<Outcome> {
             }
             for turn in 0..count {
                 let at = (turn + round) % count;
-                rounds[at][pass].push(slice(&mut candidates[at], counts[at]));
+                let ns = slice(&mut candidates[at], counts[at]);
+                pushed(&mut rounds, at, ns);
             }
         }
     }

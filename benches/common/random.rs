@@ -1,5 +1,5 @@
 //! Repeatable random numbers for tests and benches: SplitMix64 (Steele, Lea and Flood, 2014).
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub, missing_docs)]
 
 /// A stream of numbers; the same for the same seed.
 pub struct Random(u64);
@@ -13,8 +13,8 @@ impl Random {
     /// The next 64 bits.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
 

@@ -15,7 +15,7 @@ use crate::custodian::{
 };
 use crate::env::{Deadline, Env};
 use crate::error::{Error, Kind, Result};
-use crate::key::{KeyInfo, KeyName, KeyRef, KeyState, PageMode};
+use crate::key::{KeyInfo, KeyName, KeyRef, KeyState, PageMode, Purpose};
 use crate::provider::{KeyServer, Provider};
 use crate::secret::SecretBytes;
 
@@ -233,14 +233,12 @@ fn fits_a_key_file(infos: &[KeyInfo]) -> Result<PageMode> {
         |what: String, advice: &str| Err(Error::new(Kind::Unsupported, what).advise(advice));
     let mut mode = None;
     for (at, info) in infos.iter().enumerate() {
-        if matches!(info.key.name, KeyName::Named { .. }) {
+        let (KeyName::Id(_), Purpose::Pages(cipher)) = (&info.key.name, &info.purpose) else {
             return refused(format!("a key file cannot hold key {}", info.key.name), "it stays");
-        }
-        if *mode.get_or_insert(info.cipher.mode) != info.cipher.mode {
-            let what = format!(
-                "{} is for {}, others are not; a key file has one mode",
-                info.key, info.cipher
-            );
+        };
+        if *mode.get_or_insert(cipher.mode) != cipher.mode {
+            let what =
+                format!("{} is for {}, others are not; a key file has one mode", info.key, cipher);
             return refused(
                 what,
                 "rotate all keys, re-encrypt, and destroy the old versions first",
@@ -296,7 +294,7 @@ fn prove_key_file(path: &Path, mode: PageMode, keys: &[Moving]) -> Result<()> {
     let found = read(&server, FILE_TIMEOUT)?;
     let same = |one: &Moving, other: &Moving| {
         one.info.key == other.info.key
-            && one.info.cipher == other.info.cipher
+            && one.info.purpose == other.info.purpose
             && one.data.check_value() == other.data.check_value()
     };
     if found.len() == keys.len() && found.iter().zip(keys).all(|(one, other)| same(one, other)) {

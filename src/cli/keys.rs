@@ -77,13 +77,13 @@ fn listing(keys: &[KeyInfo]) -> String {
                 info.key.name.to_string(),
                 info.key.version.to_string(),
                 info.state.to_string(),
-                info.cipher.to_string(),
+                info.purpose.to_string(),
                 info.created.map_or_else(|| "-".to_owned(), |at| age(now.since(at))),
                 info.check.map_or_else(|| "-".to_owned(), |check| check.to_string()),
             ]
         })
         .collect();
-    table(&["KEY", "VERSION", "STATE", "CIPHER", "AGE", "CHECK VALUE"], &rows)
+    table(&["KEY", "VERSION", "STATE", "PURPOSE", "AGE", "CHECK VALUE"], &rows)
 }
 
 /// An age in its largest unit.

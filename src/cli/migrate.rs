@@ -131,7 +131,7 @@ fn listing(moved: &Moved) -> String {
             info.key.name.to_string(),
             info.key.version.to_string(),
             info.state.to_string(),
-            info.cipher.to_string(),
+            info.purpose.to_string(),
             info.check.map_or_else(|| "-".to_owned(), |check| check.to_string()),
             if moved.new.contains(&info.key) { "new" } else { "there" }.to_owned(),
         ]

@@ -77,7 +77,7 @@ impl Version {
         Self {
             version: entry.version,
             state: entry.state,
-            cipher: entry.cipher.to_string(),
+            cipher: entry.purpose.to_string(),
             created: entry.created,
             check: entry.check,
             retain_until: entry.retain_until,

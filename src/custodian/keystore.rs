@@ -1,5 +1,7 @@
 //! Data keys from our own keystore, whose store key a provider unwraps.
 
+mod named;
+
 use std::time::Duration;
 
 use super::keeper::Keeper;
@@ -7,7 +9,7 @@ use super::{Destruction, KeySource, Reason, Rewrap, Rewrapped, Role, Step, Which
 use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion};
+use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
 use crate::provider::KeyWrapper;
 use crate::ring::{Ring, RingKey};
 use crate::secret::{DataKey, scrubbed};
@@ -301,6 +303,21 @@ impl KeySource for KeystoreSource {
             .map_or_else(Vec::new, |opened| destroy::doomed(opened.keystore.contents()))
     }
 
+    fn store_named(
+        &mut self,
+        ring: &Ring,
+        name: &KeyName,
+        kind: &str,
+        data: &DataKey,
+        reason: Reason<'_>,
+    ) -> Result<()> {
+        self.store(ring, name, kind, data, reason)
+    }
+
+    fn remove_named(&mut self, ring: &Ring, name: &KeyName, reason: Reason<'_>) -> Result<()> {
+        self.remove(ring, name, reason)
+    }
+
     fn keys(&self) -> Vec<KeyInfo> {
         self.opened.as_ref().map_or_else(Vec::new, |opened| infos(opened.keystore.contents()))
     }
@@ -376,16 +393,30 @@ impl KeystoreSource {
         state: KeyState,
         reason: Reason<'_>,
     ) -> Result<Keystore> {
-        let now = self.env.clock.now();
         let data = DataKey::generate(cipher.key_len, &*self.env.rng)?;
-        let new = NewVersion { key: key.clone(), cipher, data: &data, state, created: now };
-        keystore.with_version(&new, &self.change(reason), &*self.env.rng)
+        self.with_key(keystore, key, cipher.into(), &data, state, reason)
     }
 
-    /// A change of state at this moment, as the history keeps it.
+    /// `keystore` with `data` as the version `key`, in `state`.
+    fn with_key(
+        &self,
+        keystore: &Keystore,
+        key: &KeyRef,
+        purpose: Purpose,
+        data: &DataKey,
+        state: KeyState,
+        reason: Reason<'_>,
+    ) -> Result<Keystore> {
+        let change = self.change(reason);
+        let created = change.at;
+        let new = NewVersion { key: key.clone(), purpose, data, state, created };
+        keystore.with_version(&new, &change, &*self.env.rng)
+    }
+
+    /// A change made now.
     pub(super) fn change(&self, reason: Reason<'_>) -> Change {
-        let (actor, text) = (reason.actor.to_owned(), reason.text.to_owned());
-        Change { at: self.env.clock.now(), actor, reason: text }
+        let (actor, reason) = (reason.actor.to_owned(), reason.text.to_owned());
+        Change { at: self.env.clock.now(), actor, reason }
     }
 }
 
@@ -422,17 +453,19 @@ fn publish(keystore: &Keystore, ring: &Ring) -> Result<()> {
     // One wipe of the stack for all keys, not one for each.
     scrubbed(|| {
         for info in infos(keystore.contents()) {
-            let KeyName::Id(id) = info.key.name else { continue };
-            let version = info.key.version;
+            let (KeyName::Id(id), Purpose::Pages(cipher)) = (&info.key.name, &info.purpose) else {
+                continue;
+            };
+            let (id, version) = (*id, info.key.version);
             if info.state.decrypts() && ring.get(id, version).is_none() {
                 let data = keystore.data_key(&info.key)?;
-                ring.insert(id, version, RingKey::new(data, info.cipher))?;
+                ring.insert(id, version, RingKey::new(data, *cipher))?;
             }
             if info.state == KeyState::Active {
                 ring.activate(id, version)?;
             }
         }
-        Ok(())
+        named::publish(keystore, ring)
     })
 }
 

@@ -8,6 +8,7 @@ mod destroy;
 mod keeper;
 mod keystore;
 mod moving;
+mod named;
 mod rewrap;
 mod served;
 mod states;
@@ -27,8 +28,9 @@ pub use states::Step;
 
 use crate::env::{Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::key::{Cipher, KeyId, KeyInfo, KeyRef, KeyVersion};
+use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyVersion};
 use crate::ring::{Ring, RingKey};
+use crate::secret::DataKey;
 use crate::store::Contents;
 use worker::Worker;
 
@@ -40,6 +42,9 @@ const MAX_ABSENT: usize = 4096;
 pub enum Role {
     /// A database server: serves keys, follows the keystore, may rotate.
     Server,
+    /// A database server that may yet fork before it serves (`--daemonize`): as `Server`, but
+    /// without a thread until [`Custodian::wake`].
+    Daemon,
     /// A process beside the server, such as `mariadb-backup`: serves keys, writes nothing at all.
     Reader,
     /// The command: reads and changes, then ends.
@@ -95,6 +100,23 @@ pub trait KeySource: Send {
         Vec::new()
     }
 
+    /// Stores one of MySQL's keys: `data`, of the type `kind`, under a name that is free.
+    fn store_named(
+        &mut self,
+        _ring: &Ring,
+        name: &KeyName,
+        _kind: &str,
+        _data: &DataKey,
+        _reason: Reason<'_>,
+    ) -> Result<()> {
+        Err(no_keyring(name))
+    }
+
+    /// Removes one of MySQL's keys for ever.
+    fn remove_named(&mut self, _ring: &Ring, name: &KeyName, _: Reason<'_>) -> Result<()> {
+        Err(no_keyring(name))
+    }
+
     /// All key versions, sorted by key and version.
     fn keys(&self) -> Vec<KeyInfo>;
 
@@ -133,6 +155,12 @@ pub trait KeySource: Send {
     fn plan_move(&self, _: &str, _: &str) -> Result<Vec<Rewrapped>> {
         Err(no_keystore(self.provider(), "wraps no store key"))
     }
+}
+
+fn no_keyring(name: &KeyName) -> Error {
+    let what = format!("key {name}: this provider serves MariaDB's keys only");
+    Error::new(Kind::Unsupported, what)
+        .advise("for MySQL, configure a provider that wraps, such as `local`")
 }
 
 /// Which keys to rotate.
@@ -207,9 +235,24 @@ impl Custodian {
         });
         let worker = match role {
             Role::Server => Some(Worker::start(Arc::downgrade(&shared))?),
-            Role::Reader | Role::Command => None,
+            Role::Daemon | Role::Reader | Role::Command => None,
         };
         Ok(Self { shared, worker: Mutex::new(worker) })
+    }
+
+    /// Starts the worker of a `Daemon`, in the process that will serve; later calls do nothing.
+    pub fn wake(&self) {
+        let mut worker = lock(&self.worker);
+        if self.shared.role != Role::Daemon || worker.is_some() {
+            return;
+        }
+        match Worker::start(Arc::downgrade(&self.shared)) {
+            Ok(started) => *worker = Some(started),
+            Err(error) => {
+                let line = format!("changes of the keystore will not be noticed: {error}");
+                self.shared.env.log.log(Level::Warning, &line);
+            }
+        }
     }
 
     /// The version of `id` that encrypts. One atomic load where the key is known.
@@ -311,7 +354,7 @@ impl Shared {
         match self.role {
             Role::Reader => Err(Error::new(Kind::Unsupported, "this process only reads keys")
                 .advise("rotate in the server, or with `keyward rotate`")),
-            Role::Server | Role::Command => Ok(()),
+            Role::Server | Role::Daemon | Role::Command => Ok(()),
         }
     }
 
@@ -356,10 +399,13 @@ impl Shared {
 
     /// What the worker does again and again.
     fn refresh_if_changed(&self) {
-        if self.source().has_changed() {
-            // What went wrong is in the log and in the status by now.
-            let _ = self.refresh();
-        }
+        // What went wrong is in the log and in the status by now.
+        let _ = self.refresh_changed();
+    }
+
+    /// Reads again if there may be something new.
+    fn refresh_changed(&self) -> Result<()> {
+        if self.source().has_changed() { self.refresh() } else { Ok(()) }
     }
 
     fn remember_absent(&self, wanted: (KeyId, Option<KeyVersion>)) {

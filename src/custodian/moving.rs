@@ -83,7 +83,7 @@ impl KeystoreSource {
         for Moving { info, data } in keys {
             let found = keystore.contents().info(&info.key);
             let same = keystore.data_key(&info.key)?.check_value() == data.check_value()
-                && found.is_some_and(|found| found.cipher == info.cipher);
+                && found.is_some_and(|found| found.purpose == info.purpose);
             if !same {
                 return Err(Error::new(Kind::Corrupt, format!("{} did not arrive", info.key)));
             }
@@ -105,7 +105,7 @@ impl KeystoreSource {
             }
             let version = NewVersion {
                 key: info.key.clone(),
-                cipher: info.cipher,
+                purpose: info.purpose.clone(),
                 data,
                 state: info.state,
                 created: info.created.unwrap_or(change.at),

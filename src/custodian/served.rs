@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{KeySource, Reason, Which};
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
-use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState};
+use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, Purpose};
 use crate::provider::KeyServer;
 use crate::ring::{Ring, RingKey};
 
@@ -56,10 +56,12 @@ impl KeySource for ServedSource {
         let by = Deadline::after(self.server.timeout);
         let listed = self.server.server.list(by).map_err(|e| self.within(e))?;
         for info in listed.iter().filter(|info| info.state.decrypts()) {
-            let KeyName::Id(id) = info.key.name else { continue };
-            if ring.get(id, info.key.version).is_none() {
+            let (KeyName::Id(id), Purpose::Pages(cipher)) = (&info.key.name, &info.purpose) else {
+                continue;
+            };
+            if ring.get(*id, info.key.version).is_none() {
                 let data = self.server.server.fetch(&info.key, by).map_err(|e| self.within(e))?;
-                ring.insert(id, info.key.version, RingKey::new(data, info.cipher))?;
+                ring.insert(*id, info.key.version, RingKey::new(data, *cipher))?;
             }
         }
         for info in listed.iter().filter(|info| info.state == KeyState::Active) {

@@ -233,7 +233,7 @@ fn by_content(file: &File, path: &Path) -> Report {
     parsed.unwrap_or_else(|cause| Report::unreadable(kind, &cause))
 }
 
-/// Reads a tablespace from memory or a file: what [`file`] does once it knows it is one.
+/// Reads a tablespace from memory or a file: what [`file()`] does once it knows it is one.
 pub fn tablespace(source: &(impl Source + ?Sized)) -> io::Result<Report> {
     tablespace::parse(source)
 }

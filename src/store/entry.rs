@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
-use crate::key::{CheckValue, Cipher, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion};
+use crate::key::{CheckValue, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
 use crate::provider::base64_bytes;
 
 /// Who changes a version's state, when and why; kept in its history.
@@ -65,7 +65,8 @@ pub struct VersionEntry {
     /// Which version.
     pub version: KeyVersion,
     /// What it is for.
-    pub cipher: Cipher,
+    #[serde(rename = "cipher")]
+    pub purpose: Purpose,
     /// Where it stands in its life: the state of the last event of `history`.
     pub state: KeyState,
     /// When it was made.
@@ -103,7 +104,7 @@ impl VersionEntry {
         KeyInfo {
             key: KeyRef::new(name.clone(), self.version),
             state: self.state,
-            cipher: self.cipher,
+            purpose: self.purpose.clone(),
             created: Some(self.created),
             check: Some(self.check),
         }
@@ -140,7 +141,7 @@ impl VersionEntry {
 }
 
 /// Whether a version may go from one state to the other (NIST SP 800-57 part 1, section 7). The
-/// way back from active to pending exists only as [`KeyEntry::undone`].
+/// way back from active to pending exists only as [`Keystore::with_rotation_undone`](super::Keystore::with_rotation_undone).
 #[must_use]
 pub const fn may_become(from: KeyState, to: KeyState) -> bool {
     use KeyState::{Active, Compromised, Destroyed, Pending, Retired};

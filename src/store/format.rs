@@ -238,7 +238,7 @@ fn check_contents(contents: &Contents) -> Result<()> {
                 let number = wrapped.store_key;
                 return broken(format!("{}: wrapped by store key {number}, not {active}", at()));
             }
-            if wrapped.data.len() != entry.cipher.key_len + OVERHEAD {
+            if wrapped.data.len() != entry.purpose.key_len() + OVERHEAD {
                 return broken(format!("{}: its wrapped key has a wrong length", at()));
             }
         }

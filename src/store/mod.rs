@@ -22,7 +22,7 @@ pub use seal::{MAX_WRAPS, STORE_KEY_LEN};
 
 use crate::env::{Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::key::{CheckValue, Cipher, KeyInfo, KeyName, KeyRef, KeyState};
+use crate::key::{CheckValue, KeyInfo, KeyName, KeyRef, KeyState, Purpose};
 use crate::provider::{WrapContext, WrappedKey};
 use crate::secret::{DataKey, scrubbed};
 use entry::Wrapped;
@@ -207,8 +207,8 @@ pub struct NewVersion<'a> {
     /// Its name and version.
     pub key: KeyRef,
     /// What it is for.
-    pub cipher: Cipher,
-    /// The key itself, as long as the cipher wants it.
+    pub purpose: Purpose,
+    /// The key itself, as long as its purpose wants it.
     pub data: &'a DataKey,
     /// Pending, active or retired.
     pub state: KeyState,
@@ -289,22 +289,22 @@ impl Keystore {
         rng: &dyn Rng,
     ) -> Result<Self> {
         let refused = |kind, what: &str| Err(Error::new(kind, format!("{}: {what}", new.key)));
-        if new.data.expose().len() != new.cipher.key_len {
-            return refused(Kind::Config, &format!("its length does not fit {}", new.cipher));
+        if new.data.expose().len() != new.purpose.key_len() {
+            return refused(Kind::Config, &format!("its length does not fit {}", new.purpose));
         }
         if !matches!(new.state, KeyState::Pending | KeyState::Active | KeyState::Retired) {
             return refused(Kind::State, &format!("a new version cannot be {}", new.state));
         }
         let check = new.data.check_value();
         if let Ok(old) = self.version(&new.key) {
-            return match old.check == check && old.cipher == new.cipher && old.wrapped.is_some() {
+            return match old.check == check && old.purpose == new.purpose && old.wrapped.is_some() {
                 true => Ok(self.clone()),
                 false => refused(Kind::Conflict, "there is another key of this version"),
             };
         }
         let mut entry = VersionEntry {
             version: new.key.version,
-            cipher: new.cipher,
+            purpose: new.purpose.clone(),
             state: new.state,
             created: new.created,
             check,
@@ -468,11 +468,11 @@ impl Keystore {
     fn binding<'a>(
         &'a self,
         name: &'a KeyName,
-        entry: &VersionEntry,
+        entry: &'a VersionEntry,
         store_key: u32,
     ) -> Binding<'a> {
-        let (version, cipher) = (entry.version, entry.cipher);
-        Binding { keystore: &self.contents.id, name, version, cipher, store_key }
+        let (version, purpose) = (entry.version, &entry.purpose);
+        Binding { keystore: &self.contents.id, name, version, purpose, store_key }
     }
 }
 

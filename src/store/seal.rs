@@ -9,7 +9,7 @@ use sha2::Sha256;
 
 use crate::env::Rng;
 use crate::error::{Error, Kind, Result};
-use crate::key::{Cipher, KeyName, KeyVersion};
+use crate::key::{KeyName, KeyVersion, Purpose};
 use crate::secret::{DataKey, SecretBytes};
 
 /// The length of a store key, in bytes.
@@ -37,7 +37,7 @@ pub(super) struct Binding<'a> {
     pub(super) keystore: &'a str,
     pub(super) name: &'a KeyName,
     pub(super) version: KeyVersion,
-    pub(super) cipher: Cipher,
+    pub(super) purpose: &'a Purpose,
     pub(super) store_key: u32,
 }
 
@@ -63,7 +63,7 @@ impl Binding<'_> {
             }
         }
         field(&self.version.get().to_be_bytes());
-        field(self.cipher.to_string().as_bytes());
+        field(self.purpose.to_string().as_bytes());
         field(&self.store_key.to_be_bytes());
         out
     }

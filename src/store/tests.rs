@@ -1,6 +1,6 @@
 use super::*;
 use crate::env::fake::FakeRng;
-use crate::key::{KeyId, KeyVersion, PageMode};
+use crate::key::{Cipher, KeyId, KeyVersion, PageMode};
 
 const NOW: Timestamp = Timestamp::from_unix(1_772_366_400);
 
@@ -44,7 +44,7 @@ fn try_with(keystore: &Keystore, id: u32, version: u32, state: KeyState) -> Resu
     let data = data(id, version);
     let new = NewVersion {
         key: at(id, version),
-        cipher: Cipher::DEFAULT,
+        purpose: Cipher::DEFAULT.into(),
         data: &data,
         state,
         created: NOW,
@@ -82,7 +82,7 @@ fn what_is_written_is_read_back() {
     let data_key = data(9, 9);
     let new = NewVersion {
         key: KeyRef::new(named.clone(), KeyVersion::FIRST),
-        cipher: Cipher { mode: PageMode::Cbc, key_len: 32 },
+        purpose: Cipher { mode: PageMode::Cbc, key_len: 32 }.into(),
         data: &data_key,
         state: KeyState::Active,
         created: NOW,
@@ -137,7 +137,7 @@ fn the_same_key_twice_changes_nothing_and_another_is_a_conflict() {
     let other = data(2, 2);
     let new = NewVersion {
         key: at(1, 1),
-        cipher: Cipher::DEFAULT,
+        purpose: Cipher::DEFAULT.into(),
         data: &other,
         state: KeyState::Active,
         created: NOW,
@@ -151,7 +151,7 @@ fn a_key_must_fit_its_cipher() {
     let short = DataKey::generate(16, &FakeRng::new(1)).unwrap();
     let new = NewVersion {
         key: at(1, 1),
-        cipher: Cipher::DEFAULT,
+        purpose: Cipher::DEFAULT.into(),
         data: &short,
         state: KeyState::Active,
         created: NOW,
@@ -326,7 +326,7 @@ fn failing_random_numbers_change_nothing() {
     let key = data(1, 1);
     let new = NewVersion {
         key: at(1, 1),
-        cipher: Cipher::DEFAULT,
+        purpose: Cipher::DEFAULT.into(),
         data: &key,
         state: KeyState::Active,
         created: NOW,
@@ -340,21 +340,21 @@ fn a_wrapped_key_opens_only_in_its_place() {
     let key = data(1, 1);
     let name = KeyName::Id(KeyId::SYSTEM);
     let version = KeyVersion::FIRST;
-    let cipher = Cipher::DEFAULT;
-    let home = Binding { keystore: "a", name: &name, version, cipher, store_key: 1 };
+    let purpose = &Purpose::from(Cipher::DEFAULT);
+    let home = Binding { keystore: "a", name: &name, version, purpose, store_key: 1 };
     let sealer = Sealer::new(&store_key(2)).unwrap();
     let wrapped = sealer.wrap(&key, &home, &FakeRng::new(3)).unwrap();
     assert!(sealer.unwrap(&wrapped, &home).unwrap().expose() == key.expose());
     let other_name = KeyName::Id(KeyId::try_from(2).unwrap());
     let text_name = KeyName::Named { data_id: "1".to_owned(), auth_id: String::new() };
     let other_version = KeyVersion::try_from(2).unwrap();
-    let other_cipher = Cipher { mode: PageMode::Cbc, ..cipher };
+    let other_purpose = &Purpose::from(Cipher { mode: PageMode::Cbc, ..Cipher::DEFAULT });
     for elsewhere in [
         Binding { keystore: "b", ..home },
         Binding { name: &other_name, ..home },
         Binding { name: &text_name, ..home },
         Binding { version: other_version, ..home },
-        Binding { cipher: other_cipher, ..home },
+        Binding { purpose: other_purpose, ..home },
         Binding { store_key: 2, ..home },
     ] {
         assert_eq!(kind(sealer.unwrap(&wrapped, &elsewhere)), Kind::Corrupt);

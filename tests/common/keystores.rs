@@ -37,7 +37,7 @@ pub(crate) fn rotated(keystore: &Keystore, id: u32, version: u32) -> Keystore {
     let data = data_key(id, version);
     let new = NewVersion {
         key: key(id, version),
-        cipher: Cipher::DEFAULT,
+        purpose: Cipher::DEFAULT.into(),
         data: &data,
         state: KeyState::Active,
         created: NOW,

@@ -47,7 +47,7 @@ pub fn list_and_fetch_agree<F: ServerFixture>() {
             usize::from(info.state == KeyState::Active);
         if info.state.decrypts() {
             let data = provider.fetch(&info.key, soon()).unwrap();
-            assert_eq!(data.expose().len(), info.cipher.key_len, "{}", info.key);
+            assert_eq!(data.expose().len(), info.purpose.key_len(), "{}", info.key);
             assert!(info.check.is_none_or(|check| check == data.check_value()), "{}", info.key);
         }
     }

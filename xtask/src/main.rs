@@ -5,6 +5,7 @@ mod demo;
 mod job;
 mod layer;
 mod mtr;
+mod mysql;
 mod root118;
 mod setup;
 mod sweep;

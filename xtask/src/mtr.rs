@@ -149,7 +149,7 @@ impl Place {
 }
 
 /// Reads lines such as `encryption.tempfiles 'cbc'   w2 [ pass ]   1234`.
-fn results(text: &str) -> Results {
+pub(crate) fn results(text: &str) -> Results {
     let entry = |line: &str| {
         let (head, rest) = line.split_once(" [ ")?;
         let (end, _) = rest.split_once(" ]")?;

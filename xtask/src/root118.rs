@@ -46,14 +46,14 @@ fn make(root: &Path) -> Result<()> {
 }
 
 /// Where this machine gets its own packages from.
-fn mirror() -> Result<String> {
+pub(crate) fn mirror() -> Result<String> {
     let text = mariadb_test::files::text(Path::new(SOURCES))?;
     let uri = text.lines().find_map(|line| line.strip_prefix("URIs:"));
     Ok(uri.ok_or_else(|| format!("{SOURCES} names no mirror"))?.trim().to_owned())
 }
 
 /// The user's cache (XDG base directory specification).
-fn cache() -> Result<PathBuf> {
+pub(crate) fn cache() -> Result<PathBuf> {
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
     let folder = cache.ok_or("neither XDG_CACHE_HOME nor HOME is set")?.join("keyward");

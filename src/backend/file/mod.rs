@@ -366,7 +366,7 @@ fn infos_of(entries: &[Entry], mode: PageMode) -> Vec<KeyInfo> {
         KeyInfo {
             key: KeyRef::new(entry.id, entry.version),
             state: if newest { KeyState::Active } else { KeyState::Retired },
-            cipher: Cipher { mode, key_len: entry.data.expose().len() },
+            purpose: Cipher { mode, key_len: entry.data.expose().len() }.into(),
             created: None,
             check: Some(entry.data.check_value()),
         }

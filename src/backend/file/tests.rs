@@ -94,7 +94,7 @@ fn the_newest_version_of_each_key_is_active() -> Result<()> {
     let infos: Vec<_> = server
         .list(soon())?
         .into_iter()
-        .map(|info| (info.key.to_string(), info.state, info.cipher.to_string()))
+        .map(|info| (info.key.to_string(), info.state, info.purpose.to_string()))
         .collect();
     let expected = [
         ("key 1 version 1", KeyState::Retired, "aes-256-cbc"),

@@ -61,20 +61,6 @@ impl AesNi {
         unsafe { _mm_cvtsi128_si32(sum) }.cast_unsigned()
     }
 
-    /// The low half moved up, zero below it.
-    #[inline(always)]
-    pub(super) fn half_up(self, value: __m128i) -> __m128i {
-        // SAFETY: SSE2 is part of x86-64.
-        unsafe { _mm_slli_si128::<8>(value) }
-    }
-
-    /// The high half moved down, zero above it.
-    #[inline(always)]
-    pub(super) fn half_down(self, value: __m128i) -> __m128i {
-        // SAFETY: SSE2 is part of x86-64.
-        unsafe { _mm_srli_si128::<8>(value) }
-    }
-
     /// InvMixColumns, which turns a round key for encryption into one for decryption.
     #[inline(always)]
     pub(super) fn inverse_mix(self, key: __m128i) -> __m128i {
@@ -92,6 +78,23 @@ impl AesNi {
         unsafe {
             asm!("/* {0} */", inout(reg) at, options(nomem, nostack, preserves_flags));
             &*at
+        }
+    }
+
+    /// Asks the cache for the lines that are `ahead` bytes after `from`, to be read, and after `to`, to
+    /// be written.
+    #[inline(always)]
+    pub(super) fn prefetch<T, U>(self, from: &T, to: &U, ahead: usize) {
+        let from: *const T = from;
+        let to: *const U = to;
+        let mut line = 0;
+        while line < size_of::<T>() {
+            // SAFETY: a prefetch reads nothing and cannot fault, whatever the address.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(from.cast::<i8>().wrapping_add(ahead + line));
+                _mm_prefetch::<_MM_HINT_ET0>(to.cast::<i8>().wrapping_add(ahead + line));
+            }
+            line += 64;
         }
     }
 
@@ -174,6 +177,18 @@ impl Lanes<1> for AesNi {
     }
 
     #[inline(always)]
+    fn low_halves(self, a: __m128i, b: __m128i) -> __m128i {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe { _mm_unpacklo_epi64(a, b) }
+    }
+
+    #[inline(always)]
+    fn high_halves(self, a: __m128i, b: __m128i) -> __m128i {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe { _mm_unpackhi_epi64(a, b) }
+    }
+
+    #[inline(always)]
     fn swap(self, value: __m128i) -> __m128i {
         // SAFETY: SSE2 is part of x86-64.
         unsafe { _mm_shuffle_epi32::<0x4e>(value) }
@@ -189,6 +204,12 @@ impl Lanes<1> for AesNi {
     fn mul_high(self, a: __m128i, b: __m128i) -> __m128i {
         // SAFETY: this value exists only where the CPU has PCLMULQDQ.
         unsafe { _mm_clmulepi64_si128::<0x11>(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_cross(self, value: __m128i) -> __m128i {
+        // SAFETY: this value exists only where the CPU has PCLMULQDQ.
+        unsafe { _mm_clmulepi64_si128::<0x01>(value, value) }
     }
 
     #[inline(always)]
@@ -208,13 +229,6 @@ impl Lanes<1> for AesNi {
             asm!("/* {0} */", inout(xmm_reg) value, options(nomem, nostack, preserves_flags));
         }
         value
-    }
-
-    #[inline(always)]
-    fn prefetch(self, from: &[Block; 1], ahead: usize) {
-        let line = from.as_ptr().cast::<i8>().wrapping_add(ahead);
-        // SAFETY: a prefetch reads nothing and cannot fault, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) }
     }
 }
 

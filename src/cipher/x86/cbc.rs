@@ -88,10 +88,10 @@ pub(super) fn decrypt<L: Lanes<W>, const W: usize, const R: usize>(
     let outs = rest_out.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
     for ((from, before), to) in zip(zip(groups, before), outs) {
         let keys = AesNi::implied().afresh(keys);
+        AesNi::implied().prefetch(from, to, 1024);
         let start = lanes.splat(&keys[0]);
         let mut state = [start; DEPTH];
         for i in 0..DEPTH {
-            lanes.prefetch(&from[i], 1024);
             state[i] = lanes.xor(start, lanes.load(&from[i]));
         }
         let mut state = decrypt_rounds::<_, W, R, DEPTH>(lanes, keys, state);

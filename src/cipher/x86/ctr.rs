@@ -98,9 +98,9 @@ pub(super) fn finish_group<L: Lanes<W>, const W: usize>(
     from: &[[Block; W]; DEPTH],
     to: &mut [[Hole; W]; DEPTH],
 ) -> [L::V; DEPTH] {
+    AesNi::implied().prefetch(from, to, 1024);
     let end = lanes.splat(last_key);
     for i in 0..DEPTH {
-        lanes.prefetch(&from[i], 1024);
         let key = lanes.xor(end, lanes.load(&from[i]));
         state[i] = lanes.pin(lanes.enc_last(state[i], key));
     }

@@ -43,12 +43,8 @@ pub(super) fn encrypt<L: Lanes<W>, const W: usize, const R: usize>(
             (before, state) = group::<_, W, R>(lanes, keys, table, at, state, &hashed, from, to);
         }
         at = at.wrapping_add((DEPTH * W) as u128);
-        let first = lanes.xor(lanes.reverse(before[0]), lanes.widen(state));
-        let mut sum = Sum::of(lanes, table, 0, first);
-        for i in 1..DEPTH {
-            sum = sum.plus(lanes, &Sum::of(lanes, table, i, lanes.reverse(before[i])));
-        }
-        *hash = cpu.block(cpu.reverse(sum.reduce(lanes)));
+        *hash = cpu.block(cpu.reverse(state));
+        ghash::add(lanes, table, hash, blocks(lanes, before).as_flattened());
     }
     few::<_, W, R, true>(lanes, keys, table, hash, &mut at, tail, tail_out);
     *counter = at.to_be_bytes();
@@ -101,24 +97,39 @@ fn group<L: Lanes<W>, const W: usize, const R: usize>(
     to: &mut [[Hole; W]; DEPTH],
 ) -> ([L::V; DEPTH], __m128i) {
     let keys = AesNi::implied().afresh(keys);
+    let table = AesNi::implied().afresh(table);
     let mut state = ctr::counters(lanes, &keys[0], at);
-    let last = lanes.reverse(lanes.load(&hashed[DEPTH - 1]));
-    let mut sum = Sum::of(lanes, table, DEPTH - 1, last);
-    for round in 1..R - 1 {
-        let key = lanes.splat(&keys[round]);
-        for value in &mut state {
-            *value = lanes.pin(lanes.enc(*value, key));
-        }
-        if round < DEPTH {
-            let i = DEPTH - 1 - round;
-            let mut blocks = lanes.reverse(lanes.load(&hashed[i]));
-            if i == 0 {
-                blocks = lanes.xor(blocks, lanes.widen(hash));
-            }
-            sum = sum.plus(lanes, &Sum::of(lanes, table, i, blocks));
-        }
+    let mut sum = Sum::zero(lanes);
+    // By hand: as a loop it is too long for the compiler to unroll, and the registers go to memory.
+    aes_round(lanes, &keys[1], &mut state);
+    let first = sum.add_first(lanes, table, 3, hashed, None);
+    aes_round(lanes, &keys[2], &mut state);
+    sum.add_second(lanes, table, 3, hashed, first);
+    aes_round(lanes, &keys[3], &mut state);
+    let first = sum.add_first(lanes, table, 2, hashed, None);
+    aes_round(lanes, &keys[4], &mut state);
+    sum.add_second(lanes, table, 2, hashed, first);
+    aes_round(lanes, &keys[5], &mut state);
+    let first = sum.add_first(lanes, table, 1, hashed, None);
+    aes_round(lanes, &keys[6], &mut state);
+    sum.add_second(lanes, table, 1, hashed, first);
+    aes_round(lanes, &keys[7], &mut state);
+    let first = sum.add_first(lanes, table, 0, hashed, Some(hash));
+    aes_round(lanes, &keys[8], &mut state);
+    sum.add_second(lanes, table, 0, hashed, first);
+    for key in &keys[9..R - 1] {
+        aes_round(lanes, key, &mut state);
     }
     (ctr::finish_group(lanes, &keys[R - 1], state, from, to), sum.reduce(lanes))
+}
+
+/// One middle round of a group.
+#[inline(always)]
+fn aes_round<L: Lanes<W>, const W: usize>(lanes: L, key: &Block, state: &mut [L::V; DEPTH]) {
+    let key = lanes.splat(key);
+    for value in state {
+        *value = lanes.pin(lanes.enc(*value, key));
+    }
 }
 
 /// A group of registers in memory.
@@ -150,5 +161,5 @@ fn few<L: Lanes<W>, const W: usize, const R: usize, const ENCRYPT: bool>(
         *key = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes(*key)).to_ne_bytes();
         write(to, key);
     }
-    ghash::add(AesNi::implied(), table, hash, if ENCRYPT { stream } else { src });
+    ghash::add(lanes, table, hash, if ENCRYPT { stream } else { src });
 }

@@ -1,7 +1,11 @@
 //! GHASH (NIST SP 800-38D section 6.4), computed as POLYVAL (RFC 8452 appendix A): on blocks with
 //! their bytes reversed and a key that was multiplied by x, carry-less products need no shift.
+//!
+//! A group of blocks is multiplied by as many powers of the key, each product in Karatsuba's three
+//! parts; the parts are added up and reduced once.
 
 use std::arch::x86_64::__m128i;
+use std::iter::zip;
 
 use super::aesni::AesNi;
 use super::{DEPTH, Lanes};
@@ -10,130 +14,201 @@ use crate::cipher::Block;
 /// The most blocks that one reduction serves: a group of the widest registers.
 const MOST: usize = DEPTH * 4;
 
-/// Powers of the hash key: power `k` lies at `MOST - k`, so that the last `n` entries are what `n`
-/// blocks in a row are multiplied by.
+/// Registers of a group are multiplied two by two.
+const PAIRS: usize = DEPTH / 2;
+
+/// Powers of the hash key for a group, the highest first; those of narrow registers take only the
+/// first part.
 pub(in crate::cipher) struct Table {
     powers: [Block; MOST],
-    /// High half plus low half of each power, for Karatsuba's middle product.
-    middles: [Block; MOST],
+    /// High half plus low half of each power, for the middle products: of a pair's first register in
+    /// the low halves, of its second in the high ones.
+    middles: [Block; MOST / 2],
 }
 
 impl Table {
     /// Room for the powers.
     pub(in crate::cipher) const EMPTY: Self =
-        Self { powers: [[0; 16]; MOST], middles: [[0; 16]; MOST] };
+        Self { powers: [[0; 16]; MOST], middles: [[0; 16]; MOST / 2] };
 
-    /// The powers for a whole group.
     #[inline(always)]
-    fn group<const W: usize>(&self) -> (&[[Block; W]], &[[Block; W]]) {
-        let from = MOST - DEPTH * W;
-        (self.powers[from..].as_chunks::<W>().0, self.middles[from..].as_chunks::<W>().0)
+    fn powers<const W: usize>(&self) -> &[[Block; W]] {
+        self.powers.as_chunks::<W>().0
+    }
+
+    #[inline(always)]
+    fn middles<const W: usize>(&self) -> &[[Block; W]] {
+        self.middles.as_chunks::<W>().0
     }
 }
 
-/// Fills `table` for the hash key `key` with as many powers as a group of `W` lanes needs.
+/// Fills `table` for the hash key `key` with the powers for a group of `W` lanes.
+///
+/// The last register has the powers from W down to 1. Each one before it is a later one times the
+/// highest power of another, so chosen that as few products as can be wait for each other.
 #[inline(always)]
-pub(super) fn table<L: Lanes<W>, const W: usize>(_lanes: L, key: &Block, table: &mut Table) {
-    let cpu = AesNi::implied();
-    table.powers[MOST - 1] = times_x(u128::from_be_bytes(*key)).to_le_bytes();
-    for k in 1..=DEPTH * W {
-        // The largest power of two below k leaves the most products independent of each other.
-        if k > 1 {
-            let half = 1 << (k - 1).ilog2();
-            let (a, b) = (&table.powers[MOST - half], &table.powers[MOST - (k - half)]);
-            table.powers[MOST - k] = cpu.block(product(cpu, cpu.splat(a), cpu.splat(b)));
-        }
-        let power = cpu.splat(&table.powers[MOST - k]);
-        table.middles[MOST - k] = cpu.block(cpu.xor(power, cpu.swap(power)));
+pub(super) fn table<L: Lanes<W>, const W: usize>(lanes: L, key: &Block, table: &mut Table) {
+    let powers = table.powers.as_chunks_mut::<W>().0;
+    powers[DEPTH - 1] = first_powers(key);
+    for k in 1..DEPTH {
+        let half = 1 << k.ilog2();
+        let from = lanes.load(&powers[DEPTH - 1 - (k - half)]);
+        let by = lanes.splat(&powers[DEPTH - half][0]);
+        powers[DEPTH - 1 - k] = lanes.blocks(product(lanes, from, by));
     }
+    let middles = table.middles.as_chunks_mut::<W>().0;
+    for pair in 0..PAIRS {
+        let (a, b) = (lanes.load(&powers[2 * pair]), lanes.load(&powers[2 * pair + 1]));
+        middles[pair] = lanes.blocks(middle(lanes, a, b));
+    }
+}
+
+/// Powers W to 1 of the key.
+#[inline(always)]
+fn first_powers<const W: usize>(key: &Block) -> [Block; W] {
+    let cpu = AesNi::implied();
+    let mut powers = [[0; 16]; W];
+    powers[W - 1] = times_x(u128::from_be_bytes(*key)).to_le_bytes();
+    for k in 2..=W {
+        let half = k / 2;
+        let (a, b) = (cpu.splat(&powers[W - half]), cpu.splat(&powers[W - (k - half)]));
+        powers[W - k] = cpu.block(product(cpu, a, b));
+    }
+    powers
 }
 
 /// Multiplication by x in POLYVAL's field; the same steps whatever the bits.
 #[inline(always)]
 fn times_x(value: u128) -> u128 {
     let carry = 0_u128.wrapping_sub(value >> 127);
-    value << 1 ^ carry & 0xc200_0000_0000_0000_0000_0000_0000_0001
+    (value << 1) ^ (carry & 0xc200_0000_0000_0000_0000_0000_0000_0001)
 }
 
+/// Adds whole blocks to `hash`.
 #[inline(always)]
-fn product(cpu: AesNi, a: __m128i, b: __m128i) -> __m128i {
-    let middle = cpu.xor(b, cpu.swap(b));
-    Sum::<_, AesNi, 1>::new(cpu, a, b, middle).reduce(cpu)
-}
-
-/// Adds whole blocks to `hash`, one lane at a time.
-#[inline(always)]
-pub(super) fn add(cpu: AesNi, table: &Table, hash: &mut Block, src: &[Block]) {
-    let mut state = cpu.reverse(cpu.splat(hash));
-    for blocks in src.chunks(DEPTH) {
-        let from = MOST - blocks.len();
-        let mut sum: Option<Sum<__m128i, AesNi, 1>> = None;
-        for (i, block) in blocks.iter().enumerate() {
-            let mut block = cpu.reverse(cpu.splat(block));
-            if i == 0 {
-                block = cpu.xor(block, state);
-            }
-            let (power, middle) = (&table.powers[from + i], &table.middles[from + i]);
-            let part = Sum::new(cpu, block, cpu.splat(power), cpu.splat(middle));
-            sum = Some(match sum {
-                Some(sum) => sum.plus(cpu, &part),
-                None => part,
-            });
+pub(super) fn add<L: Lanes<W>, const W: usize>(
+    lanes: L,
+    table: &Table,
+    hash: &mut Block,
+    src: &[Block],
+) {
+    let cpu = AesNi::implied();
+    for few in src.chunks(DEPTH * W) {
+        // Blocks of zeros before the first one change nothing.
+        let mut padded = [[[0; 16]; W]; DEPTH];
+        let blocks = &mut padded.as_flattened_mut()[DEPTH * W - few.len()..];
+        for (block, from) in zip(&mut *blocks, few) {
+            *block = *from;
         }
-        if let Some(sum) = sum {
-            state = sum.reduce(cpu);
+        let first = u128::from_ne_bytes(few[0]) ^ u128::from_ne_bytes(*hash);
+        blocks[0] = first.to_ne_bytes();
+        let mut sum = Sum::zero(lanes);
+        for pair in PAIRS - few.len().div_ceil(2 * W)..PAIRS {
+            let first = sum.add_first(lanes, table, pair, &padded, None);
+            sum.add_second(lanes, table, pair, &padded, first);
         }
+        *hash = cpu.block(cpu.reverse(sum.reduce(lanes)));
     }
-    *hash = cpu.block(cpu.reverse(state));
 }
 
-/// A sum of products that is yet to be reduced, in Karatsuba's three parts.
-pub(super) struct Sum<V, L, const W: usize> {
+/// A sum of products that is yet to be reduced.
+///
+/// Everything is pinned: between two rounds of eight registers there are just enough left for one
+/// register to be hashed, if its steps stay together.
+pub(super) struct Sum<V> {
     low: V,
     middle: V,
     high: V,
-    of: std::marker::PhantomData<L>,
 }
 
-impl<L: Lanes<W>, const W: usize> Sum<L::V, L, W> {
+impl<V: Copy> Sum<V> {
+    /// Nothing added yet.
     #[inline(always)]
-    fn new(lanes: L, block: L::V, power: L::V, middle: L::V) -> Self {
-        Self {
-            low: lanes.mul_low(block, power),
-            middle: lanes.mul_low(lanes.xor(block, lanes.swap(block)), middle),
-            high: lanes.mul_high(block, power),
-            of: std::marker::PhantomData,
+    pub(super) fn zero<L: Lanes<W, V = V>, const W: usize>(lanes: L) -> Self {
+        let zero = lanes.splat(&[0; 16]);
+        Self { low: zero, middle: zero, high: zero }
+    }
+
+    /// Adds the first register of pair `pair` of a group, but for its middle product; that comes with
+    /// the second, which is given what this returns. `hash` is added to the group's first block.
+    #[inline(always)]
+    pub(super) fn add_first<L: Lanes<W, V = V>, const W: usize>(
+        &mut self,
+        lanes: L,
+        table: &Table,
+        pair: usize,
+        group: &[[Block; W]; DEPTH],
+        hash: Option<__m128i>,
+    ) -> V {
+        let mut blocks = lanes.pin(lanes.reverse(lanes.load(&group[2 * pair])));
+        if let Some(hash) = hash {
+            blocks = lanes.pin(lanes.xor(blocks, lanes.widen(hash)));
         }
+        self.add_outer(lanes, blocks, &table.powers::<W>()[2 * pair]);
+        blocks
     }
 
-    /// Register `i` of a group, its bytes already reversed.
+    /// Adds the second register of a pair, and the middle products of both.
     #[inline(always)]
-    pub(super) fn of(lanes: L, table: &Table, i: usize, blocks: L::V) -> Self {
-        let (powers, middles) = table.group::<W>();
-        Self::new(lanes, blocks, lanes.load(&powers[i]), lanes.load(&middles[i]))
+    pub(super) fn add_second<L: Lanes<W, V = V>, const W: usize>(
+        &mut self,
+        lanes: L,
+        table: &Table,
+        pair: usize,
+        group: &[[Block; W]; DEPTH],
+        first: V,
+    ) {
+        let blocks = lanes.pin(lanes.reverse(lanes.load(&group[2 * pair + 1])));
+        let both = lanes.pin(middle(lanes, first, blocks));
+        self.add_outer(lanes, blocks, &table.powers::<W>()[2 * pair + 1]);
+        let middles = lanes.load(&table.middles::<W>()[pair]);
+        self.middle = lanes.pin(lanes.xor(self.middle, lanes.mul_low(both, middles)));
+        self.middle = lanes.pin(lanes.xor(self.middle, lanes.mul_high(both, middles)));
     }
 
     #[inline(always)]
-    pub(super) fn plus(&self, lanes: L, other: &Self) -> Self {
-        Self {
-            low: lanes.xor(self.low, other.low),
-            middle: lanes.xor(self.middle, other.middle),
-            high: lanes.xor(self.high, other.high),
-            of: std::marker::PhantomData,
-        }
+    fn add_outer<L: Lanes<W, V = V>, const W: usize>(
+        &mut self,
+        lanes: L,
+        blocks: V,
+        powers: &[Block; W],
+    ) {
+        let powers = lanes.load(powers);
+        self.low = lanes.pin(lanes.xor(self.low, lanes.mul_low(blocks, powers)));
+        self.high = lanes.pin(lanes.xor(self.high, lanes.mul_high(blocks, powers)));
     }
 
-    /// The sum over all lanes, reduced: two Montgomery steps of 64 bits each.
+    /// The sum over all lanes, reduced.
     #[inline(always)]
-    pub(super) fn reduce(&self, lanes: L) -> __m128i {
-        let cpu = AesNi::implied();
-        let (low, high) = (lanes.sum(self.low), lanes.sum(self.high));
-        let middle = cpu.xor(cpu.xor(lanes.sum(self.middle), low), high);
-        let low = cpu.xor(low, cpu.half_up(middle));
-        let high = cpu.xor(high, cpu.half_down(middle));
-        let poly = cpu.splat(&0xc200_0000_0000_0000_u128.to_le_bytes());
-        let step = cpu.xor(cpu.swap(low), cpu.mul_low(low, poly));
-        let step = cpu.xor(cpu.swap(step), cpu.mul_low(step, poly));
-        cpu.xor(step, high)
+    pub(super) fn reduce<L: Lanes<W, V = V>, const W: usize>(&self, lanes: L) -> __m128i {
+        let parts = [self.low, self.middle, self.high].map(|part| lanes.sum(part));
+        reduce(AesNi::implied(), parts[0], parts[1], parts[2])
     }
+}
+
+/// High half plus low half of each block: of `a` in the low halves, of `b` in the high ones.
+#[inline(always)]
+fn middle<L: Lanes<W>, const W: usize>(lanes: L, a: L::V, b: L::V) -> L::V {
+    lanes.xor(lanes.low_halves(a, b), lanes.high_halves(a, b))
+}
+
+/// The product in the field, lane by lane.
+#[inline(always)]
+fn product<L: Lanes<W>, const W: usize>(lanes: L, a: L::V, b: L::V) -> L::V {
+    let both = middle(lanes, a, b);
+    let middle = lanes.mul_cross(both);
+    reduce(lanes, lanes.mul_low(a, b), middle, lanes.mul_high(a, b))
+}
+
+/// Karatsuba's parts put together and reduced: two Montgomery steps of 64 bits each.
+#[inline(always)]
+fn reduce<L: Lanes<W>, const W: usize>(lanes: L, low: L::V, middle: L::V, high: L::V) -> L::V {
+    let middle = lanes.xor(middle, lanes.xor(low, high));
+    let zero = lanes.xor(low, low);
+    let low = lanes.xor(low, lanes.low_halves(zero, middle));
+    let high = lanes.xor(high, lanes.high_halves(middle, zero));
+    let poly = lanes.splat(&0xc200_0000_0000_0000_u128.to_le_bytes());
+    let step = lanes.xor(lanes.swap(low), lanes.mul_low(low, poly));
+    let step = lanes.xor(lanes.swap(step), lanes.mul_low(step, poly));
+    lanes.xor(step, high)
 }

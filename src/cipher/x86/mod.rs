@@ -67,12 +67,18 @@ trait Lanes<const W: usize>: Copy {
 
     /// The bytes of each block in reverse order.
     fn reverse(self, value: Self::V) -> Self::V;
+    /// Of each block the low half: `a`'s as the low one, `b`'s as the high one.
+    fn low_halves(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Of each block the high half, likewise.
+    fn high_halves(self, a: Self::V, b: Self::V) -> Self::V;
     /// The two halves of each block, exchanged.
     fn swap(self, value: Self::V) -> Self::V;
     /// Carry-less product of the low halves.
     fn mul_low(self, a: Self::V, b: Self::V) -> Self::V;
     /// Carry-less product of the high halves.
     fn mul_high(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Carry-less product of each block's two halves.
+    fn mul_cross(self, value: Self::V) -> Self::V;
     /// The sum of all lanes.
     fn sum(self, value: Self::V) -> __m128i;
     /// `value` in the first lane, zero in the others.
@@ -81,8 +87,6 @@ trait Lanes<const W: usize>: Copy {
     /// The value itself. The compiler cannot see that, and so keeps the instructions before it in
     /// their order: left alone it puts chains that were interleaved back one after the other.
     fn pin(self, value: Self::V) -> Self::V;
-    /// Asks the cache for the line `ahead` bytes after `from`, to be read.
-    fn prefetch(self, from: &[Block; W], ahead: usize);
 }
 
 /// The middle rounds of encryption for `N` registers side by side. The first key is already in.
@@ -171,11 +175,11 @@ macro_rules! entry_points {
             /// Adds whole blocks to a GHASH.
             pub(in crate::cipher) fn ghash(self, table: &Table, hash: &mut Block, src: &[Block]) {
                 #[target_feature(enable = $features)]
-                fn run(table: &Table, hash: &mut Block, src: &[Block]) {
-                    ghash::add(AesNi::implied(), table, hash, src);
+                fn run(lanes: $lanes, table: &Table, hash: &mut Block, src: &[Block]) {
+                    ghash::add::<_, $width>(lanes, table, hash, src);
                 }
                 // SAFETY: a value of this type exists only where the CPU has these features.
-                unsafe { run(table, hash, src) }
+                unsafe { run(self, table, hash, src) }
             }
         }
     };

@@ -95,6 +95,18 @@ impl Lanes<2> for Vaes256 {
     }
 
     #[inline(always)]
+    fn low_halves(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: this value exists only where the CPU has AVX2.
+        unsafe { _mm256_unpacklo_epi64(a, b) }
+    }
+
+    #[inline(always)]
+    fn high_halves(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: this value exists only where the CPU has AVX2.
+        unsafe { _mm256_unpackhi_epi64(a, b) }
+    }
+
+    #[inline(always)]
     fn swap(self, value: __m256i) -> __m256i {
         // SAFETY: this value exists only where the CPU has AVX2.
         unsafe { _mm256_shuffle_epi32::<0x4e>(value) }
@@ -110,6 +122,12 @@ impl Lanes<2> for Vaes256 {
     fn mul_high(self, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: this value exists only where the CPU has VPCLMULQDQ.
         unsafe { _mm256_clmulepi64_epi128::<0x11>(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_cross(self, value: __m256i) -> __m256i {
+        // SAFETY: this value exists only where the CPU has VPCLMULQDQ.
+        unsafe { _mm256_clmulepi64_epi128::<0x01>(value, value) }
     }
 
     #[inline(always)]
@@ -131,13 +149,6 @@ impl Lanes<2> for Vaes256 {
     fn pin(self, value: __m256i) -> __m256i {
         // SAFETY: this value exists only where the CPU has AVX2.
         unsafe { pin(value) }
-    }
-
-    #[inline(always)]
-    fn prefetch(self, from: &[Block; 2], ahead: usize) {
-        let line = from.as_ptr().cast::<i8>().wrapping_add(ahead);
-        // SAFETY: a prefetch reads nothing and cannot fault, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) }
     }
 }
 

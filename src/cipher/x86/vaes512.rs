@@ -96,6 +96,18 @@ impl Lanes<4> for Vaes512 {
     }
 
     #[inline(always)]
+    fn low_halves(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: this value exists only where the CPU has AVX-512.
+        unsafe { _mm512_unpacklo_epi64(a, b) }
+    }
+
+    #[inline(always)]
+    fn high_halves(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: this value exists only where the CPU has AVX-512.
+        unsafe { _mm512_unpackhi_epi64(a, b) }
+    }
+
+    #[inline(always)]
     fn swap(self, value: __m512i) -> __m512i {
         // SAFETY: this value exists only where the CPU has AVX-512.
         unsafe { _mm512_shuffle_epi32::<0x4e>(value) }
@@ -111,6 +123,12 @@ impl Lanes<4> for Vaes512 {
     fn mul_high(self, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: this value exists only where the CPU has VPCLMULQDQ.
         unsafe { _mm512_clmulepi64_epi128::<0x11>(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_cross(self, value: __m512i) -> __m512i {
+        // SAFETY: this value exists only where the CPU has VPCLMULQDQ.
+        unsafe { _mm512_clmulepi64_epi128::<0x01>(value, value) }
     }
 
     #[inline(always)]
@@ -135,13 +153,6 @@ impl Lanes<4> for Vaes512 {
     fn pin(self, value: __m512i) -> __m512i {
         // SAFETY: this value exists only where the CPU has AVX-512.
         unsafe { pin(value) }
-    }
-
-    #[inline(always)]
-    fn prefetch(self, from: &[Block; 4], ahead: usize) {
-        let line = from.as_ptr().cast::<i8>().wrapping_add(ahead);
-        // SAFETY: a prefetch reads nothing and cannot fault, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod lint;
 mod mtr;
+mod mysql;
 mod rust;
 
 use std::path::PathBuf;
@@ -95,6 +96,22 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[],
         released: true,
         body: mtr::on_11_8,
+    },
+    Layer {
+        name: "mysql",
+        about: "keyward as MySQL's keyring, on Debian sid's server in a folder of its own",
+        extended: false,
+        packages: &[],
+        released: true,
+        body: mysql::run,
+    },
+    Layer {
+        name: "mysql-mtr",
+        about: "MySQL's suite for its stock component, with that one and with keyward",
+        extended: true,
+        packages: &[],
+        released: true,
+        body: mysql::mtr,
     },
     Layer {
         name: "deny",

@@ -38,8 +38,14 @@ pub(super) fn contract(run: &Run) -> Result<Report> {
 
 /// The suite of the layer's name, on a real server.
 pub(super) fn suite(run: &Run) -> Result<Report> {
-    let mut command = cargo(&["test", "--package", "mariadb-test", "--test", run.name]);
+    suite_of("mariadb-test", run, &[])
+}
+
+/// The same from another package, with more variables in its environment.
+pub(super) fn suite_of(package: &str, run: &Run, environment: &[(&str, &Path)]) -> Result<Report> {
+    let mut command = cargo(&["test", "--package", package, "--test", run.name]);
     command.args(["--", "--show-output"]).env(scratch::ROOT_VARIABLE, scratch::root());
+    command.envs(environment.iter().copied());
     if run.extended {
         command.env("KEYWARD_EXTENDED", "1");
     }
