@@ -18,7 +18,9 @@ const CONTRACT: &str = "provider_contract";
 
 /// Everything of the root package but the contract.
 pub(super) fn unit(run: &Run) -> Result<Report> {
-    let mut words = vec!["test".to_owned(), "--lib".into(), "--bins".into()];
+    // Without the flag cargo stops at the first target with a failure, and the count is short.
+    let mut words: Vec<String> =
+        ["test", "--no-fail-fast", "--lib", "--bins"].map(str::to_owned).to_vec();
     for name in targets(&artefacts::repository().join("tests")) {
         if name != CONTRACT {
             words.extend(["--test".into(), name]);
