@@ -8,9 +8,12 @@ use contract::fixtures;
 server_contract! {
     file_plain: super::fixtures::file::PlainFile,
     file_encrypted: super::fixtures::file::EncryptedFile,
+    vault_kv: super::fixtures::vault::Kv,
 }
 
 wrapper_contract! {
     local_key_file: super::fixtures::local::KeyFile,
     local_passphrase: super::fixtures::local::Passphrase,
+    vault_transit: super::fixtures::vault::Transit,
+    vault_transit_derived: super::fixtures::vault::DerivedTransit,
 }

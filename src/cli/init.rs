@@ -1,17 +1,19 @@
 //! `keyward init`: a keystore, its wrapping key and a configuration, and the lines for my.cnf.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::print::Printer;
 use super::user::{self, Account};
-use super::{Exit, env, no_folder};
+use super::{Exit, env, no_folder, vault};
 use crate::assemble;
 use crate::config::{self, Config};
 use crate::custodian::Reason;
+use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 use crate::key::Cipher;
 
@@ -32,14 +34,26 @@ pub(super) struct Options {
     /// The cipher of new keys
     #[arg(long, value_name = "CIPHER", default_value_t = Cipher::DEFAULT)]
     cipher: Cipher,
+    #[command(flatten)]
+    vault: vault::Options,
 }
 
 /// Where everything goes.
 #[derive(Serialize)]
 struct Plan {
     config: PathBuf,
-    key_file: PathBuf,
-    keystore: PathBuf,
+    /// Of a wrapping key on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_file: Option<PathBuf>,
+    /// Of the role that the server has in a Vault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_id_file: Option<PathBuf>,
+    /// Our own, where the key store does not keep the data keys itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keystore: Option<PathBuf>,
+    /// Where it lies or would lie: who owns that folder is whom the command works as.
+    #[serde(skip)]
+    path: PathBuf,
 }
 
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
@@ -75,11 +89,20 @@ impl Plan {
             None => (config.to_owned(), options.keystore.clone()),
         };
         let (config, keystore) = (absolute(&config)?, absolute(&keystore)?);
-        Ok(Self { key_file: config.with_file_name("local.key"), config, keystore })
+        let vault = &options.vault;
+        let beside = |name: &str, wanted: bool| wanted.then(|| config.with_file_name(name));
+        Ok(Self {
+            key_file: beside("local.key", !vault.is_vault()),
+            secret_id_file: beside("vault-secret-id", vault.is_vault()),
+            keystore: (!vault.serves()).then(|| keystore.clone()),
+            path: keystore,
+            config,
+        })
     }
 
     fn refuse_what_exists(&self) -> Result<()> {
-        for path in [&self.config, &self.key_file, &self.keystore] {
+        let files = [&self.key_file, &self.secret_id_file, &self.keystore];
+        for path in files.into_iter().flatten().chain([&self.config]) {
             if fs::symlink_metadata(path).is_ok() {
                 return Err(Error::new(
                     Kind::Conflict,
@@ -94,28 +117,51 @@ impl Plan {
     fn carry_out(&self, options: &Options, owner: Option<Account>, made: &mut Made) -> Result<()> {
         let env = env();
         made.folder(parent(&self.config)?, 0o750, owner.map(Account::group_only))?;
-        made.folder(parent(&self.keystore)?, 0o700, owner)?;
-        assemble::create_key_file(&self.key_file, &*env.rng)?;
-        made.file(&self.key_file, owner)?;
-        fs::write(&self.config, self.toml(options.cipher))
+        made.folder(parent(&self.path)?, 0o700, owner)?;
+        let provider = self.provider(options, owner, made, &env)?;
+        fs::write(&self.config, self.toml(options.cipher, &provider))
             .map_err(|e| Error::io("cannot write", &self.config, &e))?;
         made.file(&self.config, owner)?;
         let config = Config::load(&self.config)?;
         let actor = user::actor();
         let reason = Reason { actor: &actor, text: "keyward init" };
-        user::acting_as(owner, || match options.empty {
-            true => assemble::create_keystore_without_keys(&config, reason, &env),
-            false => assemble::create_keystore(&config, reason, &env),
+        user::acting_as(owner, || match (options.empty, options.vault.serves()) {
+            (true, true) => Ok(()),
+            (false, true) => assemble::create_served_keys(&config, reason, &env),
+            (true, false) => assemble::create_keystore_without_keys(&config, reason, &env),
+            (false, false) => assemble::create_keystore(&config, reason, &env),
         })
     }
 
-    fn toml(&self, cipher: Cipher) -> String {
+    /// Makes what the provider needs; gives its section of the configuration.
+    fn provider(
+        &self,
+        options: &Options,
+        owner: Option<Account>,
+        made: &mut Made,
+        env: &Env,
+    ) -> Result<String> {
+        if let Some(path) = &self.key_file {
+            assemble::create_key_file(path, &*env.rng)?;
+            made.file(path, owner)?;
+            return Ok(format!(
+                "[[provider]]                      # wraps the keystore's key; order = order of preference\n\
+                 name = \"local\"\ntype = \"local\"\nkey_file = {path:?}\n"
+            ));
+        }
+        let path = self.secret_id_file.as_ref().unwrap_or(&self.config);
+        let role = options.vault.set_up(options.cipher, env)?;
+        write_secret(path, role.secret_id.expose())?;
+        made.file(path, owner)?;
+        options.vault.toml(options.cipher, &role, path)
+    }
+
+    fn toml(&self, cipher: Cipher, provider: &str) -> String {
         format!(
             "# keyward's configuration, for the server and for the command.\n\n\
              [keystore]\npath = {:?}\ncipher = \"{cipher}\"            # of new versions; each version keeps its own\n\n\
-             [[provider]]                      # wraps the keystore's key; order = order of preference\n\
-             name = \"local\"\ntype = \"local\"\nkey_file = {:?}\n",
-            self.keystore, self.key_file
+             {provider}",
+            self.path
         )
     }
 
@@ -126,17 +172,33 @@ impl Plan {
         } else {
             format!("keyward_config = {config}\n")
         };
+        let files = self.files();
         format!(
-            "configuration  {config}\nwrapping key   {}   <- keep a copy elsewhere: without it no data can be read\n\
-             keystore       {}\n\n\
+            "configuration  {config}\n{files}\n\
              Add to my.cnf and restart the server:\n\n\
              [mariadb]\nplugin_load_add = keyward\nkeyward = FORCE_PLUS_PERMANENT\n{path_line}\
              innodb_encrypt_tables = ON\ninnodb_encrypt_log = ON\ninnodb_encryption_threads = 4\n\
              innodb_encryption_rotate_key_age = 1\naria_encrypt_tables = ON\nencrypt_binlog = ON\n\
              encrypt_tmp_disk_tables = ON\nencrypt_tmp_files = ON\n",
-            self.key_file.display(),
-            self.keystore.display(),
         )
+    }
+
+    /// A line for each file beside the configuration.
+    fn files(&self) -> String {
+        let mut text = String::new();
+        if let Some(path) = &self.key_file {
+            text += &format!(
+                "wrapping key   {}   <- keep a copy elsewhere: without it no data can be read\n",
+                path.display()
+            );
+        }
+        if let Some(path) = &self.secret_id_file {
+            text += &format!("secret id      {}\n", path.display());
+        }
+        if let Some(path) = &self.keystore {
+            text += &format!("keystore       {}\n", path.display());
+        }
+        text
     }
 }
 
@@ -145,6 +207,13 @@ impl Account {
     fn group_only(self) -> Self {
         Self { uid: nix::unistd::Uid::from_raw(0), ..self }
     }
+}
+
+/// Writes a file that nobody but its owner can read, and that was not there.
+fn write_secret(path: &Path, secret: &[u8]) -> Result<()> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(secret).and_then(|()| file.sync_all()))
+        .map_err(|e| Error::io("cannot write", path, &e))
 }
 
 fn parent(path: &Path) -> Result<&Path> {

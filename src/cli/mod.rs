@@ -18,6 +18,7 @@ mod show;
 mod states;
 mod status;
 mod user;
+mod vault;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

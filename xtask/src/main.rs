@@ -10,6 +10,7 @@ mod root118;
 mod setup;
 mod sweep;
 mod test;
+mod vault;
 
 use std::process::ExitCode;
 

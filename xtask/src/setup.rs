@@ -1,4 +1,4 @@
-//! Installs the Debian packages that the other tasks need.
+//! Installs what the other tasks need: Debian's packages, and a Vault built from its source.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use mariadb_test::command::answer;
 use mariadb_test::{Result, run, scratch};
 use nix::unistd::Uid;
 
-use crate::job;
+use crate::{job, vault};
 
 /// To build the library and the command: bindgen needs libclang and the server's headers, the
 /// tests compare with OpenSSL and have it encrypt key files.
@@ -43,6 +43,7 @@ pub(crate) fn task(_words: &[String]) -> Result<()> {
     for packages in [BUILD, SERVER, MTR, TOOLS, BENCH] {
         need(packages)?;
     }
+    vault::program()?;
     println!("everything is installed");
     Ok(())
 }

@@ -5,9 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use mariadb_test::{Result, artefacts, files, scratch};
+use vault_test::PROGRAM_VARIABLE;
 
 use crate::build::cargo;
-use crate::job;
+use crate::{job, vault};
 
 use super::{Report, Run};
 
@@ -35,9 +36,12 @@ pub(super) fn unit(run: &Run) -> Result<Report> {
     Ok(report)
 }
 
-/// The contract suite.
+/// The contract suite, on every key store: a missing one is a failure here.
 pub(super) fn contract(run: &Run) -> Result<Report> {
-    tests(&mut cargo(&["test", "--test", CONTRACT]), run)
+    let mut command = cargo(&["test", "--test", CONTRACT]);
+    command.env(scratch::ROOT_VARIABLE, scratch::root()).env("KEYWARD_REQUIRE_ALL", "1");
+    command.env(PROGRAM_VARIABLE, vault::program()?);
+    tests(&mut command, run)
 }
 
 /// The suite of the layer's name, on a real server.
