@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::print::Printer;
 use super::user::{self, Account};
-use super::{Exit, env, no_folder, vault};
+use super::vault::VaultOptions;
+use super::{Exit, env, no_folder};
 use crate::assemble;
 use crate::config::{self, Config};
 use crate::custodian::Reason;
@@ -35,7 +36,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "CIPHER", default_value_t = Cipher::DEFAULT)]
     cipher: Cipher,
     #[command(flatten)]
-    vault: vault::Options,
+    vault: VaultOptions,
 }
 
 /// Where everything goes.

@@ -15,7 +15,7 @@ pub(super) const PROVIDERS: [&str; 3] = ["local", "vault-transit", "vault-kv"];
 const TOKEN_VARIABLE: &str = "VAULT_TOKEN";
 
 #[derive(clap::Args)]
-pub(super) struct Options {
+pub(super) struct VaultOptions {
     /// The key store: on this machine, or a Vault to be set up with an administrator's token
     #[arg(long, value_name = "TYPE", default_value = "local", value_parser = PROVIDERS)]
     pub(super) provider: String,
@@ -39,7 +39,7 @@ pub(super) struct Options {
     admin_token_file: Option<PathBuf>,
 }
 
-impl Options {
+impl VaultOptions {
     /// Whether a Vault is to be used at all.
     pub(super) fn is_vault(&self) -> bool {
         self.provider != "local"

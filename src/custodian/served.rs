@@ -116,7 +116,8 @@ impl KeySource for ServedSource {
         let began = Instant::now();
         let outcome = self.read(ring);
         // A failure is no reason to ask again at once.
-        self.asked = Some((Instant::now(), if outcome.is_ok() { began.elapsed() } else { Duration::ZERO }));
+        self.asked =
+            Some((Instant::now(), if outcome.is_ok() { began.elapsed() } else { Duration::ZERO }));
         outcome
     }
 
@@ -131,7 +132,8 @@ impl KeySource for ServedSource {
         for id in ids {
             let (version, cipher) = self.newest(id).ok_or_else(|| {
                 let what = format!("provider {:?} has no key {id}", self.server.name);
-                Error::new(Kind::NotFound, what).advise(format!("make it: keyward keys create {id}"))
+                Error::new(Kind::NotFound, what)
+                    .advise(format!("make it: keyward keys create {id}"))
             })?;
             let key = KeyRef::new(id, version.plus(1)?);
             self.add(&key, cipher)?;

@@ -17,9 +17,21 @@ impl Certificates {
         let certificates = Self { folder: folder.to_owned() };
         certificates.new_key("ca")?;
         certificates.openssl(&[
-            "req", "-x509", "-new", "-key", "ca.key", "-subj", "/CN=keyward test authority",
-            "-days", "2", "-out", "ca.pem", "-addext", "basicConstraints=critical,CA:TRUE",
-            "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+            "req",
+            "-x509",
+            "-new",
+            "-key",
+            "ca.key",
+            "-subj",
+            "/CN=keyward test authority",
+            "-days",
+            "2",
+            "-out",
+            "ca.pem",
+            "-addext",
+            "basicConstraints=critical,CA:TRUE",
+            "-addext",
+            "keyUsage=critical,keyCertSign,cRLSign",
         ])?;
         certificates.issue("server", "subjectAltName=IP:127.0.0.1,DNS:localhost", "2")?;
         certificates.issue("client", "extendedKeyUsage=clientAuth", "2")?;
@@ -36,8 +48,21 @@ impl Certificates {
         let extensions = format!("{name}.ext");
         files::write(&self.path(&extensions), format!("basicConstraints=CA:FALSE\n{extension}\n"))?;
         self.openssl(&[
-            "x509", "-req", "-in", &request, "-CA", "ca.pem", "-CAkey", "ca.key",
-            "-CAcreateserial", "-days", days, "-extfile", &extensions, "-out", &pem,
+            "x509",
+            "-req",
+            "-in",
+            &request,
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            days,
+            "-extfile",
+            &extensions,
+            "-out",
+            &pem,
         ])
     }
 

@@ -34,16 +34,19 @@ pub(super) fn failed(place: &str, cause: &reqwest::Error) -> Error {
     Error::new(Kind::Unavailable, format!("cannot reach {place}: {words}"))
 }
 
+/// The error of TLS in `error`. One in another of the system's does not show as its source.
 fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     if let Some(tls) = error.downcast_ref::<rustls::Error>() {
         return Some(tls);
     }
-    let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
-    inner.downcast_ref::<rustls::Error>()
+    tls_error(error.downcast_ref::<io::Error>()?.get_ref()?)
 }
 
 /// The system's words, where it was the system that failed.
 fn spoken(error: &io::Error) -> Option<String> {
+    if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>()) {
+        return spoken(inner);
+    }
     let words = match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused",
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "the connection was reset",
@@ -64,7 +67,8 @@ fn untrusted(place: &str, error: &rustls::Error) -> Error {
         rustls::Error::InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => {
             ("its certificate is not valid yet", "compare the clocks of both machines")
         }
-        rustls::Error::InvalidCertificate(Bad::UnknownIssuer) => (
+        // A signature that is wrong is that of another authority of the same name.
+        rustls::Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => (
             "its certificate is from an authority that is not trusted here",
             "name the file of that authority's certificate as ca_file",
         ),

@@ -79,7 +79,8 @@ impl Trust {
         let pem = read_file(key, MAX_KEY_FILE)?;
         let parsed = PrivateKeyDer::from_pem_slice(pem.expose()).map_err(|_| unusable(key))?;
         builder.with_client_auth_cert(chain, parsed).map_err(|_| {
-            let what = format!("{} and {} do not belong together", certificate.display(), key.display());
+            let what =
+                format!("{} and {} do not belong together", certificate.display(), key.display());
             Error::new(Kind::Config, what).advise("name a certificate and its own key")
         })
     }
@@ -107,7 +108,8 @@ impl Trust {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(found);
         if roots.is_empty() {
-            let place = file.or(folder).map_or("the system".into(), |path| path.display().to_string());
+            let place =
+                file.or(folder).map_or("the system".into(), |path| path.display().to_string());
             return Err(Error::new(
                 Kind::Config,
                 format!("{place} has no certificate of an authority to trust"),
@@ -124,8 +126,9 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let found: Vec<_> = CertificateDer::pem_slice_iter(&text).filter_map(|one| one.ok()).collect();
     if found.is_empty() {
         let what = format!("{} has no certificate in PEM", path.display());
-        return Err(Error::new(Kind::Config, what)
-            .advise("it begins with -----BEGIN CERTIFICATE-----"));
+        return Err(
+            Error::new(Kind::Config, what).advise("it begins with -----BEGIN CERTIFICATE-----")
+        );
     }
     Ok(found)
 }

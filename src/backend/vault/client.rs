@@ -147,7 +147,10 @@ impl Call<'_> {
             }
             let cause = cause.unwrap_or_else(|| Error::new(Kind::Config, "Vault has no address"));
             let waited = jittered(pause, &*self.client.rng);
-            if !may_repeat || self.by.left("").is_ok_and(|left| left <= waited) || self.by.left("").is_err() {
+            if !may_repeat
+                || self.by.left("").is_ok_and(|left| left <= waited)
+                || self.by.left("").is_err()
+            {
                 return Err(cause);
             }
             std::thread::sleep(waited);
@@ -221,7 +224,8 @@ impl Answer {
 
     /// Whether its complaint has these words in it.
     pub(super) fn says(&self, words: &str) -> bool {
-        let errors = serde_json::from_slice(&self.body).map_or_else(|_| Vec::new(), |e: Errors| e.errors);
+        let errors =
+            serde_json::from_slice(&self.body).map_or_else(|_| Vec::new(), |e: Errors| e.errors);
         errors.iter().any(|error| error.contains(words))
     }
 
@@ -234,7 +238,7 @@ impl Answer {
 }
 
 /// Where `reply` sends us, if it does: to the same path on another node. Never from https to http.
-fn redirect(base: &Url, reply: &Reply) -> Result<Option<Url>> {
+pub(super) fn redirect(base: &Url, reply: &Reply) -> Result<Option<Url>> {
     if !matches!(reply.status, 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
@@ -261,7 +265,9 @@ fn understood(base: &Url, reply: Reply) -> Result<Answer> {
         429 => away("asks us to come back later: a quota of requests is used up")
             .advise("raise the quota, or poll less often with `refresh`"),
         472 => away("is the standby of a disaster recovery pair").advise("name the primary first"),
-        473 => away("is a performance standby and does not forward").advise("name the leader first"),
+        473 => {
+            away("is a performance standby and does not forward").advise("name the leader first")
+        }
         501 => away("is not initialised").advise("run `vault operator init` there"),
         503 if answer.says("sealed") => {
             away("is sealed").advise("unseal it with `vault operator unseal`")

@@ -16,7 +16,9 @@ use super::setup::Parts;
 use crate::config::Section;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::key::{CheckValue, Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode};
+use crate::key::{
+    CheckValue, Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode,
+};
 use crate::provider::{KeyServer, Probe, Upkeep};
 use crate::secret::DataKey;
 use crate::secret::source::hex_into;
@@ -176,7 +178,9 @@ impl KvServer {
             return Ok(Vec::new());
         }
         let names = answer.json::<Names>()?.data.keys;
-        let id = |name: &String| name.parse::<u32>().ok().and_then(|number| KeyId::try_from(number).ok());
+        let id = |name: &String| {
+            name.parse::<u32>().ok().and_then(|number| KeyId::try_from(number).ok())
+        };
         Ok(names.iter().filter_map(id).collect())
     }
 
@@ -214,7 +218,8 @@ impl KvServer {
 
     fn understand(&self, key: &KeyRef, answer: &Answer) -> Result<Known> {
         let place = format!("{}/{}", self.mount, self.prefix);
-        let gone = |what: &str| Error::new(Kind::NotFound, format!("Vault has no {key} at {place}{what}"));
+        let gone =
+            |what: &str| Error::new(Kind::NotFound, format!("Vault has no {key} at {place}{what}"));
         if answer.status == 404 {
             let body = answer.json::<Data>().ok().map(|answer| answer.data);
             let condition = body.and_then(|body| body.metadata).map(|version| version.condition());
@@ -442,7 +447,8 @@ impl KvServer {
                 Condition::Live => KeyState::Retired,
                 Condition::Deleted | Condition::Destroyed => KeyState::Destroyed,
             };
-            let cipher = known.map_or(Cipher { mode: self.mode, key_len: 32 }, |known| known.cipher);
+            let cipher =
+                known.map_or(Cipher { mode: self.mode, key_len: 32 }, |known| known.cipher);
             Some(KeyInfo {
                 key,
                 state,

@@ -13,8 +13,8 @@ use super::client::{Answer, Call, Client, jittered};
 use crate::config::Section;
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
-use crate::secret::source::{SecretSource, without_line_end};
 use crate::secret::SecretBytes;
+use crate::secret::source::{SecretSource, without_line_end};
 
 /// The longest token, secret id or JWT, in bytes.
 const MAX_SECRET: usize = 64 * 1024;
@@ -87,7 +87,8 @@ impl Login {
         let mount = super::path(section, "auth_mount", &auth)?;
         match auth.as_str() {
             "token" => {
-                let token = section.secret("token", ["token_file", "token_env", "token_credential"])?;
+                let token =
+                    section.secret("token", ["token_file", "token_env", "token_credential"])?;
                 token.map(Self::Token).ok_or_else(|| section.lacks("token_file"))
             }
             "approle" => Self::read_approle(section, mount),
@@ -264,8 +265,12 @@ impl Call<'_> {
         let mut session = self.client.session.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(token) = session.token.clone() else { return Ok(()) };
         if token.lease.as_ref().is_some_and(|lease| lease.renewable) {
-            let answer =
-                self.send(&Method::POST, "auth/token/renew-self", Some(&json!({})), Some(&token.text()?))?;
+            let answer = self.send(
+                &Method::POST,
+                "auth/token/renew-self",
+                Some(&json!({})),
+                Some(&token.text()?),
+            )?;
             if answer.is_ok() {
                 let AuthBody { lease_duration, renewable, .. } = answer.json::<Auth>()?.auth;
                 let value = SecretBytes::copy_of(token.value.expose());
@@ -322,8 +327,9 @@ impl Call<'_> {
             self.send(&Method::GET, "auth/token/lookup-self", None, Some(&text(&value, source)?))?;
         if !answer.is_ok() {
             let what = format!("Vault does not accept the token from {source}");
-            return Err(Error::new(Kind::Denied, what)
-                .advise("it was revoked, is over, or belongs to another namespace: put a new one there"));
+            return Err(Error::new(Kind::Denied, what).advise(
+                "it was revoked, is over, or belongs to another namespace: put a new one there",
+            ));
         }
         let LookupBody { ttl, renewable } = answer.json::<Lookup>()?.data;
         Ok(Token::new(value, ttl, renewable, self.client))
@@ -332,7 +338,8 @@ impl Call<'_> {
     fn log_in_at(&self, mount: &str, body: &Value, refused: &str) -> Result<Token> {
         let answer = self.send(&Method::POST, &format!("auth/{mount}/login"), Some(body), None)?;
         if !answer.is_ok() {
-            let what = format!("Vault refuses our log-in at auth/{mount}: {}", reason(&answer, refused));
+            let what =
+                format!("Vault refuses our log-in at auth/{mount}: {}", reason(&answer, refused));
             return Err(Error::new(Kind::Denied, what)
                 .advise("put new credentials where the configuration says"));
         }
@@ -390,7 +397,10 @@ fn pod_token(path: &PathBuf) -> Result<Zeroizing<String>> {
     Ok(Zeroizing::new(Zeroizing::new(text).trim().to_owned()))
 }
 
-fn text(secret: &SecretBytes, source: &(impl std::fmt::Display + ?Sized)) -> Result<Zeroizing<String>> {
+fn text(
+    secret: &SecretBytes,
+    source: &(impl std::fmt::Display + ?Sized),
+) -> Result<Zeroizing<String>> {
     match std::str::from_utf8(secret.expose()) {
         Ok(text) if !text.contains(|c: char| c.is_control()) => Ok(Zeroizing::new(text.to_owned())),
         _ => Err(Error::new(Kind::Config, format!("what is in {source} is no text in one line"))

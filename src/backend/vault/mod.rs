@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use super::http::{Trust, Url};
 pub use client::Client;
 pub use kv::{KvServer, Settings as KvSettings};
-pub use login::{Login, RoleId};
+pub use login::{Jwt, Login, RoleId};
 pub use setup::Role;
 pub use transit::{Settings as TransitSettings, TransitWrapper};
 
@@ -62,7 +62,8 @@ impl Settings {
 }
 
 fn address(section: &Section, key: &'static str, text: &str) -> Result<Url> {
-    let wrong = |what| -> Error { section.wrong(key, what).advise("write it as https://vault:8200") };
+    let wrong =
+        |what| -> Error { section.wrong(key, what).advise("write it as https://vault:8200") };
     let url = Url::parse(text).map_err(|_| wrong("is no address"))?;
     let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.username().is_empty();
     match url.scheme() {
@@ -77,7 +78,8 @@ fn address(section: &Section, key: &'static str, text: &str) -> Result<Url> {
 fn checked(section: &Section, key: &'static str, text: &str) -> Result<String> {
     let path = text.trim_matches('/');
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let is_part = |part: &str| !part.is_empty() && part != "." && part != ".." && part.chars().all(is_plain);
+    let is_part =
+        |part: &str| !part.is_empty() && part != "." && part != ".." && part.chars().all(is_plain);
     if path.split('/').all(is_part) {
         return Ok(path.to_owned());
     }

@@ -138,7 +138,9 @@ impl TransitWrapper {
         let (name, version) = wrapped.kek.rsplit_once(":v").unwrap_or((&wrapped.kek, ""));
         if name != self.name() {
             let what = format!("wrapped by {name:?}, and this is transit key {}", self.name());
-            return Err(Error::new(Kind::NotMine, what).advise("use the provider that has that key"));
+            return Err(
+                Error::new(Kind::NotMine, what).advise("use the provider that has that key")
+            );
         }
         let number = version.parse::<u32>().ok().filter(|number| number.to_string() == version);
         let whole = wrapped.algorithm == described.kind && wrapped.parameters.is_empty();
@@ -218,7 +220,10 @@ impl TransitWrapper {
     /// What it means that Vault did not open a ciphertext.
     fn refused(&self, answer: &Answer, wrapped: &WrappedKey, context: &WrapContext) -> Error {
         let what = |words: &str| {
-            format!("store key {}, wrapped by transit key {}: {words}", context.store_key, wrapped.kek)
+            format!(
+                "store key {}, wrapped by transit key {}: {words}",
+                context.store_key, wrapped.kek
+            )
         };
         if answer.says("encryption key not found") {
             return Error::new(Kind::NotFound, what("Vault has that key no more"))
@@ -228,13 +233,16 @@ impl TransitWrapper {
             return Error::new(Kind::State, what("Vault no longer decrypts with that version"))
                 .advise(format!(
                     "lower min_decryption_version: vault write {}/config min_decryption_version=1; \
-                     then run `keyward rewrap`",
+                     then run `keyward rewrap --to-latest`",
                     self.path("keys")
                 ));
         }
         if answer.status == 400 {
-            return Error::new(Kind::Corrupt, what("it was changed, or belongs to another keystore"))
-                .advise("restore the keystore from a backup");
+            return Error::new(
+                Kind::Corrupt,
+                what("it was changed, or belongs to another keystore"),
+            )
+            .advise("restore the keystore from a backup");
         }
         answer.unexpected("to unwrap")
     }

@@ -92,7 +92,10 @@ fn what_a_policy_lacks_is_said_in_its_own_words() -> Result<()> {
     // What it asks for is what it needs.
     let key = wrapper.describe(soon()).map_err(|error| error.to_string())?.kek;
     let (_, rules) = text.split_once("add to its policy: ").ok_or("no rules")?;
-    vault.policy(&name, &format!("{}\n{rules}", "path \"transit/keys/*\" { capabilities = [\"read\"] }"))?;
+    vault.policy(
+        &name,
+        &format!("{}\n{rules}", "path \"transit/keys/*\" { capabilities = [\"read\"] }"),
+    )?;
     wrapper.probe(soon()).map_err(|error| error.to_string())?;
     seen!("with these rules {key} wraps");
     let server = kv(&shared, &shared.new_name(), login()?)?;

@@ -134,7 +134,10 @@ fn a_rotated_transit_key_opens_what_it_wrapped_and_rewraps_it() -> Result<()> {
     let name = old.kek.strip_suffix(":v1").ok_or("the first version was to wrap")?;
     let path = name.replace('/', "/keys/");
     shared.vault.vault(&["write", "-f", &format!("{path}/rotate")])?;
-    ensure!(said(wrapper.describe(soon()))?.kek == format!("{name}:v2"), "version 2 was to be next");
+    ensure!(
+        said(wrapper.describe(soon()))?.kek == format!("{name}:v2"),
+        "version 2 was to be next"
+    );
     let new = said(wrapper.rewrap(&old, &context(), soon()))?;
     ensure!(new.kek == format!("{name}:v2"), "{}", new.kek);
     for wrapped in [&old, &new] {
