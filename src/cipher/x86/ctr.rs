@@ -4,7 +4,7 @@ use std::iter::zip;
 use std::mem::MaybeUninit;
 
 use super::aesni::AesNi;
-use super::{DEPTH, Lanes, RoundKeys, encrypt_rounds};
+use super::{AHEAD, DEPTH, Lanes, RoundKeys, encrypt_rounds};
 use crate::cipher::{Block, Hole, write};
 
 /// Adds the key stream from block `counter` on to `src`. After it `counter` is the next block that
@@ -125,7 +125,7 @@ pub(super) fn finish_group<L: Lanes<W>, const W: usize>(
     from: &[[Block; W]; DEPTH],
     to: &mut [[Hole; W]; DEPTH],
 ) -> [L::V; DEPTH] {
-    AesNi::implied().prefetch(from, to, 1024);
+    AesNi::implied().prefetch(from, to, AHEAD);
     let end = lanes.splat(last_key);
     for i in 0..DEPTH {
         let key = lanes.xor(end, lanes.load(&from[i]));

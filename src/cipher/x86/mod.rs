@@ -43,6 +43,9 @@ impl Keys {
 /// busy in every cycle (latency 4, two a cycle on AMD Zen; 3 to 5 and one or two on Intel).
 const DEPTH: usize = 8;
 
+/// How many bytes ahead the cache is asked for what comes.
+const AHEAD: usize = 1024;
+
 /// The instructions that the modes are made of, on registers of `W` blocks. A value of such a type
 /// is the proof that this CPU has them: it is made only where that was checked.
 trait Lanes<const W: usize>: Copy {
