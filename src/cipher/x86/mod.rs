@@ -12,6 +12,8 @@ mod ctr;
 mod expand;
 mod gcm;
 mod ghash;
+#[cfg(test)]
+mod twice;
 pub(super) mod vaes256;
 pub(super) mod vaes512;
 
@@ -44,7 +46,7 @@ impl Keys {
 const DEPTH: usize = 8;
 
 /// How many bytes ahead the cache is asked for what comes.
-const AHEAD: usize = 1024;
+const AHEAD: usize = 2048;
 
 /// The instructions that the modes are made of, on registers of `W` blocks. A value of such a type
 /// is the proof that this CPU has them: it is made only where that was checked.
