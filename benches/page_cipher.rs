@@ -4,7 +4,7 @@
 //! sequence, a tougher one with everything prefetched, every kernel that this CPU has, and the
 //! kernels' floors. `KEYWARD_BENCH_SECONDS` shortens a cell, `KEYWARD_CIPHER` forces the kernel that
 //! the `ratio` lines are about.
-#![allow(clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "common/mod.rs"]
 mod common;

@@ -1,7 +1,9 @@
-//! What the outside world gives: time and randomness. Passed in, so that tests can hold or fail them.
+//! What the outside world gives: time, randomness, a log. Passed in, so that tests can hold or fail
+//! them.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -94,6 +96,42 @@ impl Rng for System {
     }
 }
 
+/// How much a line in the log matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something does not work.
+    Error,
+    /// Something will not work if nobody acts.
+    Warning,
+    /// Good to know.
+    Note,
+}
+
+/// Where lines for the operator go: the server's error log, or the terminal.
+pub trait Log: Send + Sync {
+    /// Writes one line; it never fails and never holds a secret.
+    fn log(&self, level: Level, text: &str);
+}
+
+/// All of it, as one value to hand on.
+#[derive(Clone)]
+pub struct Env {
+    /// Wall-clock time.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes fit for keys.
+    pub rng: Arc<dyn Rng>,
+    /// Lines for the operator.
+    pub log: Arc<dyn Log>,
+}
+
+impl Env {
+    /// The machine's own clock and random numbers, with `log`.
+    #[must_use]
+    pub fn system(log: Arc<dyn Log>) -> Self {
+        Self { clock: Arc::new(System), rng: Arc::new(System), log }
+    }
+}
+
 /// The moment by which a call must have answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
@@ -116,12 +154,12 @@ impl Deadline {
 }
 
 pub mod fake {
-    //! A clock that stands still and random numbers that repeat or fail, for tests.
+    //! A clock that stands still, random numbers that repeat or fail, a log to read, for tests.
 
-    use std::sync::Mutex;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Mutex, PoisonError};
 
-    use super::{Clock, Duration, Error, Kind, Result, Rng, Timestamp};
+    use super::{Clock, Duration, Error, Kind, Level, Log, Result, Rng, Timestamp};
 
     /// A clock that moves only when told to.
     #[derive(Debug)]
@@ -174,11 +212,30 @@ pub mod fake {
             if spent.is_err() {
                 return Err(Error::new(Kind::Internal, "the test's random numbers have run out"));
             }
-            let mut state = self.state.lock().unwrap_or_else(|poison| poison.into_inner());
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             for chunk in out.chunks_mut(8) {
                 chunk.copy_from_slice(&split_mix(&mut state).to_le_bytes()[..chunk.len()]);
             }
             Ok(())
+        }
+    }
+
+    /// A log that keeps its lines.
+    #[derive(Debug, Default)]
+    pub struct FakeLog(Mutex<Vec<(Level, String)>>);
+
+    impl FakeLog {
+        /// The lines so far.
+        #[must_use]
+        pub fn lines(&self) -> Vec<(Level, String)> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        }
+    }
+
+    impl Log for FakeLog {
+        fn log(&self, level: Level, text: &str) {
+            let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.push((level, text.to_owned()));
         }
     }
 

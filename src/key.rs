@@ -50,7 +50,7 @@ impl fmt::Display for KeyId {
 
 /// What a server calls a key: MariaDB by number, MySQL by (data id, auth id).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub enum KeyName {
     /// A MariaDB key.
     Id(KeyId),
@@ -253,6 +253,104 @@ impl<'de> Deserialize<'de> for Cipher {
     }
 }
 
+/// The key of a MySQL keyring, as far as the server describes it: it alone knows what the type means.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyringKey {
+    kind: Box<str>,
+    len: usize,
+}
+
+impl KeyringKey {
+    /// The longest type, in bytes. Those in use are AES, RSA, DSA and SECRET.
+    pub const MAX_KIND: usize = 128;
+
+    /// A key of `len` bytes and the type `kind`: printable ASCII without spaces.
+    pub fn new(kind: &str, len: usize) -> Result<Self> {
+        let fits = (1..=Self::MAX_KIND).contains(&kind.len());
+        if !fits || !kind.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Error::new(Kind::Config, "the type of the key is not a word")
+                .advise("use AES, RSA, DSA or SECRET"));
+        }
+        Ok(Self { kind: kind.into(), len })
+    }
+
+    /// Its type, such as `AES`.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    pub const fn key_len(&self) -> usize {
+        self.len
+    }
+}
+
+/// What a key version is for. Written as the cipher, or as `keyring:<type>:<bytes>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// MariaDB's pages, logs and files, which we encrypt with this cipher.
+    Pages(Cipher),
+    /// MySQL's keyring: the server itself encrypts with it.
+    Keyring(KeyringKey),
+}
+
+impl Purpose {
+    /// Key length in bytes.
+    #[must_use]
+    pub const fn key_len(&self) -> usize {
+        match self {
+            Self::Pages(cipher) => cipher.key_len,
+            Self::Keyring(key) => key.key_len(),
+        }
+    }
+}
+
+impl From<Cipher> for Purpose {
+    fn from(cipher: Cipher) -> Self {
+        Self::Pages(cipher)
+    }
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pages(cipher) => cipher.fmt(f),
+            Self::Keyring(key) => write!(f, "keyring:{}:{}", key.kind, key.len),
+        }
+    }
+}
+
+impl FromStr for Purpose {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let Some(rest) = text.strip_prefix("keyring:") else {
+            return text.parse().map(Self::Pages);
+        };
+        // The type may hold colons of its own.
+        let key = rest.rsplit_once(':').and_then(|(kind, len)| Some((kind, len.parse().ok()?)));
+        let unknown = || Error::new(Kind::Config, format!("{text:?} is no key of a keyring"));
+        let (kind, len) = key.ok_or_else(unknown)?;
+        let key = KeyringKey::new(kind, len).map(Self::Keyring)?;
+        // One way to write it, because this text is part of what a wrapped key is bound to.
+        if key.to_string() == text { Ok(key) } else { Err(unknown()) }
+    }
+}
+
+impl Serialize for Purpose {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Purpose {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
 /// Proof that a key is the right one without showing it: HMAC-SHA-256 of a fixed label under the
 /// key, cut to 16 bytes; written as 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -306,9 +404,27 @@ pub struct KeyInfo {
     /// Where it stands in its life.
     pub state: KeyState,
     /// What it is for.
-    pub cipher: Cipher,
+    #[serde(rename = "cipher")]
+    pub purpose: Purpose,
     /// When it was made, where the key store tells.
     pub created: Option<Timestamp>,
     /// Its check value, where the key store keeps one.
     pub check: Option<CheckValue>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_purpose_reads_back_as_it_was_written() {
+        for text in ["aes-256-ctr", "keyring:AES:32", "keyring:SECRET:16384", "keyring:a:b:7"] {
+            assert_eq!(text.parse::<Purpose>().unwrap().to_string(), text);
+        }
+        let wrong =
+            ["aes-257-ctr", "keyring:AES", "keyring::5", "keyring:A B:5", "keyring:AES:032"];
+        for text in wrong {
+            assert_eq!(text.parse::<Purpose>().unwrap_err().kind(), Kind::Config, "{text}");
+        }
+    }
 }

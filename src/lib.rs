@@ -1,11 +1,22 @@
 //! keyward gives MariaDB and MySQL their encryption keys from any key store.
 
+pub mod assemble;
+pub mod audit;
+pub mod backend;
 pub mod cipher;
+pub mod cli;
+pub mod config;
+pub mod custodian;
 pub mod env;
 pub mod error;
+pub mod inspect;
 pub mod key;
+pub mod mariadb;
+pub mod mysql;
+pub mod policy;
 pub mod provider;
 pub mod ring;
 pub mod secret;
+pub mod store;
 
 pub use error::{Error, Kind, Result};

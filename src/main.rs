@@ -1,3 +1,7 @@
-//! The keyward command.
+//! The `keyward` command: the whole life of a key, outside the server.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    keyward::cli::run(std::env::args_os()).into()
+}

@@ -6,8 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+mod named;
+
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+
+pub use named::{NamedKey, NamedKeys};
 
 use crate::error::{Error, Kind, Result};
 use crate::key::{CheckValue, Cipher, KeyId, KeyRef, KeyVersion};
@@ -53,6 +57,7 @@ pub struct Ring {
     keys: Index<RingKey>,
     latest: Index<AtomicU32>,
     writer: Mutex<()>,
+    named: RwLock<Arc<NamedKeys>>,
 }
 
 impl Ring {
@@ -116,7 +121,18 @@ impl Ring {
         }
     }
 
-    /// How many versions are in the ring, over all keys.
+    /// MySQL's keys as they are now.
+    #[must_use]
+    pub fn named(&self) -> Arc<NamedKeys> {
+        Arc::clone(&self.named.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts `keys` in the place of MySQL's keys so far.
+    pub fn set_named(&self, keys: NamedKeys) {
+        *self.named.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    /// How many versions are in the ring, over all of MariaDB's keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len.load(Ordering::Acquire)

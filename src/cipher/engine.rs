@@ -163,8 +163,13 @@ impl Engine {
 
     /// Forgets the key.
     pub(super) fn wipe(&mut self) {
-        self.soft = None;
-        self.soft_table = None;
+        // Only where there is one: unoptimised code writes `None` with stale bytes behind it.
+        if self.soft.is_some() {
+            self.soft = None;
+        }
+        if self.soft_table.is_some() {
+            self.soft_table = None;
+        }
         #[cfg(target_arch = "x86_64")]
         {
             self.keys.wipe();

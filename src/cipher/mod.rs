@@ -158,7 +158,7 @@ enum Stream {
 }
 
 impl Context {
-    /// Begins a message in `slot`, with this process's [`kernel`].
+    /// Begins a message in `slot`, with this process's [`kernel()`].
     ///
     /// CBC and CTR take the first 16 bytes of `iv`; GCM takes 12 and authenticates what follows them.
     ///

@@ -1,3 +1,67 @@
 //! keyward's own tasks. `cargo xtask` alone lists them.
 
-fn main() {}
+mod build;
+mod demo;
+mod job;
+mod layer;
+mod mtr;
+mod mysql;
+mod root118;
+mod setup;
+mod sweep;
+mod test;
+
+use std::process::ExitCode;
+
+use mariadb_test::Result;
+
+/// A task by the name it is called by.
+struct Task {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Result<()>,
+}
+
+const TASKS: &[Task] = &[
+    Task {
+        name: "setup",
+        about: "install the packages that the other tasks need",
+        run: setup::task,
+    },
+    Task { name: "demo", about: "see keyward at work on a server of its own", run: demo::task },
+    Task {
+        name: "test",
+        about: "run the tests: [LAYER...] [--extended] [--list]",
+        run: test::task,
+    },
+    Task {
+        name: "mtr",
+        about: "run MariaDB's own suites: [SUITE...] [--baseline] [--11.8]",
+        run: mtr::task,
+    },
+    Task { name: "bench", about: "run the benchmarks", run: build::bench },
+];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match sweep::guard().and_then(|_root| run(&words)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[String]) -> Result<()> {
+    let name = words.first().map_or("", String::as_str);
+    match TASKS.iter().find(|task| task.name == name) {
+        Some(task) => (task.run)(&words[1..]),
+        None => Err(format!("no task {name:?}\n\n{}", usage()).into()),
+    }
+}
+
+fn usage() -> String {
+    let lines = TASKS.iter().map(|task| format!("  cargo xtask {:6} {}\n", task.name, task.about));
+    lines.collect()
+}

@@ -1,0 +1,29 @@
+//! What is under test, and the distribution's files beside it.
+
+use std::path::{Path, PathBuf};
+
+/// The plugins that the distribution's packages installed.
+pub const PLUGINS: &str = "/usr/lib/mysql/plugin";
+
+/// The distribution's server.
+pub const SERVER: &str = "/usr/sbin/mariadbd";
+
+/// The library as it was built; tests copy it as `keyward.so`.
+#[must_use]
+pub fn library() -> PathBuf {
+    std::env::var_os("KEYWARD_LIBRARY")
+        .map_or_else(|| repository().join("target/release/libkeyward.so"), PathBuf::from)
+}
+
+/// The command as it was built.
+#[must_use]
+pub fn command() -> PathBuf {
+    std::env::var_os("KEYWARD_COMMAND")
+        .map_or_else(|| repository().join("target/release/keyward"), PathBuf::from)
+}
+
+/// The repository's root.
+#[must_use]
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+}

@@ -1,0 +1,92 @@
+//! How a server process is started: as whom, in which surroundings, under which tool.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::unistd::{Uid, User};
+
+use crate::artefacts;
+
+/// The surroundings of a server to be started.
+#[derive(Clone, Debug, Default)]
+pub struct Launch {
+    /// Options after those of `my.cnf`.
+    pub options: Vec<String>,
+    /// Variables added to its environment.
+    pub environment: Vec<(String, String)>,
+    /// A tool that runs it, with its arguments: `valgrind`, `strace`.
+    pub under: Vec<String>,
+    /// As Debian's unit does: /etc, /usr and /boot read-only, files made for owner and group only.
+    pub as_unit: bool,
+    /// The size of a core file in KiB, where one is wanted.
+    pub core: Option<u64>,
+}
+
+impl Launch {
+    /// With these options after those of `my.cnf`.
+    #[must_use]
+    pub fn with<S: Into<String>>(options: impl IntoIterator<Item = S>) -> Self {
+        Self { options: options.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// The command line of a server that reads `my_cnf`.
+    pub(crate) fn command(&self, my_cnf: &Path, home: &Path) -> Command {
+        let mut words = Vec::new();
+        words.extend(self.surroundings());
+        words.extend(identity());
+        words.extend(self.under.iter().cloned());
+        words.push(artefacts::SERVER.into());
+        words.push(format!("--defaults-file={}", my_cnf.display()));
+        words.extend(self.options.iter().cloned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).current_dir(home).envs(self.environment.iter().cloned());
+        command
+    }
+
+    /// The words before the tool: limits, and a mount namespace of its own.
+    fn surroundings(&self) -> Vec<String> {
+        let core = self.core.map(|size| format!("ulimit -c {size}"));
+        let unit = self.as_unit.then(|| {
+            "for at in /etc /usr /boot; do mount --bind $at $at && mount -o remount,ro,bind $at; done; \
+             umask 007"
+                .to_owned()
+        });
+        let steps: Vec<_> = [core, unit].into_iter().flatten().collect();
+        if steps.is_empty() {
+            return Vec::new();
+        }
+        let script = format!("set -e; {}; exec \"$@\"", steps.join("; "));
+        let namespace: &[&str] = if self.as_unit { &["unshare", "--mount"] } else { &[] };
+        let shell = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", script.as_str(), "sh"];
+        namespace.iter().chain(&shell).map(|word| (*word).to_owned()).collect()
+    }
+}
+
+/// As mysql where we are root, else as ourselves; and never longer than the thread that asked.
+fn identity() -> Vec<String> {
+    let mut words = vec!["setpriv", "--pdeathsig", "KILL"];
+    if Uid::effective().is_root() {
+        words.extend(["--reuid=mysql", "--regid=mysql", "--init-groups"]);
+    }
+    words.into_iter().map(str::to_owned).collect()
+}
+
+/// Who the server runs as, where that is not ourselves.
+#[must_use]
+pub fn server_user() -> Option<User> {
+    if Uid::effective().is_root() { User::from_name("mysql").ok().flatten() } else { None }
+}
+
+/// Hands `path` to the user the server runs as.
+pub fn give_to_server(path: &Path) -> crate::Result<()> {
+    let Some(user) = server_user() else { return Ok(()) };
+    let mut todo: Vec<PathBuf> = vec![path.into()];
+    while let Some(path) = todo.pop() {
+        std::os::unix::fs::lchown(&path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        if path.is_dir() && !path.is_symlink() {
+            todo.extend(crate::files::list(&path));
+        }
+    }
+    Ok(())
+}

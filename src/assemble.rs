@@ -1,0 +1,206 @@
+//! Where everything meets: the only place that joins the configuration, the backends and the
+//! custodian, for the doors and the command alike.
+
+mod moving;
+
+use std::path::Path;
+use std::time::Duration;
+
+pub use moving::{Moved, Target, import_key_file, migrate};
+
+use crate::audit::{Event, Record, Trail};
+use crate::backend;
+use crate::config::{self, Config, ProviderConfig};
+use crate::custodian::{
+    Custodian, KeySource, KeystoreSource, NamedServer, NamedWrapper, Reason, Role, ServedSource,
+};
+use crate::env::{Deadline, Env, Rng};
+use crate::error::{Error, Result};
+use crate::key::{KeyId, PageMode};
+use crate::provider::{Probe, Provider};
+use crate::secret::DataKey;
+use crate::store::{Keystore, STORE_KEY_LEN, StoreFile};
+
+/// How often a key file is looked at for a change.
+const KEY_FILE_REFRESH: Duration = Duration::from_millis(500);
+/// How long `init` waits for the lock of a keystore that nobody else can know yet.
+const INIT_LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// Reads the configuration at `path` and begins to serve its keys.
+pub fn from_file(path: &Path, role: Role, env: Env) -> Result<Custodian> {
+    start(&Config::load(path)?, role, env)
+}
+
+/// Begins to serve the keys that `config` describes.
+pub fn start(config: &Config, role: Role, env: Env) -> Result<Custodian> {
+    Custodian::start(source(config, &env)?, role, env)
+}
+
+/// What each configured provider says of itself, by name.
+pub fn probe(config: &Config, env: &Env) -> Vec<(String, Result<Probe>)> {
+    let ask = |provider: &ProviderConfig| {
+        let by = Deadline::after(provider.timeout);
+        match backend::open(&provider.section, &env.rng)? {
+            Provider::Serves(server) => server.probe(by),
+            Provider::Wraps(wrapper) => wrapper.probe(by),
+        }
+    };
+    config.providers.iter().map(|provider| (provider.name.clone(), ask(provider))).collect()
+}
+
+/// Makes a new wrapping key file for the provider `local`; never overwrites one.
+pub fn create_key_file(path: &Path, rng: &dyn Rng) -> Result<()> {
+    backend::local::create_key_file(path, rng).map(drop)
+}
+
+/// Makes the keystore that `config` describes, with keys 1 (system) and 2 (temporary files), its
+/// store key wrapped by every configured provider.
+pub fn create_keystore(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
+    create_keystore_without_keys(config, reason, env)?;
+    let custodian = start(config, Role::Command, env.clone())?;
+    for id in [1, 2] {
+        custodian.create(KeyId::try_from(id)?, None, reason)?;
+    }
+    Ok(())
+}
+
+/// Makes the keystore at `path` for MySQL, and the key file beside it that wraps its store key,
+/// where there is none yet. Says whether it did.
+pub fn ensure_keystore(path: &Path, reason: Reason<'_>, env: &Env) -> Result<bool> {
+    let missing = |path: &Path| {
+        let found = path.try_exists().map_err(|e| Error::io("cannot look for", path, &e));
+        found.map(|found| !found)
+    };
+    if !missing(path)? {
+        return Ok(false);
+    }
+    let key_file = config::key_file_beside(path);
+    if missing(&key_file)? {
+        create_key_file(&key_file, &*env.rng)?;
+    }
+    create_keystore_without_keys(&Config::of_keystore(path)?, reason, env)?;
+    Ok(true)
+}
+
+/// Makes the keystore without any key: those of another key store are to come.
+pub fn create_keystore_without_keys(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
+    create_empty_keystore(config, &wrappers(config, env)?, reason, env)
+}
+
+fn create_empty_keystore(
+    config: &Config,
+    wrappers: &[NamedWrapper],
+    reason: Reason<'_>,
+    env: &Env,
+) -> Result<()> {
+    let store_key = DataKey::generate(STORE_KEY_LEN, &*env.rng)?;
+    let id = Keystore::new_id(&*env.rng)?;
+    let context = Keystore::first_context(&id);
+    let wrappings = wrappers
+        .iter()
+        .map(|named| named.wrap(&store_key, &context))
+        .collect::<Result<Vec<_>>>()?;
+    let keystore = Keystore::create(&id, store_key, wrappings, env.clock.now())?;
+    let file = StoreFile::at(&config.keystore.path);
+    let lock = file.lock(Deadline::after(INIT_LOCK_WAIT))?;
+    let keystore = file.commit(&lock, &keystore, &*env.rng)?;
+    file.write_witness(&keystore, &*env.rng)?;
+    let record = Record {
+        event: Event::KeystoreCreated,
+        keys: &[],
+        generation: keystore.contents().generation(),
+        actor: reason.actor,
+        reason: reason.text,
+    };
+    Trail::beside(file.path()).append(&*env.clock, &record)
+}
+
+/// Accepts the keystore as it is, though it is older than its witness; see
+/// [`KeystoreSource::accept_rollback`].
+pub fn accept_rollback(config: &Config, reason: Reason<'_>, env: &Env) -> Result<(String, u64)> {
+    keystore(config, wrappers(config, env)?, env).accept_rollback(reason)
+}
+
+/// Either all providers wrap the key of our own keystore, or one serves keys.
+fn source(config: &Config, env: &Env) -> Result<Box<dyn KeySource>> {
+    if let [only] = config.providers.as_slice()
+        && let Provider::Serves(server) = open(only, env)?
+    {
+        return Ok(Box::new(ServedSource::new(NamedServer {
+            name: only.name.clone(),
+            timeout: only.timeout,
+            refresh: KEY_FILE_REFRESH,
+            server,
+        })));
+    }
+    Ok(Box::new(keystore(config, wrappers(config, env)?, env)))
+}
+
+fn keystore(config: &Config, wrappers: Vec<NamedWrapper>, env: &Env) -> KeystoreSource {
+    KeystoreSource::new(
+        StoreFile::at(&config.keystore.path),
+        wrappers,
+        config.keystore.cipher,
+        config.policy.version_step,
+        env.clone(),
+    )
+    .with_policy(config.policy.clone())
+}
+
+fn wrappers(config: &Config, env: &Env) -> Result<Vec<NamedWrapper>> {
+    let named = |provider: &ProviderConfig| match open(provider, env)? {
+        Provider::Wraps(wrapper) => {
+            Ok(NamedWrapper { name: provider.name.clone(), timeout: provider.timeout, wrapper })
+        }
+        Provider::Serves(_) => Err(provider
+            .section
+            .wrong("type", "this provider serves keys; beside it there can be no other")
+            .advise("leave one [[provider]], or only such as wrap")),
+    };
+    config.providers.iter().map(named).collect()
+}
+
+fn open(provider: &ProviderConfig, env: &Env) -> Result<Provider> {
+    backend::open(&provider.section, &env.rng)
+}
+
+/// What MariaDB's own `file_key_management` is configured with, by its variables' names.
+pub struct KeyFile {
+    /// `filename`.
+    pub filename: String,
+    /// `filekey`: a passphrase, or `FILE:` and where it stands.
+    pub filekey: Option<String>,
+    /// `digest`.
+    pub digest: String,
+    /// `use_pbkdf2`: the number of iterations, 0 for none.
+    pub use_pbkdf2: u32,
+    /// `encryption_algorithm`.
+    pub encryption: PageMode,
+}
+
+/// Begins to serve the keys of a key file, by the rules and in the words of MariaDB's own plugin.
+pub fn from_key_file(file: KeyFile, role: Role, env: Env) -> Result<Custodian> {
+    let named = NamedServer {
+        name: "file_key_management".to_owned(),
+        timeout: config::DEFAULT_TIMEOUT,
+        refresh: Duration::MAX,
+        server: Box::new(key_file_server(file)?),
+    };
+    Custodian::start(Box::new(ServedSource::new(named)), role, env)
+}
+
+fn key_file_server(file: KeyFile) -> Result<backend::file::FileServer> {
+    let password = match &file.filekey {
+        Some(value) => backend::file::Password::of_variable(value)?,
+        None => None,
+    };
+    backend::file::FileServer::new(backend::file::Settings {
+        path: file.filename.into(),
+        password,
+        digest: file.digest.parse()?,
+        pbkdf2_iterations: file.use_pbkdf2,
+        mode: file.encryption,
+        strict_permissions: false,
+        dialect: backend::file::Dialect::Original,
+    })
+}

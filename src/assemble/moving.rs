@@ -1,0 +1,335 @@
+//! Moving between key stores. Where both wrap, only wrappings change; else every key is taken
+//! along under its id, version and cipher, and its check value proves that it arrived.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{KeyFile, create_empty_keystore, key_file_server, open};
+use crate::backend;
+use crate::config::{Config, ProviderConfig};
+use crate::custodian::{
+    Custodian, KeystoreSource, Moving, NamedWrapper, Reason, Rewrap, Rewrapped, Role,
+};
+use crate::env::{Deadline, Env};
+use crate::error::{Error, Kind, Result};
+use crate::key::{KeyInfo, KeyName, KeyRef, KeyState, PageMode, Purpose};
+use crate::provider::{KeyServer, Provider};
+use crate::secret::SecretBytes;
+
+/// How long a new key file may take to be read back.
+const FILE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a move does, or would do.
+pub struct Moved {
+    /// The wrappings that changed.
+    pub wrappings: Vec<Rewrapped>,
+    /// The keys that were taken along, all of them proven at their new place.
+    pub keys: Vec<KeyInfo>,
+    /// Those of them that were not there before.
+    pub new: Vec<KeyRef>,
+}
+
+/// Where keys go.
+#[derive(Clone, Copy)]
+pub enum Target<'a> {
+    /// A configured provider.
+    Provider(&'a str),
+    /// A new key file, mode 0600, that the provider `file` serves.
+    KeyFile(&'a Path),
+}
+
+/// Moves from one configured provider to another place. A dry run changes nothing.
+pub fn migrate(
+    config: &Config,
+    from: &str,
+    to: Target<'_>,
+    dry_run: bool,
+    reason: Reason<'_>,
+    env: &Env,
+) -> Result<Moved> {
+    let source = open(named(config, from)?, env)?;
+    let target = match to {
+        Target::Provider(name) => Some(named(config, name)?),
+        Target::KeyFile(_) => None,
+    };
+    match (source, target) {
+        (Provider::Wraps(_), None) => {
+            let Target::KeyFile(path) = to else { return Err(no_target()) };
+            to_key_file(config, path, dry_run, reason, env)
+        }
+        (Provider::Serves(_), None) => {
+            let what =
+                format!("provider {from:?} serves keys already; --to-file is for a keystore");
+            Err(Error::new(Kind::Unsupported, what))
+        }
+        (Provider::Serves(server), Some(target)) => {
+            let keys = read(&*server, named(config, from)?.timeout)?;
+            take_in(config, Some(target), keys, dry_run, reason, env)
+        }
+        (Provider::Wraps(_), Some(target)) => match open(target, env)? {
+            Provider::Wraps(_) => rewrap(config, from, &target.name, dry_run, reason, env),
+            Provider::Serves(server) => put(config, target, &*server, dry_run, reason, env),
+        },
+    }
+}
+
+/// Takes the keys of a `file_key_management` installation into the keystore of `config`, which is
+/// made if it is not there, wrapped by every configured provider.
+pub fn import_key_file(
+    config: &Config,
+    file: KeyFile,
+    dry_run: bool,
+    reason: Reason<'_>,
+    env: &Env,
+) -> Result<Moved> {
+    let keys = read(&key_file_server(file)?, FILE_TIMEOUT)?;
+    take_in(config, None, keys, dry_run, reason, env)
+}
+
+fn named<'a>(config: &'a Config, name: &str) -> Result<&'a ProviderConfig> {
+    let found = config.providers.iter().find(|provider| provider.name == name);
+    found.ok_or_else(|| {
+        let names: Vec<_> = config.providers.iter().map(|one| one.name.as_str()).collect();
+        let what = format!("there is no provider {name:?} in the configuration");
+        Error::new(Kind::Config, what).advise(format!("it has {}", names.join(", ")))
+    })
+}
+
+/// All keys of a key store that serves, by key and version.
+fn read(server: &dyn KeyServer, timeout: Duration) -> Result<Vec<Moving>> {
+    let by = Deadline::after(timeout);
+    let mut infos = server.list(by)?;
+    infos.retain(|info| info.state.decrypts());
+    infos.sort_by(|one, other| one.key.cmp(&other.key));
+    let fetch = |info: KeyInfo| {
+        let data = server.fetch(&info.key, Deadline::after(timeout))?;
+        Moving::proven(info, data)
+    };
+    infos.into_iter().map(fetch).collect()
+}
+
+fn take_in(
+    config: &Config,
+    only: Option<&ProviderConfig>,
+    keys: Vec<Moving>,
+    dry_run: bool,
+    reason: Reason<'_>,
+    env: &Env,
+) -> Result<Moved> {
+    if let Some(target) = only
+        && let Provider::Serves(_) = open(target, env)?
+    {
+        let what =
+            format!("provider {:?} serves keys, and cannot take those of another", target.name);
+        return Err(Error::new(Kind::Unsupported, what).advise("move into one that wraps"));
+    }
+    let there = config.keystore.path.exists();
+    let infos = || keys.iter().map(|key| key.info.clone()).collect();
+    if dry_run {
+        let new = match there {
+            true => keystore(config, env, Role::Reader)?.try_import(&keys, reason)?,
+            false => keys.iter().map(|key| key.info.key.clone()).collect(),
+        };
+        return Ok(Moved { wrappings: Vec::new(), keys: infos(), new });
+    }
+    if !there {
+        let wrappers = match only {
+            Some(target) => vec![wrapper(target, env)?],
+            None => wrappers(config, env)?,
+        };
+        create_empty_keystore(config, &wrappers, reason, env)?;
+    }
+    let new = keystore(config, env, Role::Command)?.import(&keys, reason)?;
+    keystore(config, env, Role::Reader)?.prove(&keys)?;
+    Ok(Moved { wrappings: Vec::new(), keys: infos(), new })
+}
+
+fn rewrap(
+    config: &Config,
+    from: &str,
+    to: &str,
+    dry_run: bool,
+    reason: Reason<'_>,
+    env: &Env,
+) -> Result<Moved> {
+    let role = if dry_run { Role::Reader } else { Role::Command };
+    let custodian = Custodian::start(Box::new(keystore(config, env, role)?), role, env.clone())?;
+    let wrappings = match dry_run {
+        true => custodian.plan_move(from, to)?,
+        false => custodian.rewrap(Rewrap::Move { from, to }, reason)?,
+    };
+    Ok(Moved { wrappings, keys: Vec::new(), new: Vec::new() })
+}
+
+fn put(
+    config: &Config,
+    target: &ProviderConfig,
+    server: &dyn KeyServer,
+    dry_run: bool,
+    reason: Reason<'_>,
+    env: &Env,
+) -> Result<Moved> {
+    let there = server.list(Deadline::after(target.timeout))?;
+    let is_there = |key: &KeyRef| there.iter().any(|info| info.key == *key);
+    let mut source = keystore(config, env, if dry_run { Role::Reader } else { Role::Command })?;
+    if dry_run {
+        let keys = source.outgoing()?;
+        let new = keys.iter().map(|info| info.key.clone()).filter(|key| !is_there(key)).collect();
+        return Ok(Moved { wrappings: Vec::new(), keys, new });
+    }
+    let mut new = Vec::new();
+    let keys = source.export(reason)?;
+    for Moving { info, data } in &keys {
+        if !is_there(&info.key) {
+            server.put(&info.key, data, Deadline::after(target.timeout)).map_err(cannot_take)?;
+            new.push(info.key.clone());
+        }
+        let arrived = server.fetch(&info.key, Deadline::after(target.timeout))?;
+        if arrived.check_value() != data.check_value() {
+            let what = format!("{}: provider {:?} has another key", info.key, target.name);
+            return Err(Error::new(Kind::State, what));
+        }
+    }
+    Ok(Moved { wrappings: Vec::new(), keys: keys.into_iter().map(|key| key.info).collect(), new })
+}
+
+fn cannot_take(error: Error) -> Error {
+    match error.kind() {
+        Kind::Unsupported => error.advise("write a key file with --to-file PATH instead"),
+        _ => error,
+    }
+}
+
+fn to_key_file(
+    config: &Config,
+    path: &Path,
+    dry_run: bool,
+    reason: Reason<'_>,
+    env: &Env,
+) -> Result<Moved> {
+    let mut source = keystore(config, env, if dry_run { Role::Reader } else { Role::Command })?;
+    let infos = source.outgoing()?;
+    let mode = fits_a_key_file(&infos)?;
+    if path.exists() {
+        let what = format!("{} is there already", path.display());
+        return Err(Error::new(Kind::State, what).advise("name a file that is not"));
+    }
+    let new = infos.iter().map(|info| info.key.clone()).collect();
+    if !dry_run {
+        let keys = source.export(reason)?;
+        write_key_file(path, &keys)?;
+        prove_key_file(path, mode, &keys)?;
+    }
+    Ok(Moved { wrappings: Vec::new(), keys: infos, new })
+}
+
+/// A key file has one mode for all, takes the highest version for the active one and knows no
+/// other state: what it would change does not go there.
+fn fits_a_key_file(infos: &[KeyInfo]) -> Result<PageMode> {
+    let refused =
+        |what: String, advice: &str| Err(Error::new(Kind::Unsupported, what).advise(advice));
+    let mut mode = None;
+    for (at, info) in infos.iter().enumerate() {
+        let (KeyName::Id(_), Purpose::Pages(cipher)) = (&info.key.name, &info.purpose) else {
+            return refused(format!("a key file cannot hold key {}", info.key.name), "it stays");
+        };
+        if *mode.get_or_insert(cipher.mode) != cipher.mode {
+            let what =
+                format!("{} is for {}, others are not; a key file has one mode", info.key, cipher);
+            return refused(
+                what,
+                "rotate all keys, re-encrypt, and destroy the old versions first",
+            );
+        }
+        let newest = infos.get(at + 1).is_none_or(|next| next.key.name != info.key.name);
+        if newest != (info.state == KeyState::Active) {
+            let what = format!(
+                "{} is {}; in a key file the newest version is active",
+                info.key, info.state
+            );
+            return refused(what, "activate or destroy what is pending first");
+        }
+    }
+    mode.ok_or_else(|| Error::new(Kind::NotFound, "the keystore has no keys"))
+}
+
+/// Lines `id;version;hex`, put together in locked memory.
+fn write_key_file(path: &Path, keys: &[Moving]) -> Result<()> {
+    let head = |key: &Moving| format!("{};{};", key.info.key.name, key.info.key.version);
+    let len = keys.iter().map(|key| head(key).len() + 2 * key.data.expose().len() + 1).sum();
+    let text = SecretBytes::build(len, |mut to| {
+        let mut add = |bytes: &[u8]| to.write_all(bytes);
+        for key in keys {
+            add(head(key).as_bytes())?;
+            for byte in key.data.expose() {
+                let hex = |digit: u8| b"0123456789abcdef"[usize::from(digit & 15)];
+                add(&[hex(byte >> 4), hex(*byte)])?;
+            }
+            add(b"\n")?;
+        }
+        Ok::<(), std::io::Error>(())
+    })
+    .map_err(|_| Error::new(Kind::Internal, "the key file's length was not foreseen"))?;
+    let written = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(text.expose())?;
+        file.sync_all()
+    };
+    written().map_err(|cause| Error::io("cannot write the key file", path, &cause))
+}
+
+fn prove_key_file(path: &Path, mode: PageMode, keys: &[Moving]) -> Result<()> {
+    let server = backend::file::FileServer::new(backend::file::Settings {
+        path: path.to_owned(),
+        password: None,
+        digest: backend::file::Digest::default(),
+        pbkdf2_iterations: 0,
+        mode,
+        strict_permissions: true,
+        dialect: backend::file::Dialect::Keyward,
+    })?;
+    let found = read(&server, FILE_TIMEOUT)?;
+    let same = |one: &Moving, other: &Moving| {
+        one.info.key == other.info.key
+            && one.info.purpose == other.info.purpose
+            && one.data.check_value() == other.data.check_value()
+    };
+    if found.len() == keys.len() && found.iter().zip(keys).all(|(one, other)| same(one, other)) {
+        return Ok(());
+    }
+    let what = format!("{} does not read back as it was written", path.display());
+    Err(Error::new(Kind::Corrupt, what))
+}
+
+/// Our own keystore, opened by whichever configured provider wraps.
+fn keystore(config: &Config, env: &Env, role: Role) -> Result<KeystoreSource> {
+    Ok(super::keystore(config, wrappers(config, env)?, env).as_role(role))
+}
+
+/// The configured providers that wrap; during a move, others may stand beside them.
+fn wrappers(config: &Config, env: &Env) -> Result<Vec<NamedWrapper>> {
+    let mut found = Vec::new();
+    for provider in &config.providers {
+        if let Provider::Wraps(wrapper) = open(provider, env)? {
+            let (name, timeout) = (provider.name.clone(), provider.timeout);
+            found.push(NamedWrapper { name, timeout, wrapper });
+        }
+    }
+    Ok(found)
+}
+
+fn wrapper(provider: &ProviderConfig, env: &Env) -> Result<NamedWrapper> {
+    match open(provider, env)? {
+        Provider::Wraps(wrapper) => {
+            Ok(NamedWrapper { name: provider.name.clone(), timeout: provider.timeout, wrapper })
+        }
+        Provider::Serves(_) => Err(no_target()),
+    }
+}
+
+fn no_target() -> Error {
+    Error::new(Kind::Internal, "a move without a place to go to")
+}

@@ -1,0 +1,265 @@
+//! The audit trail: one JSON object a line, each chained to the one before by its hash, so that an
+//! edit, a gap or a reordering shows.
+//!
+//! Written only under the keystore's lock, by whoever changes it: the server or the command.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::env::{Clock, Timestamp};
+use crate::error::{Error, Kind, Result};
+use crate::key::KeyRef;
+
+/// The longest line that is read back, in bytes.
+const MAX_LINE: u64 = 1 << 20;
+/// What the first line is chained to.
+const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// A keystore was made.
+    KeystoreCreated,
+    /// New key versions are about to be committed; without the next line, they were not.
+    Intended,
+    /// A key was made.
+    KeyCreated,
+    /// A key has a new version that encrypts.
+    Rotated,
+    /// The store key is wrapped by one provider more.
+    WrappingAdded,
+    /// A provider wrapped the store key anew, with its wrapping key's newest version.
+    Rewrapped,
+    /// The store key is no longer wrapped by a provider.
+    WrappingRemoved,
+    /// A new store key wraps all data keys.
+    StoreKeyRotated,
+    /// A key has a new version that is pending.
+    Prepared,
+    /// A pending version encrypts from now on.
+    Activated,
+    /// A version encrypts no more.
+    Retired,
+    /// Somebody else may know a version.
+    Compromised,
+    /// A version is to be kept for a time.
+    Retained,
+    /// The last rotation was taken back.
+    RotationUndone,
+    /// Keys of another key store came in.
+    Imported,
+    /// Keys are about to be taken to another key store.
+    Exported,
+    /// An older copy of the keystore is to be the one in force.
+    RollbackAccepted,
+    /// A version is to be destroyed once its waiting time has passed.
+    DestructionPlanned,
+    /// A version is not to be destroyed after all.
+    DestructionCancelled,
+    /// The key of a version is gone; a tombstone stays.
+    Destroyed,
+}
+
+/// One line of the trail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// 1 for the first line, one more for each.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub event: Event,
+    /// To which key versions.
+    pub keys: Vec<KeyRef>,
+    /// Which generation of the keystore this is about.
+    pub generation: u64,
+    /// Who: `root on db1`, `mariadbd`.
+    pub actor: String,
+    /// Why, in the actor's words.
+    pub reason: String,
+    /// SHA-256 of the line before, in hex.
+    pub previous: String,
+}
+
+/// What a caller tells of an event; the trail adds number, time and chain.
+pub struct Record<'a> {
+    /// What happened.
+    pub event: Event,
+    /// To which key versions.
+    pub keys: &'a [KeyRef],
+    /// Which generation of the keystore this is about.
+    pub generation: u64,
+    /// Who did it.
+    pub actor: &'a str,
+    /// Why.
+    pub reason: &'a str,
+}
+
+/// The trail beside a keystore.
+pub struct Trail {
+    path: PathBuf,
+}
+
+impl Trail {
+    /// The trail of the keystore at `keystore`: `audit.jsonl` in the same folder.
+    #[must_use]
+    pub fn beside(keystore: &Path) -> Self {
+        Self { path: keystore.with_file_name("audit.jsonl") }
+    }
+
+    /// Appends one line and waits until it is on disk.
+    pub fn append(&self, clock: &dyn Clock, record: &Record<'_>) -> Result<()> {
+        let mut file = self.open()?;
+        let (number, previous) = match self.last_line(&mut file)? {
+            Some(text) => (self.parse(&text)?.number + 1, digest(&text)),
+            None => (1, GENESIS.to_owned()),
+        };
+        let line = Line {
+            number,
+            at: clock.now(),
+            event: record.event,
+            keys: record.keys.to_vec(),
+            generation: record.generation,
+            actor: record.actor.to_owned(),
+            reason: record.reason.to_owned(),
+            previous,
+        };
+        let mut text = serde_json::to_string(&line)
+            .map_err(|e| Error::new(Kind::Internal, format!("cannot write an audit line: {e}")))?;
+        text.push('\n');
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.sync_data())
+            .map_err(|e| Error::io("cannot append to the audit trail", &self.path, &e))
+    }
+
+    /// Reads the whole trail and checks its chain.
+    pub fn read(&self) -> Result<Vec<Line>> {
+        let text = match std::fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::io("cannot read the audit trail", &self.path, &e)),
+        };
+        let mut lines = Vec::new();
+        let mut previous = GENESIS.to_owned();
+        for (n, text) in text.lines().enumerate() {
+            let line = self.parse(text)?;
+            if line.previous != previous || line.number != n as u64 + 1 {
+                let place = format!("{}:{}", self.path.display(), n + 1);
+                return Err(Error::new(
+                    Kind::Corrupt,
+                    format!(
+                        "{place}: the chain breaks here: this line or the one before was changed"
+                    ),
+                ));
+            }
+            previous = digest(text);
+            lines.push(line);
+        }
+        Ok(lines)
+    }
+
+    fn open(&self) -> Result<File> {
+        OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&self.path)
+            .map_err(|e| Error::io("cannot open the audit trail", &self.path, &e))
+    }
+
+    /// The last whole line; what a crash left of an unfinished one is cut off.
+    fn last_line(&self, file: &mut File) -> Result<Option<String>> {
+        let failed = |e: std::io::Error| Error::io("cannot read the audit trail", &self.path, &e);
+        let end = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        let start = end.saturating_sub(MAX_LINE);
+        file.seek(SeekFrom::Start(start)).map_err(failed)?;
+        let mut tail = Vec::new();
+        file.read_to_end(&mut tail).map_err(failed)?;
+        let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |n| n + 1);
+        if whole < tail.len() {
+            file.set_len(start + whole as u64).map_err(failed)?;
+        }
+        let lines = &tail[..whole.saturating_sub(1)];
+        let from = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |n| n + 1);
+        match std::str::from_utf8(&lines[from..]) {
+            Ok("") => Ok(None),
+            Ok(text) => Ok(Some(text.to_owned())),
+            Err(_) => Err(self.broken()),
+        }
+    }
+
+    fn parse(&self, text: &str) -> Result<Line> {
+        serde_json::from_str(text).map_err(|_| self.broken())
+    }
+
+    fn broken(&self) -> Error {
+        let what = format!("{}: a line is not one of ours", self.path.display());
+        Error::new(Kind::Corrupt, what).advise("move the file aside; a new trail begins by itself")
+    }
+}
+
+fn digest(line: &str) -> String {
+    Sha256::digest(line.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::fake::FakeClock;
+    use crate::key::{KeyId, KeyVersion};
+
+    fn trail_of(lines: u64) -> (tempfile::TempDir, Trail) {
+        let folder = tempfile::tempdir().unwrap();
+        let trail = Trail::beside(&folder.path().join("keystore.json"));
+        let clock = FakeClock::at(Timestamp::from_unix(1_700_000_000));
+        for generation in 1..=lines {
+            let keys = [KeyRef::new(KeyId::SYSTEM, KeyVersion::FIRST)];
+            let record =
+                Record { event: Event::Rotated, keys: &keys, generation, actor: "me", reason: "" };
+            trail.append(&clock, &record).unwrap();
+        }
+        (folder, trail)
+    }
+
+    #[test]
+    fn chains_line_to_line() {
+        let (_folder, trail) = trail_of(3);
+        let lines = trail.read().unwrap();
+        assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(lines[0].previous, GENESIS);
+    }
+
+    #[test]
+    fn notices_an_edit_and_a_gap() {
+        for spoil in [
+            (|text: &str| text.replacen("\"generation\":2", "\"generation\":9", 1))
+                as fn(&str) -> _,
+            |text: &str| text.lines().skip(1).map(|line| format!("{line}\n")).collect(),
+        ] {
+            let (_folder, trail) = trail_of(3);
+            let text = std::fs::read_to_string(&trail.path).unwrap();
+            std::fs::write(&trail.path, spoil(&text)).unwrap();
+            assert_eq!(trail.read().unwrap_err().kind(), Kind::Corrupt);
+        }
+    }
+
+    #[test]
+    fn goes_on_after_a_torn_line() {
+        let (_folder, trail) = trail_of(2);
+        let mut file = OpenOptions::new().append(true).open(&trail.path).unwrap();
+        file.write_all(b"{\"number\":3,\"at\"").unwrap();
+        let clock = FakeClock::at(Timestamp::from_unix(1_700_000_000));
+        let record =
+            Record { event: Event::Rotated, keys: &[], generation: 3, actor: "me", reason: "" };
+        trail.append(&clock, &record).unwrap();
+        assert_eq!(trail.read().unwrap().len(), 3);
+    }
+}

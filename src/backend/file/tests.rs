@@ -1,0 +1,307 @@
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use super::*;
+use crate::key::{KeyId, KeyVersion};
+
+const KEY: &str = "00112233445566778899aabbccddeeff";
+const OTHER: &str = "ffeeddccbbaa99887766554433221100";
+
+/// A key file of one test, and the settings to open it with.
+struct Trial {
+    folder: tempfile::TempDir,
+    settings: Settings,
+}
+
+impl Trial {
+    fn new(dialect: Dialect, text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            path: folder.path().join("keys.txt"),
+            password: None,
+            digest: Digest::Sha1,
+            pbkdf2_iterations: 0,
+            mode: PageMode::Cbc,
+            strict_permissions: dialect == Dialect::Keyward,
+            dialect,
+        };
+        let trial = Self { folder, settings };
+        trial.write("keys.txt", text.as_bytes());
+        trial
+    }
+
+    /// The same keys encrypted by the machine's openssl, opened with the password's file `name`.
+    fn encrypted(dialect: Dialect, password: &str) -> Self {
+        let mut trial = Self::new(dialect, &format!("1;{KEY}\n"));
+        let plain = trial.settings.path.clone();
+        trial.settings.path = trial.folder.path().join("keys.enc");
+        let status = std::process::Command::new("openssl")
+            .args(["enc", "-aes-256-cbc", "-md", "sha1", "-pass"])
+            .arg(format!("pass:{password}"))
+            .arg("-in")
+            .arg(plain)
+            .arg("-out")
+            .arg(&trial.settings.path)
+            .stderr(std::process::Stdio::null())
+            .status();
+        assert!(status.unwrap().success());
+        trial.close("keys.enc", 0o600);
+        trial
+    }
+
+    fn with_password_file(mut self, content: &[u8]) -> Self {
+        let source = SecretSource::File(self.write("password", content));
+        self.settings.password = Some(Password::From(source));
+        self
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        self.close(name, 0o600);
+        path
+    }
+
+    fn close(&self, name: &str, mode: u32) {
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(self.folder.path().join(name), permissions).unwrap();
+    }
+
+    fn open(self) -> (tempfile::TempDir, FileServer) {
+        (self.folder, FileServer::new(self.settings).unwrap())
+    }
+
+    /// What it says to `list`, with the folder's name taken out.
+    fn error(self) -> String {
+        let (folder, server) = self.open();
+        let error = server.list(soon()).err().unwrap().to_string();
+        error.replace(&format!("{}/", folder.path().display()), "")
+    }
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(60))
+}
+
+fn key(id: u32, version: u32) -> KeyRef {
+    KeyRef::new(KeyId::try_from(id).unwrap(), KeyVersion::try_from(version).unwrap())
+}
+
+#[test]
+fn the_newest_version_of_each_key_is_active() -> Result<()> {
+    let text = format!("2;{KEY}\n1;5;{KEY}\n1;{OTHER}{OTHER}\n");
+    let (_folder, server) = Trial::new(Dialect::Keyward, &text).open();
+    let infos: Vec<_> = server
+        .list(soon())?
+        .into_iter()
+        .map(|info| (info.key.to_string(), info.state, info.purpose.to_string()))
+        .collect();
+    let expected = [
+        ("key 1 version 1", KeyState::Retired, "aes-256-cbc"),
+        ("key 1 version 5", KeyState::Active, "aes-128-cbc"),
+        ("key 2 version 1", KeyState::Active, "aes-128-cbc"),
+    ];
+    assert_eq!(infos, expected.map(|(k, state, c)| (k.to_owned(), state, c.to_owned())));
+    Ok(())
+}
+
+#[test]
+fn a_changed_file_is_read_again_and_a_broken_one_is_not_believed() -> Result<()> {
+    let (folder, server) = Trial::new(Dialect::Keyward, &format!("1;{KEY}\n")).open();
+    let old = server.fetch(&key(1, 1), soon())?.check_value();
+    let path = folder.path().join("keys.txt");
+
+    std::fs::write(&path, format!("1;{KEY}\n1;2;{OTHER}\n")).unwrap();
+    assert_ne!(server.fetch(&key(1, 2), soon())?.check_value(), old);
+    assert_eq!(server.list(soon())?.len(), 2);
+
+    std::fs::write(&path, "1;beef\n").unwrap();
+    for _ in 0..2 {
+        assert_eq!(server.list(soon()).err().unwrap().kind(), Kind::Config);
+        assert_eq!(server.fetch(&key(1, 1), soon()).err().unwrap().kind(), Kind::Config);
+    }
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(server.list(soon()).err().unwrap().kind(), Kind::Io);
+
+    std::fs::write(&path, format!("1;{KEY}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(server.fetch(&key(1, 1), soon())?.check_value(), old);
+    assert_eq!(server.fetch(&key(1, 2), soon()).err().unwrap().kind(), Kind::NotFound);
+    Ok(())
+}
+
+#[test]
+fn an_unchanged_file_is_not_read_again() -> Result<()> {
+    let (folder, server) = Trial::new(Dialect::Keyward, &format!("1;{KEY}\n")).open();
+    server.list(soon())?;
+    let before =
+        server.snapshot.lock().unwrap().as_ref().unwrap().entries[0].data.expose().as_ptr();
+    server.list(soon())?;
+    server.fetch(&key(1, 1), soon())?;
+    let after = server.snapshot.lock().unwrap().as_ref().unwrap().entries[0].data.expose().as_ptr();
+    assert_eq!(before, after);
+    drop(folder);
+    Ok(())
+}
+
+#[test]
+fn a_file_of_many_keys_is_served() -> Result<()> {
+    let text: String = (1..=3000).map(|id| format!("{id};{KEY}\n")).collect();
+    let (_folder, server) = Trial::new(Dialect::Keyward, &text).open();
+    assert_eq!(server.list(soon())?.len(), 3000);
+    for id in [1, 1500, 3000] {
+        assert_eq!(server.fetch(&key(id, 1), soon())?.expose().len(), 16);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_original_looks_at_no_permissions_and_we_do() -> Result<()> {
+    for (dialect, mode, opens) in [
+        (Dialect::Original, 0o644, true),
+        (Dialect::Original, 0o666, true),
+        (Dialect::Keyward, 0o644, false),
+        (Dialect::Keyward, 0o660, false),
+        (Dialect::Keyward, 0o640, true),
+        (Dialect::Keyward, 0o400, true),
+    ] {
+        let trial = Trial::new(dialect, &format!("1;{KEY}\n"));
+        trial.close("keys.txt", mode);
+        let (_folder, server) = trial.open();
+        let kind = server.list(soon()).err().map(|error| error.kind());
+        assert_eq!(kind.is_none(), opens, "{dialect:?} {mode:o}: {kind:?}");
+    }
+    Ok(())
+}
+
+/// As MariaDB 10.11's plugin takes or refuses the same password files.
+#[test]
+fn a_password_file_counts_as_the_original_counts_it() {
+    let long = "s".repeat(256);
+    let over = "s".repeat(257);
+    for (password, content, opens) in [
+        ("secret", "secret", true),
+        ("secret", "secret\n", true),
+        ("secret", "secret\r\r\n\n\r", true),
+        ("secret", "secret\0x\n", true),
+        ("secret", "secret \n", false),
+        ("secret", "\nsecret\n", false),
+        ("secret", "secret\nother\n", false),
+        ("secret", "\n\n", false),
+        (&long, &long, true),
+        (&long, &format!("{long}\r\n"), true),
+        (&over, &over, false),
+    ] {
+        let trial = Trial::encrypted(Dialect::Original, password);
+        let (_folder, server) = trial.with_password_file(content.as_bytes()).open();
+        assert_eq!(server.list(soon()).is_ok(), opens, "{content:?}");
+    }
+}
+
+#[test]
+fn the_original_says_what_is_wrong_with_a_password() {
+    let encrypted = || Trial::encrypted(Dialect::Original, "secret");
+    let wrong = "Cannot decrypt keys.enc. Wrong key?";
+    for content in ["wrong", "\n\n", "secret\nx"] {
+        assert_eq!(encrypted().with_password_file(content.as_bytes()).error(), wrong);
+    }
+    assert_eq!(encrypted().error(), wrong);
+    assert_eq!(
+        encrypted().with_password_file(&[b's'; 300]).error(),
+        "Cannot read password, the filekey is too long, max secret size is 256B "
+    );
+    assert_eq!(
+        encrypted().with_password_file(&[b's'; 10_000]).error(),
+        "Cannot read password, the filekey is too long, max secret size is 256B "
+    );
+    assert_eq!(
+        Trial::new(Dialect::Original, "").with_password_file(b"secret").error(),
+        "Cannot decrypt keys.txt. Not encrypted"
+    );
+    let mut missing = encrypted();
+    let source = SecretSource::File("bad.key".into());
+    missing.settings.password = Some(Password::From(source));
+    assert_eq!(
+        missing.error(),
+        "File 'bad.key' not found (Errcode: 2 \"No such file or directory\")"
+    );
+}
+
+#[test]
+fn a_file_without_end_or_that_is_none_is_refused() {
+    let long = format!("1;{KEY}\n#{}\n", "x".repeat(MAX_FILE_LEN));
+    assert_eq!(
+        Trial::new(Dialect::Original, &long).error(),
+        "Error reading file 'keys.txt' (Errcode: 27 \"File too large\")"
+    );
+    assert!(Trial::new(Dialect::Keyward, &long).error().contains("keys.txt"));
+    let fits = &long[..MAX_FILE_LEN];
+    let (_folder, server) = Trial::new(Dialect::Original, fits).open();
+    assert!(server.list(soon()).is_ok());
+
+    let mut folder = Trial::new(Dialect::Original, "");
+    folder.settings.path = folder.folder.path().to_owned();
+    let (_folder, server) = folder.open();
+    let error = server.list(soon()).err().unwrap().to_string();
+    assert!(error.ends_with("(Errcode: 21 \"Is a directory\")"), "{error}");
+}
+
+#[test]
+fn without_a_password_the_original_tries_an_empty_one() {
+    let (_folder, server) = Trial::encrypted(Dialect::Original, "").open();
+    assert!(server.list(soon()).is_ok());
+    let error = Trial::encrypted(Dialect::Keyward, "").error();
+    assert!(error.contains("no password is set"), "{error}");
+}
+
+/// Not every editor writes UTF-8, and a remark is nobody's business.
+#[test]
+fn a_remark_may_be_in_any_encoding_and_a_flaw_is_still_found() {
+    let text = |end: &[u8]| [format!("1;{KEY}\n# schl").as_bytes(), b"\xfcssel\n", end].concat();
+    for dialect in [Dialect::Keyward, Dialect::Original] {
+        let trial = Trial::new(dialect, "");
+        trial.write("keys.txt", &text(b""));
+        let (_folder, server) = trial.open();
+        assert!(server.list(soon()).is_ok(), "{dialect:?}");
+    }
+    let flawed = Trial::new(Dialect::Keyward, "");
+    flawed.write("keys.txt", &text(b"2;x\n"));
+    assert!(flawed.error().starts_with("keys.txt:3:3: "));
+}
+
+#[test]
+fn the_variable_filekey_is_a_password_or_names_a_file() -> Result<()> {
+    assert!(Password::of_variable("")?.is_none());
+    let Some(Password::From(SecretSource::File(path))) = Password::of_variable("FILE:/a b")? else {
+        panic!("not a file")
+    };
+    assert_eq!(path, Path::new("/a b"));
+    let mut trial = Trial::encrypted(Dialect::Original, "file:x");
+    trial.settings.password = Password::of_variable("file:x")?;
+    let (_folder, server) = trial.open();
+    assert!(server.list(soon()).is_ok(), "only capitals mean a file");
+    Ok(())
+}
+
+#[test]
+fn no_file_named_is_an_error_at_once() {
+    for (dialect, text) in [
+        (Dialect::Keyward, "no key file is named; set `path` to the key file"),
+        (Dialect::Original, "file-key-management-filename is not set"),
+    ] {
+        let mut trial = Trial::new(dialect, "");
+        trial.settings.path = PathBuf::new();
+        assert_eq!(FileServer::new(trial.settings).err().unwrap().to_string(), text);
+    }
+}
+
+#[test]
+fn digests_read_back_and_others_are_refused() -> Result<()> {
+    for digest in Digest::ALL {
+        assert_eq!(digest.to_string().parse::<Digest>()?, digest);
+    }
+    for text in ["", "SHA1", "md5", "sha3-256"] {
+        assert_eq!(text.parse::<Digest>().unwrap_err().kind(), Kind::Config, "{text}");
+    }
+    Ok(())
+}

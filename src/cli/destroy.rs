@@ -1,0 +1,186 @@
+//! `keyward destroy`: the end of a key version, once nothing needs it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::keys::parse_id;
+use super::print::Printer;
+use super::scan::Scan;
+use super::{Exit, open, server, user};
+use crate::config::Config;
+use crate::custodian::{Custodian, Destruction, Reason};
+use crate::env::{Clock, System, Timestamp};
+use crate::error::{Error, Kind, Result};
+use crate::key::{KeyId, KeyRef, KeyVersion};
+use crate::policy::{MAX_DESTROY_WAIT, MIN_DESTROY_WAIT};
+
+#[derive(clap::Args)]
+pub(super) struct Options {
+    /// The key
+    #[arg(value_name = "ID", value_parser = parse_id, required_unless_present = "due")]
+    id: Option<KeyId>,
+    /// The version of it
+    #[arg(value_name = "VERSION", value_parser = parse_version, required_unless_present = "due")]
+    version: Option<KeyVersion>,
+    /// A data directory, or another folder where the server keeps files
+    #[arg(long, value_name = "DIR", required_unless_present = "cancel")]
+    datadir: Vec<PathBuf>,
+    /// A backup that must stay readable
+    #[arg(long, value_name = "DIR")]
+    backup: Vec<PathBuf>,
+    /// A file of no known format that you know to need no key
+    #[arg(long, value_name = "FILE")]
+    ignore: Vec<PathBuf>,
+    /// How long to wait, 7d to 30d [default: destroy_wait of the configuration]
+    #[arg(long, value_name = "TIME", value_parser = parse_wait)]
+    wait: Option<Duration>,
+    /// Call it off
+    #[arg(long, conflicts_with_all = ["due", "datadir", "backup", "wait"])]
+    cancel: bool,
+    /// Destroy the versions whose waiting time has passed
+    #[arg(long, conflicts_with_all = ["id", "version", "wait"])]
+    due: bool,
+    /// Why, for the history
+    #[arg(long, default_value = "keyward destroy", value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    server: server::Options,
+}
+
+fn parse_version(text: &str) -> Result<KeyVersion, String> {
+    let number: u32 = text.parse().map_err(|_| format!("{text:?} is not a key version"))?;
+    KeyVersion::try_from(number).map_err(|error| error.to_string())
+}
+
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    let wait = humantime::parse_duration(text).map_err(|_| format!("{text:?} is not a time"))?;
+    match (MIN_DESTROY_WAIT..=MAX_DESTROY_WAIT).contains(&wait) {
+        true => Ok(wait),
+        false => Err("must be from 7d to 30d".to_owned()),
+    }
+}
+
+/// What came of one version.
+#[derive(Serialize)]
+struct Outcome {
+    key: KeyRef,
+    /// `planned`, `cancelled`, `destroyed` or `refused`.
+    outcome: &'static str,
+    /// When it is to be destroyed.
+    at: Option<Timestamp>,
+    /// Why it was refused.
+    why: Option<String>,
+    /// Freed pages that carry the version; they do not count.
+    freed: u64,
+}
+
+pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
+    let owner = user::owner_of(&Config::load(config)?.keystore.path)?;
+    let (config, custodian) = user::acting_as(owner, || open(config))?;
+    let actor = user::actor();
+    let command = Command {
+        options,
+        custodian,
+        wait: options.wait.unwrap_or(config.policy.destroy_wait),
+        owner,
+        reason: Reason { actor: &actor, text: &options.reason },
+    };
+    let outcomes = match (options.id, options.version) {
+        (Some(id), Some(version)) => vec![command.one(KeyRef::new(id, version))?],
+        _ => command.due()?,
+    };
+    printer.show(&outcomes, &text(&outcomes))?;
+    let refused = outcomes.iter().any(|outcome| outcome.why.is_some());
+    Ok(if refused { Exit::Failure } else { Exit::Success })
+}
+
+struct Command<'a> {
+    options: &'a Options,
+    custodian: Custodian,
+    wait: Duration,
+    owner: Option<user::Account>,
+    reason: Reason<'a>,
+}
+
+impl Command<'_> {
+    fn one(&self, key: KeyRef) -> Result<Outcome> {
+        if self.options.cancel {
+            self.step(&Destruction::Cancel(key.clone()))?;
+            return Ok(Outcome::new(key, "cancelled", None, 0));
+        }
+        // Reading the files may take hours: what can be refused at once, is.
+        self.custodian.may_destroy(&key)?;
+        let scan = self.scan()?;
+        scan.check(&key)?;
+        self.step(&Destruction::Plan(key.clone(), self.wait))?;
+        let at = self.custodian.doomed().into_iter().find(|doomed| doomed.0 == key);
+        let freed = scan.freed(&key);
+        Ok(Outcome::new(key, "planned", at.map(|(_, at)| at), freed))
+    }
+
+    fn due(&self) -> Result<Vec<Outcome>> {
+        let now = System.now();
+        let mut due = self.custodian.doomed();
+        due.retain(|(_, at)| *at <= now);
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Much can have happened since it was planned: a backup restored, a table imported.
+        let scan = self.scan()?;
+        let mut outcomes = Vec::new();
+        for (key, at) in due {
+            let freed = scan.freed(&key);
+            let done =
+                scan.check(&key).and_then(|()| self.step(&Destruction::CarryOut(key.clone())));
+            let mut outcome = Outcome::new(key, "destroyed", Some(at), freed);
+            if let Err(error) = done {
+                (outcome.outcome, outcome.why) = ("refused", Some(error.to_string()));
+            }
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
+    }
+
+    fn step(&self, step: &Destruction) -> Result<()> {
+        user::acting_as(self.owner, || self.custodian.destroy(step, self.reason))
+    }
+
+    fn scan(&self) -> Result<Scan> {
+        let Options { datadir, backup, ignore, server, .. } = self.options;
+        if datadir.is_empty() {
+            return Err(Error::new(Kind::Config, "no --datadir"));
+        }
+        Scan::of(datadir, backup, ignore, server)
+    }
+}
+
+impl Outcome {
+    fn new(key: KeyRef, outcome: &'static str, at: Option<Timestamp>, freed: u64) -> Self {
+        Self { key, outcome, at, why: None, freed }
+    }
+}
+
+fn text(outcomes: &[Outcome]) -> String {
+    let mut text = String::new();
+    for Outcome { key, outcome, at, why, freed } in outcomes {
+        text += &match (*outcome, at, why) {
+            ("planned", Some(at), _) => format!(
+                "nothing needs {key}; it will be destroyed by the first \
+                 `keyward destroy --due` after {at}\n`keyward destroy {} {} --cancel` calls it off\n",
+                key.name, key.version
+            ),
+            ("cancelled", ..) => format!("{key} stays\n"),
+            (_, _, Some(why)) => format!("{key} stays for now: {why}\n"),
+            _ => format!("{key} is destroyed\n"),
+        };
+        if *freed > 0 {
+            text += &format!("{freed} freed pages carry it still; nobody will read them\n");
+        }
+    }
+    if outcomes.is_empty() {
+        text += "nothing is due\n";
+    }
+    text
+}

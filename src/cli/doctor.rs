@@ -1,0 +1,166 @@
+//! `keyward doctor`: everything that can be wrong, looked at before it hurts.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::print::{Mark, Printer, plain};
+use super::server::{self, Server};
+use super::{Exit, env, user};
+use crate::assemble;
+use crate::config::Config;
+use crate::custodian::{Custodian, Role};
+use crate::error::{Error, Result};
+use crate::secret;
+
+#[derive(Serialize)]
+struct Finding {
+    mark: Mark,
+    what: String,
+    advice: Option<String>,
+}
+
+pub(super) fn run(path: &Path, options: &server::Options, printer: &Printer) -> Result<Exit> {
+    // The server knows us by our own account, so it is asked before we become the keystore's owner.
+    let server = server::ask(options);
+    let mut findings = Findings::default();
+    let config = findings.of("configuration", Config::load(path), |_| path.display().to_string());
+    if let Some(config) = config {
+        findings.private(path);
+        findings.keys(&config, server.as_ref().ok());
+    }
+    findings.server(server);
+    printer.show(&findings.0, &plain_lines(&findings.0))?;
+    let failed = findings.0.iter().any(|finding| finding.mark == Mark::Failed);
+    Ok(if failed { Exit::Failure } else { Exit::Success })
+}
+
+fn plain_lines(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        text += &format!("{}  {}\n", finding.mark.painted(), plain(&finding.what));
+        if let Some(advice) = &finding.advice {
+            text += &format!("      -> {}\n", plain(advice));
+        }
+    }
+    text
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, mark: Mark, what: impl Into<String>, advice: Option<&str>) {
+        let advice = advice.map(str::to_owned);
+        self.0.push(Finding { mark, what: what.into(), advice });
+    }
+
+    fn error(&mut self, what: &str, error: &Error) {
+        self.add(Mark::Failed, format!("{what}: {}", error.what()), error.advice());
+    }
+
+    /// Notes how `outcome` turned out and hands on what it holds.
+    fn of<T>(
+        &mut self,
+        what: &str,
+        outcome: Result<T>,
+        tell: impl FnOnce(&T) -> String,
+    ) -> Option<T> {
+        match outcome {
+            Ok(value) => {
+                self.add(Mark::Ok, format!("{what}: {}", tell(&value)), None);
+                Some(value)
+            }
+            Err(error) => {
+                self.error(what, &error);
+                None
+            }
+        }
+    }
+
+    fn private(&mut self, path: &Path) {
+        let writable = std::fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o022 != 0);
+        if writable {
+            let what = format!("{} can be written by others", path.display());
+            self.add(Mark::Failed, what, Some("chmod 0640 it"));
+        }
+    }
+
+    fn keys(&mut self, config: &Config, server: Option<&Server>) {
+        if let Err(error) = user::become_owner_of(&config.keystore.path) {
+            return self.error("keystore", &error);
+        }
+        for (name, outcome) in assemble::probe(config, &env()) {
+            self.of(&format!("provider {name:?}"), outcome, |probe| {
+                let facts: Vec<_> = probe.facts.iter().map(|(k, v)| format!("{k} {v}")).collect();
+                facts.join(", ")
+            });
+        }
+        let started = assemble::start(config, Role::Command, env());
+        let started = self.of("keys", started, |custodian: &Custodian| {
+            let status = custodian.status();
+            format!(
+                "{} in {} versions, all check values right, opened by {:?}, generation {}",
+                status.keys, status.versions, status.provider, status.generation
+            )
+        });
+        let memory = secret::lock_state();
+        let mark = if memory.unlocked == 0 { Mark::Ok } else { Mark::Warning };
+        self.add(mark, format!("memory: {memory}"), None);
+        if let (Some(custodian), Some(Server { generation: Some(seen), .. })) = (started, server) {
+            let generation = custodian.status().generation;
+            if *seen != generation {
+                let what = format!("the server has generation {seen}, the keystore {generation}");
+                self.add(Mark::Warning, what, Some("see Keyward_last_error in SHOW GLOBAL STATUS"));
+            }
+        }
+    }
+
+    fn server(&mut self, server: Result<Server, String>) {
+        let server = match server {
+            Ok(server) => server,
+            Err(words) => {
+                let advice = "start it, or name its socket with --socket";
+                return self.add(Mark::Skipped, format!("server: {words}"), Some(advice));
+            }
+        };
+        match server.plugin.as_deref() {
+            Some("ACTIVE") => self.add(Mark::Ok, "server: plugin keyward is active", None),
+            Some(state) => {
+                let what = format!("server: plugin keyward is {state}");
+                self.add(Mark::Failed, what, Some("see the server's error log"));
+            }
+            None => {
+                let advice = "add plugin_load_add = keyward to my.cnf and restart";
+                return self.add(
+                    Mark::Failed,
+                    "server: plugin keyward is not loaded",
+                    Some(advice),
+                );
+            }
+        }
+        self.option(
+            server.load_option == "FORCE_PLUS_PERMANENT",
+            &format!("server: keyward = {}", server.load_option),
+            "keyward = FORCE_PLUS_PERMANENT, or a server whose keys failed starts without its tables",
+        );
+        self.option(
+            server.threads > 0,
+            &format!("server: innodb_encryption_threads = {}", server.threads),
+            "innodb_encryption_threads = 4, or no page is ever re-encrypted",
+        );
+        self.option(
+            server.rotate_key_age > 0,
+            &format!("server: innodb_encryption_rotate_key_age = {}", server.rotate_key_age),
+            "innodb_encryption_rotate_key_age = 1, or a rotation moves no page",
+        );
+    }
+
+    fn option(&mut self, good: bool, what: &str, advice: &str) {
+        match good {
+            true => self.add(Mark::Ok, what, None),
+            false => self.add(Mark::Warning, what, Some(&format!("set {advice}"))),
+        }
+    }
+}

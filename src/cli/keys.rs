@@ -1,0 +1,97 @@
+//! `keyward keys`: list, show and create.
+
+use std::path::Path;
+
+use clap::Subcommand;
+
+use super::print::{Printer, table};
+use super::show::Shown;
+use super::{Exit, open, user};
+use crate::custodian::Reason;
+use crate::env::{Clock, System};
+use crate::error::Result;
+use crate::key::{Cipher, KeyId, KeyInfo, KeyVersion};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Show every version of every key, never the key itself
+    List,
+    /// Show one key: its versions, and what happened to each, when, by whom and why
+    Show {
+        /// The key's number
+        #[arg(value_name = "ID", value_parser = parse_id)]
+        id: KeyId,
+    },
+    /// Make a key with a first version
+    Create {
+        /// The key's number, as ENCRYPTION_KEY_ID names it
+        #[arg(value_name = "ID", value_parser = parse_id)]
+        id: KeyId,
+        /// The cipher it is for, such as aes-256-ctr [default: the configuration's]
+        #[arg(long, value_name = "CIPHER")]
+        cipher: Option<Cipher>,
+        /// Why, for the history
+        #[arg(long, default_value = "keyward keys create", value_name = "TEXT")]
+        reason: String,
+    },
+}
+
+/// A key id from the command line.
+pub(super) fn parse_id(text: &str) -> Result<KeyId, String> {
+    let number: u32 = text.parse().map_err(|_| format!("{text:?} is not a key number"))?;
+    KeyId::try_from(number).map_err(|error| error.to_string())
+}
+
+/// A key version from the command line.
+pub(super) fn parse_version(text: &str) -> Result<KeyVersion, String> {
+    let number: u32 = text.parse().map_err(|_| format!("{text:?} is not a key version"))?;
+    KeyVersion::try_from(number).map_err(|error| error.to_string())
+}
+
+pub(super) fn run(config: &Path, command: Command, printer: &Printer) -> Result<Exit> {
+    let (config, custodian) = open(config)?;
+    match command {
+        Command::List => {
+            let keys = custodian.keys();
+            printer.show(&keys, &listing(&keys))?;
+        }
+        Command::Show { id } => {
+            let shown = Shown::of(&config, &custodian, id)?;
+            printer.show(&shown, &shown.text())?;
+        }
+        Command::Create { id, cipher, reason } => {
+            let actor = user::actor();
+            let made = custodian.create(id, cipher, Reason { actor: &actor, text: &reason })?;
+            printer.show(&made, &format!("{made} made\n"))?;
+        }
+    }
+    Ok(Exit::Success)
+}
+
+fn listing(keys: &[KeyInfo]) -> String {
+    let now = System.now();
+    let rows: Vec<Vec<String>> = keys
+        .iter()
+        .map(|info| {
+            vec![
+                info.key.name.to_string(),
+                info.key.version.to_string(),
+                info.state.to_string(),
+                info.purpose.to_string(),
+                info.created.map_or_else(|| "-".to_owned(), |at| age(now.since(at))),
+                info.check.map_or_else(|| "-".to_owned(), |check| check.to_string()),
+            ]
+        })
+        .collect();
+    table(&["KEY", "VERSION", "STATE", "PURPOSE", "AGE", "CHECK VALUE"], &rows)
+}
+
+/// An age in its largest unit.
+pub(super) fn age(time: std::time::Duration) -> String {
+    match time.as_secs() {
+        s @ 0..60 => format!("{s}s"),
+        s @ 60..3600 => format!("{}m", s / 60),
+        s @ 3600..86_400 => format!("{}h", s / 3600),
+        s => format!("{}d", s / 86_400),
+    }
+}

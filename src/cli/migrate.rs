@@ -1,0 +1,141 @@
+//! `keyward migrate` and `keyward import`: from one key store to another, without touching a page.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::print::{Printer, plain, table};
+use super::{Exit, env, mycnf, user};
+use crate::assemble::{self, Moved, Target};
+use crate::config::Config;
+use crate::custodian::{Reason, Rewrapped, WrapChange};
+use crate::error::Result;
+use crate::key::KeyInfo;
+
+#[derive(clap::Args)]
+pub(super) struct Migrate {
+    /// The provider, by its name in the configuration, that keys leave
+    #[arg(long, value_name = "NAME")]
+    from: String,
+    /// The provider that they go to
+    #[arg(long, value_name = "NAME", required_unless_present = "to_file")]
+    to: Option<String>,
+    /// Write the keys, readable for whoever reads it, into a new key file for the provider `file`
+    #[arg(long, value_name = "FILE", conflicts_with = "to")]
+    to_file: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Import {
+    /// The server's option file that configures file_key_management
+    #[arg(long, value_name = "FILE")]
+    from_mycnf: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(clap::Args)]
+#[group(skip)]
+struct Common {
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Why, for the history
+    #[arg(long, default_value = "keyward migrate", value_name = "TEXT")]
+    reason: String,
+}
+
+/// What was done, for machines.
+#[derive(Serialize)]
+struct Report<'a> {
+    dry_run: bool,
+    wrappings: Vec<(&'a str, &'static str)>,
+    keys: &'a [KeyInfo],
+    new: usize,
+}
+
+pub(super) fn migrate(config: &Path, options: &Migrate, printer: &Printer) -> Result<Exit> {
+    let config = Config::load(config)?;
+    user::become_owner_of(&config.keystore.path)?;
+    let target = match (&options.to, &options.to_file) {
+        (_, Some(path)) => Target::KeyFile(path),
+        (Some(name), None) => Target::Provider(name),
+        (None, None) => Target::Provider(""),
+    };
+    let Common { dry_run, reason } = &options.common;
+    let actor = user::actor();
+    let reason = Reason { actor: &actor, text: reason };
+    let moved = assemble::migrate(&config, &options.from, target, *dry_run, reason, &env())?;
+    let next = match target {
+        Target::Provider(name) => format!(
+            "next: leave provider {name:?} in the configuration, take {:?} out, and restart the \
+             server\n",
+            options.from
+        ),
+        Target::KeyFile(path) => format!(
+            "next: configure a provider of type \"file\" for {}, and restart the server\n",
+            path.display()
+        ),
+    };
+    show(&moved, *dry_run, &next, printer)
+}
+
+pub(super) fn import(config: &Path, options: &Import, printer: &Printer) -> Result<Exit> {
+    let config = Config::load(config)?;
+    // The key file may be the server's alone to read; so may the keystore.
+    user::become_owner_of(&config.keystore.path)?;
+    let file = mycnf::Options::read(&options.from_mycnf)?.key_file(&options.from_mycnf)?;
+    let Common { dry_run, reason } = &options.common;
+    let actor = user::actor();
+    let reason = Reason { actor: &actor, text: reason };
+    let moved = assemble::import_key_file(&config, file, *dry_run, reason, &env())?;
+    let next = "next: load plugin keyward in place of file_key_management in my.cnf, and restart \
+                the server\n";
+    show(&moved, *dry_run, next, printer)
+}
+
+fn show(moved: &Moved, dry_run: bool, next: &str, printer: &Printer) -> Result<Exit> {
+    let word = |one: &Rewrapped| match one.change {
+        WrapChange::Added => "added",
+        WrapChange::Removed => "removed",
+        WrapChange::Renewed => "renewed",
+        WrapChange::Kept | WrapChange::Unconfigured => "kept",
+    };
+    let wrappings: Vec<_> =
+        moved.wrappings.iter().map(|one| (one.provider.as_str(), word(one))).collect();
+    let mut text = String::new();
+    for (provider, word) in &wrappings {
+        text += &format!("wrapping by provider {provider:?}: {word}\n");
+    }
+    if !moved.keys.is_empty() {
+        text += &listing(moved);
+        let (all, new) = (moved.keys.len(), moved.new.len());
+        text += &match dry_run {
+            true => format!("{all} key versions, {new} of them new there\n"),
+            false => {
+                format!("{all} key versions arrived, {new} of them new, all check values right\n")
+            }
+        };
+    }
+    text += if dry_run { "dry run: nothing was changed\n" } else { next };
+    let new = moved.new.len();
+    printer.show(&Report { dry_run, wrappings, keys: &moved.keys, new }, &plain(&text))?;
+    Ok(Exit::Success)
+}
+
+fn listing(moved: &Moved) -> String {
+    let row = |info: &KeyInfo| {
+        vec![
+            info.key.name.to_string(),
+            info.key.version.to_string(),
+            info.state.to_string(),
+            info.purpose.to_string(),
+            info.check.map_or_else(|| "-".to_owned(), |check| check.to_string()),
+            if moved.new.contains(&info.key) { "new" } else { "there" }.to_owned(),
+        ]
+    };
+    let rows: Vec<_> = moved.keys.iter().map(row).collect();
+    table(&["KEY", "VERSION", "STATE", "CIPHER", "CHECK VALUE", ""], &rows)
+}

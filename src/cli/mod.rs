@@ -1,0 +1,173 @@
+//! The command: one file a subcommand, one place for arguments, exit codes and printing.
+
+mod destroy;
+mod doctor;
+mod follow;
+mod init;
+mod inspect;
+mod keys;
+mod migrate;
+mod mycnf;
+mod print;
+mod rewrap;
+mod rollback;
+mod rotate;
+mod scan;
+mod server;
+mod show;
+mod states;
+mod status;
+mod user;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use crate::assemble;
+use crate::config::{self, Config};
+use crate::custodian::{Custodian, Role};
+use crate::env::{Env, Level, Log};
+use crate::error::{Error, Result};
+use print::Printer;
+
+/// How the command ended, for scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Success = 0,
+    /// It failed, and the same call will fail again until somebody mends something.
+    Failure = 1,
+    /// The call itself was wrong.
+    Usage = 2,
+    /// It failed for now; try again later (`EX_TEMPFAIL` of sysexits.h).
+    TryAgain = 75,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+#[derive(Parser)]
+#[command(
+    name = "keyward",
+    version,
+    about = "The life of MariaDB's and MySQL's encryption keys",
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong call, 75 failed for now: try again later."
+)]
+struct Arguments {
+    /// The configuration file
+    #[arg(long, global = true, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a keystore, its wrapping key and a configuration; print the lines for my.cnf
+    Init(init::Options),
+    /// Check configuration, permissions, key stores, keys and the running server
+    Doctor(server::Options),
+    /// Show how things stand
+    Status,
+    /// List or create keys
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Give a key, or all keys, a new version
+    Rotate(rotate::Options),
+    /// Let a version encrypt no more; the pending one takes its place
+    Retire(states::Options),
+    /// Note that somebody else may know a version; one that encrypts is rotated
+    Compromised(states::Options),
+    /// Go on with an older copy of the keystore, though the newer one is lost
+    AcceptRollback(rollback::Options),
+    /// Move from one key store to another; no page is touched
+    Migrate(migrate::Migrate),
+    /// Take over the keys of file_key_management
+    Import(migrate::Import),
+    /// Change how the keystore itself is wrapped; no page is touched
+    Rewrap(rewrap::Options),
+    /// Show which key versions data files need, read from the files alone
+    Inspect(inspect::Options),
+    /// Destroy a key version that nothing needs, after a waiting time
+    Destroy(destroy::Options),
+}
+
+/// Runs the command with `arguments`, the program's name first.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(help) => {
+            // A closed terminal is the reader's wish.
+            let _ = help.print();
+            return if help.use_stderr() { Exit::Usage } else { Exit::Success };
+        }
+    };
+    let printer = Printer::new(arguments.json);
+    match arguments.command.run(&arguments.config, &printer) {
+        Ok(exit) => exit,
+        Err(error) => {
+            printer.error(&error);
+            if error.is_transient() { Exit::TryAgain } else { Exit::Failure }
+        }
+    }
+}
+
+impl Command {
+    fn run(self, config: &std::path::Path, printer: &Printer) -> Result<Exit> {
+        match self {
+            Self::Init(options) => init::run(config, &options, printer),
+            Self::Doctor(options) => doctor::run(config, &options, printer),
+            Self::Status => status::run(config, printer),
+            Self::Keys(command) => keys::run(config, command, printer),
+            Self::Rotate(options) => rotate::run(config, options, printer),
+            Self::Retire(options) => states::retire(config, &options, printer),
+            Self::Compromised(options) => states::compromised(config, &options, printer),
+            Self::AcceptRollback(options) => rollback::run(config, &options, printer),
+            Self::Migrate(options) => migrate::migrate(config, &options, printer),
+            Self::Import(options) => migrate::import(config, &options, printer),
+            Self::Rewrap(options) => rewrap::run(config, &options, printer),
+            Self::Destroy(options) => destroy::run(config, &options, printer),
+            Self::Inspect(options) => inspect::run(config, &options, printer),
+        }
+    }
+}
+
+/// Reads the configuration, becomes the keystore's owner and opens the keys.
+fn open(config: &std::path::Path) -> Result<(Config, Custodian)> {
+    let config = Config::load(config)?;
+    user::become_owner_of(&config.keystore.path)?;
+    let custodian = assemble::start(&config, Role::Command, env())?;
+    Ok((config, custodian))
+}
+
+fn env() -> Env {
+    Env::system(Arc::new(Terminal))
+}
+
+/// Lines for the operator, on standard error.
+struct Terminal;
+
+impl Log for Terminal {
+    fn log(&self, level: Level, text: &str) {
+        let word = match level {
+            Level::Error => "error",
+            Level::Warning => "warning",
+            Level::Note => "note",
+        };
+        anstream::eprintln!("keyward: {word}: {text}");
+    }
+}
+
+/// What a path's error looks like when the path has no folder above it.
+fn no_folder(path: &std::path::Path) -> Error {
+    Error::new(crate::Kind::Config, format!("{} has no folder above it", path.display()))
+}

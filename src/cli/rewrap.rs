@@ -1,0 +1,82 @@
+//! `keyward rewrap`: how the keystore's own key is wrapped, and that key itself.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::print::{Printer, plain};
+use super::{Exit, open, user};
+use crate::custodian::{Reason, Rewrap, Rewrapped, WrapChange};
+use crate::error::{Error, Result};
+
+#[derive(clap::Args)]
+pub(super) struct Options {
+    /// Wrap anew with the newest version of each provider's wrapping key
+    #[arg(long, conflicts_with_all = ["new_store_key", "prune"])]
+    to_latest: bool,
+    /// Make a new store key and wrap every data key with it
+    #[arg(long)]
+    new_store_key: bool,
+    /// Drop the wrappings of providers that are not configured
+    #[arg(long)]
+    prune: bool,
+    /// Why, for the audit trail
+    #[arg(long, default_value = "keyward rewrap", value_name = "TEXT")]
+    reason: String,
+}
+
+/// One provider's line, for machines.
+#[derive(Serialize)]
+struct Line<'a> {
+    provider: &'a str,
+    outcome: &'static str,
+    error: Option<String>,
+}
+
+pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
+    let (_, custodian) = open(config)?;
+    let how = match (options.to_latest, options.new_store_key) {
+        (true, _) => Rewrap::ToLatest,
+        (false, true) => Rewrap::NewStoreKey { prune: options.prune },
+        (false, false) => Rewrap::Missing { prune: options.prune },
+    };
+    let actor = user::actor();
+    let report = custodian.rewrap(how, Reason { actor: &actor, text: &options.reason })?;
+    let lines: Vec<Line<'_>> = report.iter().map(Line::of).collect();
+    let mut text: String = lines.iter().map(Line::text).collect();
+    if options.new_store_key {
+        let versions = custodian.status().versions;
+        text += &format!("a new store key wraps {versions} key versions now\n");
+    }
+    printer.show(&lines, &plain(&text))?;
+    Ok(exit(report.iter().filter_map(|one| one.failure.as_ref())))
+}
+
+/// What failed for now may be tried again; anything else has to be mended first.
+fn exit<'a>(mut failures: impl Iterator<Item = &'a Error>) -> Exit {
+    let Some(first) = failures.next() else { return Exit::Success };
+    let all_transient = first.is_transient() && failures.all(Error::is_transient);
+    if all_transient { Exit::TryAgain } else { Exit::Failure }
+}
+
+impl<'a> Line<'a> {
+    fn of(one: &'a Rewrapped) -> Self {
+        let outcome = match (&one.failure, one.change) {
+            (Some(_), _) => "failed",
+            (None, WrapChange::Kept) => "kept",
+            (None, WrapChange::Added) => "added",
+            (None, WrapChange::Renewed) => "renewed",
+            (None, WrapChange::Removed) => "removed",
+            (None, WrapChange::Unconfigured) => "not configured, kept (--prune drops it)",
+        };
+        let error = one.failure.as_ref().map(ToString::to_string);
+        Self { provider: &one.provider, outcome, error }
+    }
+
+    fn text(&self) -> String {
+        match &self.error {
+            Some(error) => format!("{}: {error}\n", self.outcome),
+            None => format!("provider {:?}: {}\n", self.provider, self.outcome),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What the files of a server, and the server itself, say of the key versions they need.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, fcntl};
+
+use super::server;
+use crate::error::{Error, Kind, Result};
+use crate::inspect::{self, Report};
+use crate::key::{KeyId, KeyName, KeyRef, KeyVersion};
+
+/// How many files an error names.
+const MAX_NAMED: usize = 10;
+/// Files that a running server keeps locked.
+const LOCKED: [&str; 2] = ["ibdata1", "aria_log_control"];
+
+/// All that could be found out.
+pub(super) struct Scan {
+    reports: Vec<Report>,
+    spaces: Vec<server::Space>,
+}
+
+impl Scan {
+    /// Reads data directories and backups; where a server runs on them, asks it too.
+    pub(super) fn of(
+        datadirs: &[PathBuf],
+        backups: &[PathBuf],
+        ignored: &[PathBuf],
+        options: &server::Options,
+    ) -> Result<Self> {
+        let running = datadirs.iter().any(|datadir| is_running(datadir));
+        let spaces = if running { ask(datadirs, options)? } else { Vec::new() };
+        let mut reports = read(datadirs, ignored);
+        refuse_incomplete(datadirs, &reports)?;
+        if running {
+            // Its redo log has records in it, and it is the server that will read them.
+            reports.iter_mut().for_each(Report::forgive_unclean);
+        }
+        for backup in backups {
+            let of_backup = read(std::slice::from_ref(backup), ignored);
+            if of_backup.is_empty() {
+                let what = format!("there is nothing in the backup {}", backup.display());
+                return Err(Error::new(Kind::Config, what));
+            }
+            reports.extend(of_backup);
+        }
+        Ok(Self { reports, spaces })
+    }
+
+    /// Refuses unless nothing in use needs this version, naming what does.
+    pub(super) fn check(&self, key: &KeyRef) -> Result<()> {
+        let (id, version) = numbers(key)?;
+        let named = |reports: Vec<&Report>| {
+            let names: Vec<_> =
+                reports.iter().take(MAX_NAMED).map(|r| r.file.display().to_string()).collect();
+            match reports.len().saturating_sub(MAX_NAMED) {
+                0 => names.join(", "),
+                more => format!("{} and {more} more", names.join(", ")),
+            }
+        };
+        let needing: Vec<_> = self.reports.iter().filter(|r| r.needs(id, version)).collect();
+        if !needing.is_empty() {
+            let files = needing.len();
+            let plural = if files == 1 { "file needs" } else { "files need" };
+            let what = format!("{files} {plural} {key}: {}", named(needing));
+            return Err(Error::new(Kind::State, what)
+                .advise("`keyward inspect` shows how much; see docs/inspect-and-destroy.md"));
+        }
+        let unclear: Vec<_> = self.reports.iter().filter(|r| !r.unknown.is_empty()).collect();
+        if let Some(first) = unclear.first() {
+            let why = first.unknown.join(", ");
+            let what = format!("{key} may be needed by {} ({why})", named(unclear));
+            return Err(Error::new(Kind::State, what)
+                .advise("see `keyward inspect`; --ignore FILE vouches for a file"));
+        }
+        let spaces = self.spaces.iter().filter(|space| space.may_need(id, version));
+        let names: Vec<_> = spaces.take(MAX_NAMED).map(|space| space.name.as_str()).collect();
+        if !names.is_empty() {
+            let what = format!("by the server's word {} may need {key}", names.join(", "));
+            return Err(Error::new(Kind::State, what)
+                .advise("wait until it has re-encrypted them (innodb_encryption_threads)"));
+        }
+        Ok(())
+    }
+
+    /// How many freed pages carry it.
+    pub(super) fn freed(&self, key: &KeyRef) -> u64 {
+        let Ok((id, version)) = numbers(key) else { return 0 };
+        self.reports.iter().map(|report| report.freed(id, version)).sum()
+    }
+}
+
+fn numbers(key: &KeyRef) -> Result<(KeyId, KeyVersion)> {
+    match key.name {
+        KeyName::Id(id) => Ok((id, key.version)),
+        KeyName::Named { .. } => {
+            Err(Error::new(Kind::Unsupported, format!("{key} is none of MariaDB's")))
+        }
+    }
+}
+
+fn read(paths: &[PathBuf], ignored: &[PathBuf]) -> Vec<Report> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let ignored: Vec<_> = ignored.iter().map(|path| real(path)).collect();
+    let (files, mut reports) = inspect::walk(paths);
+    let files = files.iter().filter(|file| !ignored.contains(&real(file)));
+    reports.extend(files.map(|file| inspect::file(file)));
+    reports
+}
+
+/// A folder in which the files of a server are missing proves nothing.
+fn refuse_incomplete(datadirs: &[PathBuf], reports: &[Report]) -> Result<()> {
+    for (name, variable) in
+        [("ibdata1", "innodb_data_home_dir"), ("ib_logfile0", "innodb_log_group_home_dir")]
+    {
+        let there = reports.iter().any(|report| report.file.ends_with(name));
+        if !there {
+            let datadirs: Vec<_> = datadirs.iter().map(|dir| dir.display().to_string()).collect();
+            let what = format!("there is no {name} in {}", datadirs.join(", "));
+            return Err(Error::new(Kind::Config, what).advise(format!(
+                "name the data directory, and with a second --datadir the server's {variable}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a server has its files in `datadir` locked; it need not run in our container.
+fn is_running(datadir: &Path) -> bool {
+    LOCKED.iter().any(|name| {
+        let Ok(file) = File::open(datadir.join(name)) else { return false };
+        let mut lock = nix::libc::flock {
+            l_type: nix::libc::F_WRLCK as i16,
+            l_whence: nix::libc::SEEK_SET as i16,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        let asked = fcntl(&file, FcntlArg::F_GETLK(&mut lock));
+        asked.is_ok() && lock.l_type != nix::libc::F_UNLCK as i16
+    })
+}
+
+/// Asks the server on `datadirs` what its tablespaces need, and where else it keeps files.
+fn ask(datadirs: &[PathBuf], options: &server::Options) -> Result<Vec<server::Space>> {
+    let refused = |why: &str| {
+        let what = format!("a server runs on the data directory, and {why}");
+        Error::new(Kind::State, what).advise("name its socket with --socket, or stop it")
+    };
+    let needs = server::ask_needs(options).map_err(|words| refused(&format!("says: {words}")))?;
+    let real = |path: &Path| path.canonicalize().ok();
+    let known: Vec<_> = datadirs.iter().filter_map(|dir| real(dir)).collect();
+    let its = real(&needs.datadir).filter(|its| known.contains(its));
+    if its.is_none() {
+        let other = needs.datadir.display();
+        return Err(refused(&format!("another one answers, whose data directory is {other}")));
+    }
+    for folder in needs.folders {
+        let inside =
+            real(&folder).is_some_and(|real| known.iter().any(|dir| real.starts_with(dir)));
+        if !inside {
+            let what = format!("the server keeps files in {}, too", folder.display());
+            return Err(Error::new(Kind::Config, what).advise("name it with a second --datadir"));
+        }
+    }
+    Ok(needs.spaces)
+}

@@ -1,0 +1,609 @@
+//! The configuration: one TOML file for the server and the command.
+//!
+//! What is wrong in it is told as `file:line:column: what; how to mend it`. A key that nobody asked
+//! for is an error, so a misspelt option can never be silently without effect.
+
+pub mod component;
+mod policy;
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::error::{Error, Kind, Result};
+use crate::key::Cipher;
+use crate::policy::Policy;
+use crate::secret::source::SecretSource;
+
+/// Where the server and the command look when they are told nothing.
+pub const DEFAULT_PATH: &str = "/etc/keyward/keyward.toml";
+/// Where the keystore lies when the configuration does not say.
+pub const DEFAULT_KEYSTORE: &str = "/var/lib/keyward/keystore.json";
+/// How long a key store may take to answer when the configuration does not say.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A configuration longer than this is none of ours, in bytes.
+const MAX_LEN: u64 = 1 << 20;
+
+/// The whole configuration, checked but for what only the providers know.
+pub struct Config {
+    /// Where our own keystore lies, and what new keys are for.
+    pub keystore: Keystore,
+    /// When and how keys change.
+    pub policy: Policy,
+    /// The key stores, in order of preference; at least one.
+    pub providers: Vec<ProviderConfig>,
+}
+
+/// The section `[keystore]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keystore {
+    /// The keystore file.
+    pub path: PathBuf,
+    /// The cipher of new key versions; each version keeps its own.
+    pub cipher: Cipher,
+}
+
+/// One `[[provider]]`. Its own options stay in `section`, for the backend to read.
+pub struct ProviderConfig {
+    /// Its name, for people and for the keystore's wrappings.
+    pub name: String,
+    /// How long it may take to answer.
+    pub timeout: Duration,
+    /// All of it, for the backend that its `type` chooses.
+    pub section: Section,
+}
+
+impl Config {
+    /// Reads and checks the file at `path`; one that ends in `.cnf` is a MySQL component's.
+    pub fn load(path: &Path) -> Result<Self> {
+        if path.extension().is_some_and(|ending| ending == "cnf") {
+            return component::Component::load(path)?.config(path);
+        }
+        let size = std::fs::metadata(path).map_err(|e| unreadable(path, &e))?.len();
+        if size > MAX_LEN {
+            return Err(Error::new(
+                Kind::Config,
+                format!(
+                    "{} has {size} bytes; a configuration has at most {MAX_LEN}",
+                    path.display()
+                ),
+            ));
+        }
+        let text = std::fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
+        Self::parse(path, &text)
+    }
+
+    /// The configuration of a keystore alone: its wrapping key is in [`key_file_beside`] it.
+    pub fn of_keystore(keystore: &Path) -> Result<Self> {
+        let key_file = key_file_beside(keystore);
+        // A text of JSON is a text of TOML.
+        let text = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
+        let (path, key_file) = (text(keystore), text(&key_file));
+        let toml = format!(
+            "[keystore]\npath = {path}\n[[provider]]\ntype = \"local\"\nkey_file = {key_file}\n"
+        );
+        Self::parse(keystore, &toml)
+    }
+
+    /// Checks `text`, which came from `path`.
+    pub fn parse(path: &Path, text: &str) -> Result<Self> {
+        let mut document = Document::parse(path, text)?;
+        let keystore = Keystore::read(document.section("keystore")?)?;
+        let policy = policy::read(document.section("policy")?)?;
+        let providers = document.list("provider")?;
+        document.done()?;
+        if providers.is_empty() {
+            return Err(Error::new(Kind::Config, format!("{}: no [[provider]]", path.display()))
+                .advise("`keyward init` writes a configuration with one"));
+        }
+        let providers = providers.into_iter().map(ProviderConfig::read).collect::<Result<_>>()?;
+        let config = Self { keystore, policy, providers };
+        config.refuse_same_names()?;
+        Ok(config)
+    }
+
+    fn refuse_same_names(&self) -> Result<()> {
+        for (n, provider) in self.providers.iter().enumerate() {
+            if self.providers[..n].iter().any(|other| other.name == provider.name) {
+                return Err(provider.section.wrong("name", "two providers have this name"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the wrapping key of a keystore lies that has no configuration: `<keystore>.key`.
+#[must_use]
+pub fn key_file_beside(keystore: &Path) -> PathBuf {
+    let mut path = keystore.as_os_str().to_owned();
+    path.push(".key");
+    path.into()
+}
+
+fn unreadable(path: &Path, cause: &std::io::Error) -> Error {
+    let error = Error::io("cannot read the configuration", path, cause);
+    match cause.kind() {
+        std::io::ErrorKind::NotFound => error.advise("`keyward init` writes one"),
+        _ => error,
+    }
+}
+
+impl Keystore {
+    fn read(section: Section) -> Result<Self> {
+        let keystore = Self {
+            path: section.path("path")?.unwrap_or_else(|| DEFAULT_KEYSTORE.into()),
+            cipher: section.parsed("cipher")?.unwrap_or(Cipher::DEFAULT),
+        };
+        section.done()?;
+        Ok(keystore)
+    }
+}
+
+impl ProviderConfig {
+    fn read(section: Section) -> Result<Self> {
+        let kind = section.required("type")?;
+        let name = section.text("name")?.unwrap_or(kind);
+        let timeout = section.duration("timeout")?.unwrap_or(DEFAULT_TIMEOUT);
+        Ok(Self { name, timeout, section })
+    }
+}
+
+/// A table of the configuration that remembers where each entry stands and which were asked for.
+pub struct Section {
+    file: Arc<PathBuf>,
+    title: String,
+    at: Place,
+    entries: Vec<Entry>,
+    asked: RefCell<Vec<&'static str>>,
+}
+
+struct Entry {
+    key: String,
+    at: Place,
+    value: Value,
+}
+
+enum Value {
+    Text(String),
+    Integer(i64),
+    Boolean(bool),
+    TextList(Vec<String>),
+    Other(&'static str),
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    line: usize,
+    column: usize,
+}
+
+impl Section {
+    /// The text at `key`, if it is there.
+    pub fn text(&self, key: &'static str) -> Result<Option<String>> {
+        self.get(key, "a string in quotes", |value| match value {
+            Value::Text(text) => Some(text.clone()),
+            _ => None,
+        })
+    }
+
+    /// The text at `key`, which must be there.
+    pub fn required(&self, key: &'static str) -> Result<String> {
+        self.text(key)?.ok_or_else(|| self.lacks(key))
+    }
+
+    /// The error that there is no `key`.
+    pub fn lacks(&self, key: &str) -> Error {
+        let what = format!("{} lacks {key:?}", self.title);
+        self.error_at(self.at, &what).advise(format!("add a line `{key} = \"...\"`"))
+    }
+
+    /// The file or folder named at `key`: an absolute path.
+    pub fn path(&self, key: &'static str) -> Result<Option<PathBuf>> {
+        let path = self.text(key)?.map(PathBuf::from);
+        match path {
+            Some(path) if path.is_relative() => {
+                Err(self.wrong(key, "is not an absolute path").advise("begin it with /"))
+            }
+            path => Ok(path),
+        }
+    }
+
+    /// The whole number at `key`.
+    pub fn number(&self, key: &'static str) -> Result<Option<i64>> {
+        self.get(key, "a whole number", |value| match value {
+            Value::Integer(number) => Some(*number),
+            _ => None,
+        })
+    }
+
+    /// The `true` or `false` at `key`.
+    pub fn boolean(&self, key: &'static str) -> Result<Option<bool>> {
+        self.get(key, "true or false", |value| match value {
+            Value::Boolean(boolean) => Some(*boolean),
+            _ => None,
+        })
+    }
+
+    /// The list of texts at `key`.
+    pub fn text_list(&self, key: &'static str) -> Result<Option<Vec<String>>> {
+        self.get(key, "a list of strings", |value| match value {
+            Value::TextList(list) => Some(list.clone()),
+            _ => None,
+        })
+    }
+
+    /// The length of time at `key`, written as people write it: `5s`, `90d`, `1h 30m`.
+    pub fn duration(&self, key: &'static str) -> Result<Option<Duration>> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        match humantime::parse_duration(&text) {
+            Ok(time) if !time.is_zero() => Ok(Some(time)),
+            _ => {
+                Err(self.wrong(key, "is not a length of time").advise("write it as 5s, 30m or 90d"))
+            }
+        }
+    }
+
+    /// The text at `key` as a `T`.
+    pub fn parsed<T: std::str::FromStr<Err = Error>>(
+        &self,
+        key: &'static str,
+    ) -> Result<Option<T>> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        text.parse().map(Some).map_err(|error: Error| {
+            let here = self.wrong(key, error.what());
+            match error.advice() {
+                Some(advice) => here.advise(advice),
+                None => here,
+            }
+        })
+    }
+
+    /// Where a secret is to be read from: of `keys`, which end in `_file`, `_env` and
+    /// `_credential`, at most one may be there; `inline` is what people try instead, and refused.
+    pub fn secret(
+        &self,
+        inline: &'static str,
+        keys: [&'static str; 3],
+    ) -> Result<Option<SecretSource>> {
+        if self.entries.iter().any(|entry| entry.key == inline) {
+            return Err(self.wrong(inline, "a secret may not stand in the configuration").advise(
+                format!("put it into a file of mode 0600 and name that file as `{}`", keys[0]),
+            ));
+        }
+        let [file, env, credential] = keys;
+        let found = [
+            self.path(file)?.map(SecretSource::File),
+            self.text(env)?.map(SecretSource::Env),
+            self.text(credential)?.map(SecretSource::Credential),
+        ];
+        let mut found = found.into_iter().flatten();
+        match (found.next(), found.next()) {
+            (_, Some(_)) => {
+                let what = format!("{} names the secret {inline:?} twice", self.title);
+                Err(self
+                    .error_at(self.at, &what)
+                    .advise(format!("keep one of {}", keys.join(", "))))
+            }
+            (source, None) => Ok(source),
+        }
+    }
+
+    /// Ends the reading: any entry that was never asked for is an error.
+    pub fn done(&self) -> Result<()> {
+        let asked = self.asked.borrow();
+        let Some(unknown) = self.entries.iter().find(|e| !asked.contains(&e.key.as_str())) else {
+            return Ok(());
+        };
+        let what = format!("unknown key {:?} in {}", unknown.key, self.title);
+        Err(self.error_at(unknown.at, &what).advise(nearest(&unknown.key, &asked)))
+    }
+
+    /// The error that the entry at `key` is wrong: what it is, without what it holds.
+    pub fn wrong(&self, key: &str, what: &str) -> Error {
+        let at = self.entries.iter().find(|e| e.key == key).map_or(self.at, |e| e.at);
+        self.error_at(at, &format!("{key}: {what}"))
+    }
+
+    fn get<T>(
+        &self,
+        key: &'static str,
+        wanted: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        self.asked.borrow_mut().push(key);
+        let Some(entry) = self.entries.iter().find(|e| e.key == key) else { return Ok(None) };
+        read(&entry.value).map(Some).ok_or_else(|| {
+            let what = format!("{key} must be {wanted}, not {}", entry.value.type_name());
+            self.error_at(entry.at, &what)
+        })
+    }
+
+    fn error_at(&self, at: Place, what: &str) -> Error {
+        let file = self.file.display();
+        Error::new(Kind::Config, format!("{file}:{}:{}: {what}", at.line, at.column))
+    }
+}
+
+impl Value {
+    fn type_name(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "a string",
+            Self::Integer(_) => "a number",
+            Self::Boolean(_) => "true or false",
+            Self::TextList(_) => "a list of strings",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+/// "did you mean", or the keys there are.
+fn nearest(key: &str, known: &[&'static str]) -> String {
+    let close = known.iter().map(|name| (strsim::damerau_levenshtein(key, name), *name)).min();
+    match close {
+        Some((distance, name)) if distance <= 3 => format!("did you mean {name:?}?"),
+        _ => {
+            let mut known = known.to_vec();
+            known.sort_unstable();
+            known.dedup();
+            format!("known are: {}", known.join(", "))
+        }
+    }
+}
+
+/// The parsed file, its sections taken out one by one.
+struct Document {
+    file: Arc<PathBuf>,
+    sections: Vec<(String, Place, Vec<Section>)>,
+    known: Vec<&'static str>,
+}
+
+impl Document {
+    fn parse(path: &Path, text: &str) -> Result<Self> {
+        let file = Arc::new(path.to_owned());
+        let place = |offset| place_of(text, offset);
+        let table = DeTable::parse(text).map_err(|error| {
+            let at = place(error.span().map_or(0, |span| span.start));
+            let what = error.message().replace('\n', " ");
+            let place = format!("{}:{}:{}", path.display(), at.line, at.column);
+            Error::new(Kind::Config, format!("{place}: {what}"))
+        })?;
+        let mut sections = Vec::new();
+        for (key, value) in table.get_ref() {
+            let (name, at) = (key.get_ref().to_string(), place(key.span().start));
+            let tables = match value.get_ref() {
+                DeValue::Table(table) => {
+                    vec![section(&file, format!("[{name}]"), at, table, &place)]
+                }
+                DeValue::Array(list) if list.iter().all(|item| item.get_ref().is_table()) => list
+                    .iter()
+                    .filter_map(|item| Some((place(item.span().start), item.get_ref().as_table()?)))
+                    .map(|(at, table)| section(&file, format!("[[{name}]]"), at, table, &place))
+                    .collect(),
+                _ => Vec::new(),
+            };
+            sections.push((name, at, tables));
+        }
+        Ok(Self { file, sections, known: Vec::new() })
+    }
+
+    /// The one table called `name`; an empty one where it is not there.
+    fn section(&mut self, name: &'static str) -> Result<Section> {
+        let (at, mut found) = self.take(name);
+        match (found.pop(), found.is_empty()) {
+            (Some(section), true) if !section.title.starts_with("[[") => Ok(section),
+            (None, _) if at.is_none() => Ok(Section {
+                file: self.file.clone(),
+                title: format!("[{name}]"),
+                at: Place { line: 1, column: 1 },
+                entries: Vec::new(),
+                asked: RefCell::default(),
+            }),
+            _ => Err(self.error_at(at, &format!("{name:?} must be one table: [{name}]"))),
+        }
+    }
+
+    /// All tables called `name`, written as `[[name]]`.
+    fn list(&mut self, name: &'static str) -> Result<Vec<Section>> {
+        let (at, found) = self.take(name);
+        let is_list = found.iter().all(|section| section.title.starts_with("[["));
+        if !is_list || (found.is_empty() && at.is_some()) {
+            return Err(self.error_at(at, &format!("write each {name} as [[{name}]]")));
+        }
+        Ok(found)
+    }
+
+    fn done(&self) -> Result<()> {
+        let Some((name, at, _)) = self.sections.first() else { return Ok(()) };
+        let error = self.error_at(Some(*at), &format!("unknown section [{name}]"));
+        Err(error.advise(nearest(name, &self.known)))
+    }
+
+    fn take(&mut self, name: &'static str) -> (Option<Place>, Vec<Section>) {
+        self.known.push(name);
+        match self.sections.iter().position(|(other, ..)| other == name) {
+            Some(n) => {
+                let (_, at, found) = self.sections.remove(n);
+                (Some(at), found)
+            }
+            None => (None, Vec::new()),
+        }
+    }
+
+    fn error_at(&self, at: Option<Place>, what: &str) -> Error {
+        let at = at.unwrap_or(Place { line: 1, column: 1 });
+        let file = self.file.display();
+        Error::new(Kind::Config, format!("{file}:{}:{}: {what}", at.line, at.column))
+    }
+}
+
+fn section(
+    file: &Arc<PathBuf>,
+    title: String,
+    at: Place,
+    table: &DeTable<'_>,
+    place: &dyn Fn(usize) -> Place,
+) -> Section {
+    let entries = table
+        .iter()
+        .map(|(key, value)| Entry {
+            key: key.get_ref().to_string(),
+            at: place(key.span().start),
+            value: value_of(value.get_ref()),
+        })
+        .collect();
+    Section { file: file.clone(), title, at, entries, asked: RefCell::default() }
+}
+
+fn value_of(value: &DeValue<'_>) -> Value {
+    match value {
+        DeValue::String(text) => Value::Text(text.to_string()),
+        DeValue::Boolean(boolean) => Value::Boolean(*boolean),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map_or(Value::Other("a number out of range"), Value::Integer),
+        DeValue::Array(list) => list
+            .iter()
+            .map(|item| item.get_ref().as_str().map(str::to_owned))
+            .collect::<Option<Vec<_>>>()
+            .map_or(Value::Other("a list"), Value::TextList),
+        DeValue::Float(_) => Value::Other("a number with a fraction"),
+        DeValue::Datetime(_) => Value::Other("a date"),
+        DeValue::Table(_) => Value::Other("a table"),
+    }
+}
+
+/// Line and column, both from 1, of the byte at `offset`; a column is a character.
+fn place_of(text: &str, offset: usize) -> Place {
+    let before = text.get(..offset).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |n| n + 1);
+    Place { line: before.matches('\n').count() + 1, column: before[start..].chars().count() + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+[keystore]
+path = "/var/lib/keyward/keystore.json"
+cipher = "aes-256-cbc"
+[policy]
+version_step = 3
+[[provider]]
+name = "first"
+type = "local"
+timeout = "5s"
+key_file = "/etc/keyward/local.key"
+[[provider]]
+type = "file"
+"#;
+
+    fn refused(text: &str) -> String {
+        match Config::parse(Path::new("k.toml"), text) {
+            Ok(_) => panic!("accepted: {text}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn reads_all_sections() {
+        let config = Config::parse(Path::new("k.toml"), GOOD).unwrap();
+        assert_eq!(config.keystore.cipher.to_string(), "aes-256-cbc");
+        assert_eq!(config.policy.version_step, 3);
+        let names: Vec<_> = config.providers.iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(names, ["first", "file"]);
+        assert_eq!(config.providers[0].timeout, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn leaves_out_what_has_a_default() {
+        let config = Config::parse(Path::new("k.toml"), "[[provider]]\ntype = \"local\"").unwrap();
+        assert_eq!(config.keystore.path, Path::new(DEFAULT_KEYSTORE));
+        assert_eq!(config.keystore.cipher, Cipher::DEFAULT);
+        assert_eq!(config.policy.version_step, 2);
+    }
+
+    #[test]
+    fn names_place_and_cure() {
+        let cases = [
+            (
+                "[keystore]\npth = \"/x\"\n",
+                "k.toml:2:1: unknown key \"pth\" in [keystore]; did you mean \"path\"?",
+            ),
+            (
+                "[keystore]\nzebras = 1\n",
+                "k.toml:2:1: unknown key \"zebras\" in [keystore]; known are: cipher, path",
+            ),
+            ("[keystore]\npath = 1\n", "k.toml:2:1: path must be a string in quotes, not a number"),
+            (
+                "[keystore]\npath = \"x\"\n",
+                "k.toml:2:1: path: is not an absolute path; begin it with /",
+            ),
+            (
+                "[keystore]\ncipher = \"rot13\"\n",
+                "k.toml:2:1: cipher: \"rot13\" is not a cipher; use aes-128-, aes-192- or aes-256-, then cbc or ctr: aes-256-ctr",
+            ),
+            ("[policy]\nversion_step = 0\n", "k.toml:2:1: version_step: must be from 1 to 1000"),
+            ("[policy]\nkeep_versions = 0\n", "k.toml:2:1: keep_versions: must be from 1 to 1000"),
+            (
+                "[policy]\nrotate_afer = \"90d\"\n",
+                "k.toml:2:1: unknown key \"rotate_afer\" in [policy]; did you mean \"rotate_after\"?",
+            ),
+            (
+                "[policy]\nrotate_after = 90\n",
+                "k.toml:2:1: rotate_after must be a string in quotes, not a number",
+            ),
+            (
+                "[policy]\nrotate_after = \"quarterly\"\n",
+                "k.toml:2:1: rotate_after: is not a length of time; write it as 5s, 30m or 90d",
+            ),
+            (
+                "[policy]\njitter = \"1d\"\n",
+                "k.toml:2:1: jitter: has nothing to vary; set rotate_after, too",
+            ),
+            (
+                "[policy]\nrotate_after = \"1d\"\nactivate_after = \"24h\"\n",
+                "k.toml:3:1: activate_after: jitter and activate_after together must be shorter than rotate_after; shorten them, or rotate later",
+            ),
+            (
+                "[keystor]\n[[provider]]\ntype = \"local\"\n",
+                "k.toml:1:2: unknown section [keystor]; did you mean \"keystore\"?",
+            ),
+            ("[provider]\ntype = \"local\"\n", "k.toml:1:2: write each provider as [[provider]]"),
+            (
+                "[[provider]]\nname = \"x\"\n",
+                "k.toml:1:1: [[provider]] lacks \"type\"; add a line `type = \"...\"`",
+            ),
+            (
+                "[[provider]]\ntype = \"local\"\ntimeout = \"soon\"\n",
+                "k.toml:3:1: timeout: is not a length of time; write it as 5s, 30m or 90d",
+            ),
+            ("", "k.toml: no [[provider]]; `keyward init` writes a configuration with one"),
+            (
+                "[[provider]]\ntype = \"a\"\n[[provider]]\ntype = \"a\"\nname = \"a\"\n",
+                "k.toml:5:1: name: two providers have this name",
+            ),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(refused(text), wanted, "for {text:?}");
+        }
+    }
+
+    #[test]
+    fn points_at_broken_toml() {
+        assert!(refused("[keystore]\npath = /x\n").starts_with("k.toml:2:8: "));
+    }
+
+    #[test]
+    fn refuses_a_secret_inline_and_does_not_repeat_it() {
+        let text = "[[provider]]\ntype = \"local\"\npassphrase = \"hunter2\"\n";
+        let config = Config::parse(Path::new("k.toml"), text).unwrap();
+        let keys = ["passphrase_file", "passphrase_env", "passphrase_credential"];
+        let error =
+            config.providers[0].section.secret("passphrase", keys).err().unwrap().to_string();
+        assert!(error.starts_with("k.toml:3:1: passphrase: a secret may not stand"), "{error}");
+        assert!(!error.contains("hunter2"));
+    }
+}

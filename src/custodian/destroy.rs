@@ -1,0 +1,138 @@
+//! The end of a version: planned for a later time, called off, carried out. That nothing needs the
+//! version is for the caller to prove; what the keystore itself knows is checked here, under its
+//! lock, at every step.
+
+use std::time::Duration;
+
+use super::{Custodian, Reason};
+use crate::audit::Event;
+use crate::env::Timestamp;
+use crate::error::{Error, Kind, Result};
+use crate::key::{KeyRef, KeyState};
+use crate::store::{Change, Contents, Keystore, VersionEntry};
+
+/// A step towards the end of a version, or back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destruction {
+    /// Destroy it once this time has passed.
+    Plan(KeyRef, Duration),
+    /// Do not.
+    Cancel(KeyRef),
+    /// Its time has passed: destroy it now. Its key is gone, a tombstone stays.
+    CarryOut(KeyRef),
+}
+
+impl Custodian {
+    /// Refuses what [`Self::destroy`] would refuse to plan, without changing anything.
+    pub fn may_destroy(&self, key: &KeyRef) -> Result<()> {
+        self.shared.source().may_destroy(key)
+    }
+
+    /// Takes the step, in one commit.
+    pub fn destroy(&self, step: &Destruction, reason: Reason<'_>) -> Result<()> {
+        self.shared.may_write()?;
+        self.shared.source().destroy(&self.shared.ring, step, reason)
+    }
+
+    /// The versions that are to be destroyed, and when, by key and version.
+    #[must_use]
+    pub fn doomed(&self) -> Vec<(KeyRef, Timestamp)> {
+        self.shared.source().doomed()
+    }
+}
+
+impl Destruction {
+    /// Which version.
+    #[must_use]
+    pub fn key(&self) -> &KeyRef {
+        match self {
+            Self::Plan(key, _) | Self::Cancel(key) | Self::CarryOut(key) => key,
+        }
+    }
+
+    /// What the audit trail calls it.
+    pub(super) fn event(&self) -> Event {
+        match self {
+            Self::Plan(..) => Event::DestructionPlanned,
+            Self::Cancel(_) => Event::DestructionCancelled,
+            Self::CarryOut(_) => Event::Destroyed,
+        }
+    }
+
+    /// The keystore after the step.
+    pub(super) fn apply(&self, before: &Keystore, change: &Change) -> Result<Keystore> {
+        let now = change.at;
+        match self {
+            Self::Plan(key, wait) => {
+                check(before.contents(), key, now)?;
+                if let Some(at) = planned(entry(before.contents(), key)?) {
+                    let what = format!("{key} is to be destroyed on {at} already");
+                    return Err(Error::new(Kind::Conflict, what));
+                }
+                let at = Timestamp::from_unix(now.as_unix().saturating_add(wait.as_secs()));
+                let plan = Change { at, ..change.clone() };
+                before.with_plan(key, Some((KeyState::Destroyed, &plan)))
+            }
+            Self::Cancel(key) => {
+                planned(entry(before.contents(), key)?).ok_or_else(|| not_planned(key))?;
+                before.with_plan(key, None)
+            }
+            Self::CarryOut(key) => {
+                check(before.contents(), key, now)?;
+                let at = planned(entry(before.contents(), key)?).ok_or_else(|| not_planned(key))?;
+                if at > now {
+                    let what = format!("{key} is not to be destroyed before {at}");
+                    return Err(Error::new(Kind::State, what));
+                }
+                before.with_state(key, KeyState::Destroyed, change)
+            }
+        }
+    }
+}
+
+/// Whether the keystore lets go of a version: nothing encrypts with it, and nobody wants it kept.
+pub(super) fn check(contents: &Contents, key: &KeyRef, now: Timestamp) -> Result<()> {
+    let entry = entry(contents, key)?;
+    if !matches!(entry.state, KeyState::Retired | KeyState::Compromised) {
+        let refused = Error::new(Kind::State, format!("{key} is {}", entry.state));
+        return Err(match entry.state {
+            KeyState::Active => {
+                refused.advise(format!("`keyward rotate {}` puts another in its place", key.name))
+            }
+            KeyState::Pending => refused.advise("it is yet to be used"),
+            _ => refused,
+        });
+    }
+    match entry.retain_until {
+        Some(until) if until > now => {
+            Err(Error::new(Kind::State, format!("{key} is to be kept until {until}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Every version that is to be destroyed, and when.
+pub(super) fn doomed(contents: &Contents) -> Vec<(KeyRef, Timestamp)> {
+    let mut doomed = Vec::new();
+    for key in contents.keys() {
+        for entry in key.versions() {
+            if let Some(at) = planned(entry) {
+                doomed.push((KeyRef::new(key.name().clone(), entry.version), at));
+            }
+        }
+    }
+    doomed
+}
+
+fn planned(entry: &VersionEntry) -> Option<Timestamp> {
+    entry.planned.as_ref().filter(|plan| plan.state == KeyState::Destroyed).map(|plan| plan.at)
+}
+
+fn entry<'a>(contents: &'a Contents, key: &KeyRef) -> Result<&'a VersionEntry> {
+    let found = contents.key(&key.name).and_then(|entry| entry.version(key.version));
+    found.ok_or_else(|| Error::new(Kind::NotFound, format!("the keystore has no {key}")))
+}
+
+fn not_planned(key: &KeyRef) -> Error {
+    Error::new(Kind::State, format!("{key} is not to be destroyed"))
+}

@@ -1,0 +1,479 @@
+//! Data keys from our own keystore, whose store key a provider unwraps.
+
+mod named;
+
+use std::time::Duration;
+
+use super::keeper::Keeper;
+use super::{Destruction, KeySource, Reason, Rewrap, Rewrapped, Role, Step, Which, destroy};
+use crate::audit::{Event, Record, Trail};
+use crate::env::{Deadline, Env, Level, Timestamp};
+use crate::error::{Error, Kind, Result};
+use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
+use crate::provider::KeyWrapper;
+use crate::ring::{Ring, RingKey};
+use crate::secret::{DataKey, scrubbed};
+use crate::store::{Change, Contents, KeyEntry, Keystore, NewVersion, Stamp, StoreFile};
+
+/// How long a change waits for somebody else's change to end.
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a start waits for it, to bring the witness up.
+pub(super) const START_LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// A provider that wraps, under the name that the configuration gives it.
+pub struct NamedWrapper {
+    /// Its name in the configuration and in the keystore's wrappings.
+    pub name: String,
+    /// How long a call may take.
+    pub timeout: Duration,
+    /// The key store.
+    pub wrapper: Box<dyn KeyWrapper>,
+}
+
+/// Our own keystore as a source of data keys.
+pub struct KeystoreSource {
+    pub(super) file: StoreFile,
+    pub(super) wrappers: Vec<NamedWrapper>,
+    pub(super) cipher: Cipher,
+    pub(super) version_step: u32,
+    pub(super) keeper: Keeper,
+    /// Whether this process may write the witness.
+    pub(super) writes: bool,
+    pub(super) env: Env,
+    opened: Option<Opened>,
+    /// Whether the last reading failed: then the file may be the one we know, back in its place.
+    failed: bool,
+}
+
+/// What was read last.
+pub(super) struct Opened {
+    pub(super) keystore: Keystore,
+    stamp: Stamp,
+    provider: String,
+}
+
+/// A changed keystore, and what the audit trail is to tell of it.
+pub(super) struct Changed {
+    pub(super) after: Keystore,
+    pub(super) told: Vec<(Event, Vec<KeyRef>)>,
+}
+
+impl KeystoreSource {
+    /// The keystore in `file`; nothing is read yet. New versions are `version_step` further on and
+    /// made for `cipher` unless the version before has another.
+    #[must_use]
+    pub fn new(
+        file: StoreFile,
+        wrappers: Vec<NamedWrapper>,
+        cipher: Cipher,
+        version_step: u32,
+        env: Env,
+    ) -> Self {
+        let (keeper, writes) = (Keeper::default(), true);
+        let (opened, failed) = (None, false);
+        Self { file, wrappers, cipher, version_step, keeper, writes, env, opened, failed }
+    }
+
+    /// For a process that may do what `role` says.
+    #[must_use]
+    pub fn as_role(mut self, role: Role) -> Self {
+        self.take_role(role);
+        self
+    }
+
+    /// The keystore that was read last.
+    pub(super) fn keystore(&self) -> Result<&Keystore> {
+        self.opened().map(|opened| &opened.keystore)
+    }
+
+    fn opened(&self) -> Result<&Opened> {
+        self.opened.as_ref().ok_or_else(|| Error::new(Kind::Internal, "the keystore is not open"))
+    }
+
+    /// Reads and opens the newest generation; `self` is unchanged.
+    fn read(&self) -> Result<Opened> {
+        let opened = self.read_unwitnessed()?;
+        self.heed_witness(&opened.keystore)?;
+        Ok(opened)
+    }
+
+    /// The same, whatever the witness says.
+    pub(super) fn read_unwitnessed(&self) -> Result<Opened> {
+        let within = |error: Error| error.within(self.file.path().display());
+        let (sealed, stamp) = self.file.read()?;
+        self.refuse_other_or_older(sealed.unverified())?;
+        let (store_key, provider) = match self.held_store_key(sealed.unverified()) {
+            Some(held) => held,
+            None => self.unwrap_store_key(sealed.unverified())?,
+        };
+        let keystore = sealed.open(store_key).map_err(within)?;
+        Ok(Opened { keystore, stamp, provider })
+    }
+
+    fn refuse_other_or_older(&self, found: &Contents) -> Result<()> {
+        let Some(opened) = &self.opened else { return Ok(()) };
+        let (path, known) = (self.file.path().display(), opened.keystore.contents());
+        if found.id() != known.id() {
+            let what = format!("{path} is keystore {} now, not {}", found.id(), known.id());
+            return Err(Error::new(Kind::Conflict, what).advise("put the right file back"));
+        }
+        let (now, before) = (found.generation(), known.generation());
+        if now < before {
+            let what = format!("{path} went back from generation {before} to {now}");
+            return Err(Error::new(Kind::Conflict, what)
+                .advise("an old copy took its place; put the newer one back"));
+        }
+        Ok(())
+    }
+
+    /// The store key in memory, where the file still uses it: then no provider is asked.
+    fn held_store_key(&self, found: &Contents) -> Option<(DataKey, String)> {
+        let opened = self.opened.as_ref()?;
+        let held = opened.keystore.store_key();
+        let active = found.store_keys().last()?;
+        if active.check != held.check_value() {
+            return None;
+        }
+        Some((DataKey::copy_of(held.expose()).ok()?, opened.provider.clone()))
+    }
+
+    /// Asks the configured providers, in their order, until one opens its wrapping.
+    fn unwrap_store_key(&self, found: &Contents) -> Result<(DataKey, String)> {
+        let context = found.wrap_context();
+        let mut refusals: Vec<Error> = Vec::new();
+        for named in &self.wrappers {
+            let Some(wrapping) = found.wrappings().iter().find(|w| w.provider == named.name) else {
+                continue;
+            };
+            let by = Deadline::after(named.timeout);
+            match named.wrapper.unwrap(&wrapping.key, &context, by) {
+                Ok(store_key) => {
+                    self.tell_of_refusals(&named.name, &refusals);
+                    return Ok((store_key, named.name.clone()));
+                }
+                Err(error) => refusals.push(error.within(format!("provider {:?}", named.name))),
+            }
+        }
+        Err(self.none_opens(found, refusals))
+    }
+
+    /// The keys are there, but the next start may depend on the last provider that is left.
+    fn tell_of_refusals(&self, opened_by: &str, refusals: &[Error]) {
+        if refusals.is_empty() {
+            return;
+        }
+        let all: Vec<_> = refusals.iter().map(Error::what).collect();
+        let line = format!(
+            "the keystore was opened by provider {opened_by:?}, because {}",
+            all.join("; ")
+        );
+        self.env.log.log(Level::Warning, &line);
+    }
+
+    fn none_opens(&self, found: &Contents, mut refusals: Vec<Error>) -> Error {
+        let path = self.file.path().display();
+        match refusals.len() {
+            0 => {
+                let names: Vec<_> = found.wrappings().iter().map(|w| w.provider.as_str()).collect();
+                let wrapped_by = names.join(", ");
+                let what = format!("{path} is wrapped by {wrapped_by}; none of them is configured");
+                Error::new(Kind::Config, what)
+                    .advise("add that [[provider]], or correct its `name`")
+            }
+            1 => refusals.remove(0).within(format!("{path} does not open")),
+            _ => {
+                let kind =
+                    refusals.iter().find(|e| e.is_transient()).map_or(Kind::NotMine, Error::kind);
+                let all: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+                Error::new(kind, format!("{path} does not open: {}", all.join(" | ")))
+            }
+        }
+    }
+
+    /// Everything that a change shares: lock, read again, change the copy, check, commit, and only
+    /// then use it. A `change` that gives nothing had nothing to do. The keys that were changed.
+    pub(super) fn commit(
+        &mut self,
+        ring: &Ring,
+        reason: Reason<'_>,
+        change: impl FnOnce(&Self, &Keystore) -> Result<Option<Changed>>,
+    ) -> Result<Vec<KeyRef>> {
+        let lock = self.file.lock(Deadline::after(LOCK_WAIT))?;
+        self.load(ring)?;
+        let before = &self.opened()?.keystore;
+        let Some(Changed { after, told }) = change(self, before)? else { return Ok(Vec::new()) };
+        let keys: Vec<KeyRef> = told.iter().flat_map(|(_, keys)| keys).cloned().collect();
+        prove(&after, &keys)?;
+        let trail = Trail::beside(self.file.path());
+        let generation = before.contents().generation() + 1;
+        let tell = |event, keys: &[KeyRef]| {
+            let (actor, reason) = (reason.actor, reason.text);
+            trail.append(&*self.env.clock, &Record { event, keys, generation, actor, reason })
+        };
+        tell(Event::Intended, &keys)?;
+        self.file.commit(&lock, &after, &*self.env.rng)?;
+        for (event, keys) in &told {
+            if let Err(error) = tell(*event, keys) {
+                // The change itself is on disk; the trail shows its intent.
+                self.env.log.log(Level::Warning, &error.to_string());
+            }
+        }
+        // What is in force is what can be read back.
+        self.load(ring)?;
+        self.raise_witness(&lock, self.keystore()?);
+        Ok(keys)
+    }
+}
+
+impl KeySource for KeystoreSource {
+    fn begin(&mut self, role: Role) {
+        self.take_role(role);
+    }
+
+    fn has_changed(&self) -> bool {
+        match (&self.opened, self.file.stamp()) {
+            (Some(opened), Ok(now)) => self.failed || now != opened.stamp,
+            // A file that cannot be looked at is worth the error that reading it will give.
+            _ => true,
+        }
+    }
+
+    fn load(&mut self, ring: &Ring) -> Result<()> {
+        if self.opened.is_some() && !self.has_changed() {
+            return Ok(());
+        }
+        let opened = self.read().and_then(|opened| {
+            publish(&opened.keystore, ring)?;
+            Ok(opened)
+        });
+        self.failed = opened.is_err();
+        let opened = opened?;
+        if self.opened.is_none() {
+            self.raise_witness_at_start(&opened.keystore);
+        }
+        self.opened = Some(opened);
+        Ok(())
+    }
+
+    fn rotate(&mut self, ring: &Ring, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
+        self.commit(ring, reason, |source, before| {
+            let changed = source.rotated(before, which, false, reason)?;
+            Ok((!changed.told.is_empty()).then_some(changed))
+        })
+    }
+
+    fn create(
+        &mut self,
+        ring: &Ring,
+        id: KeyId,
+        cipher: Option<Cipher>,
+        reason: Reason<'_>,
+    ) -> Result<KeyRef> {
+        let key = KeyRef::new(id, KeyVersion::FIRST);
+        self.commit(ring, reason, |source, before| {
+            if before.contents().key(&key.name).is_some() {
+                return Err(Error::new(Kind::Conflict, format!("key {id} is there already"))
+                    .advise(format!("`keyward rotate {id}` gives it a new version")));
+            }
+            let cipher = cipher.unwrap_or(source.cipher);
+            let after = source.with_new_key(before, &key, cipher, reason)?;
+            Ok(Some(Changed { after, told: vec![(Event::KeyCreated, vec![key.clone()])] }))
+        })?;
+        Ok(key)
+    }
+
+    fn destroy(&mut self, ring: &Ring, step: &Destruction, reason: Reason<'_>) -> Result<()> {
+        self.commit(ring, reason, |source, before| {
+            let (actor, text) = (reason.actor.to_owned(), reason.text.to_owned());
+            let change = Change { at: source.env.clock.now(), actor, reason: text };
+            let after = step.apply(before, &change)?;
+            Ok(Some(Changed { after, told: vec![(step.event(), vec![step.key().clone()])] }))
+        })
+        .map(drop)
+    }
+
+    fn may_destroy(&self, key: &KeyRef) -> Result<()> {
+        destroy::check(self.opened()?.keystore.contents(), key, self.env.clock.now())
+    }
+
+    fn doomed(&self) -> Vec<(KeyRef, Timestamp)> {
+        self.opened
+            .as_ref()
+            .map_or_else(Vec::new, |opened| destroy::doomed(opened.keystore.contents()))
+    }
+
+    fn store_named(
+        &mut self,
+        ring: &Ring,
+        name: &KeyName,
+        kind: &str,
+        data: &DataKey,
+        reason: Reason<'_>,
+    ) -> Result<()> {
+        self.store(ring, name, kind, data, reason)
+    }
+
+    fn remove_named(&mut self, ring: &Ring, name: &KeyName, reason: Reason<'_>) -> Result<()> {
+        self.remove(ring, name, reason)
+    }
+
+    fn keys(&self) -> Vec<KeyInfo> {
+        self.opened.as_ref().map_or_else(Vec::new, |opened| infos(opened.keystore.contents()))
+    }
+
+    fn generation(&self) -> u64 {
+        self.opened.as_ref().map_or(0, |opened| opened.keystore.contents().generation())
+    }
+
+    fn provider(&self) -> &str {
+        self.opened.as_ref().map_or("", |opened| &opened.provider)
+    }
+
+    fn contents(&self) -> Option<&Contents> {
+        self.contents_now()
+    }
+
+    fn step(&mut self, ring: &Ring, step: &Step, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
+        self.take(ring, step, reason)
+    }
+
+    fn keep_policy(&mut self, ring: &Ring) -> Result<Vec<KeyRef>> {
+        self.load(ring)?;
+        self.keep(ring)
+    }
+
+    fn keep_policy_in_time(&mut self, ring: &Ring) -> usize {
+        self.keep_in_time(ring)
+    }
+
+    fn rewrap(
+        &mut self,
+        ring: &Ring,
+        how: Rewrap<'_>,
+        reason: Reason<'_>,
+    ) -> Result<Vec<Rewrapped>> {
+        self.rewrap_store_key(ring, how, reason)
+    }
+
+    fn plan_move(&self, from: &str, to: &str) -> Result<Vec<Rewrapped>> {
+        self.planned_move(from, to)
+    }
+}
+
+impl KeystoreSource {
+    pub(super) fn contents_now(&self) -> Option<&Contents> {
+        self.opened.as_ref().map(|opened| opened.keystore.contents())
+    }
+
+    /// The version that a rotation of a key makes: `version_step` after the newest.
+    pub(super) fn next_version(&self, contents: &Contents, name: &KeyName) -> Result<KeyRef> {
+        let none = || Error::new(Kind::NotFound, format!("there is no key {name}"));
+        let newest = contents.key(name).and_then(KeyEntry::newest).ok_or_else(none)?;
+        Ok(KeyRef::new(name.clone(), newest.version.plus(self.version_step)?))
+    }
+
+    /// `keystore` with a new random key as the active version `key`.
+    pub(super) fn with_new_key(
+        &self,
+        keystore: &Keystore,
+        key: &KeyRef,
+        cipher: Cipher,
+        reason: Reason<'_>,
+    ) -> Result<Keystore> {
+        self.with_new_key_as(keystore, key, cipher, KeyState::Active, reason)
+    }
+
+    /// `keystore` with a new random key as the version `key`, in `state`.
+    pub(super) fn with_new_key_as(
+        &self,
+        keystore: &Keystore,
+        key: &KeyRef,
+        cipher: Cipher,
+        state: KeyState,
+        reason: Reason<'_>,
+    ) -> Result<Keystore> {
+        let data = DataKey::generate(cipher.key_len, &*self.env.rng)?;
+        self.with_key(keystore, key, cipher.into(), &data, state, reason)
+    }
+
+    /// `keystore` with `data` as the version `key`, in `state`.
+    fn with_key(
+        &self,
+        keystore: &Keystore,
+        key: &KeyRef,
+        purpose: Purpose,
+        data: &DataKey,
+        state: KeyState,
+        reason: Reason<'_>,
+    ) -> Result<Keystore> {
+        let change = self.change(reason);
+        let created = change.at;
+        let new = NewVersion { key: key.clone(), purpose, data, state, created };
+        keystore.with_version(&new, &change, &*self.env.rng)
+    }
+
+    /// A change made now.
+    pub(super) fn change(&self, reason: Reason<'_>) -> Change {
+        let (actor, reason) = (reason.actor.to_owned(), reason.text.to_owned());
+        Change { at: self.env.clock.now(), actor, reason }
+    }
+}
+
+/// What was wrapped is unwrapped and compared before anybody relies on it.
+fn prove(keystore: &Keystore, keys: &[KeyRef]) -> Result<()> {
+    let lives =
+        |key: &&KeyRef| keystore.contents().info(key).is_none_or(|info| info.state.decrypts());
+    // One wipe of the stack for all keys, not one for each.
+    scrubbed(|| keys.iter().filter(lives).try_for_each(|key| keystore.data_key(key).map(drop)))
+}
+
+pub(super) fn which_ids(contents: &Contents, which: Which) -> Result<Vec<KeyId>> {
+    let active = contents.keys().filter(|key| key.active().is_some());
+    let ids = active.filter_map(|key| match key.name() {
+        KeyName::Id(id) => Some(*id),
+        KeyName::Named { .. } => None,
+    });
+    match which {
+        Which::All => Ok(ids.collect()),
+        Which::One(wanted) => match ids.into_iter().find(|id| *id == wanted) {
+            Some(id) => Ok(vec![id]),
+            None => Err(no_such_key(wanted)),
+        },
+    }
+}
+
+pub(super) fn no_such_key(id: KeyId) -> Error {
+    Error::new(Kind::NotFound, format!("there is no key {id}"))
+        .advise(format!("`keyward keys create {id}` makes it"))
+}
+
+/// Brings the ring up to date: every version that decrypts, and the active one of each key.
+fn publish(keystore: &Keystore, ring: &Ring) -> Result<()> {
+    // One wipe of the stack for all keys, not one for each.
+    scrubbed(|| {
+        for info in infos(keystore.contents()) {
+            let (KeyName::Id(id), Purpose::Pages(cipher)) = (&info.key.name, &info.purpose) else {
+                continue;
+            };
+            let (id, version) = (*id, info.key.version);
+            if info.state.decrypts() && ring.get(id, version).is_none() {
+                let data = keystore.data_key(&info.key)?;
+                ring.insert(id, version, RingKey::new(data, *cipher))?;
+            }
+            if info.state == KeyState::Active {
+                ring.activate(id, version)?;
+            }
+        }
+        named::publish(keystore, ring)
+    })
+}
+
+/// Every version of every key, sorted.
+fn infos(contents: &Contents) -> Vec<KeyInfo> {
+    let of_key = |key: &'_ _| -> Vec<KeyInfo> {
+        let key: &KeyEntry = key;
+        key.versions().map(|version| version.info(key.name())).collect()
+    };
+    contents.keys().flat_map(of_key).collect()
+}

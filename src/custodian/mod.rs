@@ -1,0 +1,454 @@
+//! The custodian: the one object that owns ring, key source and worker, and answers the doors.
+//!
+//! The ring is read without a lock. Everything else, from a refresh to a rotation, goes through one
+//! mutex around the key source, so that it happens once and in order; nobody who reads a key that
+//! is in the ring ever waits for it.
+
+mod destroy;
+mod keeper;
+mod keystore;
+mod moving;
+mod named;
+mod rewrap;
+mod served;
+mod states;
+mod witness;
+mod worker;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use destroy::Destruction;
+pub use keystore::{KeystoreSource, NamedWrapper};
+pub use moving::Moving;
+pub use rewrap::{Rewrap, Rewrapped, WrapChange};
+pub use served::{NamedServer, ServedSource};
+pub use states::Step;
+
+use crate::env::{Env, Level, Timestamp};
+use crate::error::{Error, Kind, Result};
+use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyVersion};
+use crate::ring::{Ring, RingKey};
+use crate::secret::DataKey;
+use crate::store::Contents;
+use worker::Worker;
+
+/// How many absent keys are remembered; a damaged page can ask for any number of them.
+const MAX_ABSENT: usize = 4096;
+
+/// What this process may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A database server: serves keys, follows the keystore, may rotate.
+    Server,
+    /// A database server that may yet fork before it serves (`--daemonize`): as `Server`, but
+    /// without a thread until [`Custodian::wake`].
+    Daemon,
+    /// A process beside the server, such as `mariadb-backup`: serves keys, writes nothing at all.
+    Reader,
+    /// The command: reads and changes, then ends.
+    Command,
+}
+
+/// Who changes a key, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Reason<'a> {
+    /// Who.
+    pub actor: &'a str,
+    /// Why, in the actor's words.
+    pub text: &'a str,
+}
+
+/// Where data keys come from: our own keystore, or key stores that serve them.
+pub trait KeySource: Send {
+    /// What this process may do, told before anything is read.
+    fn begin(&mut self, _: Role) {}
+
+    /// Whether there may be something new to read. Cheap: a file's stamp, a clock.
+    fn has_changed(&self) -> bool;
+
+    /// Reads anew and brings the ring up to date. On failure the ring and the source stay as they
+    /// were.
+    fn load(&mut self, ring: &Ring) -> Result<()>;
+
+    /// Gives each key of `which` a new version and makes that the active one: all or none.
+    fn rotate(&mut self, ring: &Ring, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>>;
+
+    /// Makes key `id` with a first version.
+    fn create(
+        &mut self,
+        ring: &Ring,
+        id: KeyId,
+        cipher: Option<Cipher>,
+        reason: Reason<'_>,
+    ) -> Result<KeyRef>;
+
+    /// Takes a step towards the end of a version. `Unsupported` where the keys are not ours.
+    fn destroy(&mut self, _: &Ring, step: &Destruction, _: Reason<'_>) -> Result<()> {
+        self.may_destroy(step.key())
+    }
+
+    /// Refuses what `destroy` would refuse to plan.
+    fn may_destroy(&self, _: &KeyRef) -> Result<()> {
+        Err(Error::new(Kind::Unsupported, "these keys are served by a key store")
+            .advise("destroy the version there"))
+    }
+
+    /// The versions that are to be destroyed, and when.
+    fn doomed(&self) -> Vec<(KeyRef, Timestamp)> {
+        Vec::new()
+    }
+
+    /// Stores one of MySQL's keys: `data`, of the type `kind`, under a name that is free.
+    fn store_named(
+        &mut self,
+        _ring: &Ring,
+        name: &KeyName,
+        _kind: &str,
+        _data: &DataKey,
+        _reason: Reason<'_>,
+    ) -> Result<()> {
+        Err(no_keyring(name))
+    }
+
+    /// Removes one of MySQL's keys for ever.
+    fn remove_named(&mut self, _ring: &Ring, name: &KeyName, _: Reason<'_>) -> Result<()> {
+        Err(no_keyring(name))
+    }
+
+    /// All key versions, sorted by key and version.
+    fn keys(&self) -> Vec<KeyInfo>;
+
+    /// The generation of what was read last; 0 where the source counts none.
+    fn generation(&self) -> u64;
+
+    /// The provider that gave the keys, by name.
+    fn provider(&self) -> &str;
+
+    /// What stands in our own keystore; nothing where keys are served.
+    fn contents(&self) -> Option<&Contents> {
+        None
+    }
+
+    /// Takes a step in the life of keys; the versions that changed.
+    fn step(&mut self, _: &Ring, _: &Step, _: Reason<'_>) -> Result<Vec<KeyRef>> {
+        Err(no_keystore(self.provider(), "keeps no states of ours"))
+    }
+
+    /// Does now what the policy wants done; the versions that changed.
+    fn keep_policy(&mut self, _: &Ring) -> Result<Vec<KeyRef>> {
+        Err(no_keystore(self.provider(), "keeps no policy of ours"))
+    }
+
+    /// The same if it is time to look again; how many versions changed. Failures go to the log.
+    fn keep_policy_in_time(&mut self, _: &Ring) -> usize {
+        0
+    }
+
+    /// Changes how the store key is wrapped. `Unsupported` where there is none.
+    fn rewrap(&mut self, _: &Ring, _: Rewrap<'_>, _: Reason<'_>) -> Result<Vec<Rewrapped>> {
+        Err(no_keystore(self.provider(), "wraps no store key"))
+    }
+
+    /// What [`Rewrap::Move`] would do.
+    fn plan_move(&self, _: &str, _: &str) -> Result<Vec<Rewrapped>> {
+        Err(no_keystore(self.provider(), "wraps no store key"))
+    }
+}
+
+fn no_keyring(name: &KeyName) -> Error {
+    let what = format!("key {name}: this provider serves MariaDB's keys only");
+    Error::new(Kind::Unsupported, what)
+        .advise("for MySQL, configure a provider that wraps, such as `local`")
+}
+
+/// Which keys to rotate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// This one.
+    One(KeyId),
+    /// Every key that has an active version.
+    All,
+}
+
+/// Keys still served, but the key store out of reach or unreadable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Degraded {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why: the error's line.
+    pub cause: String,
+}
+
+/// What `status` and the server's status variables show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Whether the key store is out of reach, since when and why.
+    pub degraded: Option<Degraded>,
+    /// The keystore's generation.
+    pub generation: u64,
+    /// The provider that opened it.
+    pub provider: String,
+    /// How many keys.
+    pub keys: usize,
+    /// How many versions of them.
+    pub versions: usize,
+    /// Rotations done by this process.
+    pub rotations: u64,
+    /// When this process began to serve.
+    pub started: Timestamp,
+}
+
+/// Owns the keys of this process. Shared by all its threads.
+pub struct Custodian {
+    shared: Arc<Shared>,
+    worker: Mutex<Option<Worker>>,
+}
+
+struct Shared {
+    ring: Ring,
+    source: Mutex<Box<dyn KeySource>>,
+    absent: Mutex<HashSet<(KeyId, Option<KeyVersion>)>>,
+    degraded: Mutex<Option<Degraded>>,
+    rotations: AtomicU64,
+    started: Timestamp,
+    role: Role,
+    env: Env,
+}
+
+impl Custodian {
+    /// Reads all keys and begins to serve. On failure nothing is left behind.
+    pub fn start(mut source: Box<dyn KeySource>, role: Role, env: Env) -> Result<Self> {
+        let ring = Ring::new();
+        source.begin(role);
+        source.load(&ring)?;
+        let shared = Arc::new(Shared {
+            ring,
+            source: Mutex::new(source),
+            absent: Mutex::default(),
+            degraded: Mutex::default(),
+            rotations: AtomicU64::new(0),
+            started: env.clock.now(),
+            role,
+            env,
+        });
+        let worker = match role {
+            Role::Server => Some(Worker::start(Arc::downgrade(&shared))?),
+            Role::Daemon | Role::Reader | Role::Command => None,
+        };
+        Ok(Self { shared, worker: Mutex::new(worker) })
+    }
+
+    /// Starts the worker of a `Daemon`, in the process that will serve; later calls do nothing.
+    pub fn wake(&self) {
+        let mut worker = lock(&self.worker);
+        if self.shared.role != Role::Daemon || worker.is_some() {
+            return;
+        }
+        match Worker::start(Arc::downgrade(&self.shared)) {
+            Ok(started) => *worker = Some(started),
+            Err(error) => {
+                let line = format!("changes of the keystore will not be noticed: {error}");
+                self.shared.env.log.log(Level::Warning, &line);
+            }
+        }
+    }
+
+    /// The version of `id` that encrypts. One atomic load where the key is known.
+    #[inline]
+    #[must_use]
+    pub fn latest(&self, id: KeyId) -> Option<KeyVersion> {
+        match self.shared.ring.latest(id) {
+            None => self.shared.look_again(id, None).and_then(|()| self.shared.ring.latest(id)),
+            known => known,
+        }
+    }
+
+    /// Version `version` of key `id`. Wait-free where it is known.
+    #[inline]
+    #[must_use]
+    pub fn key(&self, id: KeyId, version: KeyVersion) -> Option<&RingKey> {
+        match self.shared.ring.get(id, version) {
+            None => {
+                self.shared.look_again(id, Some(version))?;
+                self.shared.ring.get(id, version)
+            }
+            known => known,
+        }
+    }
+
+    /// The cipher of a key version that is in memory; never calls out.
+    #[inline]
+    #[must_use]
+    pub fn cipher(&self, id: KeyId, version: KeyVersion) -> Option<Cipher> {
+        self.shared.ring.get(id, version).map(RingKey::cipher)
+    }
+
+    /// Reads the key source again now.
+    pub fn refresh(&self) -> Result<()> {
+        self.shared.refresh()
+    }
+
+    /// Gives the keys a new active version. When this returns it is on disk and in use.
+    pub fn rotate(&self, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
+        self.shared.may_write()?;
+        let rotated = self.shared.source().rotate(&self.shared.ring, which, reason)?;
+        self.shared.rotations.fetch_add(1, Ordering::Relaxed);
+        self.shared.forget_absent();
+        Ok(rotated)
+    }
+
+    /// Makes key `id`.
+    pub fn create(&self, id: KeyId, cipher: Option<Cipher>, reason: Reason<'_>) -> Result<KeyRef> {
+        self.shared.may_write()?;
+        let made = self.shared.source().create(&self.shared.ring, id, cipher, reason)?;
+        self.shared.forget_absent();
+        Ok(made)
+    }
+
+    /// All key versions, sorted by key and version.
+    #[must_use]
+    pub fn keys(&self) -> Vec<KeyInfo> {
+        self.shared.source().keys()
+    }
+
+    /// How things stand.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let source = self.shared.source();
+        let keys = source.keys();
+        let mut names: Vec<_> = keys.iter().map(|info| &info.key.name).collect();
+        names.dedup();
+        Status {
+            degraded: lock(&self.shared.degraded).clone(),
+            generation: source.generation(),
+            provider: source.provider().to_owned(),
+            keys: names.len(),
+            versions: keys.len(),
+            rotations: self.shared.rotations.load(Ordering::Relaxed),
+            started: self.shared.started,
+        }
+    }
+
+    /// Ends the worker and waits for it: afterwards no thread of ours is left. May be called again.
+    pub fn stop(&self) {
+        if let Some(worker) = lock(&self.worker).take() {
+            worker.stop();
+        }
+    }
+}
+
+impl Drop for Custodian {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn source(&self) -> MutexGuard<'_, Box<dyn KeySource>> {
+        lock(&self.source)
+    }
+
+    fn may_write(&self) -> Result<()> {
+        match self.role {
+            Role::Reader => Err(Error::new(Kind::Unsupported, "this process only reads keys")
+                .advise("rotate in the server, or with `keyward rotate`")),
+            Role::Server | Role::Daemon | Role::Command => Ok(()),
+        }
+    }
+
+    /// The way of a key that is not in the ring: one thread reads again, the others wait for it.
+    /// An absent key is remembered until the source changes. `None` = still absent.
+    #[cold]
+    fn look_again(&self, id: KeyId, version: Option<KeyVersion>) -> Option<()> {
+        let wanted = (id, version);
+        if lock(&self.absent).contains(&wanted) {
+            return None;
+        }
+        let mut source = self.source();
+        let found = |ring: &Ring| match version {
+            Some(version) => ring.get(id, version).map(|_| ()),
+            None => ring.latest(id).map(|_| ()),
+        };
+        if let Some(()) = found(&self.ring) {
+            return Some(());
+        }
+        if source.has_changed() {
+            let outcome = source.load(&self.ring);
+            self.note_outcome(outcome.as_ref().err());
+            outcome.ok()?;
+            self.forget_absent();
+        }
+        let found = found(&self.ring);
+        if found.is_none() {
+            self.remember_absent(wanted);
+        }
+        found
+    }
+
+    fn refresh(&self) -> Result<()> {
+        let mut source = self.source();
+        let outcome = source.load(&self.ring);
+        self.note_outcome(outcome.as_ref().err());
+        if outcome.is_ok() {
+            self.forget_absent();
+        }
+        outcome
+    }
+
+    /// What the worker does again and again.
+    fn refresh_if_changed(&self) {
+        // What went wrong is in the log and in the status by now.
+        let _ = self.refresh_changed();
+    }
+
+    /// Reads again if there may be something new.
+    fn refresh_changed(&self) -> Result<()> {
+        if self.source().has_changed() { self.refresh() } else { Ok(()) }
+    }
+
+    fn remember_absent(&self, wanted: (KeyId, Option<KeyVersion>)) {
+        let mut absent = lock(&self.absent);
+        if absent.len() >= MAX_ABSENT {
+            absent.clear();
+        }
+        absent.insert(wanted);
+    }
+
+    fn forget_absent(&self) {
+        lock(&self.absent).clear();
+    }
+
+    /// Keeps the state `degraded` and tells the log once when it begins, changes cause, and ends.
+    fn note_outcome(&self, failure: Option<&Error>) {
+        let mut degraded = lock(&self.degraded);
+        let cause = failure.map(ToString::to_string);
+        if degraded.as_ref().map(|state| &state.cause) == cause.as_ref() {
+            return;
+        }
+        match cause {
+            Some(cause) => {
+                let line = format!("degraded, the keys in memory go on serving: {cause}");
+                self.env.log.log(Level::Warning, &line);
+                let since = degraded.take().map_or_else(|| self.env.clock.now(), |old| old.since);
+                *degraded = Some(Degraded { since, cause });
+            }
+            None => {
+                self.env.log.log(Level::Note, "the key store can be read again");
+                *degraded = None;
+            }
+        }
+    }
+}
+
+/// What only our own keystore can do was asked of a provider that serves keys.
+fn no_keystore(provider: &str, what: &str) -> Error {
+    Error::new(Kind::Unsupported, format!("provider {provider:?} serves keys: it {what}"))
+        .advise("`keyward migrate` moves its keys into a keystore")
+}
+
+/// Locks even after a panic elsewhere: every change behind these mutexes is made in one step.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

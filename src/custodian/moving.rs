@@ -1,0 +1,126 @@
+//! Keys that come from another key store, and keys that go to one: same ids, versions, ciphers.
+
+use super::keystore::{Changed, KeystoreSource};
+use super::{KeySource, Reason};
+use crate::audit::{Event, Record, Trail};
+use crate::env::Deadline;
+use crate::error::{Error, Kind, Result};
+use crate::key::{KeyInfo, KeyRef};
+use crate::ring::Ring;
+use crate::secret::DataKey;
+use crate::store::{Keystore, NewVersion};
+
+/// A key version on its way, its check value proven.
+pub struct Moving {
+    /// What is known of it.
+    pub info: KeyInfo,
+    /// The key.
+    pub data: DataKey,
+}
+
+impl Moving {
+    /// A version that another key store gave; `Corrupt` if it is not the key that was announced.
+    pub fn proven(info: KeyInfo, data: DataKey) -> Result<Self> {
+        if info.check.is_some_and(|check| check != data.check_value()) {
+            let what = format!("{}: another key came than was announced", info.key);
+            return Err(Error::new(Kind::Corrupt, what));
+        }
+        Ok(Self { info, data })
+    }
+}
+
+impl KeystoreSource {
+    /// Takes keys in, in one commit, and opens each again. A version that is here already with the
+    /// same key changes nothing; one with another key is refused (`State`). The versions that are new.
+    pub fn import(&mut self, keys: &[Moving], reason: Reason<'_>) -> Result<Vec<KeyRef>> {
+        let ring = Ring::new();
+        self.load(&ring)?;
+        self.commit(&ring, reason, |source, before| {
+            let (after, new) = source.with_imported(before, keys, reason)?;
+            Ok((!new.is_empty()).then(|| Changed { after, told: vec![(Event::Imported, new)] }))
+        })
+    }
+
+    /// What [`Self::import`] would do: the versions that are new.
+    pub fn try_import(&mut self, keys: &[Moving], reason: Reason<'_>) -> Result<Vec<KeyRef>> {
+        self.load(&Ring::new())?;
+        self.with_imported(self.keystore()?, keys, reason).map(|(_, new)| new)
+    }
+
+    /// Every key version that decrypts, to be taken to another key store. The audit trail has a
+    /// line of it before anybody has a key.
+    pub fn export(&mut self, reason: Reason<'_>) -> Result<Vec<Moving>> {
+        self.load(&Ring::new())?;
+        let lock = self.file.lock(Deadline::after(super::keystore::LOCK_WAIT))?;
+        let keystore = self.keystore()?;
+        let infos = self.keys().into_iter().filter(|info| info.state.decrypts());
+        let keys = infos
+            .map(|info| keystore.data_key(&info.key).and_then(|data| Moving::proven(info, data)))
+            .collect::<Result<Vec<_>>>()?;
+        let names: Vec<KeyRef> = keys.iter().map(|key| key.info.key.clone()).collect();
+        let record = Record {
+            event: Event::Exported,
+            keys: &names,
+            generation: self.generation(),
+            actor: reason.actor,
+            reason: reason.text,
+        };
+        Trail::beside(self.file.path()).append(&*self.env.clock, &record)?;
+        drop(lock);
+        Ok(keys)
+    }
+
+    /// What [`Self::export`] would give.
+    pub fn outgoing(&mut self) -> Result<Vec<KeyInfo>> {
+        self.load(&Ring::new())?;
+        Ok(self.keys().into_iter().filter(|info| info.state.decrypts()).collect())
+    }
+
+    /// That the keystore on disk opens and has these very keys, for the same ciphers.
+    pub fn prove(&mut self, keys: &[Moving]) -> Result<()> {
+        self.load(&Ring::new())?;
+        let keystore = self.keystore()?;
+        for Moving { info, data } in keys {
+            let found = keystore.contents().info(&info.key);
+            let same = keystore.data_key(&info.key)?.check_value() == data.check_value()
+                && found.is_some_and(|found| found.purpose == info.purpose);
+            if !same {
+                return Err(Error::new(Kind::Corrupt, format!("{} did not arrive", info.key)));
+            }
+        }
+        Ok(())
+    }
+
+    fn with_imported(
+        &self,
+        before: &Keystore,
+        keys: &[Moving],
+        reason: Reason<'_>,
+    ) -> Result<(Keystore, Vec<KeyRef>)> {
+        let (mut after, mut new) = (before.clone(), Vec::new());
+        let change = self.change(reason);
+        for Moving { info, data } in keys {
+            if before.contents().info(&info.key).is_none() {
+                new.push(info.key.clone());
+            }
+            let version = NewVersion {
+                key: info.key.clone(),
+                purpose: info.purpose.clone(),
+                data,
+                state: info.state,
+                created: info.created.unwrap_or(change.at),
+            };
+            after = after.with_version(&version, &change, &*self.env.rng).map_err(|error| {
+                match error.kind() {
+                    // Trying again does not help, so it is no longer a conflict of two writers.
+                    Kind::Conflict => Error::new(Kind::State, error.what()).advise(
+                        "this keystore has keys of its own: move it away, or import into a new one \
+                         (`keyward init --empty`)",
+                    ),
+                    _ => error,
+                }
+            })?;
+        }
+        Ok((after, new))
+    }
+}

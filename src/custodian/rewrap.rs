@@ -1,0 +1,327 @@
+//! Changing how the store key is wrapped, and the store key itself. No page is touched.
+
+use super::keystore::{Changed, KeystoreSource, NamedWrapper};
+use super::{Custodian, Reason};
+use crate::audit::Event;
+use crate::env::Deadline;
+use crate::error::{Error, Kind, Result};
+use crate::key::KeyRef;
+use crate::provider::WrapContext;
+use crate::ring::Ring;
+use crate::secret::{DataKey, scrubbed};
+use crate::store::{Contents, Keystore, STORE_KEY_LEN, Wrapping};
+
+/// How the wrappings of the store key are to change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rewrap<'a> {
+    /// One more for each configured provider that has none; with `prune`, none any more for those
+    /// that are not configured.
+    Missing {
+        /// Whether wrappings of providers that are not configured go.
+        prune: bool,
+    },
+    /// Each configured provider wraps anew, with its wrapping key's newest version.
+    ToLatest,
+    /// A new store key, wrapped by each configured provider, wraps all data keys anew.
+    NewStoreKey {
+        /// Whether wrappings of providers that are not configured may go; else they stop it.
+        prune: bool,
+    },
+    /// One provider wraps instead of another, which need not answer.
+    Move {
+        /// The provider whose wrapping goes.
+        from: &'a str,
+        /// The provider that wraps from now on.
+        to: &'a str,
+    },
+}
+
+/// What happened to the wrapping of one provider.
+#[derive(Debug)]
+pub struct Rewrapped {
+    /// The provider's name.
+    pub provider: String,
+    /// What was, or was to be, done.
+    pub change: WrapChange,
+    /// Why it was not done; the others were all the same.
+    pub failure: Option<Error>,
+}
+
+/// What can happen to a wrapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrapChange {
+    /// It stays as it was.
+    Kept,
+    /// It is new.
+    Added,
+    /// It was made anew.
+    Renewed,
+    /// It is gone.
+    Removed,
+    /// It stays, though its provider is not configured.
+    Unconfigured,
+}
+
+impl Custodian {
+    /// Changes how the store key is wrapped, in one commit. A provider that fails keeps the others
+    /// from nothing, except with a new store key, which all of them must wrap.
+    pub fn rewrap(&self, how: Rewrap<'_>, reason: Reason<'_>) -> Result<Vec<Rewrapped>> {
+        self.shared.may_write()?;
+        self.shared.source().rewrap(&self.shared.ring, how, reason)
+    }
+
+    /// What [`Rewrap::Move`] would do.
+    pub fn plan_move(&self, from: &str, to: &str) -> Result<Vec<Rewrapped>> {
+        self.shared.source().plan_move(from, to)
+    }
+
+    /// The wrappings of the store key in the order they were added: provider and wrapping key.
+    #[must_use]
+    pub fn wrappings(&self) -> Vec<(String, String)> {
+        let source = self.shared.source();
+        let all = source.contents().map_or(&[][..], Contents::wrappings);
+        all.iter().map(|wrapping| (wrapping.provider.clone(), wrapping.key.kek.clone())).collect()
+    }
+}
+
+impl KeystoreSource {
+    pub(super) fn rewrap_store_key(
+        &mut self,
+        ring: &Ring,
+        how: Rewrap<'_>,
+        reason: Reason<'_>,
+    ) -> Result<Vec<Rewrapped>> {
+        let mut report = Vec::new();
+        self.commit(ring, reason, |source, before| {
+            let after = match how {
+                Rewrap::Missing { prune } => source.with_missing(before, prune, &mut report)?,
+                Rewrap::ToLatest => source.with_latest(before, &mut report)?,
+                Rewrap::NewStoreKey { prune } => {
+                    source.with_next_store_key(before, prune, &mut report)?
+                }
+                Rewrap::Move { from, to } => {
+                    report = source.planned_move(from, to)?;
+                    source.moved(before, from, to)?
+                }
+            };
+            let told = events(how, &report);
+            Ok((!told.is_empty()).then_some(Changed { after, told }))
+        })?;
+        Ok(report)
+    }
+
+    fn with_missing(
+        &self,
+        before: &Keystore,
+        prune: bool,
+        report: &mut Vec<Rewrapped>,
+    ) -> Result<Keystore> {
+        let context = before.contents().wrap_context();
+        let mut after = before.clone();
+        for named in &self.wrappers {
+            if wrapping_of(before.contents(), &named.name).is_some() {
+                report.push(Rewrapped::done(&named.name, WrapChange::Kept));
+                continue;
+            }
+            match named.wrap(before.store_key(), &context) {
+                Ok(wrapping) => {
+                    after = after.with_wrapping(wrapping)?;
+                    report.push(Rewrapped::done(&named.name, WrapChange::Added));
+                }
+                // The wrappings to be pruned may be what is needed until this one works.
+                Err(error) if prune => return Err(error),
+                Err(error) => {
+                    report.push(Rewrapped::failed(&named.name, WrapChange::Added, error));
+                }
+            }
+        }
+        for wrapping in self.unconfigured(before.contents()) {
+            if !prune {
+                report.push(Rewrapped::done(&wrapping.provider, WrapChange::Unconfigured));
+                continue;
+            }
+            after = after.without_wrapping(&wrapping.provider)?;
+            report.push(Rewrapped::done(&wrapping.provider, WrapChange::Removed));
+        }
+        Ok(after)
+    }
+
+    fn with_latest(&self, before: &Keystore, report: &mut Vec<Rewrapped>) -> Result<Keystore> {
+        let context = before.contents().wrap_context();
+        let mut after = before.clone();
+        for named in &self.wrappers {
+            let Some(old) = wrapping_of(before.contents(), &named.name) else {
+                let what = format!("provider {:?}: it does not wrap the store key yet", named.name);
+                let none = Error::new(Kind::NotFound, what)
+                    .advise("run `keyward rewrap` without --to-latest first");
+                report.push(Rewrapped::failed(&named.name, WrapChange::Renewed, none));
+                continue;
+            };
+            match named.rewrap(old, before.store_key(), &context) {
+                Ok(wrapping) => {
+                    after = after.with_wrapping(wrapping)?;
+                    report.push(Rewrapped::done(&named.name, WrapChange::Renewed));
+                }
+                Err(error) => {
+                    report.push(Rewrapped::failed(&named.name, WrapChange::Renewed, error));
+                }
+            }
+        }
+        for wrapping in self.unconfigured(before.contents()) {
+            report.push(Rewrapped::done(&wrapping.provider, WrapChange::Unconfigured));
+        }
+        Ok(after)
+    }
+
+    fn with_next_store_key(
+        &self,
+        before: &Keystore,
+        prune: bool,
+        report: &mut Vec<Rewrapped>,
+    ) -> Result<Keystore> {
+        for wrapping in self.unconfigured(before.contents()) {
+            if !prune {
+                let name = &wrapping.provider;
+                let what = format!("provider {name:?} wraps the store key and is not configured");
+                return Err(Error::new(Kind::Config, what)
+                    .advise("configure it, or let it go with --prune: it cannot wrap a new one"));
+            }
+            report.push(Rewrapped::done(&wrapping.provider, WrapChange::Removed));
+        }
+        let rng = &*self.env.rng;
+        let store_key = DataKey::generate(STORE_KEY_LEN, rng)?;
+        let context = before.next_context()?;
+        let mut wrappings = Vec::new();
+        for named in &self.wrappers {
+            wrappings.push(named.wrap(&store_key, &context)?);
+            let known = wrapping_of(before.contents(), &named.name).is_some();
+            let change = if known { WrapChange::Renewed } else { WrapChange::Added };
+            report.push(Rewrapped::done(&named.name, change));
+        }
+        let after = before.with_store_key(store_key, wrappings, self.env.clock.now(), rng)?;
+        prove_all(&after)?;
+        Ok(after)
+    }
+
+    /// What a move would change, of the keystore as it was read last.
+    pub(super) fn planned_move(&self, from: &str, to: &str) -> Result<Vec<Rewrapped>> {
+        if from == to {
+            return Err(Error::new(Kind::Config, "a move needs two different providers"));
+        }
+        let contents = self.keystore()?.contents();
+        let (leaves, there) = (wrapping_of(contents, from), wrapping_of(contents, to));
+        let mut report = Vec::new();
+        match (leaves, there) {
+            (None, None) => {
+                let what = format!("provider {from:?} does not wrap the store key");
+                return Err(
+                    Error::new(Kind::NotFound, what).advise("`keyward status` shows who does")
+                );
+            }
+            (_, Some(_)) => report.push(Rewrapped::done(to, WrapChange::Kept)),
+            (_, None) => report.push(Rewrapped::done(to, WrapChange::Added)),
+        }
+        if leaves.is_some() {
+            report.push(Rewrapped::done(from, WrapChange::Removed));
+        }
+        Ok(report)
+    }
+
+    fn moved(&self, before: &Keystore, from: &str, to: &str) -> Result<Keystore> {
+        let none = || Error::new(Kind::Config, format!("provider {to:?} does not wrap keys"));
+        let named = self.wrappers.iter().find(|named| named.name == to).ok_or_else(none)?;
+        // Made anew even where there is one: this is the proof that it opens.
+        let wrapping = named.wrap(before.store_key(), &before.contents().wrap_context())?;
+        let after = before.with_wrapping(wrapping)?;
+        match wrapping_of(after.contents(), from) {
+            Some(_) => after.without_wrapping(from),
+            None => Ok(after),
+        }
+    }
+
+    /// The wrappings of providers that are not configured.
+    fn unconfigured<'a>(&self, contents: &'a Contents) -> impl Iterator<Item = &'a Wrapping> {
+        let names: Vec<String> = self.wrappers.iter().map(|named| named.name.clone()).collect();
+        contents.wrappings().iter().filter(move |wrapping| !names.contains(&wrapping.provider))
+    }
+}
+
+impl NamedWrapper {
+    /// Wraps the store key and proves that the wrapping opens to it again.
+    pub fn wrap(&self, store_key: &DataKey, context: &WrapContext) -> Result<Wrapping> {
+        let by = Deadline::after(self.timeout);
+        let key = self.wrapper.wrap(store_key, context, by).map_err(|e| self.within(e))?;
+        self.proven(Wrapping { provider: self.name.clone(), key }, store_key, context)
+    }
+
+    /// The same store key wrapped with the newest version of the wrapping key, proven likewise.
+    fn rewrap(
+        &self,
+        old: &Wrapping,
+        store_key: &DataKey,
+        context: &WrapContext,
+    ) -> Result<Wrapping> {
+        let by = Deadline::after(self.timeout);
+        let key = self.wrapper.rewrap(&old.key, context, by).map_err(|e| self.within(e))?;
+        self.proven(Wrapping { provider: self.name.clone(), key }, store_key, context)
+    }
+
+    fn proven(
+        &self,
+        made: Wrapping,
+        store_key: &DataKey,
+        context: &WrapContext,
+    ) -> Result<Wrapping> {
+        let by = Deadline::after(self.timeout);
+        let opened = self.wrapper.unwrap(&made.key, context, by).map_err(|e| self.within(e))?;
+        if opened.check_value() == store_key.check_value() {
+            return Ok(made);
+        }
+        Err(self.within(Error::new(Kind::Corrupt, "what it wrapped opens to another key")))
+    }
+
+    fn within(&self, error: Error) -> Error {
+        error.within(format!("provider {:?}", self.name))
+    }
+}
+
+impl Rewrapped {
+    fn done(provider: &str, change: WrapChange) -> Self {
+        Self { provider: provider.to_owned(), change, failure: None }
+    }
+
+    fn failed(provider: &str, change: WrapChange, failure: Error) -> Self {
+        Self { provider: provider.to_owned(), change, failure: Some(failure) }
+    }
+}
+
+fn wrapping_of<'a>(contents: &'a Contents, provider: &str) -> Option<&'a Wrapping> {
+    contents.wrappings().iter().find(|wrapping| wrapping.provider == provider)
+}
+
+/// What the audit trail tells of a change of wrappings: nothing where there was none.
+fn events(how: Rewrap<'_>, report: &[Rewrapped]) -> Vec<(Event, Vec<KeyRef>)> {
+    if matches!(how, Rewrap::NewStoreKey { .. }) {
+        return vec![(Event::StoreKeyRotated, Vec::new())];
+    }
+    let done = report.iter().filter(|one| one.failure.is_none());
+    let event = |one: &Rewrapped| match one.change {
+        WrapChange::Added => Some((Event::WrappingAdded, Vec::new())),
+        WrapChange::Renewed => Some((Event::Rewrapped, Vec::new())),
+        WrapChange::Removed => Some((Event::WrappingRemoved, Vec::new())),
+        WrapChange::Kept | WrapChange::Unconfigured => None,
+    };
+    done.filter_map(event).collect()
+}
+
+/// Opens every data key under the new store key before the old one is given up.
+fn prove_all(keystore: &Keystore) -> Result<()> {
+    scrubbed(|| {
+        for key in keystore.contents().keys() {
+            for version in key.versions().filter(|version| version.state.decrypts()) {
+                keystore.data_key(&version.info(key.name()).key)?;
+            }
+        }
+        Ok(())
+    })
+}

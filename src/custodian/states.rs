@@ -1,0 +1,190 @@
+//! Changes of state by command: retired, compromised, a rotation undone or not waited for.
+
+use super::keystore::{Changed, KeystoreSource};
+use super::{Custodian, Reason, Which};
+use crate::audit::Event;
+use crate::error::{Error, Kind, Result};
+use crate::key::{KeyId, KeyName, KeyRef, KeyState};
+use crate::policy;
+use crate::ring::Ring;
+use crate::store::{Contents, KeyEntry, Keystore};
+
+/// A change of state that somebody asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// This version encrypts no more: the pending one takes its place.
+    Retire(KeyRef),
+    /// Somebody else may know this version. Where it encrypts, a new one takes its place.
+    Compromised(KeyRef),
+    /// These keys get a new active version at once, or their pending one becomes active.
+    RotateNow(Which),
+    /// The last rotation of this key never was: its active version is pending again and the one
+    /// before active; a pending one is not activated any more.
+    Undo(KeyId),
+}
+
+impl Custodian {
+    /// Takes a step in the life of keys; the versions that changed.
+    pub fn step(&self, step: &Step, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
+        self.shared.may_write()?;
+        let changed = self.shared.source().step(&self.shared.ring, step, reason)?;
+        self.shared.forget_absent();
+        Ok(changed)
+    }
+
+    /// The id of our own keystore; empty where keys are served.
+    #[must_use]
+    pub fn keystore_id(&self) -> String {
+        self.shared.source().contents().map_or_else(String::new, |found| found.id().to_owned())
+    }
+
+    /// All that our own keystore holds of a key but its bytes; none where keys are served.
+    #[must_use]
+    pub fn entry(&self, name: &KeyName) -> Option<KeyEntry> {
+        self.shared.source().contents()?.key(name).cloned()
+    }
+}
+
+impl KeystoreSource {
+    pub(super) fn take(
+        &mut self,
+        ring: &Ring,
+        step: &Step,
+        reason: Reason<'_>,
+    ) -> Result<Vec<KeyRef>> {
+        self.commit(ring, reason, |source, before| {
+            match step {
+                Step::Retire(key) => source.retired(before, key, reason),
+                Step::Compromised(key) => source.compromised(before, key, reason),
+                Step::RotateNow(which) => source.rotated(before, *which, true, reason),
+                Step::Undo(id) => source.undone(before, *id, reason),
+            }
+            .map(Some)
+        })
+    }
+
+    fn retired(&self, before: &Keystore, key: &KeyRef, reason: Reason<'_>) -> Result<Changed> {
+        let entry = entry_of(before.contents(), key)?;
+        if state_of(entry, key)? != KeyState::Active {
+            let after = before.with_state(key, KeyState::Retired, &self.change(reason))?;
+            return Ok(Changed { after, told: vec![(Event::Retired, vec![key.clone()])] });
+        }
+        let above = entry.versions().rev().take_while(|version| version.version > key.version);
+        let Some(next) = above.into_iter().find(|version| version.state == KeyState::Pending)
+        else {
+            let what = format!("{key} is the only one that encrypts");
+            let advice = format!("`keyward rotate {}` makes the next and retires it", key.name);
+            return Err(Error::new(Kind::State, what).advise(advice));
+        };
+        let next = KeyRef::new(key.name.clone(), next.version);
+        let after = before.with_state(&next, KeyState::Active, &self.change(reason))?;
+        let told = vec![(Event::Activated, vec![next]), (Event::Retired, vec![key.clone()])];
+        Ok(Changed { after, told })
+    }
+
+    fn compromised(&self, before: &Keystore, key: &KeyRef, reason: Reason<'_>) -> Result<Changed> {
+        let mut after = before.clone();
+        let mut told = Vec::new();
+        if state_of(entry_of(before.contents(), key)?, key)? == KeyState::Active {
+            // A pending version was made beside it and may be known as well.
+            let next = self.next_version(before.contents(), &key.name)?;
+            after = self.with_new_key(&after, &next, self.cipher, reason)?;
+            told.push((Event::Rotated, vec![next]));
+        }
+        after = after.with_state(key, KeyState::Compromised, &self.change(reason))?;
+        told.push((Event::Compromised, vec![key.clone()]));
+        Ok(Changed { after, told })
+    }
+
+    /// A new version of each key, which encrypts at once or, where the policy has it, is pending.
+    pub(super) fn rotated(
+        &self,
+        before: &Keystore,
+        which: Which,
+        now: bool,
+        reason: Reason<'_>,
+    ) -> Result<Changed> {
+        let (mut after, mut told) = (before.clone(), Told::default());
+        for id in super::keystore::which_ids(before.contents(), which)? {
+            let planned = before.contents().key(&id.into()).and_then(policy::planned);
+            let waits = if now { None } else { self.keeper.policy.activate_after };
+            match (planned, waits) {
+                (None, None) => {
+                    let key = self.next_version(before.contents(), &id.into())?;
+                    after = self.with_new_key(&after, &key, self.cipher, reason)?;
+                    told.rotated.push(key);
+                }
+                (None, Some(waits)) => {
+                    let key = self.next_version(before.contents(), &id.into())?;
+                    after = self.with_pending_key(&after, &key, waits, reason)?;
+                    told.prepared.push(key);
+                }
+                (Some((version, _)), None) => {
+                    let key = KeyRef::new(id, version.version);
+                    after = after.with_state(&key, KeyState::Active, &self.change(reason))?;
+                    told.activated.push(key);
+                }
+                (Some(_), Some(_)) if which == Which::All => {}
+                (Some((version, at)), Some(_)) => {
+                    let key = KeyRef::new(id, version.version);
+                    let what = format!("{key} is pending already, to be active from {at}");
+                    let advice = "`keyward rotate --now` does not wait for that";
+                    return Err(Error::new(Kind::State, what).advise(advice));
+                }
+            }
+        }
+        Ok(Changed { after, told: told.events() })
+    }
+
+    fn undone(&self, before: &Keystore, id: KeyId, reason: Reason<'_>) -> Result<Changed> {
+        let name = KeyName::Id(id);
+        let entry = before.contents().key(&name).ok_or_else(|| super::keystore::no_such_key(id))?;
+        let (after, key) = match policy::planned(entry) {
+            Some((version, _)) => {
+                let key = KeyRef::new(id, version.version);
+                (before.with_plan(&key, None)?, key)
+            }
+            None => {
+                let former = entry.active().map(|version| KeyRef::new(id, version.version));
+                let none = || Error::new(Kind::State, format!("key {id} has no active version"));
+                (
+                    before.with_rotation_undone(&name, &self.change(reason))?,
+                    former.ok_or_else(none)?,
+                )
+            }
+        };
+        Ok(Changed { after, told: vec![(Event::RotationUndone, vec![key])] })
+    }
+}
+
+/// What the rotation of several keys did, for the audit trail.
+#[derive(Default)]
+struct Told {
+    rotated: Vec<KeyRef>,
+    prepared: Vec<KeyRef>,
+    activated: Vec<KeyRef>,
+}
+
+impl Told {
+    fn events(self) -> Vec<(Event, Vec<KeyRef>)> {
+        let all = [
+            (Event::Rotated, self.rotated),
+            (Event::Prepared, self.prepared),
+            (Event::Activated, self.activated),
+        ];
+        all.into_iter().filter(|(_, keys)| !keys.is_empty()).collect()
+    }
+}
+
+fn entry_of<'a>(contents: &'a Contents, key: &KeyRef) -> Result<&'a KeyEntry> {
+    contents.key(&key.name).ok_or_else(|| absent(key))
+}
+
+fn state_of(entry: &KeyEntry, key: &KeyRef) -> Result<KeyState> {
+    entry.version(key.version).map(|version| version.state).ok_or_else(|| absent(key))
+}
+
+fn absent(key: &KeyRef) -> Error {
+    Error::new(Kind::NotFound, format!("there is no {key}"))
+        .advise("`keyward keys list` shows all versions")
+}

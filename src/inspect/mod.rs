@@ -1,0 +1,245 @@
+//! Reading data files offline: which key versions a file needs, without a key and without a server.
+//!
+//! What a parser does not understand it says so in [`Report::unknown`]; it never guesses. A file
+//! needs nothing only where every byte that could need a key was understood.
+//!
+//! The formats were learnt from MariaDB's documentation and by experiment on files that MariaDB
+//! 10.11 wrote; `tests/golden/inspect` keeps samples.
+
+mod aria;
+mod binlog;
+mod bytes;
+mod crc;
+mod layout;
+mod redo;
+mod tablespace;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+pub use bytes::Source;
+pub use walk::walk;
+
+use crate::key::{KeyId, KeyVersion};
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// An InnoDB tablespace: a table, the system tablespace, undo logs.
+    Tablespace,
+    /// InnoDB's redo log.
+    RedoLog,
+    /// An Aria table's index file.
+    AriaIndex,
+    /// An Aria table's data file.
+    AriaData,
+    /// A binary or relay log.
+    BinaryLog,
+    /// A file of the server that is never encrypted.
+    Plain,
+    /// InnoDB's temporary tablespace: the server makes it anew at each start.
+    Temporary,
+    /// Something else.
+    Unknown,
+}
+
+/// Whether anybody will read again what is encrypted with a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Use {
+    /// In use: without the key, data is lost.
+    InUse,
+    /// Freed pages: they keep the version they last had, and nobody will read them again.
+    Freed,
+}
+
+/// A key version that a file needs, or that lies about in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Need {
+    /// Which key.
+    pub id: KeyId,
+    /// Which version.
+    pub version: KeyVersion,
+    /// Whether it is needed.
+    pub usage: Use,
+    /// How many pages, or logs, carry it.
+    pub count: u64,
+    /// The first page that does.
+    pub first: u64,
+}
+
+/// What page 0 of a tablespace says of its encryption.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CryptData {
+    /// 0 = not encrypted, 1 = encrypted.
+    pub scheme: u8,
+    /// The key.
+    pub key_id: u32,
+    /// The oldest version that the server knew to be in use when it wrote this.
+    pub min_key_version: u32,
+    /// `default`, `on` or `off`: the table's own `ENCRYPTED`.
+    pub mode: &'static str,
+}
+
+/// What one file needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Which file.
+    pub file: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// Its format, for people: `full_crc32, pages of 16 KiB, page_compressed`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub format: String,
+    /// What its page 0 says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<CryptData>,
+    /// How many pages it has, where it has pages.
+    pub pages: u64,
+    /// How many of them hold data that is not encrypted.
+    pub unencrypted: u64,
+    /// The key versions in it, sorted.
+    pub needs: Vec<Need>,
+    /// Why it may need more than that; empty where all of it was understood.
+    pub unknown: Vec<String>,
+}
+
+impl Report {
+    fn new(kind: Kind) -> Self {
+        Self {
+            file: PathBuf::new(),
+            kind,
+            format: String::new(),
+            header: None,
+            pages: 0,
+            unencrypted: 0,
+            needs: Vec::new(),
+            unknown: Vec::new(),
+        }
+    }
+
+    fn unclear(kind: Kind, why: impl Into<String>) -> Self {
+        let mut report = Self::new(kind);
+        report.unknown.push(why.into());
+        report
+    }
+
+    /// What an error in reading a file comes to: it may need anything.
+    fn unreadable(kind: Kind, cause: &io::Error) -> Self {
+        Self::unclear(kind, format!("cannot be read: {cause}"))
+    }
+
+    fn at(mut self, file: &Path) -> Self {
+        self.file = file.to_owned();
+        self
+    }
+
+    /// Whether data in use needs this version, as far as the file was understood.
+    #[must_use]
+    pub fn needs(&self, id: KeyId, version: KeyVersion) -> bool {
+        self.in_use(id, version) > 0
+    }
+
+    /// How many pages, or logs, in use need this version.
+    #[must_use]
+    pub fn in_use(&self, id: KeyId, version: KeyVersion) -> u64 {
+        self.count(id, version, Use::InUse)
+    }
+
+    /// How many freed pages carry this version.
+    #[must_use]
+    pub fn freed(&self, id: KeyId, version: KeyVersion) -> u64 {
+        self.count(id, version, Use::Freed)
+    }
+
+    /// Takes out that the redo log was not ended: where the server runs, it is not.
+    pub fn forgive_unclean(&mut self) {
+        self.unknown.retain(|why| why != redo::UNCLEAN);
+    }
+
+    fn count(&self, id: KeyId, version: KeyVersion, usage: Use) -> u64 {
+        let same = |need: &&Need| (need.id, need.version, need.usage) == (id, version, usage);
+        self.needs.iter().filter(same).map(|need| need.count).sum()
+    }
+}
+
+/// Counts needs while a file is read.
+#[derive(Default)]
+struct Tally(BTreeMap<(KeyId, KeyVersion, Use), (u64, u64)>);
+
+impl Tally {
+    /// A damaged file can carry any number of versions; no server ever had more than this.
+    const MAX: usize = 100_000;
+
+    /// Counts one page; `None` where the numbers cannot be a key id and version.
+    fn add(&mut self, id: u32, version: u32, usage: Use, page: u64) -> Option<()> {
+        let key = (KeyId::try_from(id).ok()?, KeyVersion::try_from(version).ok()?, usage);
+        if self.0.len() >= Self::MAX && !self.0.contains_key(&key) {
+            return None;
+        }
+        self.0.entry(key).or_insert((0, page)).0 += 1;
+        Some(())
+    }
+
+    fn into_needs(self) -> Vec<Need> {
+        let need =
+            |((id, version, usage), (count, first))| Need { id, version, usage, count, first };
+        self.0.into_iter().map(need).collect()
+    }
+}
+
+/// Reads the file at `path`. Never fails: what cannot be read or understood is in the report.
+#[must_use]
+pub fn file(path: &Path) -> Report {
+    let report = match walk::known_plain(path) {
+        Some(kind) => Report::new(kind),
+        None => match File::open(path) {
+            Ok(file) => by_content(&file, path),
+            Err(cause) => Report::unreadable(Kind::Unknown, &cause),
+        },
+    };
+    report.at(path)
+}
+
+/// What the first bytes say goes before what the name says.
+fn by_content(file: &File, path: &Path) -> Report {
+    let head = match bytes::head(file, 64) {
+        Ok(head) => head,
+        Err(cause) => return Report::unreadable(Kind::Unknown, &cause),
+    };
+    let (kind, parsed) = if head.starts_with(binlog::MAGIC) {
+        (Kind::BinaryLog, binlog::parse(file))
+    } else if redo::is_log(&head) {
+        (Kind::RedoLog, redo::parse(file))
+    } else if aria::is_index(&head) {
+        (Kind::AriaIndex, aria::index(file))
+    } else if path.extension().is_some_and(|end| end == "MAD") {
+        (Kind::AriaData, aria::data_beside_index(file, path))
+    } else if path.extension().is_some_and(|end| end == "ibd") || tablespace::is_page_0(&head) {
+        (Kind::Tablespace, tablespace::parse(file))
+    } else if walk::is_later_system_file(path) {
+        (Kind::Tablespace, walk::later_system_file(file, path))
+    } else if head.is_empty() || walk::is_text_log(file, path) {
+        (Kind::Plain, Ok(Report::new(Kind::Plain)))
+    } else {
+        (Kind::Unknown, Ok(Report::unclear(Kind::Unknown, "is of no format known here")))
+    };
+    parsed.unwrap_or_else(|cause| Report::unreadable(kind, &cause))
+}
+
+/// Reads a tablespace from memory or a file: what [`file()`] does once it knows it is one.
+pub fn tablespace(source: &(impl Source + ?Sized)) -> io::Result<Report> {
+    tablespace::parse(source)
+}
+
+/// Reads bytes as every format in turn; for tests that look for crashes.
+pub fn every_format(bytes: &[u8]) {
+    let _ = (tablespace::parse(bytes), redo::parse(bytes), binlog::parse(bytes));
+    let _ = (aria::index(bytes), aria::data(bytes, bytes));
+}

@@ -1,0 +1,108 @@
+//! The stand-in for MariaDB's `file_key_management`: keys in one file, which may be encrypted.
+//!
+//! Names, defaults and error texts are those of the original, because option files, tests and
+//! monitoring know them. `digest` and `use_pbkdf2` came with a later server; here every server has
+//! them.
+
+#![forbid(unsafe_code)]
+
+use std::ffi::CStr;
+
+use super::{Face, Values, Variable, VariableKind};
+use crate::env::{Env, Level};
+use crate::error::{Error, Kind, Result};
+use crate::key::PageMode;
+use crate::mariadb::core::{Custodian, KeyFile, Role, from_key_file};
+
+/// The server's numbers for file errors, which the original answers with.
+const EE_READ: u32 = 2;
+const EE_NOT_SET: u32 = 15;
+const EE_FILE_NOT_FOUND: u32 = 29;
+
+const NOT_SET: &str = "file-key-management-filename is not set";
+const CTR: &CStr = c"aes_ctr";
+
+pub(super) static FACE: Face = Face {
+    name: c"file_key_management",
+    description: c"File-based key management plugin (keyward)",
+    stable: true,
+    variables: &[
+        Variable {
+            name: c"encryption_algorithm",
+            comment: c"Encryption algorithm to use, aes_ctr is the recommended one.",
+            kind: VariableKind::Choice { words: &[c"aes_cbc", CTR] },
+        },
+        Variable {
+            name: c"filekey",
+            comment: c"Key to encrypt / decrypt the keyfile.",
+            kind: VariableKind::Text { default: c"" },
+        },
+        Variable {
+            name: c"filename",
+            comment: c"Path and name of the key file.",
+            kind: VariableKind::Text { default: c"" },
+        },
+        Variable {
+            name: c"digest",
+            comment: c"Digest algorithm that made the key of the key file from filekey.",
+            kind: VariableKind::Choice {
+                words: &[c"sha1", c"sha224", c"sha256", c"sha384", c"sha512"],
+            },
+        },
+        Variable {
+            name: c"use_pbkdf2",
+            comment: c"Number of PBKDF2 iterations that made the key of the key file; 0 = none.",
+            kind: VariableKind::Count,
+        },
+    ],
+    start,
+    error_number,
+    original_texts: true,
+};
+
+fn start(values: &dyn Values, role: Role, env: Env) -> Result<Custodian> {
+    let filename = values.text(c"filename");
+    if filename.is_empty() {
+        return Err(Error::new(Kind::Config, NOT_SET)
+            .advise("set file_key_management_filename to the path of the key file"));
+    }
+    let filekey = Some(values.text(c"filekey")).filter(|key| !key.is_empty());
+    if filekey.as_ref().is_some_and(|key| !key.starts_with("FILE:")) && role == Role::Server {
+        env.log.log(
+            Level::Note,
+            "file_key_management_filekey holds the secret itself, and SHOW VARIABLES shows it; \
+             put it into a file and set FILE:/path/of/the/file",
+        );
+    }
+    let ctr = values.choice(c"encryption_algorithm") == Some(CTR);
+    let file = KeyFile {
+        filename,
+        filekey,
+        digest: values.choice(c"digest").unwrap_or(c"sha1").to_string_lossy().into_owned(),
+        use_pbkdf2: values.count(c"use_pbkdf2"),
+        encryption: if ctr { PageMode::Ctr } else { PageMode::Cbc },
+    };
+    from_key_file(file, role, env).map_err(without_provider)
+}
+
+/// There is but one provider here, and the original's texts do not begin with its name.
+fn without_provider(error: Error) -> Error {
+    let Some(what) = error.what().strip_prefix("provider \"file_key_management\": ") else {
+        return error;
+    };
+    let bare = Error::new(error.kind(), what);
+    match error.advice() {
+        Some(advice) => bare.advise(advice),
+        None => bare,
+    }
+}
+
+fn error_number(error: &Error) -> u32 {
+    if error.what() == NOT_SET {
+        EE_NOT_SET
+    } else if error.what().starts_with("File '") {
+        EE_FILE_NOT_FOUND
+    } else {
+        EE_READ
+    }
+}

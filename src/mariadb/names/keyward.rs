@@ -1,0 +1,70 @@
+//! The plugin under its own name: everything else is in its configuration file.
+
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+
+use super::{Face, Values, Variable, VariableKind};
+use crate::env::Env;
+use crate::error::{Error, Kind, Result};
+use crate::key::KeyId;
+use crate::mariadb::core::{Custodian, Reason, Role, Which, from_file};
+
+/// `ER_UNKNOWN_ERROR`: the server has no number for this.
+const NO_NUMBER: u32 = 1105;
+
+pub(super) static FACE: Face = Face {
+    name: c"keyward",
+    description: c"Encryption keys from any key store",
+    stable: false,
+    variables: &[
+        Variable {
+            name: c"config",
+            comment: c"The configuration file. Nothing in it can be a variable of the server, so \
+                       that no secret ever is one",
+            kind: VariableKind::Text { default: c"/etc/keyward/keyward.toml" },
+        },
+        Variable {
+            name: c"rotate_key",
+            comment: c"SET GLOBAL to a key id gives that key a new version, to -1 every key. \
+                       What it is set to at start-up has no effect",
+            kind: VariableKind::Command { switch: false, run: rotate },
+        },
+        Variable {
+            name: c"refresh",
+            comment: c"SET GLOBAL to ON reads the key store again at once. \
+                       What it is set to at start-up has no effect",
+            kind: VariableKind::Command { switch: true, run: refresh },
+        },
+    ],
+    start,
+    error_number: |_| NO_NUMBER,
+    original_texts: false,
+};
+
+fn start(values: &dyn Values, role: Role, env: Env) -> Result<Custodian> {
+    let path = values.text(c"config");
+    if path.is_empty() {
+        return Err(Error::new(Kind::Config, "keyward_config is empty")
+            .advise("set it to the path of the configuration file"));
+    }
+    from_file(Path::new(&path), role, env)
+}
+
+fn rotate(custodian: &Custodian, number: i64, actor: &str) -> Result<()> {
+    let which = match u32::try_from(number) {
+        // Setting it to what it always shows changes nothing.
+        Ok(0) => return Ok(()),
+        Ok(id) => Which::One(KeyId::try_from(id)?),
+        Err(_) if number == -1 => Which::All,
+        Err(_) => {
+            return Err(Error::new(Kind::Config, format!("{number} is not a key id"))
+                .advise("set keyward_rotate_key to a key id, or to -1 for every key"));
+        }
+    };
+    custodian.rotate(which, Reason { actor, text: "SET GLOBAL keyward_rotate_key" }).map(|_| ())
+}
+
+fn refresh(custodian: &Custodian, on: i64, _actor: &str) -> Result<()> {
+    if on == 0 { Ok(()) } else { custodian.refresh() }
+}

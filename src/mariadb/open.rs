@@ -1,0 +1,126 @@
+//! The plugin between its start and its end, in the server's terms: key ids, versions and codes.
+
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::core::{Custodian, Role};
+use super::message::{self, ServerLog};
+use super::names::{Face, Values};
+use super::status;
+use crate::cipher::{self, Kernel};
+use crate::env::{Env, Level, Log};
+use crate::error::{Error, Kind, Result};
+use crate::key::{KeyId, KeyVersion, PageMode};
+use crate::secret;
+
+/// The plugin while it serves keys.
+pub(super) struct Open {
+    custodian: Custodian,
+}
+
+impl Open {
+    /// Gets the keys and begins to serve. On failure the client and the error log are told, and
+    /// nothing is left behind.
+    pub(super) fn start(face: &'static Face, values: &dyn Values) -> Option<Self> {
+        let env = Env::system(Arc::new(ServerLog));
+        match Kernel::select().and_then(|_| (face.start)(values, role(), env)) {
+            Ok(custodian) => {
+                tell_of_unlocked_memory(face);
+                Some(Self { custodian })
+            }
+            Err(error) => {
+                message::refuse_start(face, &error);
+                None
+            }
+        }
+    }
+
+    /// The version of key `id` that encrypts.
+    pub(super) fn latest(&self, id: u32) -> Option<u32> {
+        self.custodian.latest(KeyId::try_from(id).ok()?).map(KeyVersion::get)
+    }
+
+    /// Version `version` of key `id`.
+    pub(super) fn key(&self, id: u32, version: u32) -> Option<&[u8]> {
+        let (id, version) = numbers(id, version)?;
+        Some(self.custodian.key(id, version)?.key().expose())
+    }
+
+    /// How pages are encrypted with that key; never calls out.
+    pub(super) fn mode(&self, id: u32, version: u32) -> Option<PageMode> {
+        let (id, version) = numbers(id, version)?;
+        Some(self.custodian.cipher(id, version)?.mode)
+    }
+
+    /// Runs what a SET of a command variable stands for. The client is told of a failure.
+    pub(super) fn command(
+        &self,
+        run: fn(&Custodian, i64, &str) -> Result<()>,
+        number: i64,
+        actor: &str,
+    ) -> Result<(), ()> {
+        run(&self.custodian, number, actor).map_err(|error| message::refuse_statement(&error))
+    }
+
+    /// What SHOW STATUS shows.
+    pub(super) fn status(&self) -> Vec<status::Line> {
+        let memory_locked = secret::lock_state().unlocked == 0;
+        status::lines(&self.custodian.status(), memory_locked, cipher::kernel().name())
+    }
+
+    /// Ends our threads and waits for them.
+    pub(super) fn stop(self) {
+        self.custodian.stop();
+    }
+}
+
+/// Keys that could not be locked in memory serve as well, but may reach swap. A stand-in only notes
+/// it: the plugin that it stands in for locks nothing.
+fn tell_of_unlocked_memory(face: &Face) {
+    let memory = secret::lock_state();
+    if memory.unlocked > 0 {
+        let level = if face.original_texts { Level::Note } else { Level::Warning };
+        ServerLog.log(level, &memory.to_string());
+    }
+}
+
+/// Tells the client that there is nothing open that a command could work on.
+pub(super) fn refuse_closed() {
+    message::refuse_statement(&Error::new(Kind::State, "the plugin is not running"));
+}
+
+fn numbers(id: u32, version: u32) -> Option<(KeyId, KeyVersion)> {
+    Some((KeyId::try_from(id).ok()?, KeyVersion::try_from(version).ok()?))
+}
+
+/// A backup program loads the plugin beside the running server, to read what that one wrote. It
+/// must change nothing, and so must a program that we cannot name.
+fn role() -> Role {
+    match std::fs::read_link("/proc/self/exe") {
+        Ok(program) => role_of(&program),
+        Err(_) => Role::Reader,
+    }
+}
+
+/// The name may have words behind it: a replaced program's ends in ` (deleted)`.
+fn role_of(program: &Path) -> Role {
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    if name.contains("backup") { Role::Reader } else { Role::Server }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_only_reads() {
+        let may_write = |program| matches!(role_of(Path::new(program)), Role::Server);
+        assert!(may_write("/usr/sbin/mariadbd"));
+        assert!(may_write("/usr/sbin/mysqld (deleted)"));
+        assert!(!may_write("/usr/bin/mariadb-backup"));
+        assert!(!may_write("/usr/bin/mariadb-backup (deleted)"));
+        assert!(!may_write("/usr/bin/mariabackup"));
+    }
+}

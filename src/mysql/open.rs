@@ -1,0 +1,249 @@
+//! The keyring between load and unload, in the server's terms: keys by name.
+//!
+//! The server holds one lock around all of these calls, so they answer from memory; only a change
+//! of a key waits for the disk. It may fork between load and the first use (`--daemonize`), and
+//! what a key store's library holds, such as a thread or a session, does not outlive that: the
+//! first call in another process opens everything anew.
+
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use zeroize::Zeroizing;
+
+use super::aes::{self, Direction, Mode};
+use super::message::ServerLog;
+use crate::assemble;
+use crate::config::component::{Component, FILE_NAME};
+use crate::custodian::{Custodian, Reason, Role};
+use crate::env::{Env, Level, Log};
+use crate::error::{Error, Kind, Result};
+use crate::key::KeyName;
+use crate::ring::NamedKey;
+use crate::secret::{self, DataKey};
+
+/// Who changes keys, as history and audit trail have it.
+const ACTOR: &str = "mysqld";
+
+static STATE: RwLock<State> = RwLock::new(State { folders: None, open: None, cause: None });
+
+struct State {
+    /// Library and instance: where the server said that configuration is.
+    folders: Option<(PathBuf, PathBuf)>,
+    open: Option<Arc<Open>>,
+    /// Why it is not open.
+    cause: Option<String>,
+}
+
+/// A keyring that serves.
+struct Open {
+    custodian: Custodian,
+    data_file: PathBuf,
+    read_only: bool,
+    /// Whether there is a configuration of keyward's own, so that others may change the keystore.
+    configured: bool,
+    /// The process that opened it.
+    pid: u32,
+}
+
+/// Reads the configuration anew and opens what it names. On failure all stays as it was: a keyring
+/// that served goes on with what it had.
+pub(super) fn load(library: PathBuf, instance: PathBuf) -> Result<()> {
+    let opened = Open::start(&library, &instance);
+    let mut state = state_mut();
+    state.folders = Some((library, instance));
+    state.cause = opened.as_ref().err().map(ToString::to_string);
+    // Ended outside the lock: its worker may be waiting for a key store.
+    let before = state.open.take();
+    state.open = opened.as_ref().ok().cloned().or_else(|| before.clone());
+    drop(state);
+    opened.map(drop)
+}
+
+/// Ends everything; afterwards no thread of ours is left.
+pub(super) fn unload() {
+    let open = state_mut().open.take();
+    if let Some(open) = open {
+        open.custodian.stop();
+    }
+}
+
+/// Whether keys are served.
+pub(super) fn is_open() -> bool {
+    STATE.read().unwrap_or_else(PoisonError::into_inner).open.is_some()
+}
+
+/// The key called `name`, if there is one.
+pub(super) fn key(name: &KeyName) -> Result<Option<Arc<NamedKey>>> {
+    open()?.custodian.named(name)
+}
+
+/// The names of all keys.
+pub(super) fn names() -> Result<Vec<KeyName>> {
+    Ok(open()?.custodian.all_named().names().cloned().collect())
+}
+
+/// Stores a key; when this returns, it is on disk.
+pub(super) fn store(name: &KeyName, kind: &str, data: &DataKey) -> Result<()> {
+    open()?.changed(|custodian| custodian.store_named(name, kind, data, because("stored")))
+}
+
+/// Makes and stores a random key of `len` bytes.
+pub(super) fn generate(name: &KeyName, kind: &str, len: usize) -> Result<()> {
+    open()?.changed(|custodian| custodian.generate_named(name, kind, len, because("generated")))
+}
+
+/// Removes a key for ever.
+pub(super) fn remove(name: &KeyName) -> Result<()> {
+    open()?.changed(|custodian| custodian.remove_named(name, because("removed")))
+}
+
+/// Encrypts or decrypts `data` with the key called `name`, which must be of type AES.
+pub(super) fn crypt(
+    name: &KeyName,
+    mode: Mode,
+    direction: Direction,
+    iv: &[u8; 16],
+    padding: bool,
+    data: &[u8],
+) -> Result<Zeroizing<Vec<u8>>> {
+    let none = || Error::new(Kind::NotFound, format!("there is no key {name}"));
+    let key = key(name)?.ok_or_else(none)?;
+    if !key.kind().eq_ignore_ascii_case("AES") {
+        let what = format!("key {name} is of type {}, not AES", key.kind());
+        return Err(Error::new(Kind::Config, what));
+    }
+    aes::crypt(key.data(), mode, direction, iv, padding, data)
+}
+
+/// What `performance_schema.keyring_component_status` shows.
+pub(super) fn describe() -> Vec<(String, String)> {
+    let state = STATE.read().unwrap_or_else(PoisonError::into_inner);
+    let unknown = || "<NOT APPLICABLE>".to_owned();
+    let (status, data_file, read_only) = match &state.open {
+        Some(open) => (
+            "Active",
+            open.data_file.display().to_string(),
+            if open.read_only { "Yes" } else { "No" }.to_owned(),
+        ),
+        None => ("Disabled", unknown(), unknown()),
+    };
+    let mut rows: Vec<(String, String)> = [
+        ("Component_name", super::ffi::NAME),
+        ("Author", "The keyward authors"),
+        ("License", "MIT OR Apache-2.0"),
+        ("Implementation_name", super::ffi::NAME),
+        ("Version", env!("CARGO_PKG_VERSION")),
+        ("Component_status", status),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    rows.push(("Data_file".to_owned(), data_file));
+    rows.push(("Read_only".to_owned(), read_only));
+    if let Some(open) = &state.open {
+        let status = open.custodian.status();
+        if open.configured {
+            rows.push(("Provider".to_owned(), status.provider));
+        }
+        if let Some(degraded) = status.degraded {
+            let text = format!("since {}: {}", degraded.since, degraded.cause);
+            rows.push(("Degraded".to_owned(), text));
+        }
+    }
+    if let Some(cause) = &state.cause {
+        rows.push(("Last_error".to_owned(), cause.clone()));
+    }
+    rows
+}
+
+impl Open {
+    fn start(library: &Path, instance: &Path) -> Result<Arc<Self>> {
+        let component = Component::find(library, instance)?;
+        let env = Env::system(Arc::new(ServerLog));
+        let config = component.config(&library.join(FILE_NAME))?;
+        let read_only = match &component {
+            Component::Keystore { path, read_only: false } => {
+                make_where_missing(path, &env)?;
+                false
+            }
+            Component::Keystore { read_only, .. } => *read_only,
+            Component::Config(_) | Component::Local => false,
+        };
+        let role = if read_only { Role::Reader } else { Role::Daemon };
+        Ok(Arc::new(Self {
+            custodian: assemble::start(&config, role, env)?,
+            data_file: config.keystore.path,
+            read_only,
+            configured: matches!(component, Component::Config(_)),
+            pid: std::process::id(),
+        }))
+    }
+
+    fn changed(&self, change: impl FnOnce(&Custodian) -> Result<()>) -> Result<()> {
+        if self.read_only {
+            return Err(Error::new(Kind::Unsupported, "the keyring is read-only")
+                .advise(format!("set \"read_only\": false in {FILE_NAME}")));
+        }
+        change(&self.custodian)
+    }
+}
+
+/// The open keyring, awake, and opened by this very process.
+fn open() -> Result<Arc<Open>> {
+    let state = STATE.read().unwrap_or_else(PoisonError::into_inner);
+    let Some(open) = &state.open else {
+        let cause = state.cause.as_deref().unwrap_or("it was never loaded");
+        return Err(Error::new(Kind::State, format!("the keyring is disabled: {cause}"))
+            .advise("mend that, then run ALTER INSTANCE RELOAD KEYRING"));
+    };
+    let open = Arc::clone(open);
+    drop(state);
+    let open = if open.pid == std::process::id() { open } else { reopen(open) };
+    // A keystore of this server alone needs nobody to look whether others changed it.
+    if open.configured {
+        open.custodian.wake();
+    }
+    Ok(open)
+}
+
+/// Opens anew after a fork; where that fails, what came through the fork in memory goes on.
+fn reopen(before: Arc<Open>) -> Arc<Open> {
+    secret::relock_after_fork();
+    let mut state = state_mut();
+    match &state.open {
+        Some(open) if open.pid == std::process::id() => return Arc::clone(open),
+        _ => {}
+    }
+    let Some((library, instance)) = state.folders.clone() else { return before };
+    match Open::start(&library, &instance) {
+        Ok(open) => {
+            state.open = Some(Arc::clone(&open));
+            open
+        }
+        Err(error) => {
+            let line = format!("the keys of before the fork are served: {error}");
+            ServerLog.log(Level::Warning, &line);
+            before
+        }
+    }
+}
+
+fn make_where_missing(path: &Path, env: &Env) -> Result<()> {
+    if assemble::ensure_keystore(path, because("first start"), env)? {
+        let key = crate::config::key_file_beside(path);
+        let (path, key) = (path.display(), key.display());
+        let line = format!("made keystore {path} and its wrapping key {key}: back up both, apart");
+        ServerLog.log(Level::Note, &line);
+    }
+    Ok(())
+}
+
+fn because(text: &'static str) -> Reason<'static> {
+    Reason { actor: ACTOR, text }
+}
+
+fn state_mut() -> std::sync::RwLockWriteGuard<'static, State> {
+    // Every change behind this lock is made in one step.
+    STATE.write().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,71 @@
+//! MySQL's keys in memory: by name, one version each. Not for a hot path: the server keeps what it
+//! encrypts with and asks again only when a tablespace is opened.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::key::{CheckValue, KeyName, KeyVersion, KeyringKey};
+use crate::secret::DataKey;
+
+/// One key of MySQL's keyring as the server may have it.
+pub struct NamedKey {
+    version: KeyVersion,
+    described: KeyringKey,
+    data: DataKey,
+    check: CheckValue,
+}
+
+impl NamedKey {
+    /// `data`, which is version `version` of its name.
+    #[must_use]
+    pub fn new(version: KeyVersion, described: KeyringKey, data: DataKey) -> Self {
+        let check = data.check_value();
+        Self { version, described, data, check }
+    }
+
+    /// Which version of its name it is.
+    #[must_use]
+    pub fn version(&self) -> KeyVersion {
+        self.version
+    }
+
+    /// Its type, such as `AES`.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.described.kind()
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn data(&self) -> &DataKey {
+        &self.data
+    }
+
+    /// The key's check value.
+    #[must_use]
+    pub fn check(&self) -> CheckValue {
+        self.check
+    }
+}
+
+/// All of them at one moment. A value: a change gives a new one, which takes its place.
+#[derive(Clone, Default)]
+pub struct NamedKeys(BTreeMap<KeyName, Arc<NamedKey>>);
+
+impl NamedKeys {
+    /// The key called `name`.
+    #[must_use]
+    pub fn get(&self, name: &KeyName) -> Option<&Arc<NamedKey>> {
+        self.0.get(name)
+    }
+
+    /// Puts `key` under `name`.
+    pub fn insert(&mut self, name: KeyName, key: Arc<NamedKey>) {
+        self.0.insert(name, key);
+    }
+
+    /// Their names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &KeyName> {
+        self.0.keys()
+    }
+}

@@ -1,0 +1,177 @@
+//! The few things a keystore asks of a file system, so that tests can fail each of them.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::Path;
+
+use nix::unistd::geteuid;
+
+/// A file system as the keystore needs it. Every call may fail.
+pub trait Disk: Send + Sync {
+    /// The bytes of a file and its stamp, both from the same open file; `InvalidData` where it has
+    /// more than `max` bytes.
+    fn read(&self, path: &Path, max: usize) -> io::Result<(Vec<u8>, Stamp)>;
+
+    /// What tells a file or folder from a changed one.
+    fn stamp(&self, path: &Path) -> io::Result<Stamp>;
+
+    /// A new file; `AlreadyExists` where there is one. It has `mode` and belongs to `owner` (user,
+    /// group) where we may give it away.
+    fn create(&self, path: &Path, mode: u32, owner: (u32, u32)) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Puts `from` in the place of `to`, in one step.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Makes what was created, renamed and removed in a folder survive a power cut.
+    fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+
+    /// The names in a folder.
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
+
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Takes the lock that the file at `path` stands for, until the result is dropped; none while
+    /// somebody else has it. Creates the file as `create` does.
+    fn try_lock(&self, path: &Path, owner: (u32, u32)) -> io::Result<Option<Box<dyn DiskLock>>>;
+
+    /// The user we act as.
+    fn user(&self) -> u32;
+}
+
+/// A file being written.
+pub trait DiskFile: Write {
+    /// Makes what was written survive a power cut.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A lock that is held until it is dropped.
+pub trait DiskLock: Send {}
+
+/// What tells a file from a changed one: cheap to get, compared for equality.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The file system.
+    pub device: u64,
+    /// The file on it; a commit makes a new one.
+    pub inode: u64,
+    /// When it was last written, in nanoseconds of Unix time.
+    pub modified: i128,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Type and permissions, as `st_mode` has them.
+    pub mode: u32,
+    /// The user it belongs to.
+    pub owner: u32,
+    /// The group it belongs to.
+    pub group: u32,
+}
+
+/// The machine's own file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsDisk;
+
+impl Disk for OsDisk {
+    fn read(&self, path: &Path, max: usize) -> io::Result<(Vec<u8>, Stamp)> {
+        // Not through a link, whose target a rename would not replace; and without waiting, as
+        // opening a pipe would.
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let stamp = Stamp::of(&file.metadata()?);
+        if !stamp.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let Some(len) = usize::try_from(stamp.len).ok().filter(|len| *len <= max) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "too long"));
+        };
+        // As long as it was when it was stamped: a commit replaces the file and never writes to it.
+        let mut bytes = vec![0; len];
+        file.read_exact(&mut bytes)?;
+        Ok((bytes, stamp))
+    }
+
+    fn stamp(&self, path: &Path) -> io::Result<Stamp> {
+        fs::metadata(path).map(|found| Stamp::of(&found))
+    }
+
+    fn create(&self, path: &Path, mode: u32, owner: (u32, u32)) -> io::Result<Box<dyn DiskFile>> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        give(&file, owner)?;
+        Ok(Box::new(file))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        File::open(folder)?.sync_all()
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+        Ok(names.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn try_lock(&self, path: &Path, owner: (u32, u32)) -> io::Result<Option<Box<dyn DiskLock>>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+        give(&file, owner)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(cause)) => Err(cause),
+        }
+    }
+
+    fn user(&self) -> u32 {
+        geteuid().as_raw()
+    }
+}
+
+/// What root makes in somebody's folder is theirs: the server must be able to read it.
+fn give(file: &File, (user, group): (u32, u32)) -> io::Result<()> {
+    let is = file.metadata()?;
+    if geteuid().is_root() && (is.uid(), is.gid()) != (user, group) {
+        fchown(file, Some(user), Some(group))?;
+    }
+    Ok(())
+}
+
+impl DiskFile for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
+impl DiskLock for File {}
+
+impl Stamp {
+    fn of(found: &fs::Metadata) -> Self {
+        let modified = i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec());
+        Self {
+            device: found.dev(),
+            inode: found.ino(),
+            modified,
+            len: found.len(),
+            mode: found.mode(),
+            owner: found.uid(),
+            group: found.gid(),
+        }
+    }
+
+    fn is_file(&self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFREG
+    }
+
+    /// Whether anybody but its owner may write it.
+    pub(super) fn others_write(&self) -> bool {
+        self.mode & 0o022 != 0
+    }
+}

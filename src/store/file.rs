@@ -1,0 +1,290 @@
+//! The keystore file on disk: read, lock, and the commit that replaces it in one step or not at all.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::disk::{Disk, DiskLock, OsDisk, Stamp};
+use super::witness::{self, Witness};
+use super::{Keystore, Sealed, format};
+use crate::env::{Deadline, Rng};
+use crate::error::{Error, Kind, Result};
+
+/// No keystore is longer, in bytes: 100,000 keys with ten versions each have a third of it.
+const MAX_LEN: usize = 1 << 30;
+
+/// How often a lock is asked for again while somebody else has it.
+const LOCK_POLL: Duration = Duration::from_millis(20);
+
+/// The permissions of a new keystore.
+const MODE: u32 = 0o600;
+
+/// A keystore file, there or not yet.
+#[derive(Clone)]
+pub struct StoreFile {
+    path: PathBuf,
+    disk: Arc<dyn Disk>,
+}
+
+/// The right to commit: nobody else, in this process or another, has it at the same time.
+pub struct StoreLock {
+    path: PathBuf,
+    _held: Box<dyn DiskLock>,
+}
+
+impl StoreFile {
+    /// The keystore at `path`.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self::on(path, Arc::new(OsDisk))
+    }
+
+    /// The keystore at `path` of another file system than the machine's.
+    #[must_use]
+    pub fn on(path: impl Into<PathBuf>, disk: Arc<dyn Disk>) -> Self {
+        Self { path: path.into(), disk }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What tells whether the file is still the one that was read; `NotFound` where there is none.
+    pub fn stamp(&self) -> Result<Stamp> {
+        self.disk.stamp(&self.path).map_err(|cause| self.failed("cannot look at", &cause))
+    }
+
+    /// Reads the file as it is, and makes sure that it stays: a generation whose writer died before
+    /// it synced the folder must not be used, and then be gone after a power cut.
+    pub fn read(&self) -> Result<(Sealed, Stamp)> {
+        self.check_folder()?;
+        let (bytes, stamp) = self.read_bytes()?;
+        let sealed = Sealed::parse(&bytes).map_err(|bad| bad.within(self.path.display()))?;
+        match self.disk.sync_folder(self.folder()) {
+            // Whoever may not sync, or on a disk that cannot, has only others' commits to trust.
+            Err(cause) if !is_refusal(&cause) => Err(self.failed("cannot sync", &cause)),
+            _ => Ok((sealed, stamp)),
+        }
+    }
+
+    /// Waits for the lock until `by`.
+    pub fn lock(&self, by: Deadline) -> Result<StoreLock> {
+        let folder = self.check_folder()?;
+        let path = self.beside(".lock");
+        loop {
+            let held = self
+                .disk
+                .try_lock(&path, (folder.owner, folder.group))
+                .map_err(|cause| Error::io("cannot lock", &path, &cause))?;
+            if let Some(held) = held {
+                return Ok(StoreLock { path: self.path.clone(), _held: held });
+            }
+            let left = by.left(format!("{} is locked by another process", path.display()))?;
+            std::thread::sleep(left.min(LOCK_POLL));
+        }
+    }
+
+    /// Writes `changed` as the next generation and returns it. `Conflict` where the file is not of
+    /// the generation that `changed` was made from (0: where there is a file). After any other error
+    /// the file is of either generation, whole: read it again.
+    pub fn commit(&self, lock: &StoreLock, changed: &Keystore, rng: &dyn Rng) -> Result<Keystore> {
+        if lock.path != self.path {
+            return Err(Error::new(Kind::Internal, "the lock is another keystore's"));
+        }
+        let folder = self.check_folder()?;
+        self.remove_leftovers()?;
+        let mode = self.check_base(changed)?;
+        let next = changed.next_generation();
+        let bytes = next.to_bytes()?;
+        // Never replace a file by one that we could not read ourselves.
+        if Sealed::parse(&bytes)?.unverified() != next.contents() {
+            return Err(Error::new(Kind::Internal, "the keystore would not be read as written"));
+        }
+        let temporary = self.temporary(rng)?;
+        let written = self
+            .write(&temporary, &bytes, mode, (folder.owner, folder.group))
+            .and_then(|()| self.disk.rename(&temporary, &self.path));
+        if let Err(cause) = written {
+            // It goes with the next commit if it does not go now.
+            let _ = self.disk.remove(&temporary);
+            let failed = self.failed("cannot write", &cause);
+            return Err(failed.advise("nothing was changed"));
+        }
+        self.disk.sync_folder(self.folder()).map_err(|cause| {
+            self.failed("cannot sync the folder of", &cause)
+                .advise("the change is written, but a power cut may undo it")
+        })?;
+        Ok(next)
+    }
+
+    /// That nothing newer than `keystore`, and no other, was in force here before: by the witness
+    /// beside the file. Whether that is behind and should be written. `State` or `Corrupt`
+    /// where the witness speaks against it.
+    pub fn check_witness(&self, keystore: &Keystore) -> Result<bool> {
+        let path = self.beside(".witness");
+        let bytes = match self.disk.read(&path, witness::MAX_LEN) {
+            Ok((bytes, stamp)) => {
+                self.check_owner(&path, &stamp)?;
+                bytes
+            }
+            Err(none) if none.kind() == io::ErrorKind::NotFound => return Ok(true),
+            Err(cause) => return Err(Error::io("cannot read", &path, &cause)),
+        };
+        let within = |error: Error| error.within(path.display());
+        let witness = Witness::parse(&bytes).map_err(within)?;
+        witness.check(keystore).map_err(within)?;
+        Ok(witness.generation < keystore.contents().generation())
+    }
+
+    /// Writes the witness of `keystore`, whatever it said before. Under the lock only.
+    pub fn write_witness(&self, keystore: &Keystore, rng: &dyn Rng) -> Result<()> {
+        let folder = self.check_folder()?;
+        let path = self.beside(".witness");
+        let bytes = Witness::of(keystore)?.to_bytes()?;
+        let temporary = self.temporary(rng)?;
+        self.write(&temporary, &bytes, MODE, (folder.owner, folder.group))
+            .and_then(|()| self.disk.rename(&temporary, &path))
+            .and_then(|()| self.disk.sync_folder(self.folder()))
+            .map_err(|cause| {
+                // It goes with the next commit if it does not go now.
+                let _ = self.disk.remove(&temporary);
+                Error::io("cannot write", &path, &cause)
+            })
+    }
+
+    /// The file beside the keystore with `ending` after its name.
+    fn beside(&self, ending: &str) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(ending);
+        path.into()
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8], mode: u32, owner: (u32, u32)) -> io::Result<()> {
+        let mut file = self.disk.create(path, mode, owner)?;
+        file.write_all(bytes)?;
+        file.sync()
+    }
+
+    /// That the file is what `changed` was made from; its permissions, for the next one.
+    fn check_base(&self, changed: &Keystore) -> Result<u32> {
+        let base = changed.contents();
+        let conflict = |what: String| {
+            let advice = "somebody else changed it: read it again";
+            Err(Error::new(Kind::Conflict, format!("{}: {what}", self.path.display()))
+                .advise(advice))
+        };
+        let (bytes, stamp) = match self.read_bytes() {
+            Ok(read) => read,
+            Err(none) if none.kind() == Kind::NotFound && base.generation() == 0 => {
+                return Ok(MODE);
+            }
+            Err(bad) => return Err(bad),
+        };
+        if base.generation() == 0 {
+            return conflict("there is a keystore already".to_owned());
+        }
+        let (id, is) = format::peek(&bytes).map_err(|bad| bad.within(self.path.display()))?;
+        if id != base.id() {
+            return conflict(format!("it is keystore {id} now, not {}", base.id()));
+        }
+        if is != base.generation() {
+            return conflict(format!("it is of generation {is} now, not {}", base.generation()));
+        }
+        Ok(stamp.mode & 0o640)
+    }
+
+    fn read_bytes(&self) -> Result<(Vec<u8>, Stamp)> {
+        let (bytes, stamp) = self
+            .disk
+            .read(&self.path, MAX_LEN)
+            .map_err(|cause| self.failed("cannot read", &cause))?;
+        self.check_owner(&self.path, &stamp)?;
+        Ok((bytes, stamp))
+    }
+
+    /// Whoever may write the folder can replace the keystore.
+    fn check_folder(&self) -> Result<Stamp> {
+        let folder = self.folder();
+        let stamp = self
+            .disk
+            .stamp(folder)
+            .map_err(|cause| Error::io("cannot look at the folder", folder, &cause))?;
+        self.check_owner(folder, &stamp)?;
+        Ok(stamp)
+    }
+
+    /// Trusts what belongs to root or us, and to nobody else to write. Root trusts the folder's
+    /// owner, too: it works for them.
+    fn check_owner(&self, path: &Path, stamp: &Stamp) -> Result<()> {
+        let refused = |what: &str, advice: String| {
+            let what = format!("{} {what}", path.display());
+            Err(Error::new(Kind::Config, what).advise(advice))
+        };
+        if stamp.others_write() {
+            let advice = format!("run chmod go-w {}", path.display());
+            return refused("can be written by others than its owner", advice);
+        }
+        let user = self.disk.user();
+        if stamp.owner != 0 && stamp.owner != user && user != 0 {
+            let advice = format!("run chown on it, as the server's user has id {user}");
+            return refused(&format!("belongs to user {}", stamp.owner), advice);
+        }
+        Ok(())
+    }
+
+    /// Temporary files that a crash left: under the lock, they are nobody's.
+    fn remove_leftovers(&self) -> Result<()> {
+        let prefix = self.temporary_prefix();
+        let names = self
+            .disk
+            .list(self.folder())
+            .map_err(|cause| Error::io("cannot list", self.folder(), &cause))?;
+        for name in names.iter().filter(|name| name.starts_with(&prefix)) {
+            let path = self.folder().join(name);
+            self.disk.remove(&path).map_err(|cause| Error::io("cannot remove", &path, &cause))?;
+        }
+        Ok(())
+    }
+
+    fn temporary(&self, rng: &dyn Rng) -> Result<PathBuf> {
+        let mut random = [0; 8];
+        rng.fill(&mut random)?;
+        let suffix = u64::from_ne_bytes(random);
+        Ok(self.folder().join(format!("{}{suffix:016x}", self.temporary_prefix())))
+    }
+
+    fn temporary_prefix(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default();
+        format!("{}.tmp-", name.to_string_lossy())
+    }
+
+    fn folder(&self) -> &Path {
+        match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        }
+    }
+
+    fn failed(&self, doing: &str, cause: &io::Error) -> Error {
+        match cause.kind() {
+            io::ErrorKind::NotFound => {
+                let what = format!("there is no keystore at {}", self.path.display());
+                Error::new(Kind::NotFound, what).advise("make one with keyward init")
+            }
+            _ if cause.raw_os_error() == Some(libc::ELOOP) => {
+                let what = format!("{} is a symbolic link", self.path.display());
+                Error::new(Kind::Config, what).advise("name the file that it stands for")
+            }
+            _ => Error::io(doing, &self.path, cause),
+        }
+    }
+}
+
+/// Whether a sync did not fail but is not to be had.
+fn is_refusal(cause: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    matches!(cause.kind(), PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported)
+}

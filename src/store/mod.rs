@@ -1,0 +1,528 @@
+//! The keystore: store keys as each provider wrapped them, data keys as the store key wrapped
+//! them, their states, ciphers and check values. It holds no plaintext.
+//!
+//! A file is read as a [`Sealed`] keystore; the store key, which a provider unwraps, opens it as a
+//! [`Keystore`]. Both are values: a change gives a new one, which [`StoreFile::commit`] writes.
+
+mod disk;
+mod entry;
+mod file;
+mod format;
+mod seal;
+mod witness;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use disk::{Disk, DiskFile, DiskLock, OsDisk, Stamp};
+pub use entry::{Change, Event, KeyEntry, VersionEntry, may_become};
+pub use file::{StoreFile, StoreLock};
+pub use seal::{MAX_WRAPS, STORE_KEY_LEN};
+
+use crate::env::{Rng, Timestamp};
+use crate::error::{Error, Kind, Result};
+use crate::key::{CheckValue, KeyInfo, KeyName, KeyRef, KeyState, Purpose};
+use crate::provider::{WrapContext, WrappedKey};
+use crate::secret::{DataKey, scrubbed};
+use entry::Wrapped;
+use format::MacText;
+use seal::{Binding, Sealer};
+
+/// What stands in a keystore. Cheap to clone: entries are shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    id: Arc<str>,
+    generation: u64,
+    created: Timestamp,
+    /// By number; the last is the active one.
+    store_keys: Vec<Arc<StoreKeyEntry>>,
+    /// By name. Shared until a key changes.
+    keys: Arc<Vec<Arc<KeyEntry>>>,
+}
+
+/// One store key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreKeyEntry {
+    /// Its number, from 1 on.
+    pub number: u32,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When another took its place; none for the active one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired: Option<Timestamp>,
+    /// Its check value.
+    pub check: CheckValue,
+    /// How many data keys it has wrapped so far, at most [`MAX_WRAPS`].
+    pub wraps: u64,
+    /// The store key as each provider wrapped it; none once retired.
+    pub wrappings: Vec<Wrapping>,
+}
+
+/// A store key as one provider wrapped it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wrapping {
+    /// The name of the provider in the configuration.
+    pub provider: String,
+    /// What it made of the store key.
+    pub key: WrappedKey,
+}
+
+impl Contents {
+    /// The keystore's id, a UUID.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// How often it was written; 0 for one that never was. A change keeps it, a commit raises it.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// When the keystore was made.
+    #[must_use]
+    pub fn created(&self) -> Timestamp {
+        self.created
+    }
+
+    /// Its store keys by number; the last is the active one.
+    pub fn store_keys(&self) -> impl ExactSizeIterator<Item = &StoreKeyEntry> {
+        self.store_keys.iter().map(AsRef::as_ref)
+    }
+
+    /// The active store key as each provider wrapped it, in the order they were added.
+    #[must_use]
+    pub fn wrappings(&self) -> &[Wrapping] {
+        self.store_keys.last().map_or(&[], |entry| &entry.wrappings)
+    }
+
+    /// What the active store key's wrappings are bound to.
+    #[must_use]
+    pub fn wrap_context(&self) -> WrapContext {
+        let number = self.store_keys.last().map_or(0, |entry| entry.number);
+        WrapContext { keystore: self.id.to_string(), store_key: number }
+    }
+
+    /// All keys, by name.
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &KeyEntry> {
+        self.keys.iter().map(AsRef::as_ref)
+    }
+
+    /// One key.
+    #[must_use]
+    pub fn key(&self, name: &KeyName) -> Option<&KeyEntry> {
+        self.place(name).ok().map(|at| self.keys[at].as_ref())
+    }
+
+    /// What may be told of a version to anybody.
+    #[must_use]
+    pub fn info(&self, key: &KeyRef) -> Option<KeyInfo> {
+        Some(self.key(&key.name)?.version(key.version)?.info(&key.name))
+    }
+
+    fn place(&self, name: &KeyName) -> Result<usize, usize> {
+        self.keys.binary_search_by(|key| key.name().cmp(name))
+    }
+
+    /// The same with `key` in the place of the one of its name, or added.
+    fn with_key(&self, key: KeyEntry) -> Self {
+        let mut next = self.clone();
+        match self.place(key.name()) {
+            Ok(at) => Arc::make_mut(&mut next.keys)[at] = Arc::new(key),
+            Err(at) => Arc::make_mut(&mut next.keys).insert(at, Arc::new(key)),
+        }
+        next
+    }
+
+    fn active_store_key(&self) -> Result<&StoreKeyEntry> {
+        let none = || Error::new(Kind::Corrupt, "the keystore has no store key");
+        self.store_keys.last().map(AsRef::as_ref).ok_or_else(none)
+    }
+
+    /// The same with the active store key as `edit` leaves it.
+    fn with_active(&self, edit: impl FnOnce(&mut StoreKeyEntry) -> Result<()>) -> Result<Self> {
+        let mut entry = self.active_store_key()?.clone();
+        edit(&mut entry)?;
+        let mut next = self.clone();
+        next.store_keys.pop();
+        next.store_keys.push(Arc::new(entry));
+        Ok(next)
+    }
+}
+
+/// A keystore that was read and nobody has verified.
+pub struct Sealed {
+    contents: Contents,
+    mac: MacText,
+}
+
+impl Sealed {
+    /// Reads the text of a keystore file. `Corrupt` where it breaks a rule, `Unsupported` where a
+    /// newer keyward wrote it.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        format::parse(bytes).map(|(contents, mac)| Self { contents, mac })
+    }
+
+    /// What it says it holds: enough to find a provider and to tell people, never to act upon.
+    #[must_use]
+    pub fn unverified(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// Opens it with its active store key, and verifies all of it.
+    pub fn open(self, store_key: DataKey) -> Result<Keystore> {
+        let at = |bad: Error| {
+            let Contents { id, generation, .. } = &self.contents;
+            bad.within(format!("keystore {id} generation {generation}"))
+        };
+        let entry = self.contents.active_store_key().map_err(at)?;
+        if store_key.check_value() != entry.check {
+            let what = format!("another key than its store key {} came back", entry.number);
+            return Err(at(Error::new(Kind::Corrupt, what)
+                .advise("its wrapping belongs to another keystore, or the file was changed")));
+        }
+        let intact = scrubbed(|| format::verify(&self.contents, self.mac, &store_key));
+        if !intact.map_err(at)? {
+            let what = "its contents were changed by something else than keyward, or are damaged";
+            return Err(at(Error::new(Kind::Corrupt, what).advise("restore it from a backup")));
+        }
+        Ok(Keystore { contents: self.contents, store_key: Arc::new(store_key) })
+    }
+}
+
+/// An open keystore: verified, and able to unwrap its data keys. Changes give a new one with the
+/// same generation; several of them, one after the other, make one commit.
+#[derive(Clone)]
+pub struct Keystore {
+    contents: Contents,
+    store_key: Arc<DataKey>,
+}
+
+/// A new data key and what is to be known of it.
+pub struct NewVersion<'a> {
+    /// Its name and version.
+    pub key: KeyRef,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The key itself, as long as its purpose wants it.
+    pub data: &'a DataKey,
+    /// Pending, active or retired.
+    pub state: KeyState,
+    /// When it was made: for an imported key, long ago.
+    pub created: Timestamp,
+}
+
+impl Keystore {
+    /// A new id for `create`. The wrappings of the store key are bound to it, so it comes first.
+    pub fn new_id(rng: &dyn Rng) -> Result<String> {
+        let mut random = [0; 16];
+        rng.fill(&mut random)?;
+        Ok(format::uuid(random))
+    }
+
+    /// What the wrappings of a new keystore's store key must be bound to.
+    #[must_use]
+    pub fn first_context(id: &str) -> WrapContext {
+        WrapContext { keystore: id.to_owned(), store_key: 1 }
+    }
+
+    /// A keystore without keys. `wrappings` are `store_key` as wrapped for [`Self::first_context`].
+    pub fn create(
+        id: &str,
+        store_key: DataKey,
+        wrappings: Vec<Wrapping>,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let contents = Contents {
+            id: id.into(),
+            generation: 0,
+            created: now,
+            store_keys: Vec::new(),
+            keys: Arc::default(),
+        };
+        contents
+            .with_store_key(&store_key, wrappings, now, 0)
+            .map(|contents| Self { contents, store_key: Arc::new(store_key) })
+    }
+
+    /// What stands in it.
+    #[must_use]
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// The store key, to be wrapped by one more provider.
+    #[must_use]
+    pub fn store_key(&self) -> &DataKey {
+        &self.store_key
+    }
+
+    /// The key of a version, proven by its check value. `NotFound` for one that is not there,
+    /// `State` for a destroyed one. Many in a row go faster within one `secret::scrubbed`.
+    pub fn data_key(&self, key: &KeyRef) -> Result<DataKey> {
+        let entry = self.version(key)?;
+        let Some(wrapped) = &entry.wrapped else {
+            return Err(Error::new(Kind::State, format!("{key} is destroyed")));
+        };
+        scrubbed(|| {
+            let binding = self.binding(&key.name, entry, wrapped.store_key);
+            let data = Sealer::new(&self.store_key)?.unwrap(&wrapped.data, &binding)?;
+            if data.check_value() != entry.check {
+                return Err(Error::new(Kind::Corrupt, "its check value does not match"));
+            }
+            Ok(data)
+        })
+        .map_err(|bad| bad.within(key))
+    }
+
+    /// The keystore with one version more. An active one retires the former active version in the
+    /// same change. The very same key again changes nothing; another one under the same version
+    /// is a `Conflict`.
+    pub fn with_version(
+        &self,
+        new: &NewVersion<'_>,
+        change: &Change,
+        rng: &dyn Rng,
+    ) -> Result<Self> {
+        let refused = |kind, what: &str| Err(Error::new(kind, format!("{}: {what}", new.key)));
+        if new.data.expose().len() != new.purpose.key_len() {
+            return refused(Kind::Config, &format!("its length does not fit {}", new.purpose));
+        }
+        if !matches!(new.state, KeyState::Pending | KeyState::Active | KeyState::Retired) {
+            return refused(Kind::State, &format!("a new version cannot be {}", new.state));
+        }
+        let check = new.data.check_value();
+        if let Ok(old) = self.version(&new.key) {
+            return match old.check == check && old.purpose == new.purpose && old.wrapped.is_some() {
+                true => Ok(self.clone()),
+                false => refused(Kind::Conflict, "there is another key of this version"),
+            };
+        }
+        let mut entry = VersionEntry {
+            version: new.key.version,
+            purpose: new.purpose.clone(),
+            state: new.state,
+            created: new.created,
+            check,
+            retain_until: None,
+            planned: None,
+            history: vec![change.into(new.state)?],
+            wrapped: None,
+        };
+        let contents = self.contents.with_active(|active| count_wraps(active, 1))?;
+        let store_key = contents.active_store_key()?.number;
+        let binding = self.binding(&new.key.name, &entry, store_key);
+        let data = scrubbed(|| Sealer::new(&self.store_key)?.wrap(new.data, &binding, rng))?;
+        entry.wrapped = Some(Wrapped { store_key, data });
+        let key = match contents.key(&new.key.name) {
+            Some(key) => key.added(entry, change)?,
+            None => KeyEntry::new(new.key.name.clone(), vec![Arc::new(entry)])?,
+        };
+        Ok(self.with(contents.with_key(key)))
+    }
+
+    /// The keystore with a version in another state, if [`may_become`] allows it. A destroyed
+    /// version loses its key and leaves a tombstone.
+    pub fn with_state(&self, key: &KeyRef, to: KeyState, change: &Change) -> Result<Self> {
+        self.with_edited(key, |entry| entry.moved(key.version, to, change))
+    }
+
+    /// The keystore with the last rotation of a key taken back: its active version is pending
+    /// again, the one before active. Only while nothing is encrypted with the former.
+    pub fn with_rotation_undone(&self, name: &KeyName, change: &Change) -> Result<Self> {
+        let none = || Error::new(Kind::NotFound, format!("the keystore has no key {name}"));
+        let key = self.contents.key(name).ok_or_else(none)?.undone(change)?;
+        Ok(self.with(self.contents.with_key(key)))
+    }
+
+    /// The keystore with a version that may not be destroyed before `until`.
+    pub fn with_retention(&self, key: &KeyRef, until: Option<Timestamp>) -> Result<Self> {
+        self.with_edited(key, |entry| {
+            entry.edited(key.version, |version| {
+                version.retain_until = until;
+                Ok(())
+            })
+        })
+    }
+
+    /// The keystore with the next change of a version's state set for later, or called off. It is
+    /// the policy that carries it out; any change of state drops it.
+    pub fn with_plan(&self, key: &KeyRef, plan: Option<(KeyState, &Change)>) -> Result<Self> {
+        let planned = plan.map(|(state, change)| change.into(state)).transpose()?;
+        self.with_edited(key, |entry| {
+            entry.edited(key.version, |version| {
+                version.planned = planned;
+                Ok(())
+            })
+        })
+    }
+
+    /// The keystore with the store key wrapped by one provider more, or anew by one it has.
+    pub fn with_wrapping(&self, wrapping: Wrapping) -> Result<Self> {
+        let contents = self.contents.with_active(|active| {
+            let mut all = active.wrappings.iter_mut();
+            match all.find(|old| old.provider == wrapping.provider) {
+                Some(old) => *old = wrapping,
+                None => active.wrappings.push(wrapping),
+            }
+            Ok(())
+        })?;
+        Ok(self.with(contents))
+    }
+
+    /// The keystore without the wrapping of a provider. The last one stays: without it, every key
+    /// were lost.
+    pub fn without_wrapping(&self, provider: &str) -> Result<Self> {
+        let contents = self.contents.with_active(|active| {
+            let before = active.wrappings.len();
+            active.wrappings.retain(|wrapping| wrapping.provider != provider);
+            if active.wrappings.len() == before {
+                let what = format!("the store key is not wrapped by provider {provider:?}");
+                return Err(Error::new(Kind::NotFound, what));
+            }
+            if active.wrappings.is_empty() {
+                let what = format!("provider {provider:?} alone wraps the store key");
+                return Err(Error::new(Kind::State, what).advise("add another provider first"));
+            }
+            Ok(())
+        })?;
+        Ok(self.with(contents))
+    }
+
+    /// What the wrappings of the next store key must be bound to.
+    pub fn next_context(&self) -> Result<WrapContext> {
+        let store_key = self.contents.next_store_key()?;
+        Ok(WrapContext { keystore: self.contents.id.to_string(), store_key })
+    }
+
+    /// The keystore under a new store key: every data key is wrapped again, the former store key
+    /// stays as a record without wrappings. `wrappings` are bound to [`Self::next_context`].
+    pub fn with_store_key(
+        &self,
+        store_key: DataKey,
+        wrappings: Vec<Wrapping>,
+        now: Timestamp,
+        rng: &dyn Rng,
+    ) -> Result<Self> {
+        let store_key = Arc::new(store_key);
+        let mut keys = Vec::with_capacity(self.contents.keys.len());
+        let mut wraps = 0;
+        let number = self.contents.next_store_key()?;
+        scrubbed(|| {
+            let (old, new) = (Sealer::new(&self.store_key)?, Sealer::new(&store_key)?);
+            for key in self.contents.keys.iter() {
+                let key = key.rewrapped(|entry, wrapped| {
+                    wraps += 1;
+                    let from = self.binding(key.name(), entry, wrapped.store_key);
+                    let data = old.unwrap(&wrapped.data, &from)?;
+                    if data.check_value() != entry.check {
+                        return Err(Error::new(Kind::Corrupt, "its check value does not match"));
+                    }
+                    let to = self.binding(key.name(), entry, number);
+                    Ok(Wrapped { store_key: number, data: new.wrap(&data, &to, rng)? })
+                })?;
+                keys.push(Arc::new(key));
+            }
+            Ok(())
+        })?;
+        let mut contents = self.contents.with_store_key(&store_key, wrappings, now, wraps)?;
+        contents.keys = Arc::new(keys);
+        Ok(Self { contents, store_key })
+    }
+
+    /// The text of the keystore file. Only a commit raises the generation, so write a changed
+    /// keystore by [`StoreFile::commit`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        scrubbed(|| format::write(&self.contents, &self.store_key))
+    }
+
+    /// The keystore of the next generation: what a commit writes.
+    fn next_generation(&self) -> Self {
+        let mut next = self.clone();
+        next.contents.generation += 1;
+        next
+    }
+
+    fn with(&self, contents: Contents) -> Self {
+        Self { contents, store_key: Arc::clone(&self.store_key) }
+    }
+
+    fn with_edited(
+        &self,
+        key: &KeyRef,
+        edit: impl FnOnce(&KeyEntry) -> Result<KeyEntry>,
+    ) -> Result<Self> {
+        let entry = self.contents.key(&key.name).ok_or_else(|| entry::missing(key))?;
+        Ok(self.with(self.contents.with_key(edit(entry)?)))
+    }
+
+    fn version(&self, key: &KeyRef) -> Result<&VersionEntry> {
+        let found = self.contents.key(&key.name).and_then(|entry| entry.version(key.version));
+        found.ok_or_else(|| entry::missing(key))
+    }
+
+    fn binding<'a>(
+        &'a self,
+        name: &'a KeyName,
+        entry: &'a VersionEntry,
+        store_key: u32,
+    ) -> Binding<'a> {
+        let (version, purpose) = (entry.version, &entry.purpose);
+        Binding { keystore: &self.contents.id, name, version, purpose, store_key }
+    }
+}
+
+impl Contents {
+    fn next_store_key(&self) -> Result<u32> {
+        let last = self.store_keys.last().map_or(0, |entry| entry.number);
+        let none = || Error::new(Kind::State, "there are no more numbers for a store key");
+        last.checked_add(1).ok_or_else(none)
+    }
+
+    /// The same with a new active store key that has wrapped `wraps` data keys.
+    fn with_store_key(
+        &self,
+        store_key: &DataKey,
+        wrappings: Vec<Wrapping>,
+        now: Timestamp,
+        wraps: u64,
+    ) -> Result<Self> {
+        format::check_store_key(store_key)?;
+        let mut next = self.clone();
+        if let Some(active) = next.store_keys.pop() {
+            let mut record = StoreKeyEntry::clone(&active);
+            record.retired = Some(now);
+            record.wrappings.clear();
+            next.store_keys.push(Arc::new(record));
+        }
+        let mut entry = StoreKeyEntry {
+            number: self.next_store_key()?,
+            created: now,
+            retired: None,
+            check: store_key.check_value(),
+            wraps: 0,
+            wrappings,
+        };
+        count_wraps(&mut entry, wraps)?;
+        next.store_keys.push(Arc::new(entry));
+        format::check_store_keys(&next.store_keys)?;
+        Ok(next)
+    }
+}
+
+/// Counts `wraps` more data keys under a store key, up to [`MAX_WRAPS`].
+fn count_wraps(entry: &mut StoreKeyEntry, wraps: u64) -> Result<()> {
+    entry.wraps = entry.wraps.saturating_add(wraps);
+    if entry.wraps > MAX_WRAPS {
+        let what = format!("store key {} has wrapped as many data keys as is safe", entry.number);
+        return Err(Error::new(Kind::State, what).advise("make a new store key first"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

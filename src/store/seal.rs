@@ -1,0 +1,155 @@
+//! The keystore's cryptography: data keys under the store key, and the check over the whole file.
+
+use aes_gcm::aead::AeadInOut;
+use aes_gcm::aead::inout::InOutBuf;
+use aes_gcm::{Aes256Gcm, KeyInit, Nonce, Tag};
+use hkdf::Hkdf;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+use crate::env::Rng;
+use crate::error::{Error, Kind, Result};
+use crate::key::{KeyName, KeyVersion, Purpose};
+use crate::secret::{DataKey, SecretBytes};
+
+/// The length of a store key, in bytes.
+pub const STORE_KEY_LEN: usize = 32;
+
+/// How many data keys one store key may wrap: with random 96-bit nonces, NIST SP 800-38D section
+/// 8.3 allows one key 2^32 of them.
+pub const MAX_WRAPS: u64 = 1 << 32;
+
+const NONCE_LEN: usize = 12;
+const TAG_LEN: usize = 16;
+
+/// How much longer a wrapped key is than the key.
+pub(super) const OVERHEAD: usize = NONCE_LEN + TAG_LEN;
+
+/// Bound into every wrapped data key. Written by `Binding::to_bytes`, read by nobody: it only has
+/// to differ from every other use of the store key.
+const DATA_KEY_LABEL: &[u8] = b"keyward data key v1";
+
+/// The HKDF label of the key that authenticates the file.
+const MAC_LABEL: &[u8] = b"keyward keystore mac v1";
+
+/// All that a wrapped data key is bound to: moved elsewhere, it does not open.
+pub(super) struct Binding<'a> {
+    pub(super) keystore: &'a str,
+    pub(super) name: &'a KeyName,
+    pub(super) version: KeyVersion,
+    pub(super) purpose: &'a Purpose,
+    pub(super) store_key: u32,
+}
+
+impl Binding<'_> {
+    /// Every field with its length before it, so that no two bindings give the same bytes.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        let mut field = |bytes: &[u8]| {
+            out.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+            out.extend_from_slice(bytes);
+        };
+        field(DATA_KEY_LABEL);
+        field(self.keystore.as_bytes());
+        match self.name {
+            KeyName::Id(id) => {
+                field(b"id");
+                field(&id.get().to_be_bytes());
+            }
+            KeyName::Named { data_id, auth_id } => {
+                field(b"named");
+                field(data_id.as_bytes());
+                field(auth_id.as_bytes());
+            }
+        }
+        field(&self.version.get().to_be_bytes());
+        field(self.purpose.to_string().as_bytes());
+        field(&self.store_key.to_be_bytes());
+        out
+    }
+}
+
+/// A store key that is ready to wrap and unwrap. It holds the key on the stack: make and use it
+/// within `secret::scrubbed` only.
+pub(super) struct Sealer(Aes256Gcm);
+
+impl Sealer {
+    pub(super) fn new(store_key: &DataKey) -> Result<Self> {
+        Aes256Gcm::new_from_slice(store_key.expose()).map(Self).map_err(|_| {
+            let what = format!("a store key of {} bytes", store_key.expose().len());
+            Error::new(Kind::Corrupt, what).advise("store keys have 32 bytes")
+        })
+    }
+
+    /// Nonce, encrypted key, tag.
+    pub(super) fn wrap(&self, data: &DataKey, to: &Binding<'_>, rng: &dyn Rng) -> Result<Vec<u8>> {
+        let failed = |_| Error::new(Kind::Internal, "a data key cannot be wrapped");
+        let plain = data.expose();
+        let mut out = vec![0; NONCE_LEN + plain.len() + TAG_LEN];
+        let (nonce, rest) = out.split_at_mut(NONCE_LEN);
+        let (body, tag) = rest.split_at_mut(plain.len());
+        rng.fill(nonce)?;
+        let nonce = Nonce::try_from(&*nonce).map_err(|_| failed(aes_gcm::Error))?;
+        // From locked memory straight to ciphertext: the plain key is never in `out`.
+        let buffer = InOutBuf::new(plain, body).map_err(|_| failed(aes_gcm::Error))?;
+        let made = self.0.encrypt_inout_detached(&nonce, &to.to_bytes(), buffer).map_err(failed)?;
+        tag.copy_from_slice(&made);
+        Ok(out)
+    }
+
+    /// The key, written straight into locked memory.
+    pub(super) fn unwrap(&self, wrapped: &[u8], from: &Binding<'_>) -> Result<DataKey> {
+        let failed = |_| Error::new(Kind::Corrupt, "its wrapped key does not open");
+        let parts = wrapped.split_first_chunk::<NONCE_LEN>().and_then(|(nonce, rest)| {
+            rest.split_last_chunk::<TAG_LEN>().map(|(body, tag)| (nonce, body, tag))
+        });
+        let parts = parts.filter(|(_, body, _)| !body.is_empty());
+        let (nonce, body, tag) = parts.ok_or(aes_gcm::Error).map_err(failed)?;
+        DataKey::build(body.len(), |plain| {
+            let buffer = InOutBuf::new(body, plain).map_err(|_| failed(aes_gcm::Error))?;
+            let (nonce, tag) = (Nonce::from(*nonce), Tag::from(*tag));
+            self.0.decrypt_inout_detached(&nonce, &from.to_bytes(), buffer, &tag).map_err(failed)
+        })
+    }
+}
+
+/// The HKDF label of the key that authenticates the witness.
+const WITNESS_LABEL: &[u8] = b"keyward witness mac v1";
+
+/// The running check over a keystore's contents. As with `Sealer`: within `secret::scrubbed` only.
+pub(super) struct FileMac(Hmac<Sha256>);
+
+impl FileMac {
+    /// The check under the key that HKDF (RFC 5869) makes of the store key, with the keystore's id
+    /// as salt.
+    pub(super) fn new(store_key: &DataKey, keystore: &str) -> Result<Self> {
+        Self::labelled(store_key, keystore, MAC_LABEL)
+    }
+
+    /// The same for the witness beside the keystore.
+    pub(super) fn of_witness(store_key: &DataKey, keystore: &str) -> Result<Self> {
+        Self::labelled(store_key, keystore, WITNESS_LABEL)
+    }
+
+    fn labelled(store_key: &DataKey, keystore: &str, label: &[u8]) -> Result<Self> {
+        let failed = || Error::new(Kind::Internal, "the keystore's check cannot be computed");
+        let hkdf = Hkdf::<Sha256>::new(Some(keystore.as_bytes()), store_key.expose());
+        let key = SecretBytes::build(32, |key| hkdf.expand(label, key).map_err(|_| failed()))?;
+        <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key.expose())
+            .map(Self)
+            .map_err(|_| failed())
+    }
+
+    pub(super) fn update(&mut self, text: &[u8]) {
+        self.0.update(text);
+    }
+
+    pub(super) fn finish(self) -> [u8; 32] {
+        self.0.finalize().into_bytes().into()
+    }
+
+    /// Whether it comes to `mac`, compared in constant time.
+    pub(super) fn verify(self, mac: &[u8; 32]) -> bool {
+        self.0.verify_slice(mac).is_ok()
+    }
+}

@@ -1,0 +1,195 @@
+//! The plan of the house, held against the code: who may import whom, and where `unsafe` may stand.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Each room of the library and the rooms it may import. Anything else is a wrong-way import.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("error", &[]),
+    ("env", &["error"]),
+    ("key", &["env", "error"]),
+    ("secret", &["env", "error", "key"]),
+    ("cipher", &["secret", "error"]),
+    ("inspect", &["env", "error", "key"]),
+    ("provider", &["env", "error", "key", "secret"]),
+    ("config", &["error", "key", "policy", "secret"]),
+    ("backend", &["config", "env", "error", "key", "provider", "secret"]),
+    ("ring", &["error", "key", "secret"]),
+    ("store", &["env", "error", "key", "provider", "secret"]),
+    ("policy", &["env", "error", "key", "store"]),
+    ("audit", &["env", "error", "key"]),
+    (
+        "custodian",
+        &["audit", "env", "error", "key", "policy", "provider", "ring", "secret", "store"],
+    ),
+    (
+        "assemble",
+        &[
+            "audit",
+            "backend",
+            "config",
+            "custodian",
+            "env",
+            "error",
+            "key",
+            "provider",
+            "secret",
+            "store",
+        ],
+    ),
+    (
+        "mariadb",
+        &["assemble", "cipher", "config", "custodian", "env", "error", "key", "ring", "secret"],
+    ),
+    ("mysql", &["assemble", "config", "custodian", "env", "error", "key", "ring", "secret"]),
+    (
+        "cli",
+        &[
+            "assemble",
+            "audit",
+            "cipher",
+            "config",
+            "custodian",
+            "env",
+            "error",
+            "inspect",
+            "key",
+            "policy",
+            "provider",
+            "secret",
+            "store",
+        ],
+    ),
+    ("lib", &[]),
+    ("main", &["cli"]),
+];
+
+/// Where `unsafe` may stand: locked memory, kernels, and each door's ABI.
+const UNSAFE_ROOMS: &[&str] = &["src/secret/", "src/cipher/", "src/mariadb/ffi", "src/mysql/ffi"];
+
+#[test]
+fn imports_run_downwards() {
+    let rules: BTreeMap<_, _> = MAY_IMPORT.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for file in sources() {
+        let room = room_of(&file);
+        let Some(allowed) = rules.get(room.as_str()) else {
+            panic!("{}: room {room:?} is not on the plan in this test", file.display());
+        };
+        for (line, target) in imports(&file) {
+            if target != room && !allowed.contains(&target.as_str()) {
+                wrong.push(format!("{}:{line}: {room} imports {target}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "wrong-way imports:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn backends_do_not_know_each_other() {
+    let names: Vec<String> = std::fs::read_dir("src/backend")
+        .unwrap()
+        .map(|entry| stem(&entry.unwrap().path()))
+        .filter(|name| name != "mod")
+        .collect();
+    for file in sources().into_iter().filter(|file| file.starts_with("src/backend")) {
+        let own = stem(Path::new(file.components().nth(2).unwrap().as_os_str()));
+        if own == "mod" {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        for other in names.iter().filter(|name| **name != own) {
+            let path = format!("backend::{other}");
+            assert!(!text.contains(&path), "{} knows {path}", file.display());
+        }
+    }
+}
+
+#[test]
+fn unsafe_stays_fenced() {
+    for file in sources() {
+        let name = file.display().to_string();
+        if UNSAFE_ROOMS.iter().any(|room| name.starts_with(room)) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (n, line) in code_lines(&text) {
+            let loose = line.contains("unsafe ") || line.contains("allow(unsafe_code)");
+            assert!(!loose || line.contains("forbid("), "{name}:{n}: unsafe outside its rooms");
+        }
+    }
+}
+
+#[test]
+fn files_can_be_read_in_a_sitting() {
+    for file in sources() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let body = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or(&text);
+        let lines = body.lines().count();
+        assert!(lines <= 600, "{} has {lines} lines before its tests", file.display());
+    }
+}
+
+#[test]
+fn the_plan_names_only_rooms_that_stand() {
+    for (room, _) in MAY_IMPORT {
+        let file = PathBuf::from(format!("src/{room}.rs"));
+        let folder = PathBuf::from(format!("src/{room}/mod.rs"));
+        assert!(file.exists() || folder.exists(), "no room src/{room}");
+    }
+}
+
+fn sources() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::from("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    assert!(found.len() > 10, "the sources were not found");
+    found
+}
+
+fn room_of(file: &Path) -> String {
+    stem(Path::new(file.components().nth(1).unwrap().as_os_str()))
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap().to_string_lossy().into_owned()
+}
+
+/// Every `crate::room` (in `main.rs`: `keyward::room`) named in code, with its line.
+fn imports(file: &Path) -> Vec<(usize, String)> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let mut found = Vec::new();
+    for (n, line) in code_lines(&text) {
+        for prefix in ["crate::", "keyward::"] {
+            for rest in line.split(prefix).skip(1) {
+                let word: String =
+                    rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                if !word.is_empty() {
+                    found.push((n, word));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The lines that are code, numbered from 1: comments and inline tests left out.
+fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .take_while(|line| *line != "#[cfg(test)]")
+        .enumerate()
+        .map(|(n, line)| (n + 1, line.split("//").next().unwrap_or("")))
+        .filter(|(_, line)| !line.trim().is_empty())
+}

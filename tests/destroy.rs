@@ -1,0 +1,214 @@
+//! The end of a version: what the keystore refuses, and what the command does with a server's files.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyward::assemble;
+use keyward::audit::{Event, Trail};
+use keyward::config::Config;
+use keyward::custodian::{Custodian, Destruction, Reason, Role, Which};
+use keyward::env::fake::{FakeClock, FakeLog, FakeRng};
+use keyward::env::{Env, Timestamp};
+use keyward::key::{KeyId, KeyRef, KeyState, KeyVersion};
+use keyward::{Error, Kind};
+
+const REASON: Reason<'_> = Reason { actor: "test", text: "because" };
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+/// A keystore with key 1 in versions 1 (retired) and 3 (active), and a clock to move.
+struct Bench {
+    folder: tempfile::TempDir,
+    clock: Arc<FakeClock>,
+    custodian: Custodian,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(FakeClock::at(Timestamp::from_unix(1_700_000_000)));
+        let rng = Arc::new(FakeRng::new(3));
+        let env = Env { clock: clock.clone(), rng: rng.clone(), log: Arc::<FakeLog>::default() };
+        let key_file = folder.path().join("local.key");
+        assemble::create_key_file(&key_file, &*rng).unwrap();
+        let keystore = folder.path().join("keystore.json");
+        let text = format!(
+            "[keystore]\npath = {keystore:?}\n[[provider]]\ntype = \"local\"\nkey_file = {key_file:?}\n"
+        );
+        let config = Config::parse(Path::new("k.toml"), &text).unwrap();
+        assert_eq!(config.policy.destroy_wait, WEEK);
+        assemble::create_keystore(&config, REASON, &env).unwrap();
+        let custodian = assemble::start(&config, Role::Command, env).unwrap();
+        custodian.rotate(Which::One(KeyId::SYSTEM), REASON).unwrap();
+        Self { folder, clock, custodian }
+    }
+
+    fn state(&self, key: &KeyRef) -> KeyState {
+        self.custodian.keys().into_iter().find(|info| info.key == *key).unwrap().state
+    }
+
+    fn take(&self, step: Destruction) -> Result<(), Error> {
+        self.custodian.destroy(&step, REASON)
+    }
+}
+
+#[test]
+fn a_version_is_destroyed_after_its_waiting_time_and_leaves_a_tombstone() {
+    let bench = Bench::new();
+    let old = key(1, 1);
+    bench.take(Destruction::Plan(old.clone(), WEEK)).unwrap();
+    let at = Timestamp::from_unix(1_700_000_000 + WEEK.as_secs());
+    assert_eq!(bench.custodian.doomed(), [(old.clone(), at)]);
+    bench.clock.advance(WEEK - Duration::from_secs(1));
+    let early = bench.take(Destruction::CarryOut(old.clone())).unwrap_err();
+    assert_eq!(early.what(), format!("key 1 version 1 is not to be destroyed before {at}"));
+    assert_eq!(bench.state(&old), KeyState::Retired);
+    bench.clock.advance(Duration::from_secs(1));
+    bench.take(Destruction::CarryOut(old.clone())).unwrap();
+    assert_eq!(bench.state(&old), KeyState::Destroyed);
+    assert!(bench.custodian.doomed().is_empty());
+    // The next rotation goes on from the highest version there ever was.
+    assert_eq!(bench.custodian.rotate(Which::One(KeyId::SYSTEM), REASON).unwrap(), [key(1, 5)]);
+    let trail = Trail::beside(&bench.folder.path().join("keystore.json")).read().unwrap();
+    let events: Vec<_> = trail.iter().map(|line| line.event).collect();
+    assert!(events.contains(&Event::DestructionPlanned) && events.contains(&Event::Destroyed));
+}
+
+#[test]
+fn what_is_called_off_stays() {
+    let bench = Bench::new();
+    let old = key(1, 1);
+    bench.take(Destruction::Plan(old.clone(), WEEK)).unwrap();
+    let twice = bench.take(Destruction::Plan(old.clone(), WEEK)).unwrap_err();
+    assert_eq!(twice.kind(), Kind::Conflict);
+    bench.take(Destruction::Cancel(old.clone())).unwrap();
+    bench.clock.advance(WEEK * 5);
+    for step in [Destruction::CarryOut(old.clone()), Destruction::Cancel(old.clone())] {
+        let refused = bench.take(step).unwrap_err();
+        assert_eq!(refused.what(), "key 1 version 1 is not to be destroyed");
+    }
+    assert_eq!(bench.state(&old), KeyState::Retired);
+}
+
+#[test]
+fn what_encrypts_or_is_not_there_is_refused() {
+    let bench = Bench::new();
+    let active = bench.take(Destruction::Plan(key(1, 3), WEEK)).unwrap_err();
+    let text = "key 1 version 3 is active; `keyward rotate 1` puts another in its place";
+    assert_eq!(active.to_string(), text);
+    let missing = bench.take(Destruction::Plan(key(1, 2), WEEK)).unwrap_err();
+    assert_eq!(missing.kind(), Kind::NotFound);
+    bench.take(Destruction::Plan(key(1, 1), WEEK)).unwrap();
+    bench.clock.advance(WEEK);
+    bench.take(Destruction::CarryOut(key(1, 1))).unwrap();
+    let gone = bench.take(Destruction::Plan(key(1, 1), WEEK)).unwrap_err();
+    assert_eq!(gone.to_string(), "key 1 version 1 is destroyed");
+}
+
+/// The command, a keystore with key 4 in versions 1, 3, 5, 7, 9, 11, and a data directory.
+struct Installation {
+    folder: tempfile::TempDir,
+}
+
+impl Installation {
+    fn new() -> Self {
+        let new = Self { folder: tempfile::tempdir().unwrap() };
+        let dir = new.folder.path().to_str().unwrap();
+        new.succeed(&["init", "--dir", dir, "--user", "root"]);
+        new.succeed(&["keys", "create", "4"]);
+        for _ in 0..5 {
+            new.succeed(&["rotate", "4"]);
+        }
+        fs::create_dir_all(new.path("data/t")).unwrap();
+        new.sample("full-crc32-plain.ibd", "data/ibdata1");
+        // So a prepared backup, and a server that was never started, have it.
+        fs::write(new.path("data/ib_logfile0"), "").unwrap();
+        new
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn sample(&self, sample: &str, name: &str) {
+        fs::copy(Path::new("tests/golden/inspect").join(sample), self.path(name)).unwrap();
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let config = self.path("keyward.toml");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+        command.current_dir(self.folder.path()).arg("--config").arg(config);
+        command.args(arguments).output().unwrap()
+    }
+
+    fn succeed(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    fn refuse(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", text(&output.stdout));
+        text(&output.stderr)
+    }
+}
+
+#[test]
+fn a_copied_file_that_needs_a_version_blocks_its_destruction() {
+    let server = Installation::new();
+    server.sample("full-crc32.ibd", "data/t/copied.ibd");
+    let refused = server.refuse(&["destroy", "4", "9", "--datadir", "data"]);
+    let text = "1 file needs key 4 version 9: data/t/copied.ibd;";
+    assert!(refused.contains(text), "{refused}");
+    // Only freed pages of the same file have version 5.
+    let planned = server.succeed(&["destroy", "4", "5", "--datadir", "data"]);
+    assert!(planned.contains("nothing needs key 4 version 5"), "{planned}");
+    assert!(planned.contains("5 freed pages carry it still"), "{planned}");
+    assert_eq!(server.succeed(&["destroy", "--due", "--datadir", "data"]), "nothing is due\n");
+    assert_eq!(server.succeed(&["destroy", "4", "5", "--cancel"]), "key 4 version 5 stays\n");
+    fs::rename(server.path("data/t/copied.ibd"), server.path("kept.ibd")).unwrap();
+    let refused =
+        server.refuse(&["destroy", "4", "9", "--datadir", "data", "--backup", "kept.ibd"]);
+    assert!(refused.contains("needs key 4 version 9: kept.ibd"), "{refused}");
+    server.succeed(&["destroy", "4", "9", "--datadir", "data", "--wait", "30d"]);
+}
+
+#[test]
+fn what_cannot_be_judged_blocks_until_somebody_vouches_for_it() {
+    let server = Installation::new();
+    fs::write(server.path("data/what.is"), "this").unwrap();
+    let refused = server.refuse(&["destroy", "4", "1", "--datadir", "data"]);
+    let text = "key 4 version 1 may be needed by data/what.is (is of no format known here)";
+    assert!(refused.contains(text), "{refused}");
+    let vouched =
+        server.succeed(&["destroy", "4", "1", "--datadir", "data", "--ignore", "data/what.is"]);
+    assert!(vouched.contains("nothing needs key 4 version 1"), "{vouched}");
+}
+
+#[test]
+fn a_folder_without_a_servers_files_proves_nothing() {
+    let server = Installation::new();
+    let refused = server.refuse(&["destroy", "4", "1", "--datadir", "data/t"]);
+    assert!(refused.contains("there is no ibdata1 in data/t"), "{refused}");
+    let refused = server.refuse(&["destroy", "4", "1", "--datadir", "data", "--backup", "data/t"]);
+    assert!(refused.contains("there is nothing in the backup data/t"), "{refused}");
+    let refused = server.refuse(&["destroy", "4", "11", "--datadir", "data"]);
+    assert!(refused.contains("key 4 version 11 is active"), "{refused}");
+    for wait in ["6d", "31d", "soon"] {
+        let output = server.run(&["destroy", "4", "1", "--datadir", "data", "--wait", wait]);
+        assert_eq!(output.status.code(), Some(2), "--wait {wait}");
+    }
+}
+
+fn key(id: u32, version: u32) -> KeyRef {
+    KeyRef::new(KeyId::try_from(id).unwrap(), KeyVersion::try_from(version).unwrap())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,190 @@
+//! The keystore file on a real file system: who may touch it, locks, conflicts.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "common/keystores.rs"]
+mod keystores;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use keyward::env::{Deadline, System};
+use keyward::store::{Keystore, StoreFile};
+use keyward::{Kind, Result};
+use nix::unistd::geteuid;
+use tempfile::TempDir;
+
+use keystores::{key, keystore, open, rotated};
+
+#[test]
+fn a_commit_is_seen_by_everybody() {
+    let (_folder, file) = committed();
+    let other = StoreFile::at(file.path());
+    let (sealed, stamp) = other.read().unwrap();
+    assert_eq!(sealed.unverified().generation(), 1);
+    assert_eq!(other.stamp().unwrap(), stamp);
+    let next = commit(&file, &rotated(&open(&file).unwrap(), 1, 3)).unwrap();
+    assert_eq!(next.contents().generation(), 2);
+    assert_ne!(other.stamp().unwrap(), stamp);
+    let read = open(&other).unwrap();
+    assert_eq!(read.contents(), next.contents());
+    assert!(read.data_key(&key(1, 3)).is_ok());
+}
+
+#[test]
+fn the_file_is_its_owners_alone() {
+    let (folder, file) = committed();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(file.path()), 0o600);
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).unwrap();
+    commit(&file, &rotated(&open(&file).unwrap(), 1, 3)).unwrap();
+    assert_eq!(mode(file.path()), 0o640, "a group's right to read stays");
+    let mut names: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|n| n.unwrap().path()).collect();
+    names.sort();
+    let lock = file.path().with_extension("json.lock");
+    assert_eq!(names, [file.path().to_owned(), lock.clone()]);
+    assert_eq!(mode(&lock), 0o600);
+}
+
+#[test]
+fn what_root_writes_belongs_to_the_folders_owner() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let (folder, file) = committed();
+    chown(folder.path(), Some(65_534), Some(65_534)).unwrap();
+    commit(&file, &rotated(&open(&file).unwrap(), 1, 3)).unwrap();
+    for path in [file.path().to_owned(), file.path().with_extension("json.lock")] {
+        let found = fs::metadata(path).unwrap();
+        assert_eq!((found.uid(), found.gid()), (65_534, 65_534));
+    }
+    open(&file).unwrap();
+}
+
+#[test]
+fn a_file_or_folder_that_others_write_is_refused() {
+    let (folder, file) = committed();
+    let set =
+        |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for (path, mode) in [(file.path(), 0o620), (file.path(), 0o602), (folder.path(), 0o770)] {
+        let before = fs::metadata(path).unwrap().permissions().mode();
+        let changed = rotated(&open(&file).unwrap(), 1, 3);
+        set(path, mode);
+        for error in [open(&file).err(), commit(&file, &changed).err()] {
+            let error = error.unwrap();
+            assert_eq!(error.kind(), Kind::Config);
+            let mend = format!("run chmod go-w {}", path.display());
+            assert_eq!(error.advice(), Some(mend.as_str()));
+        }
+        set(path, before);
+    }
+}
+
+#[test]
+fn what_is_no_keystore_file_is_refused() {
+    let (folder, file) = committed();
+    let link = folder.path().join("link.json");
+    symlink(file.path(), &link).unwrap();
+    let error = open(&StoreFile::at(&link)).err().unwrap();
+    assert!(error.to_string().contains("is a symbolic link; name the file"), "{error}");
+    let none = open(&StoreFile::at(folder.path().join("none.json"))).err().unwrap();
+    assert_eq!(none.kind(), Kind::NotFound);
+    assert!(none.to_string().ends_with("make one with keyward init"), "{none}");
+    let error = open(&StoreFile::at(folder.path().join("sub/none.json"))).err().unwrap();
+    assert!(error.to_string().starts_with("cannot look at the folder "), "{error}");
+    let pipe = folder.path().join("pipe.json");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(open(&StoreFile::at(&pipe)).err().unwrap().to_string().contains("not a regular file"));
+    let text = folder.path().join("text.json");
+    fs::write(&text, "hello").unwrap();
+    fs::set_permissions(&text, fs::Permissions::from_mode(0o600)).unwrap();
+    let error = open(&StoreFile::at(&text)).err().unwrap();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    assert!(error.to_string().starts_with(&text.display().to_string()), "{error}");
+}
+
+#[test]
+fn a_change_to_an_older_generation_is_a_conflict() {
+    let (_folder, file) = committed();
+    let read = open(&file).unwrap();
+    commit(&file, &rotated(&read, 1, 3)).unwrap();
+    let before = fs::read(file.path()).unwrap();
+    for late in [rotated(&read, 1, 5), keystore(1)] {
+        let error = commit(&file, &late).err().unwrap();
+        assert_eq!(error.kind(), Kind::Conflict);
+        assert!(error.to_string().ends_with("somebody else changed it: read it again"), "{error}");
+    }
+    assert_eq!(fs::read(file.path()).unwrap(), before);
+}
+
+#[test]
+fn a_lock_is_waited_for_and_given_up() {
+    let (_folder, file) = committed();
+    let held = file.lock(soon()).unwrap();
+    let start = Instant::now();
+    let error = file.lock(Deadline::after(Duration::from_millis(100))).err().unwrap();
+    assert_eq!(error.kind(), Kind::Timeout);
+    assert!(error.to_string().contains(".lock is locked by another process"), "{error}");
+    assert!(start.elapsed() >= Duration::from_millis(100));
+    let waiting = std::thread::spawn({
+        let file = file.clone();
+        move || file.lock(soon()).is_ok()
+    });
+    std::thread::sleep(Duration::from_millis(50));
+    drop(held);
+    assert!(waiting.join().unwrap());
+}
+
+#[test]
+fn the_lock_of_another_keystore_does_not_do() {
+    let (_one, file) = committed();
+    let (_two, other) = committed();
+    let lock = other.lock(soon()).unwrap();
+    let error = file.commit(&lock, &open(&file).unwrap(), &System).err().unwrap();
+    assert_eq!(error.kind(), Kind::Internal);
+}
+
+#[test]
+fn writers_at_once_lose_no_change() {
+    let (_folder, file) = committed();
+    let writers = (1..=4).map(|id| {
+        let file = file.clone();
+        std::thread::spawn(move || {
+            for version in [3, 5, 7, 9, 11] {
+                let lock = file.lock(soon()).unwrap();
+                let changed = rotated(&open(&file).unwrap(), id, version);
+                file.commit(&lock, &changed, &System).unwrap();
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.join().unwrap();
+    }
+    let read = open(&file).unwrap();
+    assert_eq!(read.contents().generation(), 21);
+    for id in 1..=4 {
+        assert!(
+            [1, 3, 5, 7, 9, 11].iter().all(|version| read.data_key(&key(id, *version)).is_ok())
+        );
+    }
+}
+
+/// A keystore of four keys in a folder of its own.
+fn committed() -> (TempDir, StoreFile) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = StoreFile::at(folder.path().join("keystore.json"));
+    commit(&file, &keystore(4)).unwrap();
+    (folder, file)
+}
+
+fn commit(file: &StoreFile, changed: &Keystore) -> Result<Keystore> {
+    let lock = file.lock(soon())?;
+    file.commit(&lock, changed, &System)
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}

@@ -1,0 +1,294 @@
+//! The command, word for word: what it prints where, and how it ends.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A folder that `keyward init --dir` has filled.
+pub(crate) struct Shell {
+    folder: tempfile::TempDir,
+}
+
+/// How one call ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Shell {
+    pub(crate) fn new() -> Self {
+        Self::set_up(&[])
+    }
+
+    /// The same with a keystore that has no keys.
+    pub(crate) fn empty() -> Self {
+        Self::set_up(&["--empty"])
+    }
+
+    fn set_up(more: &[&str]) -> Self {
+        let shell = Self { folder: tempfile::tempdir().unwrap() };
+        let owner = nix_user();
+        let dir = shell.path("");
+        let words = ["init", "--dir", dir.to_str().unwrap(), "--user", &owner];
+        let made = shell.run(&[&words, more].concat());
+        assert_eq!(made.code, 0, "{}", made.err);
+        shell
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path("keyward.toml")
+    }
+
+    /// Adds lines to the configuration.
+    pub(crate) fn configure(&self, lines: &str) {
+        let text = std::fs::read_to_string(self.config()).unwrap() + lines;
+        std::fs::write(self.config(), text).unwrap();
+    }
+
+    /// Adds lines to the configuration before the first line that begins with `mark`.
+    pub(crate) fn configure_before(&self, mark: &str, lines: &str) {
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        std::fs::write(self.config(), text.replacen(mark, &format!("{lines}{mark}"), 1)).unwrap();
+    }
+
+    pub(crate) fn run(&self, words: &[&str]) -> Ended {
+        let output = Command::new(env!("CARGO_BIN_EXE_keyward"))
+            .arg("--config")
+            .arg(self.config())
+            .args(words)
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            text.replace(self.folder.path().to_str().unwrap(), "DIR")
+        };
+        let code = output.status.code().unwrap();
+        Ended { code, out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    /// That a call succeeds, and what it prints.
+    #[track_caller]
+    pub(crate) fn prints(&self, words: &[&str], out: &str) {
+        let ended = self.run(words);
+        assert_eq!(ended, Ended { code: 0, out: out.into(), err: String::new() });
+    }
+
+    /// That a call fails with `code`, and the one line it gives.
+    #[track_caller]
+    pub(crate) fn fails(&self, words: &[&str], code: i32, err: &str) {
+        let ended = self.run(words);
+        assert_eq!(ended, Ended { code, out: String::new(), err: format!("{err}\n") });
+    }
+
+    /// A wrapping key file for one more provider of type `local`.
+    pub(crate) fn key_file(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        let key: String = (0..64).map(|n| char::from(b"0123456789abcdef"[n % 16])).collect();
+        std::fs::write(&path, key).unwrap();
+        close(&path);
+        path
+    }
+}
+
+/// Root may give files away; the account that exists everywhere is root itself.
+fn nix_user() -> String {
+    "root".to_owned()
+}
+
+pub(crate) fn close(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+pub(crate) fn second_provider(shell: &Shell) -> String {
+    let path = shell.key_file("second.key");
+    format!("[[provider]]\nname = \"second\"\ntype = \"local\"\nkey_file = {path:?}\n")
+}
+
+#[test]
+fn rewrap_adds_prunes_and_says_so() {
+    let shell = Shell::new();
+    shell.prints(&["rewrap"], "provider \"local\": kept\n");
+    shell.configure(&second_provider(&shell));
+    shell.prints(&["rewrap"], "provider \"local\": kept\nprovider \"second\": added\n");
+    let only_second = std::fs::read_to_string(shell.config())
+        .unwrap()
+        .replace("\"local\"\ntype", "\"first\"\ntype");
+    std::fs::write(shell.config(), only_second).unwrap();
+    shell.prints(
+        &["rewrap"],
+        "provider \"first\": added\nprovider \"second\": kept\n\
+         provider \"local\": not configured, kept (--prune drops it)\n",
+    );
+    shell.fails(
+        &["rewrap", "--new-store-key"],
+        1,
+        "keyward: provider \"local\" wraps the store key and is not configured; configure it, or \
+         let it go with --prune: it cannot wrap a new one",
+    );
+    shell.prints(
+        &["rewrap", "--prune"],
+        "provider \"first\": kept\nprovider \"second\": kept\nprovider \"local\": removed\n",
+    );
+    shell.prints(
+        &["rewrap", "--to-latest"],
+        "provider \"first\": renewed\nprovider \"second\": renewed\n",
+    );
+    shell.prints(
+        &["rewrap", "--new-store-key"],
+        "provider \"first\": renewed\nprovider \"second\": renewed\n\
+         a new store key wraps 2 key versions now\n",
+    );
+    let status = shell.run(&["status"]);
+    assert!(
+        status.out.contains("opened by   first\nwrapped by  first, second\n"),
+        "{}",
+        status.out
+    );
+}
+
+#[test]
+fn rewrap_with_a_provider_whose_key_is_gone_does_the_others_and_fails() {
+    let shell = Shell::new();
+    shell.configure(&second_provider(&shell));
+    shell.run(&["rewrap"]);
+    std::fs::remove_file(shell.path("second.key")).unwrap();
+    let ended = shell.run(&["rewrap", "--to-latest"]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.out.starts_with("provider \"local\": renewed\nfailed: provider \"second\": "));
+}
+
+#[test]
+fn states_change_by_command_and_say_what_they_are() {
+    let shell = Shell::new();
+    shell.fails(
+        &["retire", "1", "1", "--reason", "old"],
+        1,
+        "keyward: key 1 version 1 is the only one that encrypts; `keyward rotate 1` makes the \
+         next and retires it",
+    );
+    shell.fails(
+        &["compromised", "1", "9", "--reason", "lost laptop"],
+        1,
+        "keyward: there is no key 1 version 9; `keyward keys list` shows all versions",
+    );
+    shell.prints(
+        &["compromised", "1", "1", "--reason", "lost laptop"],
+        "key 1 version 3 is active\nkey 1 version 1 is compromised\n\
+         data that it encrypted stays readable; re-encrypt it, then destroy the version\n",
+    );
+    let shown = shell.run(&["keys", "show", "1"]).out;
+    assert!(shown.contains("version 1 compromised: lost laptop ("), "{shown}");
+    assert!(shown.contains("version 3 active: lost laptop ("), "{shown}");
+    assert_eq!(shown.lines().next().unwrap().split_whitespace().next(), Some("VERSION"));
+    let json = shell.run(&["keys", "show", "1", "--json"]).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["versions"][0]["state"], "compromised");
+    assert_eq!(json["versions"][0]["history"].as_array().unwrap().len(), 3);
+    assert!(json["versions"][0].get("wrapped").is_none());
+    shell.fails(
+        &["keys", "show", "5"],
+        1,
+        "keyward: the keystore has no key 5; `keyward keys list` shows all",
+    );
+    assert_eq!(shell.run(&["retire", "1", "1"]).code, 2, "a reason is wanted");
+    assert_eq!(shell.run(&["retire", "1", "0", "--reason", "x"]).code, 2);
+}
+
+#[test]
+fn two_phases_by_command() {
+    let shell = Shell::new();
+    shell.configure_before("[[provider]]", "[policy]\nactivate_after = \"1h\"\n");
+    let pending = shell.run(&["rotate", "1"]);
+    assert_eq!(pending.code, 0);
+    assert!(pending.out.starts_with("key 1 version 3 is pending, active from 20"), "{pending:?}");
+    assert_eq!(pending.out.lines().count(), 1);
+    shell.prints(&["rotate", "--due"], "nothing is due\n");
+    shell.run(&["rotate", "--all"]);
+    shell.prints(&["rotate", "--all"], "every key has a pending version\n");
+    shell.prints(
+        &["rotate", "1", "--now"],
+        "key 1 version 3 is active\na running server uses it within a second; pages follow by \
+         innodb_encryption_threads\n",
+    );
+    assert_eq!(shell.run(&["rotate"]).code, 2);
+    assert_eq!(shell.run(&["rotate", "--due", "1"]).code, 2);
+}
+
+#[test]
+fn a_policy_that_cannot_be_is_told_with_line_and_cure() {
+    let shell = Shell::new();
+    shell.configure_before("[[provider]]", "[policy]\nrotate_after = \"quarterly\"\n");
+    let ended = shell.run(&["rotate", "--due"]);
+    assert_eq!(ended.code, 1);
+    assert!(
+        ended
+            .err
+            .ends_with(":1: rotate_after: is not a length of time; write it as 5s, 30m or 90d\n")
+            && ended.err.starts_with("keyward: DIR/keyward.toml:"),
+        "{}",
+        ended.err
+    );
+}
+
+#[test]
+fn an_older_copy_is_accepted_by_command_only() {
+    let shell = Shell::new();
+    shell.fails(
+        &["accept-rollback", "--reason", "why not"],
+        1,
+        "keyward: DIR/keystore/keystore.json is not older than its witness; there is nothing to \
+         accept",
+    );
+    let keystore = shell.path("keystore/keystore.json");
+    let old = std::fs::read(&keystore).unwrap();
+    shell.run(&["rotate", "1"]);
+    std::fs::write(&keystore, old).unwrap();
+    let told = "DIR/keystore/keystore.json.witness: the keystore is of generation 3, but generation \
+                4 was in force";
+    let cure = "put the newest copy back; if there is none, stop the servers and run `keyward \
+                accept-rollback`";
+    shell.fails(&["status"], 1, &format!("keyward: {told}; {cure}"));
+    assert_eq!(shell.run(&["accept-rollback"]).code, 2, "a reason is wanted");
+    shell.prints(
+        &["accept-rollback", "--reason", "the disk burnt"],
+        &format!(
+            "{told}\ngeneration 3 is in force now\nlost: key 1 version 3, of generation 4\n\
+             start the servers and read every table: what a lost version encrypted is gone\n"
+        ),
+    );
+    assert_eq!(shell.run(&["status"]).code, 0);
+}
+
+#[test]
+fn a_rotation_is_undone_only_where_somebody_knows_that_it_is_unused() {
+    let shell = Shell::new();
+    shell.run(&["rotate", "1"]);
+    let socket = shell.path("no.sock");
+    let socket = socket.to_str().unwrap();
+    let refused = shell.run(&["rotate", "1", "--undo", "--socket", socket]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.starts_with("keyward: cannot ask the server: "), "{refused:?}");
+    assert!(refused.err.ends_with("or stop it and give --offline\n"), "{refused:?}");
+    if refused.err.contains("ERROR 2002") {
+        shell.prints(
+            &["rotate", "1", "--undo", "--offline", "--socket", socket],
+            "key 1 version 3 is pending\nkey 1 version 1 is active\n",
+        );
+        shell.fails(
+            &["rotate", "1", "--undo", "--offline", "--socket", socket],
+            1,
+            "keyward: key 1 has no rotation to undo",
+        );
+    }
+    let waits = shell.run(&["rotate", "1", "--wait", "--socket", socket]);
+    assert_eq!(waits.code, 1);
+    assert!(waits.out.starts_with("key 1 version 5 is active\n"), "it is done all the same");
+    assert_eq!(shell.run(&["rotate", "1", "--offline"]).code, 2);
+    assert_eq!(shell.run(&["rotate", "--all", "--undo"]).code, 2);
+}

@@ -1,0 +1,147 @@
+//! A change that is cut off at any step leaves the old generation or the new one, whole, with a
+//! witness that lets it open, and doing it again does it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use keyward::custodian::{Custodian, KeystoreSource, Rewrap, Role, Step, Which};
+use keyward::key::Cipher;
+use keyward::store::{Disk, DiskFile, DiskLock, Stamp, StoreFile};
+
+use crate::bench::{Bench, REASON, key, key_ref, version};
+use crate::sim_disk::{Fate, SimDisk, Survival};
+
+/// A simulated disk in the place of a real folder; the audit trail stays on the real one.
+struct Placed {
+    disk: SimDisk,
+    folder: PathBuf,
+}
+
+impl Placed {
+    fn there(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix(&self.folder) {
+            Ok(rest) if rest.as_os_str().is_empty() => "/store".into(),
+            Ok(rest) => Path::new("/store").join(rest),
+            Err(_) => path.to_owned(),
+        }
+    }
+}
+
+impl Disk for Placed {
+    fn read(&self, path: &Path, max: usize) -> io::Result<(Vec<u8>, Stamp)> {
+        self.disk.read(&self.there(path), max)
+    }
+
+    fn stamp(&self, path: &Path) -> io::Result<Stamp> {
+        self.disk.stamp(&self.there(path))
+    }
+
+    fn create(&self, path: &Path, mode: u32, owner: (u32, u32)) -> io::Result<Box<dyn DiskFile>> {
+        self.disk.create(&self.there(path), mode, owner)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(&self.there(from), &self.there(to))
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        self.disk.sync_folder(&self.there(folder))
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        self.disk.list(&self.there(folder))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(&self.there(path))
+    }
+
+    fn try_lock(&self, path: &Path, owner: (u32, u32)) -> io::Result<Option<Box<dyn DiskLock>>> {
+        self.disk.try_lock(&self.there(path), owner)
+    }
+
+    fn user(&self) -> u32 {
+        self.disk.user()
+    }
+}
+
+/// A change to be made by a custodian.
+type TryOn = dyn Fn(&Custodian) -> keyward::Result<()>;
+
+const BOTH: &[&str] = &["first", "second"];
+
+/// The keystore of `bench` and its witness, on a simulated disk that has synced them.
+fn disk_of(bench: &Bench) -> SimDisk {
+    let disk = SimDisk::default();
+    for name in ["keystore.json", "keystore.json.witness"] {
+        let path = Path::new("/store").join(name);
+        let mut file = disk.create(&path, 0o600, (27, 27)).unwrap();
+        file.write_all(&std::fs::read(bench.folder.path().join(name)).unwrap()).unwrap();
+        file.sync().unwrap();
+    }
+    disk.sync_folder("/store".as_ref()).unwrap();
+    disk
+}
+
+fn start(bench: &Bench, disk: &SimDisk) -> keyward::Result<Custodian> {
+    let placed = Placed { disk: disk.clone(), folder: bench.folder.path().to_owned() };
+    let file = StoreFile::on(bench.path(), Arc::new(placed));
+    let wrappers = BOTH.iter().map(|name| bench.wrapper(name)).collect();
+    let source = KeystoreSource::new(file, wrappers, Cipher::DEFAULT, 2, bench.env());
+    Custodian::start(Box::new(source), Role::Command, bench.env())
+}
+
+/// Cuts `change` off at every step, with every kind of loss; how many cuts left old and new.
+fn cut_everywhere(change: &TryOn) -> [usize; 2] {
+    let bench = Bench::new();
+    let first = disk_of(&bench);
+    let custodian = start(&bench, &first).unwrap();
+    let old = custodian.status().generation;
+    let check = custodian.key(key(7), version(1)).unwrap().check();
+    let whole = first.after_kill();
+    let custodian = start(&bench, &whole).unwrap();
+    whole.meet(Fate::None);
+    change(&custodian).unwrap();
+    let steps = whole.steps();
+    let mut kept = [0, 0];
+    for step in 0..steps {
+        for survival in Survival::all() {
+            let disk = first.after_kill();
+            let custodian = start(&bench, &disk).unwrap();
+            disk.meet(Fate::DieAt(step));
+            // What follows the commit may fail without failing the change.
+            let _ = change(&custodian);
+            drop(custodian);
+            let left = disk.after_power_cut(survival);
+            let found = start(&bench, &left).unwrap_or_else(|e| panic!("step {step}: {e}"));
+            let newer = found.status().generation - old;
+            assert!(newer <= 1, "step {step}, {survival:?}");
+            assert_eq!(found.key(key(7), version(1)).unwrap().check(), check);
+            kept[usize::from(newer == 1)] += 1;
+            if newer == 0 {
+                change(&found).unwrap_or_else(|e| panic!("again after step {step}: {e}"));
+            }
+            start(&bench, &left).unwrap();
+        }
+    }
+    println!("{} cuts in {steps} steps: {} old, {} new", kept[0] + kept[1], kept[0], kept[1]);
+    kept
+}
+
+#[test]
+fn every_change_is_whole_or_not_at_all() {
+    let changes: [&TryOn; 5] = [
+        &|custodian| custodian.rewrap(Rewrap::Missing { prune: false }, REASON).map(drop),
+        &|custodian| custodian.rewrap(Rewrap::NewStoreKey { prune: false }, REASON).map(drop),
+        &|custodian| {
+            custodian.rewrap(Rewrap::Move { from: "first", to: "second" }, REASON).map(drop)
+        },
+        &|custodian| custodian.step(&Step::Compromised(key_ref(7, 1)), REASON).map(drop),
+        &|custodian| custodian.rotate(Which::All, REASON).map(drop),
+    ];
+    for change in changes {
+        let kept = cut_everywhere(change);
+        assert!(kept[0] > 0 && kept[1] > 0);
+    }
+}

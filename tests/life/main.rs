@@ -1,0 +1,17 @@
+//! The life of a key, from its making to its end: on real keystore files, with key stores that
+//! count their calls and can be told to fail, and through the command.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bench;
+mod command;
+mod crash;
+mod moving;
+mod policy;
+mod states;
+mod witness;
+mod wrappings;
+
+#[allow(dead_code)]
+#[path = "../common/sim_disk.rs"]
+mod sim_disk;

@@ -1,0 +1,214 @@
+//! The policy over years of a clock that tests move.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use keyward::custodian::{Custodian, Role};
+use keyward::env::{Clock, Level, Timestamp};
+use keyward::key::KeyState;
+use keyward::policy::{Duty, Policy};
+
+use crate::bench::{Bench, START, key, version, within_seconds};
+
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+
+fn days(count: u64) -> Duration {
+    Duration::from_secs(count * DAY)
+}
+
+fn custodian(bench: &Bench, policy: &Policy, role: Role) -> Custodian {
+    let source = bench.source(&["first"]).with_policy(policy.clone());
+    Custodian::start(Box::new(source), role, bench.env()).unwrap()
+}
+
+/// SplitMix64: repeatable numbers.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (*state ^ (*state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z ^ (z >> 31)
+}
+
+fn policy_from(seed: &mut u64) -> Policy {
+    let mut some = |most: u64| random(seed) % most;
+    let rotate_after = 2 * HOUR + some(60 * DAY);
+    let early = rotate_after / 3;
+    Policy {
+        version_step: 1 + u32::try_from(some(3)).unwrap(),
+        rotate_after: Some(Duration::from_secs(rotate_after)),
+        notify_before: Duration::from_secs(some(rotate_after)),
+        jitter: Duration::from_secs(some(early)),
+        activate_after: (some(2) == 1).then(|| Duration::from_secs(some(early))),
+        retire_after: (some(2) == 1).then(|| Duration::from_secs(some(90 * DAY))),
+        keep_versions: 1 + u32::try_from(some(4)).unwrap(),
+        ..Policy::default()
+    }
+}
+
+/// Whatever the policy and however the clock moves: one active version, never older than
+/// `rotate_after` when the policy was just kept, and nothing due twice.
+#[test]
+fn holds_under_any_policy_and_any_steps_of_the_clock() {
+    for mut seed in 0..12 {
+        let bench = Bench::new();
+        let policy = policy_from(&mut seed);
+        let custodian = custodian(&bench, &policy, Role::Command);
+        let mut last = version(1);
+        for _ in 0..25 {
+            let most = policy.rotate_after.unwrap().as_secs() / 2;
+            bench.clock.advance(Duration::from_secs(random(&mut seed) % most));
+            custodian.keep_policy().unwrap();
+            // An activation can make the next rotation due at once, where nobody looked for long.
+            custodian.keep_policy().unwrap();
+            assert_eq!(custodian.keep_policy().unwrap(), [], "{policy:?}");
+            check(&bench, &custodian, &policy, seed);
+            let latest = custodian.latest(key(7)).unwrap();
+            assert!(latest >= last, "it never goes back by itself");
+            last = latest;
+        }
+        assert!(last > version(1), "{policy:?}");
+    }
+}
+
+fn check(bench: &Bench, custodian: &Custodian, policy: &Policy, seed: u64) {
+    let now = bench.clock.now();
+    let entry = custodian.entry(&key(7).into()).unwrap();
+    let active: Vec<_> = entry.versions().filter(|one| one.state == KeyState::Active).collect();
+    assert_eq!(active.len(), 1, "seed {seed}");
+    let next = policy.next_rotation(&custodian.keystore_id(), &entry).unwrap();
+    let pending = entry.versions().filter(|one| one.state == KeyState::Pending).count();
+    assert!(now < next || pending == 1, "seed {seed}: overdue and nothing prepared");
+    for one in entry.versions().filter(|one| one.state == KeyState::Retired) {
+        assert_eq!(one.retain_until.is_some(), policy.retire_after.is_some(), "seed {seed}");
+    }
+    let steps: BTreeSet<_> = entry.versions().map(|one| one.version.get() - 1).collect();
+    assert!(steps.iter().all(|step| step % policy.version_step == 0));
+}
+
+#[test]
+fn nothing_is_due_under_the_default_policy() {
+    let bench = Bench::new();
+    let custodian = custodian(&bench, &Policy::default(), Role::Command);
+    bench.clock.advance(days(10_000));
+    assert_eq!(custodian.keep_policy().unwrap(), []);
+    assert!(Policy::default().is_idle());
+}
+
+#[test]
+fn all_keys_of_a_keystore_rotate_in_one_commit() {
+    let bench = Bench::new();
+    let policy = Policy { rotate_after: Some(days(90)), ..Policy::default() };
+    let custodian = custodian(&bench, &policy, Role::Command);
+    let before = custodian.status().generation;
+    bench.clock.advance(days(90) - Duration::from_secs(1));
+    assert_eq!(custodian.keep_policy().unwrap(), []);
+    bench.clock.advance(Duration::from_secs(1));
+    assert_eq!(custodian.keep_policy().unwrap().len(), 3);
+    assert_eq!(custodian.status().generation, before + 1);
+    let entry = custodian.entry(&key(7).into()).unwrap();
+    let event = entry.versions().next_back().unwrap().history[0].clone();
+    assert_eq!((event.actor.as_str(), event.reason.as_str()), ("policy", "rotate_after = 90d"));
+}
+
+#[test]
+fn a_clock_that_goes_back_makes_nothing_due() {
+    let bench = Bench::new();
+    let policy = Policy { rotate_after: Some(days(90)), ..Policy::default() };
+    let custodian = custodian(&bench, &policy, Role::Command);
+    let entry = custodian.entry(&key(7).into()).unwrap();
+    let before = Timestamp::from_unix(START.as_unix() - 1000 * DAY);
+    assert_eq!(policy.due(before, "id", [&entry].into_iter()), []);
+    let after = Timestamp::from_unix(START.as_unix() + 1000 * DAY);
+    assert_eq!(policy.due(after, "id", [&entry].into_iter()), [Duty::Rotate(key(7))]);
+}
+
+#[test]
+fn jitter_is_the_same_every_time_and_differs_between_keystores() {
+    let bench = Bench::new();
+    let custodian = custodian(&bench, &Policy::default(), Role::Command);
+    let entry = custodian.entry(&key(7).into()).unwrap();
+    let policy = Policy { rotate_after: Some(days(90)), jitter: days(10), ..Policy::default() };
+    let mut times = BTreeSet::new();
+    for n in 0..50 {
+        let id = format!("keystore {n}");
+        let at = policy.next_rotation(&id, &entry).unwrap();
+        assert_eq!(policy.next_rotation(&id, &entry), Some(at));
+        let age = at.since(START);
+        assert!(age <= days(90) && age >= days(80), "earlier, never later");
+        times.insert(at);
+    }
+    assert!(times.len() > 45);
+}
+
+#[test]
+fn a_version_is_kept_for_its_time_and_the_newest_whatever_their_age() {
+    let bench = Bench::new();
+    let policy =
+        Policy { rotate_after: Some(days(90)), retire_after: Some(days(100)), ..Policy::default() };
+    let custodian = custodian(&bench, &policy, Role::Command);
+    for _ in 0..3 {
+        bench.clock.advance(days(90));
+        custodian.keep_policy().unwrap();
+    }
+    let entry = custodian.entry(&key(7).into()).unwrap();
+    let told = |number| {
+        let one = entry.version(version(number)).unwrap();
+        policy.may_destroy(bench.clock.now(), &entry, one).err().map(|error| error.to_string())
+    };
+    assert_eq!(told(1), None, "retired 180 days ago");
+    assert_eq!(told(3).unwrap(), "key 7 version 3 is to be kept until 2024-08-20T22:13:20Z");
+    assert_eq!(
+        told(7).unwrap(),
+        "key 7 version 7 is one of the newest 2 versions, which stay; see keep_versions in [policy]"
+    );
+}
+
+#[test]
+fn the_server_keeps_it_and_tells_beforehand() {
+    let bench = Bench::new();
+    let policy = Policy {
+        rotate_after: Some(Duration::from_secs(10)),
+        notify_before: Duration::from_secs(4),
+        ..Policy::default()
+    };
+    let server = custodian(&bench, &policy, Role::Server);
+    bench.clock.advance(Duration::from_secs(7));
+    let note = (Level::Note, "key 7 version 1 is to be rotated at 2023-11-14T22:13:30Z".to_owned());
+    assert!(within_seconds(3, || bench.log.lines().contains(&note)));
+    assert_eq!(server.latest(key(7)), Some(version(1)));
+    bench.clock.advance(Duration::from_secs(3));
+    assert!(within_seconds(3, || server.latest(key(7)) == Some(version(3))));
+    assert_eq!(bench.log.lines().iter().filter(|line| **line == note).count(), 1, "told once");
+}
+
+#[test]
+fn two_servers_and_a_timer_rotate_once() {
+    let bench = Bench::new();
+    let policy = Policy { rotate_after: Some(Duration::from_secs(10)), ..Policy::default() };
+    let nodes: Vec<_> = (0..2).map(|_| custodian(&bench, &policy, Role::Server)).collect();
+    let timer = custodian(&bench, &policy, Role::Command);
+    bench.clock.advance(Duration::from_secs(10));
+    timer.keep_policy().unwrap();
+    let done = || nodes.iter().all(|node| node.latest(key(7)) == Some(version(3)));
+    assert!(within_seconds(3, done));
+    std::thread::sleep(Duration::from_millis(1200));
+    assert!(done(), "and not once more");
+    assert_eq!(bench.events().iter().filter(|event| *event == "rotated").count(), 1);
+}
+
+#[test]
+fn a_failure_is_told_once_and_tried_again() {
+    let bench = Bench::new();
+    let policy = Policy { rotate_after: Some(Duration::from_secs(10)), ..Policy::default() };
+    let server = custodian(&bench, &policy, Role::Server);
+    bench.rng.fail_after(0);
+    bench.clock.advance(Duration::from_secs(10));
+    let told = || bench.log.lines().len();
+    assert!(within_seconds(3, || told() == 1));
+    std::thread::sleep(Duration::from_millis(1200));
+    assert_eq!(told(), 1);
+    let line = bench.log.lines()[0].1.clone();
+    assert!(line.starts_with("what the policy wants could not be done: "), "{line}");
+    bench.rng.fail_after(u64::MAX);
+    assert!(within_seconds(3, || server.latest(key(7)) == Some(version(3))));
+}

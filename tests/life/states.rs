@@ -1,0 +1,125 @@
+//! States changed by command, and rotation in two phases.
+
+use std::time::Duration;
+
+use keyward::Kind;
+use keyward::custodian::{Custodian, Role, Step, Which};
+use keyward::key::KeyState;
+use keyward::policy::Policy;
+
+use crate::bench::{Bench, REASON, key, key_ref, version, within_seconds};
+
+fn states(custodian: &Custodian, id: u32) -> Vec<(u32, KeyState)> {
+    let entry = custodian.entry(&key(id).into()).unwrap();
+    entry.versions().map(|one| (one.version.get(), one.state)).collect()
+}
+
+pub(crate) fn two_phase() -> Policy {
+    Policy { activate_after: Some(Duration::from_secs(3600)), ..Policy::default() }
+}
+
+fn custodian_with(bench: &Bench, policy: Policy) -> Custodian {
+    let source = bench.source(&["first"]).with_policy(policy);
+    Custodian::start(Box::new(source), Role::Command, bench.env()).unwrap()
+}
+
+fn refused(custodian: &Custodian, step: &Step) -> String {
+    let error = custodian.step(step, REASON).unwrap_err();
+    assert!(matches!(error.kind(), Kind::State | Kind::NotFound), "{error}");
+    error.to_string()
+}
+
+#[test]
+fn the_only_version_that_encrypts_is_not_retired() {
+    let bench = Bench::new();
+    let custodian = bench.custodian(&["first"]);
+    assert_eq!(
+        refused(&custodian, &Step::Retire(key_ref(7, 1))),
+        "key 7 version 1 is the only one that encrypts; `keyward rotate 7` makes the next and \
+         retires it"
+    );
+    assert_eq!(
+        refused(&custodian, &Step::Retire(key_ref(7, 3))),
+        "there is no key 7 version 3; `keyward keys list` shows all versions"
+    );
+    assert!(refused(&custodian, &Step::Retire(key_ref(9, 1))).starts_with("there is no key 9"));
+    custodian.rotate(Which::One(key(7)), REASON).unwrap();
+    let twice = refused(&custodian, &Step::Retire(key_ref(7, 1)));
+    assert!(twice.contains("key 7 version 1") && twice.contains("retired"), "{twice}");
+}
+
+#[test]
+fn a_compromised_version_decrypts_on_and_encrypts_no_more() {
+    let bench = Bench::new();
+    let server = bench.start(&["first"], Role::Server).unwrap();
+    let custodian = bench.custodian(&["first"]);
+    let changed = custodian.step(&Step::Compromised(key_ref(7, 1)), REASON).unwrap();
+    assert_eq!(changed, [key_ref(7, 3), key_ref(7, 1)]);
+    assert_eq!(states(&custodian, 7), [(1, KeyState::Compromised), (3, KeyState::Active)]);
+    assert!(within_seconds(2, || server.latest(key(7)) == Some(version(3))));
+    let other = bench.custodian(&["first"]);
+    assert!(other.key(key(7), version(1)).is_some());
+    assert_eq!(bench.events()[3..], ["rotated", "compromised"]);
+    let entry = other.entry(&key(7).into()).unwrap();
+    let last = entry.version(version(1)).unwrap().history.last().unwrap().clone();
+    assert_eq!((last.actor.as_str(), last.reason.as_str()), ("test", "because"));
+    let back = refused(&custodian, &Step::Retire(key_ref(7, 1)));
+    assert!(back.contains("compromised"), "{back}");
+}
+
+#[test]
+fn two_phases_pending_everywhere_then_active() {
+    let bench = Bench::new();
+    let custodian = custodian_with(&bench, two_phase());
+    assert_eq!(custodian.rotate(Which::One(key(7)), REASON).unwrap(), [key_ref(7, 3)]);
+    assert_eq!(states(&custodian, 7), [(1, KeyState::Active), (3, KeyState::Pending)]);
+    assert_eq!(custodian.latest(key(7)), Some(version(1)));
+    assert!(custodian.key(key(7), version(3)).is_some(), "fetchable, not used");
+
+    let early = custodian.rotate(Which::One(key(7)), REASON).unwrap_err().to_string();
+    assert_eq!(
+        early,
+        "key 7 version 3 is pending already, to be active from 2023-11-14T23:13:20Z; `keyward \
+         rotate --now` does not wait for that"
+    );
+    assert_eq!(custodian.keep_policy().unwrap(), []);
+    bench.clock.advance(Duration::from_secs(3599));
+    assert_eq!(custodian.keep_policy().unwrap(), []);
+    bench.clock.advance(Duration::from_secs(1));
+    assert_eq!(custodian.keep_policy().unwrap(), [key_ref(7, 3)]);
+    assert_eq!(states(&custodian, 7), [(1, KeyState::Retired), (3, KeyState::Active)]);
+    assert_eq!(bench.events()[3..], ["prepared", "activated"]);
+}
+
+#[test]
+fn a_pending_version_need_not_be_waited_for() {
+    let bench = Bench::new();
+    let custodian = custodian_with(&bench, two_phase());
+    custodian.rotate(Which::All, REASON).unwrap();
+    assert_eq!(custodian.rotate(Which::All, REASON).unwrap(), [], "all are pending");
+    custodian.step(&Step::RotateNow(Which::One(key(7))), REASON).unwrap();
+    assert_eq!(custodian.latest(key(7)), Some(version(3)));
+    custodian.step(&Step::Retire(key_ref(2, 1)), REASON).unwrap();
+    assert_eq!(states(&custodian, 2), [(1, KeyState::Retired), (3, KeyState::Active)]);
+    custodian.step(&Step::RotateNow(Which::One(key(7))), REASON).unwrap();
+    assert_eq!(custodian.latest(key(7)), Some(version(5)));
+}
+
+#[test]
+fn a_rotation_is_undone_in_either_phase() {
+    let bench = Bench::new();
+    let custodian = custodian_with(&bench, two_phase());
+    custodian.rotate(Which::One(key(7)), REASON).unwrap();
+    custodian.step(&Step::Undo(key(7)), REASON).unwrap();
+    bench.clock.advance(Duration::from_secs(7200));
+    assert_eq!(custodian.keep_policy().unwrap(), [], "called off");
+
+    custodian.step(&Step::RotateNow(Which::One(key(7))), REASON).unwrap();
+    assert_eq!(custodian.latest(key(7)), Some(version(5)), "a number is never used twice");
+    let server = bench.start(&["first"], Role::Server).unwrap();
+    custodian.step(&Step::Undo(key(7)), REASON).unwrap();
+    assert!(within_seconds(2, || server.latest(key(7)) == Some(version(1))));
+    assert!(server.key(key(7), version(5)).is_some(), "what it encrypted stays readable");
+    assert!(refused(&custodian, &Step::Undo(key(7))).contains("no rotation to undo"));
+    assert!(refused(&custodian, &Step::Undo(key(9))).starts_with("there is no key 9"));
+}

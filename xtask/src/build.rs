@@ -1,0 +1,35 @@
+//! Builds what is under test.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use mariadb_test::{Result, artefacts};
+
+use crate::{job, setup};
+
+/// `cargo xtask bench`.
+pub(crate) fn bench(words: &[String]) -> Result<()> {
+    setup::need(setup::BUILD)?;
+    job::shown(cargo(&["bench"]).args(words))
+}
+
+/// Builds the library and the command as they are released, and shows how that goes.
+pub(crate) fn release() -> Result<()> {
+    setup::need(setup::BUILD)?;
+    job::shown(&mut cargo(&["build", "--release", "--quiet"]))
+}
+
+/// cargo, at the repository's root.
+pub(crate) fn cargo(words: &[&str]) -> Command {
+    let cargo = std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from);
+    let mut command = Command::new(cargo);
+    command.args(words).current_dir(artefacts::repository()).env("CARGO_TERM_COLOR", "never");
+    command
+}
+
+/// Where this run keeps its logs and remembers how long each layer took.
+pub(crate) fn notes() -> Result<PathBuf> {
+    let folder = artefacts::repository().join("target/xtask");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}

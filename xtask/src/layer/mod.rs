@@ -1,0 +1,200 @@
+//! The layers of the tests, from the quickest to find a mistake to the slowest.
+
+mod lint;
+mod mtr;
+mod mysql;
+mod rust;
+
+use std::path::PathBuf;
+
+use mariadb_test::Result;
+
+use crate::{build, setup};
+
+/// A layer of tests that can be called by its name.
+pub(crate) struct Layer {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// Whether it is left out unless asked for, because it is long.
+    pub(crate) extended: bool,
+    /// The packages it needs beside those of the build.
+    packages: &'static [&'static [&'static str]],
+    /// Whether it needs the library and the command as they are released.
+    released: bool,
+    body: fn(&Run) -> Result<Report>,
+}
+
+pub(crate) const LAYERS: &[Layer] = &[
+    Layer {
+        name: "lint",
+        about: "format, clippy, documentation; the tree is as it was committed",
+        extended: false,
+        packages: &[],
+        released: false,
+        body: lint::run,
+    },
+    Layer {
+        name: "unit",
+        about: "the library's and the command's own tests",
+        extended: false,
+        packages: &[],
+        released: false,
+        body: rust::unit,
+    },
+    Layer {
+        name: "contract",
+        about: "what every provider must do, on each of them",
+        extended: false,
+        packages: &[],
+        released: false,
+        body: rust::contract,
+    },
+    Layer {
+        name: "server",
+        about: "keyward on a real server: rotation, restart, backup, trouble, drop-in",
+        extended: false,
+        packages: &[setup::SERVER],
+        released: true,
+        body: rust::suite,
+    },
+    Layer {
+        name: "badinput",
+        about: "what is said to each kind of bad input, and that nothing changes",
+        extended: false,
+        packages: &[setup::SERVER],
+        released: true,
+        body: rust::suite,
+    },
+    Layer {
+        name: "crash",
+        about: "SIGKILL at every system call of a commit, and at random under load",
+        extended: false,
+        packages: &[setup::SERVER, setup::TOOLS],
+        released: true,
+        body: rust::suite,
+    },
+    Layer {
+        name: "memory",
+        about: "core dumps searched for keys; valgrind over load, rotate, unload",
+        extended: false,
+        packages: &[setup::SERVER, setup::TOOLS],
+        released: true,
+        body: rust::suite,
+    },
+    Layer {
+        name: "mtr",
+        about: "MariaDB's encryption suite, with keyward in file_key_management's place",
+        extended: false,
+        packages: &[setup::SERVER, setup::MTR],
+        released: true,
+        body: mtr::run,
+    },
+    Layer {
+        name: "mtr-11.8",
+        about: "the same on MariaDB 11.8, from the next Debian in a folder of its own",
+        extended: true,
+        packages: &[],
+        released: true,
+        body: mtr::on_11_8,
+    },
+    Layer {
+        name: "mysql",
+        about: "keyward as MySQL's keyring, on Debian sid's server in a folder of its own",
+        extended: false,
+        packages: &[],
+        released: true,
+        body: mysql::run,
+    },
+    Layer {
+        name: "mysql-mtr",
+        about: "MySQL's suite for its stock component, with that one and with keyward",
+        extended: true,
+        packages: &[],
+        released: true,
+        body: mysql::mtr,
+    },
+    Layer {
+        name: "deny",
+        about: "licences and known weaknesses of the dependencies (cargo deny)",
+        extended: true,
+        packages: &[],
+        released: false,
+        body: lint::deny,
+    },
+];
+
+/// One run of a layer.
+pub(crate) struct Run {
+    pub(crate) name: &'static str,
+    pub(crate) extended: bool,
+}
+
+/// What a layer found.
+#[derive(Default)]
+pub(crate) struct Report {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+    pub(crate) skipped: usize,
+    /// Lines for the reader, shown in any case.
+    pub(crate) notes: Vec<String>,
+    /// What to show where something failed.
+    pub(crate) complaint: String,
+}
+
+impl Layer {
+    /// Installs and builds what it needs, then runs it.
+    pub(crate) fn run(&self, run: &Run) -> Result<Report> {
+        setup::need(setup::BUILD)?;
+        for packages in self.packages {
+            setup::need(packages)?;
+        }
+        if self.released {
+            build::release()?;
+        }
+        (self.body)(run)
+    }
+}
+
+impl Run {
+    /// Where this layer's output goes while it runs.
+    pub(crate) fn log(&self) -> Result<PathBuf> {
+        Ok(build::notes()?.join(format!("{}.log", self.name)))
+    }
+}
+
+impl Report {
+    /// One test that failed.
+    pub(crate) fn failure(complaint: &str) -> Self {
+        Self { failed: 1, complaint: complaint.to_owned(), ..Self::default() }
+    }
+
+    /// One step that passed, or what it said as a failure.
+    pub(crate) fn step(ok: bool, complaint: &str) -> Self {
+        if ok { Self { passed: 1, ..Self::default() } } else { Self::failure(complaint) }
+    }
+
+    /// Itself; a failure where nothing at all was tested.
+    pub(crate) fn or_empty(self) -> Self {
+        if self.passed + self.failed > 0 { self } else { Self::failure("no test was run") }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.notes.extend(other.notes.iter().cloned());
+        if !other.complaint.is_empty() {
+            self.complaint += &other.complaint;
+            self.complaint.push('\n');
+        }
+    }
+
+    /// `N passed, N failed`, the form that a machine reads.
+    pub(crate) fn closing_line(&self) -> String {
+        let skipped = match self.skipped {
+            0 => String::new(),
+            skipped => format!(", {skipped} skipped"),
+        };
+        format!("{} passed, {} failed{skipped}", self.passed, self.failed)
+    }
+}

@@ -1,0 +1,108 @@
+//! Layers that `cargo test` runs.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use mariadb_test::{Result, artefacts, files, scratch};
+
+use crate::build::cargo;
+use crate::job;
+
+use super::{Report, Run};
+
+const LIMIT: Duration = Duration::from_secs(1800);
+
+/// The test that every provider is put through; a layer of its own.
+const CONTRACT: &str = "provider_contract";
+
+/// Everything of the root package but the contract.
+pub(super) fn unit(run: &Run) -> Result<Report> {
+    // Without the flag cargo stops at the first target with a failure, and the count is short.
+    let mut words: Vec<String> =
+        ["test", "--no-fail-fast", "--lib", "--bins"].map(str::to_owned).to_vec();
+    for name in targets(&artefacts::repository().join("tests")) {
+        if name != CONTRACT {
+            words.extend(["--test".into(), name]);
+        }
+    }
+    let mut report = tests(&mut cargo(&borrowed(&words)), run)?;
+    report.add(&tests(&mut cargo(&["test", "--doc"]), run)?);
+    // What optimised code alone can promise: nothing of a key left in a finished context.
+    report.add(&tests(&mut cargo(&["test", "--release", "--test", "cipher_vectors"]), run)?);
+    let tools = ["test", "--package", "mariadb-test", "--lib", "--package", "xtask", "--bins"];
+    report.add(&tests(&mut cargo(&tools), run)?);
+    Ok(report)
+}
+
+/// The contract suite.
+pub(super) fn contract(run: &Run) -> Result<Report> {
+    tests(&mut cargo(&["test", "--test", CONTRACT]), run)
+}
+
+/// The suite of the layer's name, on a real server.
+pub(super) fn suite(run: &Run) -> Result<Report> {
+    suite_of("mariadb-test", run, &[])
+}
+
+/// The same from another package, with more variables in its environment.
+pub(super) fn suite_of(package: &str, run: &Run, environment: &[(&str, &Path)]) -> Result<Report> {
+    let mut command = cargo(&["test", "--package", package, "--test", run.name]);
+    command.args(["--", "--show-output"]).env(scratch::ROOT_VARIABLE, scratch::root());
+    command.envs(environment.iter().copied());
+    if run.extended {
+        command.env("KEYWARD_EXTENDED", "1");
+    }
+    tests(&mut command, run)
+}
+
+/// Runs `cargo test` and reads what it counted.
+fn tests(command: &mut Command, run: &Run) -> Result<Report> {
+    let done = job::logged(command, &run.log()?, LIMIT)?;
+    let mut report = Report { notes: evidence(&done.text), ..Report::default() };
+    for line in done.text.lines().filter(|line| line.starts_with("test result:")) {
+        report.passed += counted(line, "passed");
+        // A test that is ignored shows nothing and looks as if it did.
+        report.failed += counted(line, "failed") + counted(line, "ignored");
+    }
+    if report.failed > 0 || !done.ok {
+        report.failed = report.failed.max(1);
+        report.complaint = failures(&done.text);
+    }
+    Ok(report)
+}
+
+/// The number before `word` in `test result: ok. 3 passed; 0 failed; ...`.
+fn counted(line: &str, word: &str) -> usize {
+    let number = line
+        .split([';', '.'])
+        .find_map(|part| part.trim().strip_suffix(word))
+        .and_then(|number| number.trim().parse().ok());
+    number.unwrap_or(0)
+}
+
+/// The lines that tests printed for the reader.
+fn evidence(text: &str) -> Vec<String> {
+    text.lines().filter_map(|line| line.strip_prefix("| ")).map(str::to_owned).collect()
+}
+
+/// The part of the output that tells why; all of it where that cannot be found.
+fn failures(text: &str) -> String {
+    let start = text.find("\nfailures:\n").or_else(|| text.find("\nerror"));
+    start.map_or(text, |start| &text[start..]).to_owned()
+}
+
+/// The test targets of a folder: a file or a folder with a `main.rs` each.
+fn targets(folder: &Path) -> Vec<String> {
+    let is_target = |path: &&std::path::PathBuf| {
+        path.extension().is_some_and(|is| is == "rs") || path.join("main.rs").exists()
+    };
+    let name = |path: &std::path::PathBuf| {
+        path.file_stem().map(|stem| stem.to_string_lossy().into_owned())
+    };
+    files::list(folder).iter().filter(is_target).filter_map(name).collect()
+}
+
+fn borrowed(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}

@@ -1,0 +1,257 @@
+//! MariaDB's own test driver: runs its suites with the original plugin or with ours in its place.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use mariadb_test::{Result, Scratch, artefacts, run};
+use nix::unistd::Uid;
+
+use crate::{build, job, root118, setup};
+
+const LIMIT: Duration = Duration::from_secs(3000);
+
+/// The suite that the tests run every time.
+pub(crate) const SUITE: &str = "encryption";
+
+/// How the tests of a suite ended: by name and combination, `pass`, `skipped` or `fail`.
+pub(crate) type Results = BTreeMap<String, String>;
+
+/// Whose plugin the tests find under the name `file_key_management.so`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Original,
+    Ours,
+}
+
+/// Which server the suites run on.
+pub(crate) enum Place {
+    /// The distribution's, on this machine.
+    Here,
+    /// Another release's, in a root folder of its own.
+    Root(PathBuf),
+}
+
+/// `cargo xtask mtr [SUITE...] [--baseline] [--11.8]`: with `--baseline` measures the original and
+/// writes down how each test ended.
+pub(crate) fn task(words: &[String]) -> Result<()> {
+    setup::need(setup::SERVER)?;
+    setup::need(setup::MTR)?;
+    let has = |flag: &str| words.iter().any(|word| word == flag);
+    let place = if has("--11.8") { Place::Root(root118::root()?) } else { Place::Here };
+    let mut suites: Vec<&str> =
+        words.iter().map(String::as_str).filter(|word| !word.starts_with("--")).collect();
+    if suites.is_empty() {
+        suites.push(SUITE);
+    }
+    let whose = if has("--baseline") { Whose::Original } else { Whose::Ours };
+    if whose == Whose::Ours {
+        build::release()?;
+    }
+    for suite in suites {
+        let outcome = measure(suite, whose, &place, &build::notes()?.join("mtr.log"))?;
+        println!("{suite}: {}", summary(&outcome.results));
+        if whose == Whose::Original {
+            write_baseline(suite, &place, &outcome.results)?;
+        } else {
+            let baseline = baseline_of(suite, &place)?;
+            worse(&baseline, &outcome.results).iter().for_each(|line| println!("{line}"));
+        }
+    }
+    Ok(())
+}
+
+/// A finished run of the driver.
+pub(crate) struct Outcome {
+    pub(crate) results: Results,
+    /// All that the driver said.
+    pub(crate) text: String,
+}
+
+/// Runs `suite` in a mount namespace of its own, so that the machine's plugin stays what it is.
+pub(crate) fn measure(suite: &str, whose: Whose, place: &Place, log: &Path) -> Result<Outcome> {
+    let scratch = Scratch::new("mtr")?;
+    let mut steps = vec!["set -e".to_owned()];
+    if whose == Whose::Ours {
+        let library = scratch.path().join("keyward.so");
+        fs::copy(artefacts::library(), &library)?;
+        let original = place.at(&format!("{}/file_key_management.so", artefacts::PLUGINS));
+        steps.push(format!("mount --bind {} {}", library.display(), original.display()));
+    }
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let driver = format!(
+        "cd {} && exec perl ./mtr --suite={suite} --parallel={cores} --force --max-test-fail=0 \
+         --retry=0 --mysqld=--user=root --vardir",
+        place.driver()
+    );
+    steps.extend(place.entry(&driver, scratch.path()));
+    let mut command = Command::new("unshare");
+    command.arg("--mount");
+    if !Uid::effective().is_root() {
+        command.arg("--map-root-user");
+    }
+    command.args(["sh", "-c", &steps.join("; ")]);
+    let done = job::logged(&mut command, log, LIMIT)?;
+    let results = results(&done.text);
+    // It says so only at its very end, after failures as well.
+    if results.is_empty() || !done.text.contains("seconds executing testcases") {
+        return Err(format!("the driver did not come to its end\n{}", done.text).into());
+    }
+    Ok(Outcome { results, text: done.text })
+}
+
+impl Place {
+    /// A path of that server's machine as this one sees it.
+    fn at(&self, path: &str) -> PathBuf {
+        match self {
+            Self::Here => path.into(),
+            Self::Root(root) => root.join(path.trim_start_matches('/')),
+        }
+    }
+
+    /// Where the package mariadb-test puts the driver: 11 renamed its folder.
+    fn driver(&self) -> &'static str {
+        match self {
+            Self::Here => "/usr/share/mysql/mysql-test",
+            Self::Root(_) => "/usr/share/mariadb/mariadb-test",
+        }
+    }
+
+    /// The steps that run `driver`, which ends with `--vardir`, with a folder in `scratch`.
+    fn entry(&self, driver: &str, scratch: &Path) -> Vec<String> {
+        match self {
+            Self::Here => vec![format!("{driver}={}/var", scratch.display())],
+            Self::Root(root) => {
+                let root = root.display();
+                vec![
+                    format!("mount -t proc proc {root}/proc"),
+                    format!("mount --rbind /dev {root}/dev"),
+                    format!("mount --bind {} {root}/mnt", scratch.display()),
+                    format!("exec chroot {root} sh -c '{driver}=/mnt/var'"),
+                ]
+            }
+        }
+    }
+
+    /// The server's release: `10.11`.
+    fn release(&self) -> Result<String> {
+        let server = [artefacts::SERVER, "--no-defaults", "--version"];
+        let said = match self {
+            Self::Here => run(server[0], &server[1..])?,
+            Self::Root(root) => run("chroot", [&[&*root.to_string_lossy()], &server[..]].concat())?,
+        };
+        let is_version = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
+        let version = said.split_whitespace().find(is_version).unwrap_or("unknown");
+        Ok(version.split('.').take(2).collect::<Vec<_>>().join("."))
+    }
+}
+
+/// Reads lines such as `encryption.tempfiles 'cbc'   w2 [ pass ]   1234`.
+pub(crate) fn results(text: &str) -> Results {
+    let entry = |line: &str| {
+        let (head, rest) = line.split_once(" [ ")?;
+        let (end, _) = rest.split_once(" ]")?;
+        let words: Vec<_> = head.split_whitespace().filter(|word| !is_worker(word)).collect();
+        words.first()?.contains('.').then(|| (words.join(" "), end.to_owned()))
+    };
+    text.lines().filter_map(entry).collect()
+}
+
+/// `w1`, `w2`, ...: which of the driver's workers ran it.
+fn is_worker(word: &str) -> bool {
+    word.strip_prefix('w').is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+/// The tests that pass with the original and do not with ours, and those that failed besides.
+pub(crate) fn worse(baseline: &Results, ours: &Results) -> Vec<String> {
+    let is = |results: &Results, name: &str| {
+        results.get(name).cloned().unwrap_or_else(|| "not run".to_owned())
+    };
+    let mut names: Vec<_> = baseline.keys().chain(ours.keys()).collect();
+    names.sort();
+    names.dedup();
+    names
+        .into_iter()
+        .map(|name| (name, is(baseline, name), is(ours, name)))
+        .filter(|(_, before, now)| {
+            before == "pass" && now != "pass" || now == "fail" && before != "fail"
+        })
+        .map(|(name, before, now)| format!("{name}: {now}, with the original {before}"))
+        .collect()
+}
+
+/// `164 passed, 0 failed, 14 skipped`.
+pub(crate) fn summary(results: &Results) -> String {
+    let count = |end: &str| results.values().filter(|is| *is == end).count();
+    format!("{} passed, {} failed, {} skipped", count("pass"), count("fail"), count("skipped"))
+}
+
+/// How the tests of `suite` ended with the original, as it was written down.
+pub(crate) fn baseline_of(suite: &str, place: &Place) -> Result<Results> {
+    let path = baseline_path(suite, place)?;
+    let text = mariadb_test::files::text(&path).map_err(|error| {
+        error.within(format!("`cargo xtask mtr --baseline {suite}` measures the original first"))
+    })?;
+    let entry = |line: &str| {
+        let (end, name) = line.split_once(' ')?;
+        Some((name.to_owned(), end.to_owned()))
+    };
+    Ok(text.lines().filter(|line| !line.starts_with('#')).filter_map(entry).collect())
+}
+
+fn write_baseline(suite: &str, place: &Place, results: &Results) -> Result<()> {
+    let path = baseline_path(suite, place)?;
+    let head = format!(
+        "# How MariaDB's suite {suite} ends with the original plugin; `cargo xtask mtr --baseline \
+         {suite}` writes this.\n"
+    );
+    let lines = results.iter().map(|(name, end)| format!("{end} {name}\n"));
+    fs::write(&path, head + &lines.collect::<String>())?;
+    println!("wrote {}", path.display());
+    Ok(())
+}
+
+/// One file for each suite and release of the server.
+fn baseline_path(suite: &str, place: &Place) -> Result<PathBuf> {
+    let name = format!("mariadb-test/baseline/mariadb-{}-{suite}.txt", place.release()?);
+    Ok(artefacts::repository().join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_names_combinations_and_ends() {
+        let text = "\
+encryption.tempfiles 'cbc'               w2 [ pass ]    344
+encryption.import_4k                     [ skipped ]  Requires debug build
+encryption.filekeys_nofile               w1 [ fail ]  Found warnings
+worker[01] Using MTR_BUILD_THREAD 300, with reserved ports 19000..19029
+";
+        let found = results(text);
+        assert_eq!(found["encryption.tempfiles 'cbc'"], "pass");
+        assert_eq!(found["encryption.import_4k"], "skipped");
+        assert_eq!(found["encryption.filekeys_nofile"], "fail");
+        assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn what_no_longer_passes_is_worse() {
+        let results = |ends: &[(&str, &str)]| -> Results {
+            ends.iter().map(|(name, end)| ((*name).to_owned(), (*end).to_owned())).collect()
+        };
+        let before = results(&[("a", "pass"), ("b", "fail"), ("c", "pass"), ("d", "pass")]);
+        let now = results(&[("a", "pass"), ("b", "fail"), ("c", "skipped"), ("e", "fail")]);
+        assert_eq!(
+            worse(&before, &now),
+            [
+                "c: skipped, with the original pass",
+                "d: not run, with the original pass",
+                "e: fail, with the original not run"
+            ]
+        );
+    }
+}

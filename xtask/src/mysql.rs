@@ -1,0 +1,190 @@
+//! MySQL without touching the machine: Debian sid's packages in root folders of their own, kept in
+//! the user's cache. Debian carries one release at a time, so a folder made later may have a newer
+//! one; the tests say which they ran on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use mariadb_test::command::answer;
+use mariadb_test::{Result, Scratch, artefacts, files, scratch};
+use nix::unistd::Uid;
+
+use crate::mtr::{Results, results};
+use crate::root118::{cache, mirror};
+use crate::{job, setup};
+
+const LIMIT: Duration = Duration::from_secs(3000);
+
+/// The server and its clients: what our own suite runs, some 26 MB to fetch.
+const SERVER: &str = "mysql-server-core,mysql-client-core";
+
+/// What the driver of MySQL's suites needs beside them, installed.
+const DRIVER: &str = "perl,libjson-perl,netbase,openssl,procps";
+
+/// The suites, unpacked but not installed: their scripts would set up a server. 340 MB to fetch.
+const UNPACK: &str = "mkdir -p \"$1/unpack\" && cd \"$1/unpack\" && \
+    APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" apt-get download mysql-testsuite mysql-server && \
+    for package in *.deb; do dpkg-deb -x \"$package\" \"$1\"; done && rm -r \"$1/unpack\"";
+
+/// Makes the driver find its programs, and the server a manifest and a configuration that send it
+/// to those of the instance; copies the suite of the stock component for ours, with our name and
+/// version in what it expects.
+const PREPARE: &str = r#"
+suites=usr/lib/mysql-test plugins=usr/lib/mysql/plugin
+echo '127.0.0.1 localhost' > etc/hosts
+for program in $suites/bin/*; do
+    name=$(basename $program)
+    [ -e usr/bin/$name ] || ln -s ../lib/mysql-test/bin/$name usr/bin/$name
+done
+echo '{"read_local_manifest": true}' > usr/sbin/mysqld.my
+for name in file keyward; do
+    echo '{"read_local_config": true}' > $plugins/component_keyring_$name.cnf
+done
+: > $plugins/component_keyring_keyward.so
+rm -rf $suites/suite/component_keyring_keyward
+cp -r $suites/suite/component_keyring_file $suites/suite/component_keyring_keyward
+sed -i s/component_keyring_file/component_keyring_keyward/g \
+    $suites/suite/component_keyring_keyward/r/*.result
+sed -i -e 's/^Author\t.*/Author\tThe keyward authors/' -e 's/^License\t.*/License\tMIT OR Apache-2.0/' \
+    -e "s/^Version\t.*/Version\t$1/" \
+    $suites/suite/component_keyring_keyward/r/keyring_component_status.result
+sed /KEYRING_FILE_COMPONENT/s/component_keyring_file/component_keyring_keyward/g \
+    $suites/include/plugin.defs > $suites/include/plugin.defs.keyward
+"#;
+
+/// Which component the suite is run with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Stock,
+    Ours,
+}
+
+impl Whose {
+    fn suite(self) -> &'static str {
+        match self {
+            Self::Stock => "component_keyring_file",
+            Self::Ours => "component_keyring_keyward",
+        }
+    }
+}
+
+/// The root folder with the server, made if it is not there.
+pub(crate) fn server_root() -> Result<PathBuf> {
+    root("mysql-sid", SERVER, None)
+}
+
+/// The root folder with MySQL's suites, made if it is not there.
+pub(crate) fn suite_root() -> Result<PathBuf> {
+    root("mysql-mtr", &format!("{SERVER},{DRIVER}"), Some(UNPACK))
+}
+
+/// `mysqld Ver 9.7.4-2 ...`, as the server says.
+pub(crate) fn version(root: &Path) -> Result<String> {
+    let said = answer(Command::new("chroot").arg(root).args(["/usr/sbin/mysqld", "--version"]))?;
+    let version = said.ok()?;
+    Ok(version.trim().trim_start_matches("/usr/sbin/").split("  ").collect::<Vec<_>>().join(" "))
+}
+
+fn root(name: &str, packages: &str, hook: Option<&str>) -> Result<PathBuf> {
+    if !Uid::effective().is_root() {
+        return Err("only root can make and enter a root folder: sudo cargo xtask ...".into());
+    }
+    let root = cache()?.join(name);
+    if !root.exists() {
+        setup::need(&["mmdebstrap"])?;
+        make(&root, packages, hook)?;
+    }
+    Ok(root)
+}
+
+/// Makes it beside its place, so that half of one is never taken for the whole.
+fn make(root: &Path, packages: &str, hook: Option<&str>) -> Result<()> {
+    let part = root.with_extension("part");
+    let _ = fs::remove_dir_all(&part);
+    let mut command = Command::new("mmdebstrap");
+    command.arg("--variant=essential").arg(format!("--include={packages}"));
+    command.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
+    command.arg("--aptopt=APT::Install-Recommends \"false\"");
+    command.args(hook.map(|hook| format!("--customize-hook={hook}")));
+    command.arg("sid").arg(&part).arg(mirror()?);
+    let log = scratch::root().join("mmdebstrap.log");
+    let done = job::logged(&mut command, &log, Duration::from_secs(1200))?;
+    if !done.ok {
+        return Err(format!("mmdebstrap\n{}", done.text).into());
+    }
+    Ok(fs::rename(&part, root)?)
+}
+
+/// Runs the suite of keyring components, in a mount namespace of its own; the results are by the
+/// tests' names alone.
+pub(crate) fn measure(root: &Path, whose: Whose, log: &Path) -> Result<Results> {
+    prepare(root)?;
+    let scratch = Scratch::new("mysql-mtr")?;
+    let (at, mnt) = (root.display(), scratch.path().display());
+    let mut steps = vec![
+        "set -e".to_owned(),
+        format!("mount -t proc proc {at}/proc"),
+        format!("mount --rbind /dev {at}/dev"),
+        format!("mount --bind {mnt} {at}/mnt"),
+    ];
+    if whose == Whose::Ours {
+        fs::copy(artefacts::library(), scratch.path().join("library.so"))?;
+        let defs = format!("{at}/usr/lib/mysql-test/include/plugin.defs");
+        let plugin = format!("{at}/usr/lib/mysql/plugin/component_keyring_keyward.so");
+        steps.push(format!("mount --bind {mnt}/library.so {plugin}"));
+        steps.push(format!("mount --bind {defs}.keyward {defs}"));
+    }
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    steps.push(format!(
+        "exec chroot {at} sh -c 'cd /usr/lib/mysql-test && exec perl mysql-test-run.pl \
+         --suite={} --parallel={cores} --force --max-test-fail=0 --retry=0 \
+         --mysqld=--user=root --vardir=/mnt/var'",
+        whose.suite()
+    ));
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &steps.join("; ")]);
+    let done = job::logged(&mut command, log, LIMIT)?;
+    if !done.text.contains("seconds executing testcases") {
+        return Err(format!("the driver did not come to its end\n{}", done.text).into());
+    }
+    Ok(results(&without_progress(&done.text))
+        .into_iter()
+        .map(|(name, end)| (name.replacen(&format!("{}.", whose.suite()), "", 1), end))
+        .collect())
+}
+
+/// This driver puts the share of tests done so far before each line: `[ 72%] suite.test [ pass ]`.
+fn without_progress(text: &str) -> String {
+    let line = |line| match str::split_once(line, "%] ") {
+        Some((_, rest)) => format!("{rest}\n"),
+        None => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
+}
+
+fn prepare(root: &Path) -> Result<()> {
+    let script = format!("set -e; cd {}\n{PREPARE}", root.display());
+    let version = our_version()?;
+    answer(Command::new("sh").args(["-c", &script, "prepare", &version]))?.ok().map(drop)
+}
+
+/// The version in the root package's manifest: the component shows it.
+fn our_version() -> Result<String> {
+    let manifest = files::text(&artefacts::repository().join("Cargo.toml"))?;
+    let line = manifest.lines().find_map(|line| line.strip_prefix("version = "));
+    Ok(line.ok_or("Cargo.toml has no version")?.trim_matches('"').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_lines_with_progress() {
+        let text = "[ 72%] component_keyring_file.udf_test   w1  [ pass ]  10615\n";
+        let found = results(&without_progress(text));
+        assert_eq!(found["component_keyring_file.udf_test"], "pass");
+    }
+}

@@ -1,0 +1,98 @@
+//! Installs the Debian packages that the other tasks need.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use mariadb_test::command::answer;
+use mariadb_test::{Result, run, scratch};
+use nix::unistd::Uid;
+
+use crate::job;
+
+/// To build the library and the command: bindgen needs libclang and the server's headers, the
+/// tests compare with OpenSSL and have it encrypt key files.
+pub(crate) const BUILD: &[&str] = &[
+    "gcc",
+    "libc6-dev",
+    "clang",
+    "libclang-dev",
+    "libmariadbd-dev",
+    "libssl-dev",
+    "openssl",
+    "pkg-config",
+];
+
+/// To run a server of our own.
+pub(crate) const SERVER: &[&str] = &["mariadb-server", "mariadb-backup", "util-linux"];
+
+/// To run MariaDB's own suites.
+pub(crate) const MTR: &[&str] = &["mariadb-test"];
+
+/// To kill, trace and look into a running server.
+pub(crate) const TOOLS: &[&str] = &["strace", "gdb", "valgrind"];
+
+/// To load a server.
+pub(crate) const BENCH: &[&str] = &["sysbench"];
+
+/// Forbids packages to start services while they are installed (Debian policy, section 9.3.3).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// `cargo xtask setup`.
+pub(crate) fn task(_words: &[String]) -> Result<()> {
+    for packages in [BUILD, SERVER, MTR, TOOLS, BENCH] {
+        need(packages)?;
+    }
+    println!("everything is installed");
+    Ok(())
+}
+
+/// Installs those of `packages` that are missing; without root, says how and stops.
+pub(crate) fn need(packages: &[&str]) -> Result<()> {
+    let missing = missing(packages)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let words = format!("apt-get install --yes --no-install-recommends {}", missing.join(" "));
+    if !Uid::effective().is_root() {
+        return Err(format!(
+            "some packages are missing; please run this line, then come back:\n\n  \
+             sudo sh -c 'apt-get update && {words}'\n"
+        )
+        .into());
+    }
+    println!("installing {}", missing.join(" "));
+    install(&words)
+}
+
+fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${Package} ${db:Status-Status}\\n"]).args(packages);
+    // It fails as soon as one package is unknown, and still lists the others.
+    let known = answer(&mut query)?.out;
+    let installed =
+        |package: &&str| known.lines().any(|line| line == format!("{package} installed"));
+    Ok(packages.iter().copied().filter(|package| !installed(package)).collect())
+}
+
+/// Installs without starting a service: the tests bring servers of their own.
+fn install(words: &str) -> Result<()> {
+    let ours = !Path::new(POLICY).exists();
+    if ours {
+        fs::write(POLICY, "#!/bin/sh\nexit 101\n")?;
+        run("chmod", ["755", POLICY])?;
+    }
+    let log = scratch::root().join("setup.log");
+    let done = job::logged(
+        Command::new("sh")
+            .args(["-c", &format!("apt-get update && {words}")])
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+        &log,
+        std::time::Duration::from_secs(1200),
+    );
+    if ours {
+        fs::remove_file(POLICY)?;
+    }
+    let done = done?;
+    if done.ok { Ok(()) } else { Err(format!("{}\n{words}: failed", done.text).into()) }
+}
