@@ -144,10 +144,7 @@ pub(crate) struct Report {
 impl Layer {
     /// Installs and builds what it needs, then runs it.
     pub(crate) fn run(&self, run: &Run) -> Result<Report> {
-        setup::need(setup::BUILD)?;
-        for packages in self.packages {
-            setup::need(packages)?;
-        }
+        setup::need(&[setup::BUILD, &self.packages.concat()].concat())?;
         if self.released {
             build::release()?;
         }
