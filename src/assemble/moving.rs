@@ -15,7 +15,7 @@ use crate::custodian::{
 };
 use crate::env::{Deadline, Env};
 use crate::error::{Error, Kind, Result};
-use crate::key::{KeyInfo, KeyName, KeyRef, KeyState, PageMode, Purpose};
+use crate::key::{KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode, Purpose};
 use crate::provider::{KeyServer, Provider};
 use crate::secret::SecretBytes;
 
@@ -256,9 +256,14 @@ fn fits_a_key_file(infos: &[KeyInfo]) -> Result<PageMode> {
     mode.ok_or_else(|| Error::new(Kind::NotFound, "the keystore has no keys"))
 }
 
-/// Lines `id;version;hex`, put together in locked memory.
+/// Lines `id;version;hex`, put together in locked memory; `id;hex` where no key was ever rotated,
+/// which MariaDB's own plugin reads as well.
 fn write_key_file(path: &Path, keys: &[Moving]) -> Result<()> {
-    let head = |key: &Moving| format!("{};{};", key.info.key.name, key.info.key.version);
+    let rotated = keys.iter().any(|key| key.info.key.version != KeyVersion::FIRST);
+    let head = |Moving { info: KeyInfo { key, .. }, .. }: &Moving| match rotated {
+        true => format!("{};{};", key.name, key.version),
+        false => format!("{};", key.name),
+    };
     let len = keys.iter().map(|key| head(key).len() + 2 * key.data.expose().len() + 1).sum();
     let text = SecretBytes::build(len, |mut to| {
         let mut add = |bytes: &[u8]| to.write_all(bytes);

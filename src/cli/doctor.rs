@@ -165,6 +165,11 @@ impl Findings {
             "innodb_encryption_threads = 4, or no page is ever re-encrypted",
         );
         self.option(
+            server.encrypt_tables != "OFF",
+            &format!("server: innodb_encrypt_tables = {}", server.encrypt_tables),
+            "innodb_encrypt_tables = ON, or no page is ever re-encrypted, of no table",
+        );
+        self.option(
             server.rotate_key_age > 0,
             &format!("server: innodb_encryption_rotate_key_age = {}", server.rotate_key_age),
             "innodb_encryption_rotate_key_age = 1, or a rotation moves no page",

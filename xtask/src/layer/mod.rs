@@ -74,6 +74,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         body: rust::suite,
     },
     Layer {
+        name: "life",
+        about: "rotation by policy under load, moves between key stores, destroying, inspecting",
+        extended: false,
+        packages: &[setup::SERVER, setup::BENCH],
+        released: true,
+        body: rust::suite,
+    },
+    Layer {
         name: "memory",
         about: "core dumps searched for keys; valgrind over load, rotate, unload",
         extended: false,
