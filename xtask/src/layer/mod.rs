@@ -1,5 +1,6 @@
 //! The layers of the tests, from the quickest to find a mistake to the slowest.
 
+mod fuzz;
 mod lint;
 mod mtr;
 mod mysql;
@@ -120,6 +121,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[],
         released: true,
         body: mysql::mtr,
+    },
+    Layer {
+        name: "fuzz",
+        about: "every parser and every kernel against what libFuzzer thinks of, ten minutes each",
+        extended: true,
+        packages: &[],
+        released: false,
+        body: fuzz::run,
     },
     Layer {
         name: "deny",
