@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The user PIN of every token here.
-pub const PIN: &str = "right-pin-2718";
+pub(crate) const PIN: &str = "right-pin-2718";
 const SO_PIN: &str = "security-officer-1";
 
 /// SoftHSM2 as Debian installs it.
-pub const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
+pub(crate) const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 
 /// A module with its tokens.
-pub struct Hsm {
+pub(crate) struct Hsm {
     folder: PathBuf,
     real: PathBuf,
     variable: &'static str,
@@ -20,7 +20,7 @@ pub struct Hsm {
 
 impl Hsm {
     /// SoftHSM2 on tokens in `folder`, none yet; an error says what is missing.
-    pub fn softhsm(folder: &Path) -> Result<Self, String> {
+    pub(crate) fn softhsm(folder: &Path) -> Result<Self, String> {
         if !Path::new(SOFTHSM).exists() {
             return Err(format!("no {SOFTHSM}: apt-get install softhsm2 opensc"));
         }
@@ -38,28 +38,28 @@ impl Hsm {
     }
 
     /// The module to configure.
-    pub fn module(&self) -> PathBuf {
+    pub(crate) fn module(&self) -> PathBuf {
         self.folder.join("shim.so")
     }
 
     /// Where the module keeps its tokens.
-    pub fn tokens(&self) -> PathBuf {
+    pub(crate) fn tokens(&self) -> PathBuf {
         self.folder.join("tokens")
     }
 
     /// The module itself and the variable that tells it where its configuration is.
-    pub fn real(&self) -> (&Path, &'static str, PathBuf) {
+    pub(crate) fn real(&self) -> (&Path, &'static str, PathBuf) {
         (&self.real, self.variable, self.config())
     }
 
     /// A token called `label`.
-    pub fn make_token(&self, label: &str) -> Result<(), String> {
+    pub(crate) fn make_token(&self, label: &str) -> Result<(), String> {
         let words = ["--init-token", "--free", "--label", label, "--so-pin", SO_PIN, "--pin", PIN];
         self.run(Command::new("softhsm2-util").args(words)).map(drop)
     }
 
     /// An answer of OpenSC's `pkcs11-tool` at the token `label`, logged in: a second opinion.
-    pub fn tool(&self, label: &str, words: &[&str]) -> Result<String, String> {
+    pub(crate) fn tool(&self, label: &str, words: &[&str]) -> Result<String, String> {
         let token = ["--token-label", label, "--login", "--pin", PIN];
         let ask = || {
             let mut tool = Command::new("pkcs11-tool");
@@ -73,22 +73,22 @@ impl Hsm {
     }
 
     /// From now on `function` answers `code`, `times` times.
-    pub fn refuse(&self, function: &str, code: u32, times: u32) {
+    pub(crate) fn refuse(&self, function: &str, code: u32, times: u32) {
         self.rule(&format!("{function} {code:#x} {times}\n"));
     }
 
     /// From now on `function` hangs, until [`release`](Self::release).
-    pub fn hang(&self, function: &str) {
+    pub(crate) fn hang(&self, function: &str) {
         self.rule(&format!("{function} hang\n"));
     }
 
     /// Everything works again, and goes on.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         let _ = std::fs::remove_file(self.folder.join("rule"));
     }
 
     /// How often C_Login was called.
-    pub fn logins(&self) -> u64 {
+    pub(crate) fn logins(&self) -> u64 {
         std::fs::metadata(self.folder.join("logins")).map_or(0, |found| found.len())
     }
 

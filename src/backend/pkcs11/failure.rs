@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use cryptoki::context::Function;
 use cryptoki::error::{Error as Call, RvError};
 
 use crate::error::{Error, Kind};
@@ -92,15 +93,15 @@ pub(super) fn means_changed(call: &Call) -> bool {
     )
 }
 
-/// Whether `call` may say so, or something else: then a trial with the same key tells.
+/// Whether `call`, which was given what is to be opened, may say so, or something else: then a trial
+/// with the same key tells.
 pub(super) fn may_mean_changed(call: &Call) -> bool {
     use RvError as R;
-    let Call::Pkcs11(code, _) = call else { return false };
+    let Call::Pkcs11(code, Function::Decrypt | Function::UnwrapKey) = call else { return false };
     matches!(
         code,
         R::ArgumentsBad
             | R::AttributeValueInvalid
-            | R::DeviceError
             | R::FunctionFailed
             | R::GeneralError
             | R::KeySizeRange
@@ -274,8 +275,6 @@ fn meaning(code: RvError) -> (Kind, &'static str) {
 
 #[cfg(test)]
 mod tests {
-    use cryptoki::context::Function;
-
     use super::*;
 
     /// Every code that an operator may meet, with the kind that scripts and the custodian go by.

@@ -181,7 +181,13 @@ impl Kek {
     fn aes(session: &Session, key: ObjectHandle) -> Result<Self, Fault> {
         let (name, id) = name_of(session, key)?;
         let len = session.get_attributes(key, &[AttributeType::ValueLen])?;
-        if !matches!(len[..], [Attribute::ValueLen(len)] if *len == KEK_LEN) {
+        let [Attribute::ValueLen(len)] = len[..] else {
+            let what = format!("key {name} of the token does not tell its length");
+            return Err(Fault::Lost(
+                Error::new(Kind::Unavailable, what).advise("try again; else use another key"),
+            ));
+        };
+        if *len != KEK_LEN {
             return Err(Fault::Ours(
                 Error::new(
                     Kind::Config,

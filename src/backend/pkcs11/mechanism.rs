@@ -150,7 +150,7 @@ impl Way {
     }
 
     /// Wraps and unwraps something that is no key, to see whether token and key can do it.
-    fn trial(self, session: &Session, kek: &Kek, rng: &dyn Rng) -> Result<(), Fault> {
+    pub(super) fn trial(self, session: &Session, kek: &Kek, rng: &dyn Rng) -> Result<(), Fault> {
         let data = DataKey::generate(TRIAL_LEN, rng)?;
         let blob = self.wrap(session, kek, data.expose(), b"trial", rng)?;
         let opened = self.unwrap(session, kek, &blob, b"trial")?;
@@ -219,17 +219,28 @@ pub(super) fn choose(
     )))
 }
 
-/// What a failed unwrap means: a changed blob, or trouble at the token. Many modules have the same
-/// code for both; then a trial with the same key tells.
-pub(super) fn judge(desk: &Desk<'_>, kek: &Kek, way: Way, fault: Fault, rng: &dyn Rng) -> Fault {
-    let Fault::Call(call) = &fault else { return fault };
-    let is_changed = means_changed(call)
-        || (may_mean_changed(call)
-            && desk.another().is_ok_and(|session| way.trial(&session, kek, rng).is_ok()));
-    if is_changed {
-        return changed("it was changed, or belongs to another keystore or store key").into();
+/// What a failed unwrap means: a changed blob, or trouble at the token. Many modules have one code
+/// for both. Then a trial with the same key, and a second try, tell; that may even go well.
+pub(super) fn judge(
+    desk: &Desk<'_>,
+    unwrap: impl Fn(&Session) -> Result<DataKey, Fault>,
+    trial: impl FnOnce(&Session) -> Result<(), Fault>,
+    fault: Fault,
+) -> Result<DataKey, Fault> {
+    let changed = || changed("it was changed, or belongs to another keystore or store key").into();
+    match &fault {
+        Fault::Call(call) if means_changed(call) => Err(changed()),
+        Fault::Call(call) if may_mean_changed(call) => {
+            if desk.another().and_then(|session| trial(&session)).is_err() {
+                return Err(fault);
+            }
+            desk.another().and_then(|session| unwrap(&session)).map_err(|again| match &again {
+                Fault::Call(call) if means_changed(call) || may_mean_changed(call) => changed(),
+                _ => again,
+            })
+        }
+        _ => Err(fault),
     }
-    fault
 }
 
 /// The right key, and something else than it made.

@@ -268,8 +268,10 @@ impl Shared {
         }
         let binding = context.associated_data(BINDING_LABEL, wrapped);
         desk.go_on()?;
-        way.unwrap(desk.session, &kek, &wrapped.blob, &binding)
-            .map_err(|fault| judge(desk, &kek, way, fault, &*self.rng))
+        let unwrap = |session: &_| way.unwrap(session, &kek, &wrapped.blob, &binding);
+        unwrap(desk.session).or_else(|fault| {
+            judge(desk, unwrap, |session| way.trial(session, &kek, &*self.rng), fault)
+        })
     }
 
     /// How `kek` wraps: found out once.
@@ -325,3 +327,6 @@ impl Shared {
         Ok(Probe { facts: facts.filter(|(_, value)| !value.is_empty()).collect() })
     }
 }
+
+#[cfg(test)]
+mod tests;

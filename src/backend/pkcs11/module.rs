@@ -139,9 +139,13 @@ impl Core {
     }
 
     /// Ends the module and begins it anew, which is how many notice that a token came back. Says
-    /// whether it did: not if it was done a moment ago, or if somebody else owns the module.
-    pub(super) fn restart(&self, by: Deadline) -> Result<bool> {
+    /// whether that was done after `since`, by us or another: not if it was done a moment before, or
+    /// if somebody else in this process owns the module.
+    pub(super) fn restart(&self, since: Instant, by: Deadline) -> Result<bool> {
         let mut restarted = lock(&self.restarted);
+        if restarted.is_some_and(|before| before > since) {
+            return Ok(true);
+        }
         if restarted.is_some_and(|before| before.elapsed() < RESTART_PERIOD) {
             return Ok(false);
         }

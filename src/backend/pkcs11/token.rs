@@ -2,6 +2,7 @@
 //! after the token was lost.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error as Call, RvError};
@@ -20,9 +21,8 @@ use crate::secret::source::{SecretSource, without_line_end};
 /// The longest PIN, in bytes.
 const MAX_PIN_LEN: usize = 256;
 
-/// How often work is begun: with a waiting session, with a new one, and once more after the module
-/// was begun anew.
-const ATTEMPTS: usize = 3;
+/// How long to wait before work is begun again; the second time twice as long.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Which token is meant: all that is said must be so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -158,6 +158,7 @@ impl Access {
         let mut attempt = 1;
         loop {
             by.left(&place)?;
+            let since = Instant::now();
             let fault = match self.try_work(core, by, &work) {
                 Ok(done) => return Ok(done),
                 Err(fault) => fault,
@@ -165,14 +166,15 @@ impl Access {
             let again = fault.is_loss()
                 && match attempt {
                     1 => true,
-                    2 => core.restart(by)?,
+                    2 => core.restart(since, by)?,
                     _ => false,
                 };
             if !again {
                 return Err(fault.told(&place));
             }
+            // Some modules lose sight of a token while another process writes to it.
+            std::thread::sleep(PAUSE * attempt);
             attempt += 1;
-            debug_assert!(attempt <= ATTEMPTS);
         }
     }
 
