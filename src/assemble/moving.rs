@@ -89,7 +89,7 @@ pub fn import_key_file(
     take_in(config, None, keys, dry_run, reason, env)
 }
 
-fn named<'a>(config: &'a Config, name: &str) -> Result<&'a ProviderConfig> {
+pub(super) fn named<'a>(config: &'a Config, name: &str) -> Result<&'a ProviderConfig> {
     let found = config.providers.iter().find(|provider| provider.name == name);
     found.ok_or_else(|| {
         let names: Vec<_> = config.providers.iter().map(|one| one.name.as_str()).collect();
