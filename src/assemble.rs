@@ -18,7 +18,7 @@ use crate::custodian::{
 use crate::env::{Deadline, Env, Rng};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, PageMode};
-use crate::provider::{Probe, Provider};
+use crate::provider::{KekInfo, Probe, Provider};
 use crate::secret::DataKey;
 use crate::store::{Keystore, STORE_KEY_LEN, StoreFile};
 
@@ -66,6 +66,12 @@ pub fn set_up_vault(config: &Config, env: &Env) -> Result<VaultRole> {
         .map_err(|error| error.within(format!("provider {:?}", provider.name)))
 }
 
+/// Whether the configured key store keeps the data keys itself: then there is no keystore of ours.
+pub fn serves(config: &Config, env: &Env) -> Result<bool> {
+    let [only] = config.providers.as_slice() else { return Ok(false) };
+    Ok(matches!(open(only, env)?, Provider::Serves(_)))
+}
+
 /// Makes keys 1 and 2 in the key store that serves them, where they are not there.
 pub fn create_served_keys(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
     let custodian = start(config, Role::Command, env.clone())?;
@@ -77,6 +83,14 @@ pub fn create_served_keys(config: &Config, reason: Reason<'_>, env: &Env) -> Res
         }
     }
     Ok(())
+}
+
+/// Has the key store of the configured provider `name` make a new wrapping key.
+pub fn create_wrapping_key(config: &Config, name: &str, env: &Env) -> Result<KekInfo> {
+    let provider = moving::named(config, name)?;
+    let by = Deadline::after(provider.timeout);
+    let made = backend::create_wrapping_key(&provider.section, env.clock.now(), &env.rng, by);
+    made.map_err(|error| error.within(format_args!("provider {name:?}")))
 }
 
 /// Makes the keystore that `config` describes, with keys 1 (system) and 2 (temporary files), its

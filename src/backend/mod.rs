@@ -3,17 +3,26 @@
 pub mod file;
 pub mod http;
 pub mod local;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 pub mod vault;
 
 use std::sync::Arc;
 
 use crate::config::Section;
-use crate::env::{Deadline, Rng};
-use crate::error::Result;
-use crate::provider::Provider;
+use crate::env::{Deadline, Rng, Timestamp};
+use crate::error::{Error, Kind, Result};
+use crate::provider::{KekInfo, Provider};
 
 /// The words that `type` may be.
-const KINDS: &[&str] = &["file", "local", "vault-kv", "vault-transit"];
+const KINDS: &[&str] = &[
+    "file",
+    "local",
+    #[cfg(feature = "pkcs11")]
+    "pkcs11",
+    "vault-kv",
+    "vault-transit",
+];
 
 /// The provider that a `[[provider]]` section describes: the only place that chooses code by
 /// vendor. The section is read to its end, so a misspelt option is an error; the key store itself is
@@ -27,6 +36,11 @@ pub fn open(section: &Section, rng: &Arc<dyn Rng>) -> Result<Provider> {
         "local" => {
             let settings = local::Settings::read(section)?;
             Provider::Wraps(Box::new(local::LocalWrapper::new(settings, Arc::clone(rng))?))
+        }
+        #[cfg(feature = "pkcs11")]
+        "pkcs11" => {
+            let settings = pkcs11::Settings::read(section)?;
+            Provider::Wraps(Box::new(pkcs11::Pkcs11Wrapper::new(settings, Arc::clone(rng))))
         }
         "vault-kv" => {
             let settings = vault::KvSettings::read(section)?;
@@ -61,4 +75,31 @@ pub fn set_up_vault(section: &Section, rng: &Arc<dyn Rng>, by: Deadline) -> Resu
         _ => return Err(section.wrong("type", "is no provider of Vault's")),
     };
     Ok(role)
+}
+
+/// Makes a new wrapping key, the newest from then on, in the key store that a `[[provider]]` section
+/// describes; `Unsupported` where that is not for us to do.
+pub fn create_wrapping_key(
+    section: &Section,
+    now: Timestamp,
+    rng: &Arc<dyn Rng>,
+    by: Deadline,
+) -> Result<KekInfo> {
+    match section.required("type")?.as_str() {
+        #[cfg(feature = "pkcs11")]
+        "pkcs11" => {
+            let settings = pkcs11::Settings::read(section)?;
+            pkcs11::Pkcs11Wrapper::new(settings, Arc::clone(rng)).create_key(now, by)
+        }
+        "vault-transit" => {
+            let settings = vault::TransitSettings::read(section)?;
+            vault::TransitWrapper::new(settings, Arc::clone(rng)).create_key(by)
+        }
+        kind => {
+            let what = format!("keyward makes no wrapping key in a key store of type {kind:?}");
+            Err(Error::new(Kind::Unsupported, what).advise(
+                "make it with the key store's own tool; `keyward rewrap --to-latest` follows it",
+            ))
+        }
+    }
 }

@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use super::print::Printer;
 use super::user::{self, Account};
-use super::vault::VaultOptions;
 use super::{Exit, env, no_folder};
 use crate::assemble;
 use crate::config::{self, Config};
@@ -17,6 +16,7 @@ use crate::custodian::Reason;
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 use crate::key::Cipher;
+use crate::provider::KekInfo;
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -29,36 +29,62 @@ pub(super) struct Options {
     /// The account that the server runs as; it will own the keystore
     #[arg(long, value_name = "NAME", default_value = "mysql")]
     user: String,
+    /// The kind of key store that wraps the keystore's key: `type` in the configuration
+    #[arg(long, value_name = "TYPE", default_value = LOCAL)]
+    provider: String,
+    /// A line of its configuration, such as module=/usr/lib/softhsm/libsofthsm2.so; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
+    /// Have the key store make a new wrapping key
+    #[arg(long)]
+    create_key: bool,
+    /// Set up a Vault with the administrator's token in this file: engine, key, policy, and a role
+    /// that the server logs in as
+    #[arg(long, value_name = "FILE", conflicts_with = "create_key")]
+    admin_token_file: Option<PathBuf>,
     /// Make no keys: those of another key store are to come, by migrate or import
     #[arg(long)]
     empty: bool,
     /// The cipher of new keys
     #[arg(long, value_name = "CIPHER", default_value_t = Cipher::DEFAULT)]
     cipher: Cipher,
-    #[command(flatten)]
-    vault: VaultOptions,
 }
+
+/// The provider that needs nothing outside the machine.
+const LOCAL: &str = "local";
 
 /// Where everything goes.
 #[derive(Serialize)]
 struct Plan {
     config: PathBuf,
-    /// Of a wrapping key on this machine.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The wrapping key that we make, where it is a file.
     key_file: Option<PathBuf>,
-    /// Of the role that the server has in a Vault.
+    /// The wrapping key that the key store was asked to make.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wrapping_key: Option<KekInfo>,
+    /// The secret of the role that the server has in a Vault.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_id_file: Option<PathBuf>,
-    /// Our own, where the key store does not keep the data keys itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    keystore: Option<PathBuf>,
-    /// Where it lies or would lie: who owns that folder is whom the command works as.
-    #[serde(skip)]
-    path: PathBuf,
+    keystore: PathBuf,
+    /// Whether the key store keeps the data keys itself, and there is no keystore.
+    serves: bool,
+}
+
+/// `KEY=VALUE`, as `--set` has it.
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if is_bare_key(key) => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as KEY=VALUE".to_owned()),
+    }
+}
+
+/// Whether TOML takes `key` without quotes.
+fn is_bare_key(key: &str) -> bool {
+    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
-    let plan = Plan::of(config, options)?;
+    let mut plan = Plan::of(config, options)?;
     plan.refuse_what_exists()?;
     let owner = owner(&options.user)?;
     let mut made = Made::default();
@@ -90,20 +116,16 @@ impl Plan {
             None => (config.to_owned(), options.keystore.clone()),
         };
         let (config, keystore) = (absolute(&config)?, absolute(&keystore)?);
-        let vault = &options.vault;
-        let beside = |name: &str, wanted: bool| wanted.then(|| config.with_file_name(name));
-        Ok(Self {
-            key_file: beside("local.key", !vault.is_vault()),
-            secret_id_file: beside("vault-secret-id", vault.is_vault()),
-            keystore: (!vault.serves()).then(|| keystore.clone()),
-            path: keystore,
-            config,
-        })
+        let is_local = options.provider == LOCAL && options.set.is_empty();
+        let key_file = is_local.then(|| config.with_file_name("local.key"));
+        let vault = options.admin_token_file.is_some();
+        let secret_id_file = vault.then(|| config.with_file_name("vault-secret-id"));
+        Ok(Self { config, key_file, wrapping_key: None, secret_id_file, keystore, serves: false })
     }
 
     fn refuse_what_exists(&self) -> Result<()> {
-        let files = [&self.key_file, &self.secret_id_file, &self.keystore];
-        for path in files.into_iter().flatten().chain([&self.config]) {
+        let made = self.key_file.iter().chain(&self.secret_id_file);
+        for path in [&self.config, &self.keystore].into_iter().chain(made) {
             if fs::symlink_metadata(path).is_ok() {
                 return Err(Error::new(
                     Kind::Conflict,
@@ -115,55 +137,84 @@ impl Plan {
         Ok(())
     }
 
-    fn carry_out(&self, options: &Options, owner: Option<Account>, made: &mut Made) -> Result<()> {
+    fn carry_out(
+        &mut self,
+        options: &Options,
+        owner: Option<Account>,
+        made: &mut Made,
+    ) -> Result<()> {
         let env = env();
         made.folder(parent(&self.config)?, 0o750, owner.map(Account::group_only))?;
-        made.folder(parent(&self.path)?, 0o700, owner)?;
-        let provider = self.provider(options, owner, made, &env)?;
-        fs::write(&self.config, self.toml(options.cipher, &provider))
+        made.folder(parent(&self.keystore)?, 0o700, owner)?;
+        if let Some(key_file) = &self.key_file {
+            assemble::create_key_file(key_file, &*env.rng)?;
+            made.file(key_file, owner)?;
+        }
+        let role = self.set_up_vault(options, owner, made, &env)?;
+        fs::write(&self.config, self.toml(options) + &role)
             .map_err(|e| Error::io("cannot write", &self.config, &e))?;
         made.file(&self.config, owner)?;
         let config = Config::load(&self.config)?;
+        self.serves = assemble::serves(&config, &env)?;
         let actor = user::actor();
         let reason = Reason { actor: &actor, text: "keyward init" };
-        user::acting_as(owner, || match (options.empty, options.vault.serves()) {
-            (true, true) => Ok(()),
-            (false, true) => assemble::create_served_keys(&config, reason, &env),
-            (true, false) => assemble::create_keystore_without_keys(&config, reason, &env),
-            (false, false) => assemble::create_keystore(&config, reason, &env),
+        user::acting_as(owner, || {
+            if options.create_key {
+                let made = assemble::create_wrapping_key(&config, &options.provider, &env)?;
+                self.wrapping_key = Some(made);
+            }
+            match (self.serves, options.empty) {
+                (true, true) => Ok(()),
+                (true, false) => assemble::create_served_keys(&config, reason, &env),
+                (false, true) => assemble::create_keystore_without_keys(&config, reason, &env),
+                (false, false) => assemble::create_keystore(&config, reason, &env),
+            }
         })
     }
 
-    /// Makes what the provider needs; gives its section of the configuration.
-    fn provider(
+    /// Does in a Vault what an administrator must do, where we were given such a one's token; the
+    /// lines of the configuration that log in as the role made there.
+    fn set_up_vault(
         &self,
         options: &Options,
         owner: Option<Account>,
         made: &mut Made,
         env: &Env,
     ) -> Result<String> {
-        if let Some(path) = &self.key_file {
-            assemble::create_key_file(path, &*env.rng)?;
-            made.file(path, owner)?;
-            return Ok(format!(
-                "[[provider]]                      # wraps the keystore's key; order = order of preference\n\
-                 name = \"local\"\ntype = \"local\"\nkey_file = {path:?}\n"
-            ));
-        }
-        let path = self.secret_id_file.as_ref().unwrap_or(&self.config);
-        let role = options.vault.set_up(options.cipher, env)?;
+        let (Some(token), Some(path)) = (&options.admin_token_file, &self.secret_id_file) else {
+            return Ok(String::new());
+        };
+        let token =
+            std::path::absolute(token).map_err(|e| Error::io("cannot make absolute", token, &e))?;
+        let toml = format!("{}token_file = {token:?}\n", self.toml(options));
+        let role = assemble::set_up_vault(&Config::parse(&self.config, &toml)?, env)?;
         write_secret(path, role.secret_id.expose())?;
         made.file(path, owner)?;
-        options.vault.toml(options.cipher, &role, path)
+        let role_id = toml::Value::from(role.role_id);
+        Ok(format!("auth = \"approle\"\nrole_id = {role_id}\nsecret_id_file = {path:?}\n"))
     }
 
-    fn toml(&self, cipher: Cipher, provider: &str) -> String {
-        format!(
+    fn toml(&self, options: &Options) -> String {
+        let Options { cipher, provider, set, .. } = options;
+        let mut text = format!(
             "# keyward's configuration, for the server and for the command.\n\n\
              [keystore]\npath = {:?}\ncipher = \"{cipher}\"            # of new versions; each version keeps its own\n\n\
-             {provider}",
-            self.path
-        )
+             [[provider]]                      # wraps the keystore's key; order = order of preference\n\
+             name = {provider:?}\ntype = {provider:?}\n",
+            self.keystore
+        );
+        if let Some(key_file) = &self.key_file {
+            text += &format!("key_file = {key_file:?}\n");
+        }
+        for (key, value) in set {
+            // What is no number and neither true nor false is a text.
+            let plain = value.parse::<i64>().is_ok() || matches!(value.as_str(), "true" | "false");
+            text += &match plain {
+                true => format!("{key} = {value}\n"),
+                false => format!("{key} = {}\n", toml::Value::from(value.as_str())),
+            };
+        }
+        text
     }
 
     fn text(&self) -> String {
@@ -173,33 +224,28 @@ impl Plan {
         } else {
             format!("keyward_config = {config}\n")
         };
-        let files = self.files();
+        let wrapping_key = match (&self.key_file, &self.wrapping_key) {
+            (Some(file), _) => format!(
+                "wrapping key   {}   <- keep a copy elsewhere: without it no data can be read\n",
+                file.display()
+            ),
+            (None, Some(made)) => {
+                format!("wrapping key   {}, made anew: {}\n", made.kek, made.place)
+            }
+            (None, None) => String::new(),
+        };
+        let line = |name: &str, path: &Path| format!("{name:<14} {}\n", path.display());
+        let secret_id = self.secret_id_file.as_ref().map(|path| line("secret id", path));
+        let keystore = (!self.serves).then(|| line("keystore", &self.keystore));
+        let files = secret_id.into_iter().chain(keystore).collect::<String>();
         format!(
-            "configuration  {config}\n{files}\n\
+            "configuration  {config}\n{wrapping_key}{files}\n\
              Add to my.cnf and restart the server:\n\n\
              [mariadb]\nplugin_load_add = keyward\nkeyward = FORCE_PLUS_PERMANENT\n{path_line}\
              innodb_encrypt_tables = ON\ninnodb_encrypt_log = ON\ninnodb_encryption_threads = 4\n\
              innodb_encryption_rotate_key_age = 1\naria_encrypt_tables = ON\nencrypt_binlog = ON\n\
              encrypt_tmp_disk_tables = ON\nencrypt_tmp_files = ON\n",
         )
-    }
-
-    /// A line for each file beside the configuration.
-    fn files(&self) -> String {
-        let mut text = String::new();
-        if let Some(path) = &self.key_file {
-            text += &format!(
-                "wrapping key   {}   <- keep a copy elsewhere: without it no data can be read\n",
-                path.display()
-            );
-        }
-        if let Some(path) = &self.secret_id_file {
-            text += &format!("secret id      {}\n", path.display());
-        }
-        if let Some(path) = &self.keystore {
-            text += &format!("keystore       {}\n", path.display());
-        }
-        text
     }
 }
 

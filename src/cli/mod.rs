@@ -18,7 +18,6 @@ mod show;
 mod states;
 mod status;
 mod user;
-mod vault;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::client::{Answer, Call, Client};
 use super::rights::Right;
+use super::transit::NEW_TYPE;
 use super::{KvServer, TransitWrapper};
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
@@ -71,7 +72,7 @@ impl TransitWrapper {
         let call = client.call("setting up Vault", by)?;
         call.mount("sys/mounts", mount, "transit", &json!({ "type": "transit" }))?;
         let path = format!("{mount}/keys/{key}");
-        done(call.post(&path, &json!({ "type": "aes256-gcm96" }))?, "to make a transit key")?;
+        done(call.post(&path, &json!({ "type": NEW_TYPE }))?, "to make a transit key")?;
         call.role(key, &self.rights(false))
     }
 }

@@ -21,6 +21,9 @@ use crate::secret::DataKey;
 /// The types of key that take associated data, by which a wrapped key is bound to its keystore.
 const TYPES: &[&str] = &["aes128-gcm96", "aes256-gcm96", "chacha20-poly1305"];
 
+/// The type of a key that we make.
+pub(super) const NEW_TYPE: &str = "aes256-gcm96";
+
 /// What the configuration says of a transit key.
 pub struct Settings {
     /// The Vault.
@@ -37,7 +40,7 @@ impl Settings {
         Ok(Self {
             vault: super::Settings::read(section)?,
             mount: super::path(section, "mount", "transit")?,
-            key: super::checked(section, "key", &section.required("key")?)?,
+            key: super::path(section, "key", "keyward")?,
         })
     }
 }
@@ -93,6 +96,23 @@ impl TransitWrapper {
     /// The wrapper that `settings` describe. Nobody is called yet.
     pub fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {
         Self { client: settings.vault.client(rng), mount: settings.mount, key: settings.key }
+    }
+
+    /// Makes the key where there is none, else a new version of it.
+    pub fn create_key(&self, by: Deadline) -> Result<KekInfo> {
+        let call = self.client.call("making a key in Vault", by)?;
+        let (path, body) = match self.describe_key(&call) {
+            Ok(_) => (format!("{}/rotate", self.path("keys")), json!({})),
+            Err(error) if error.kind() == Kind::NotFound => {
+                (self.path("keys"), json!({ "type": NEW_TYPE }))
+            }
+            Err(error) => return Err(error),
+        };
+        let answer = call.post(&path, &body)?;
+        if !answer.is_ok() {
+            return Err(answer.unexpected(&format!("to make {}", self.name())));
+        }
+        Ok(self.info(self.describe_key(&call)?))
     }
 
     /// `transit/keyward`, for people and for the names of wrapped keys.

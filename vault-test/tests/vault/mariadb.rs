@@ -71,19 +71,11 @@ fn site(provider: &str) -> Result<(Vault, Site)> {
     files::write(&ca, files::read(&vault.certificates().path("ca.pem"))?)?;
     let at = |path: &std::path::Path| path.display().to_string();
     let folder = at(&site.path("keyward"));
-    let said = site.keyward(&[
-        "init",
-        "--dir",
-        &folder,
-        "--provider",
-        provider,
-        "--address",
-        &vault.address(),
-        "--ca-file",
-        &at(&ca),
-        "--admin-token-file",
-        &at(&token),
-    ])?;
+    let (address, ca) = (format!("address={}", vault.address()), format!("ca_file={}", at(&ca)));
+    let mut words = vec!["init", "--dir", &folder, "--provider", provider];
+    let token = at(&token);
+    words.extend(["--set", &address, "--set", &ca, "--admin-token-file", &token]);
+    let said = site.keyward(&words)?;
     let said = said.ok()?;
     ensure!(!said.contains(vault.root_token()), "the administrator's token shows: {said}");
     site.load_keyward();
