@@ -248,4 +248,5 @@ pub fn tablespace(source: &(impl Source + ?Sized)) -> io::Result<Report> {
 pub fn every_format(bytes: &[u8]) {
     let _ = (tablespace::parse(bytes), redo::parse(bytes), binlog::parse(bytes));
     let _ = (aria::index(bytes), aria::data(bytes, bytes));
+    let _ = mysql::unchecked(bytes).map(|key| key.is_right(key.wrapped()));
 }

@@ -118,11 +118,20 @@ fn read(page_0: &[u8]) -> Result<(Layout, Option<MasterKey>), String> {
     if checksum(page, &layout) != be32(page, 0) {
         return unclear("and its page 0 has a wrong checksum");
     }
-    let master_key = MasterKey::of(page.get(layout.after_descriptors()..).unwrap_or_default());
+    let master_key = master_key(page, &layout);
     if master_key.is_none() && flags & ENCRYPTED != 0 {
         return unclear("and it names its master key in a way that is not known here");
     }
     Ok((layout, master_key))
+}
+
+fn master_key(page_0: &[u8], layout: &Layout) -> Option<MasterKey> {
+    MasterKey::of(page_0.get(layout.after_descriptors()..)?)
+}
+
+/// Reads the header without looking at the checksum; for tests that look for crashes.
+pub(super) fn unchecked(page_0: &[u8]) -> Option<MasterKey> {
+    master_key(page_0, &Layout::older(Layout::flags(page_0) & COMMON)?)
 }
 
 /// Of the parts of a page that do not change when it is written: without the checksum itself, the
