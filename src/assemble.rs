@@ -19,7 +19,7 @@ use crate::custodian::{
 use crate::env::{Deadline, Env, Rng};
 use crate::error::{Error, Result};
 use crate::key::{KeyId, PageMode};
-use crate::provider::{Probe, Provider};
+use crate::provider::{KekInfo, Probe, Provider};
 use crate::secret::DataKey;
 use crate::store::{Keystore, STORE_KEY_LEN, StoreFile};
 
@@ -53,6 +53,14 @@ pub fn probe(config: &Config, env: &Env) -> Vec<(String, Result<Probe>)> {
 /// Makes a new wrapping key file for the provider `local`; never overwrites one.
 pub fn create_key_file(path: &Path, rng: &dyn Rng) -> Result<()> {
     backend::local::create_key_file(path, rng).map(drop)
+}
+
+/// Has the key store of the configured provider `name` make a new wrapping key.
+pub fn create_wrapping_key(config: &Config, name: &str, env: &Env) -> Result<KekInfo> {
+    let provider = moving::named(config, name)?;
+    let by = Deadline::after(provider.timeout);
+    let made = backend::create_wrapping_key(&provider.section, env.clock.now(), &env.rng, by);
+    made.map_err(|error| error.within(format_args!("provider {name:?}")))
 }
 
 /// Makes the keystore that `config` describes, with keys 1 (system) and 2 (temporary files), its

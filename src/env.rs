@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::sys::signal::{SigSet, SigmaskHow};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::{Error, Kind, Result};
@@ -130,6 +131,23 @@ impl Env {
     pub fn system(log: Arc<dyn Log>) -> Self {
         Self { clock: Arc::new(System), rng: Arc::new(System), log }
     }
+}
+
+/// Starts a thread that takes no signals: in a server, those belong to the server.
+pub fn spawn_without_signals(
+    name: &str,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<std::thread::JoinHandle<()>> {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    if let Ok(before) = before {
+        // Setting a mask that was in force a moment ago cannot fail.
+        let _ = before.thread_set_mask();
+    }
+    thread.map_err(|cause| {
+        Error::new(Kind::Internal, format!("cannot start the thread {name}: {cause}"))
+            .advise("raise the limit of processes (ulimit -u)")
+    })
 }
 
 /// The moment by which a call must have answered.

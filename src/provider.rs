@@ -72,6 +72,26 @@ impl WrapContext {
     pub fn to_bytes(&self) -> Vec<u8> {
         format!("keyward store key\0{}\0{}", self.keystore, self.store_key).into_bytes()
     }
+
+    /// All that `wrapped` says of itself and where it belongs, but for its blob, each part with its
+    /// length before it so that no two wrapped keys have the same. `label` names provider and format.
+    #[must_use]
+    pub fn associated_data(&self, label: &str, wrapped: &WrappedKey) -> Vec<u8> {
+        let mut data = Vec::new();
+        let mut add = |part: &[u8]| {
+            data.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            data.extend_from_slice(part);
+        };
+        add(label.as_bytes());
+        add(&self.to_bytes());
+        add(wrapped.algorithm.as_bytes());
+        add(wrapped.kek.as_bytes());
+        for (name, value) in &wrapped.parameters {
+            add(name.as_bytes());
+            add(value.as_bytes());
+        }
+        data
+    }
 }
 
 /// A key as a provider wrapped it. The keystore keeps it and cannot read it.

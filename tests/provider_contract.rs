@@ -13,4 +13,8 @@ server_contract! {
 wrapper_contract! {
     local_key_file: super::fixtures::local::KeyFile,
     local_passphrase: super::fixtures::local::Passphrase,
+    pkcs11_gcm: super::fixtures::pkcs11::Gcm,
+    pkcs11_kwp: super::fixtures::pkcs11::Kwp,
+    pkcs11_kw: super::fixtures::pkcs11::Kw,
+    pkcs11_oaep: super::fixtures::pkcs11::Oaep,
 }

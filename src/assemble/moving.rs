@@ -101,7 +101,7 @@ pub fn import_keyring_file(
     take_in(config, None, super::keyring_file::read(path)?, dry_run, reason, env)
 }
 
-fn named<'a>(config: &'a Config, name: &str) -> Result<&'a ProviderConfig> {
+pub(super) fn named<'a>(config: &'a Config, name: &str) -> Result<&'a ProviderConfig> {
     let found = config.providers.iter().find(|provider| provider.name == name);
     found.ok_or_else(|| {
         let names: Vec<_> = config.providers.iter().map(|one| one.name.as_str()).collect();

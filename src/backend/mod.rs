@@ -2,16 +2,23 @@
 
 pub mod file;
 pub mod local;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 
 use std::sync::Arc;
 
 use crate::config::Section;
-use crate::env::Rng;
-use crate::error::Result;
-use crate::provider::Provider;
+use crate::env::{Deadline, Rng, Timestamp};
+use crate::error::{Error, Kind, Result};
+use crate::provider::{KekInfo, Provider};
 
 /// The words that `type` may be.
-const KINDS: &[&str] = &["file", "local"];
+const KINDS: &[&str] = &[
+    "file",
+    "local",
+    #[cfg(feature = "pkcs11")]
+    "pkcs11",
+];
 
 /// The provider that a `[[provider]]` section describes: the only place that chooses code by
 /// vendor. The section is read to its end, so a misspelt option is an error; the key store itself is
@@ -26,6 +33,11 @@ pub fn open(section: &Section, rng: &Arc<dyn Rng>) -> Result<Provider> {
             let settings = local::Settings::read(section)?;
             Provider::Wraps(Box::new(local::LocalWrapper::new(settings, Arc::clone(rng))?))
         }
+        #[cfg(feature = "pkcs11")]
+        "pkcs11" => {
+            let settings = pkcs11::Settings::read(section)?;
+            Provider::Wraps(Box::new(pkcs11::Pkcs11Wrapper::new(settings, Arc::clone(rng))))
+        }
         _ => {
             let what = format!("there is no provider {kind:?}");
             return Err(section.wrong("type", &what).advise(format!("use {}", KINDS.join(" or "))));
@@ -33,4 +45,27 @@ pub fn open(section: &Section, rng: &Arc<dyn Rng>) -> Result<Provider> {
     };
     section.done()?;
     Ok(provider)
+}
+
+/// Makes a new wrapping key, the newest from then on, in the key store that a `[[provider]]` section
+/// describes; `Unsupported` where that is not for us to do.
+pub fn create_wrapping_key(
+    section: &Section,
+    now: Timestamp,
+    rng: &Arc<dyn Rng>,
+    by: Deadline,
+) -> Result<KekInfo> {
+    match section.required("type")?.as_str() {
+        #[cfg(feature = "pkcs11")]
+        "pkcs11" => {
+            let settings = pkcs11::Settings::read(section)?;
+            pkcs11::Pkcs11Wrapper::new(settings, Arc::clone(rng)).create_key(now, by)
+        }
+        kind => {
+            let what = format!("keyward makes no wrapping key in a key store of type {kind:?}");
+            Err(Error::new(Kind::Unsupported, what).advise(
+                "make it with the key store's own tool; `keyward rewrap --to-latest` follows it",
+            ))
+        }
+    }
 }

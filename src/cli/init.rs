@@ -14,6 +14,7 @@ use crate::config::{self, Config};
 use crate::custodian::Reason;
 use crate::error::{Error, Kind, Result};
 use crate::key::Cipher;
+use crate::provider::KekInfo;
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -26,6 +27,15 @@ pub(super) struct Options {
     /// The account that the server runs as; it will own the keystore
     #[arg(long, value_name = "NAME", default_value = "mysql")]
     user: String,
+    /// The kind of key store that wraps the keystore's key: `type` in the configuration
+    #[arg(long, value_name = "TYPE", default_value = LOCAL)]
+    provider: String,
+    /// A line of its configuration, such as module=/usr/lib/softhsm/libsofthsm2.so; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
+    /// Have the key store make a new wrapping key
+    #[arg(long)]
+    create_key: bool,
     /// Make no keys: those of another key store are to come, by migrate or import
     #[arg(long)]
     empty: bool,
@@ -34,16 +44,36 @@ pub(super) struct Options {
     cipher: Cipher,
 }
 
+/// The provider that needs nothing outside the machine.
+const LOCAL: &str = "local";
+
 /// Where everything goes.
 #[derive(Serialize)]
 struct Plan {
     config: PathBuf,
-    key_file: PathBuf,
+    /// The wrapping key that we make, where it is a file.
+    key_file: Option<PathBuf>,
+    /// The wrapping key that the key store was asked to make.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wrapping_key: Option<KekInfo>,
     keystore: PathBuf,
 }
 
+/// `KEY=VALUE`, as `--set` has it.
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if is_bare_key(key) => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as KEY=VALUE".to_owned()),
+    }
+}
+
+/// Whether TOML takes `key` without quotes.
+fn is_bare_key(key: &str) -> bool {
+    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
-    let plan = Plan::of(config, options)?;
+    let mut plan = Plan::of(config, options)?;
     plan.refuse_what_exists()?;
     let owner = owner(&options.user)?;
     let mut made = Made::default();
@@ -75,11 +105,13 @@ impl Plan {
             None => (config.to_owned(), options.keystore.clone()),
         };
         let (config, keystore) = (absolute(&config)?, absolute(&keystore)?);
-        Ok(Self { key_file: config.with_file_name("local.key"), config, keystore })
+        let is_local = options.provider == LOCAL && options.set.is_empty();
+        let key_file = is_local.then(|| config.with_file_name("local.key"));
+        Ok(Self { config, key_file, wrapping_key: None, keystore })
     }
 
     fn refuse_what_exists(&self) -> Result<()> {
-        for path in [&self.config, &self.key_file, &self.keystore] {
+        for path in [&self.config, &self.keystore].into_iter().chain(&self.key_file) {
             if fs::symlink_metadata(path).is_ok() {
                 return Err(Error::new(
                     Kind::Conflict,
@@ -91,32 +123,58 @@ impl Plan {
         Ok(())
     }
 
-    fn carry_out(&self, options: &Options, owner: Option<Account>, made: &mut Made) -> Result<()> {
+    fn carry_out(
+        &mut self,
+        options: &Options,
+        owner: Option<Account>,
+        made: &mut Made,
+    ) -> Result<()> {
         let env = env();
         made.folder(parent(&self.config)?, 0o750, owner.map(Account::group_only))?;
         made.folder(parent(&self.keystore)?, 0o700, owner)?;
-        assemble::create_key_file(&self.key_file, &*env.rng)?;
-        made.file(&self.key_file, owner)?;
-        fs::write(&self.config, self.toml(options.cipher))
+        if let Some(key_file) = &self.key_file {
+            assemble::create_key_file(key_file, &*env.rng)?;
+            made.file(key_file, owner)?;
+        }
+        fs::write(&self.config, self.toml(options))
             .map_err(|e| Error::io("cannot write", &self.config, &e))?;
         made.file(&self.config, owner)?;
         let config = Config::load(&self.config)?;
         let actor = user::actor();
         let reason = Reason { actor: &actor, text: "keyward init" };
-        user::acting_as(owner, || match options.empty {
-            true => assemble::create_keystore_without_keys(&config, reason, &env),
-            false => assemble::create_keystore(&config, reason, &env),
+        user::acting_as(owner, || {
+            if options.create_key {
+                let made = assemble::create_wrapping_key(&config, &options.provider, &env)?;
+                self.wrapping_key = Some(made);
+            }
+            match options.empty {
+                true => assemble::create_keystore_without_keys(&config, reason, &env),
+                false => assemble::create_keystore(&config, reason, &env),
+            }
         })
     }
 
-    fn toml(&self, cipher: Cipher) -> String {
-        format!(
+    fn toml(&self, options: &Options) -> String {
+        let Options { cipher, provider, set, .. } = options;
+        let mut text = format!(
             "# keyward's configuration, for the server and for the command.\n\n\
              [keystore]\npath = {:?}\ncipher = \"{cipher}\"            # of new versions; each version keeps its own\n\n\
              [[provider]]                      # wraps the keystore's key; order = order of preference\n\
-             name = \"local\"\ntype = \"local\"\nkey_file = {:?}\n",
-            self.keystore, self.key_file
-        )
+             name = {provider:?}\ntype = {provider:?}\n",
+            self.keystore
+        );
+        if let Some(key_file) = &self.key_file {
+            text += &format!("key_file = {key_file:?}\n");
+        }
+        for (key, value) in set {
+            // What is no number and neither true nor false is a text.
+            let plain = value.parse::<i64>().is_ok() || matches!(value.as_str(), "true" | "false");
+            text += &match plain {
+                true => format!("{key} = {value}\n"),
+                false => format!("{key} = {}\n", toml::Value::from(value.as_str())),
+            };
+        }
+        text
     }
 
     fn text(&self) -> String {
@@ -126,15 +184,23 @@ impl Plan {
         } else {
             format!("keyward_config = {config}\n")
         };
+        let wrapping_key = match (&self.key_file, &self.wrapping_key) {
+            (Some(file), _) => format!(
+                "wrapping key   {}   <- keep a copy elsewhere: without it no data can be read\n",
+                file.display()
+            ),
+            (None, Some(made)) => {
+                format!("wrapping key   {}, made anew: {}\n", made.kek, made.place)
+            }
+            (None, None) => String::new(),
+        };
         format!(
-            "configuration  {config}\nwrapping key   {}   <- keep a copy elsewhere: without it no data can be read\n\
-             keystore       {}\n\n\
+            "configuration  {config}\n{wrapping_key}keystore       {}\n\n\
              Add to my.cnf and restart the server:\n\n\
              [mariadb]\nplugin_load_add = keyward\nkeyward = FORCE_PLUS_PERMANENT\n{path_line}\
              innodb_encrypt_tables = ON\ninnodb_encrypt_log = ON\ninnodb_encryption_threads = 4\n\
              innodb_encryption_rotate_key_age = 1\naria_encrypt_tables = ON\nencrypt_binlog = ON\n\
              encrypt_tmp_disk_tables = ON\nencrypt_tmp_files = ON\n",
-            self.key_file.display(),
             self.keystore.display(),
         )
     }

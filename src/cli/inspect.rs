@@ -36,7 +36,7 @@ struct Seen<'a> {
     states: Option<Vec<String>>,
     /// Whether the keystore's master key opens a tablespace of MySQL.
     #[serde(skip_serializing_if = "Option::is_none")]
-    opens: Option<Opens>,
+    opens: Option<Unwraps>,
 }
 
 /// What the keystore has of versions, and its keys for MySQL.
@@ -48,7 +48,7 @@ struct Keys {
 /// What comes of a master key and the tablespace key that it is to unwrap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Opens {
+enum Unwraps {
     /// It unwraps, and the checksum is right.
     Opens,
     /// What it unwraps has another checksum: the keystore has another key of that name.
@@ -67,7 +67,7 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     let seen: Vec<_> = shown.iter().map(|report| Seen::of(report, keys.as_ref())).collect();
     printer.show(&seen, &text(&seen, reports.len()))?;
     let unclear = reports.iter().any(|report| !report.unknown.is_empty());
-    let wrong = seen.iter().any(|seen| seen.opens == Some(Opens::WrongKey));
+    let wrong = seen.iter().any(|seen| seen.opens == Some(Unwraps::WrongKey));
     Ok(if unclear || wrong { Exit::Failure } else { Exit::Success })
 }
 
@@ -88,13 +88,13 @@ impl Keys {
         state.map_or_else(|| "missing".to_owned(), ToString::to_string)
     }
 
-    fn opens(&self, master: &MasterKey) -> Opens {
+    fn opens(&self, master: &MasterKey) -> Unwraps {
         let name = KeyName::Named { data_id: master.name(), auth_id: String::new() };
         match self.custodian.named(&name) {
-            Ok(Some(key)) if unwraps(master, key.data()) => Opens::Opens,
-            Ok(Some(_)) => Opens::WrongKey,
+            Ok(Some(key)) if unwraps(master, key.data()) => Unwraps::Opens,
+            Ok(Some(_)) => Unwraps::WrongKey,
             // The keystore opened a moment ago, and all its keys are in memory.
-            Ok(None) | Err(_) => Opens::Missing,
+            Ok(None) | Err(_) => Unwraps::Missing,
         }
     }
 }
@@ -134,9 +134,9 @@ impl<'a> Seen<'a> {
         let dash = || "-".to_owned();
         if let Some(key) = master_key {
             let state = match self.opens {
-                Some(Opens::Opens) => "opens",
-                Some(Opens::WrongKey) => "wrong key",
-                Some(Opens::Missing) => "missing",
+                Some(Unwraps::Opens) => "opens",
+                Some(Unwraps::WrongKey) => "wrong key",
+                Some(Unwraps::Missing) => "missing",
                 None => "-",
             };
             let cells = [key.name(), dash(), state.into(), "in use".into(), pages.to_string()];
@@ -171,7 +171,7 @@ fn text(seen: &[Seen<'_>], files: usize) -> String {
         for why in &report.unknown {
             text += &format!("unclear: {file}: {}\n", plain(why));
         }
-        if let (Some(Opens::WrongKey), Some(key)) = (opens, &report.master_key) {
+        if let (Some(Unwraps::WrongKey), Some(key)) = (opens, &report.master_key) {
             let name = key.name();
             text += &format!("wrong key: {file}: the keystore's {name} does not open it\n");
         }

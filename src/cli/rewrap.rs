@@ -5,7 +5,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::print::{Printer, plain};
-use super::{Exit, open, user};
+use super::{Exit, env, open, user};
+use crate::assemble;
 use crate::custodian::{Reason, Rewrap, Rewrapped, WrapChange};
 use crate::error::{Error, Result};
 
@@ -14,6 +15,9 @@ pub(super) struct Options {
     /// Wrap anew with the newest version of each provider's wrapping key
     #[arg(long, conflicts_with_all = ["new_store_key", "prune"])]
     to_latest: bool,
+    /// Have the key store of this provider make a new wrapping key first, and follow it
+    #[arg(long, value_name = "PROVIDER", conflicts_with_all = ["new_store_key", "prune"])]
+    new_kek: Option<String>,
     /// Make a new store key and wrap every data key with it
     #[arg(long)]
     new_store_key: bool,
@@ -34,8 +38,14 @@ struct Line<'a> {
 }
 
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
-    let (_, custodian) = open(config)?;
-    let how = match (options.to_latest, options.new_store_key) {
+    let (config, custodian) = open(config)?;
+    let mut text = String::new();
+    if let Some(name) = &options.new_kek {
+        let made = assemble::create_wrapping_key(&config, name, &env())?;
+        text += &format!("provider {name:?}: new wrapping key {}\n", made.kek);
+    }
+    let to_latest = options.to_latest || options.new_kek.is_some();
+    let how = match (to_latest, options.new_store_key) {
         (true, _) => Rewrap::ToLatest,
         (false, true) => Rewrap::NewStoreKey { prune: options.prune },
         (false, false) => Rewrap::Missing { prune: options.prune },
@@ -43,7 +53,7 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     let actor = user::actor();
     let report = custodian.rewrap(how, Reason { actor: &actor, text: &options.reason })?;
     let lines: Vec<Line<'_>> = report.iter().map(Line::of).collect();
-    let mut text: String = lines.iter().map(Line::text).collect();
+    text.extend(lines.iter().map(Line::text));
     if options.new_store_key {
         let versions = custodian.status().versions;
         text += &format!("a new store key wraps {versions} key versions now\n");

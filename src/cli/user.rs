@@ -57,7 +57,7 @@ pub(super) fn acting_as<T>(
     outcome
 }
 
-/// Takes on `account`'s rights for the rest of the process.
+/// Takes on `account`'s rights until we become ourselves again; nothing happens where we have them.
 pub(super) fn become_account(account: Account) -> Result<()> {
     if account.uid.is_root() || account.uid == geteuid() {
         return Ok(());

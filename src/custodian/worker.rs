@@ -5,10 +5,9 @@ use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, SigmaskHow};
-
 use super::{Shared, lock};
-use crate::error::{Error, Kind, Result};
+use crate::env::spawn_without_signals;
+use crate::error::Result;
 
 /// A change made by the command is in force in the server after this long at most.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -31,18 +30,7 @@ impl Worker {
     pub(super) fn start(shared: Weak<Shared>) -> Result<Self> {
         let bell = Arc::new(Bell::default());
         let heard = bell.clone();
-        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
-        let thread = std::thread::Builder::new()
-            .name("keyward".to_owned())
-            .spawn(move || run(&shared, &heard));
-        if let Ok(before) = before {
-            // Setting a mask that was in force a moment ago cannot fail.
-            let _ = before.thread_set_mask();
-        }
-        let thread = thread.map_err(|cause| {
-            Error::new(Kind::Internal, format!("cannot start the worker thread: {cause}"))
-                .advise("raise the limit of processes (ulimit -u)")
-        })?;
+        let thread = spawn_without_signals("keyward", move || run(&shared, &heard))?;
         Ok(Self { thread, bell })
     }
 

@@ -169,7 +169,8 @@ impl KeyWrapper for LocalWrapper {
             parameters: kek.parameters.clone(),
             blob: Vec::new(),
         };
-        wrapped.blob = seal(&kek.key, data, &associated_data(&wrapped, context), &*self.rng)?;
+        wrapped.blob =
+            seal(&kek.key, data, &context.associated_data(AAD_LABEL, &wrapped), &*self.rng)?;
         Ok(wrapped)
     }
 
@@ -183,9 +184,11 @@ impl KeyWrapper for LocalWrapper {
         if kek.name() != wrapped.kek {
             return Err(self.not_mine(wrapped, &kek));
         }
-        open(&kek.key, &wrapped.blob, &associated_data(wrapped, context)).map_err(|error| {
-            error.within(format_args!("store key {}, wrapped by {self}", context.store_key))
-        })
+        open(&kek.key, &wrapped.blob, &context.associated_data(AAD_LABEL, wrapped)).map_err(
+            |error| {
+                error.within(format_args!("store key {}, wrapped by {self}", context.store_key))
+            },
+        )
     }
 
     fn rewrap(
@@ -228,25 +231,6 @@ impl OpenKek {
     fn name(&self) -> String {
         self.key.check_value().to_string()
     }
-}
-
-/// All that a wrapped key says of itself and where it belongs, each part with its length before it
-/// so that no two wrapped keys have the same.
-fn associated_data(wrapped: &WrappedKey, context: &WrapContext) -> Vec<u8> {
-    let mut data = Vec::new();
-    let mut add = |part: &[u8]| {
-        data.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        data.extend_from_slice(part);
-    };
-    add(AAD_LABEL.as_bytes());
-    add(&context.to_bytes());
-    add(wrapped.algorithm.as_bytes());
-    add(wrapped.kek.as_bytes());
-    for (name, value) in &wrapped.parameters {
-        add(name.as_bytes());
-        add(value.as_bytes());
-    }
-    data
 }
 
 fn seal(kek: &DataKey, data: &DataKey, associated: &[u8], rng: &dyn Rng) -> Result<Vec<u8>> {

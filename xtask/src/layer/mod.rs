@@ -1,5 +1,6 @@
 //! The layers of the tests, from the quickest to find a mistake to the slowest.
 
+mod fuzz;
 mod lint;
 mod mtr;
 mod mysql;
@@ -45,7 +46,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         name: "contract",
         about: "what every provider must do, on each of them",
         extended: false,
-        packages: &[],
+        packages: &[setup::HSM],
         released: false,
         body: rust::contract,
     },
@@ -62,6 +63,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         about: "what is said to each kind of bad input, and that nothing changes",
         extended: false,
         packages: &[setup::SERVER],
+        released: true,
+        body: rust::suite,
+    },
+    Layer {
+        name: "pkcs11",
+        about: "a wrapping key in an HSM (SoftHSM2) below a real server; modules that fail or hang",
+        extended: false,
+        packages: &[setup::SERVER, setup::HSM],
         released: true,
         body: rust::suite,
     },
@@ -122,6 +131,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         body: mysql::mtr,
     },
     Layer {
+        name: "fuzz",
+        about: "every parser and every kernel against what libFuzzer thinks of, ten minutes each",
+        extended: true,
+        packages: &[],
+        released: false,
+        body: fuzz::run,
+    },
+    Layer {
         name: "deny",
         about: "licences and known weaknesses of the dependencies (cargo deny)",
         extended: true,
@@ -152,10 +169,7 @@ pub(crate) struct Report {
 impl Layer {
     /// Installs and builds what it needs, then runs it.
     pub(crate) fn run(&self, run: &Run) -> Result<Report> {
-        setup::need(setup::BUILD)?;
-        for packages in self.packages {
-            setup::need(packages)?;
-        }
+        setup::need(&[setup::BUILD, &self.packages.concat()].concat())?;
         if self.released {
             build::release()?;
         }

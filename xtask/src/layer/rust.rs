@@ -37,7 +37,8 @@ pub(super) fn unit(run: &Run) -> Result<Report> {
 
 /// The contract suite.
 pub(super) fn contract(run: &Run) -> Result<Report> {
-    tests(&mut cargo(&["test", "--test", CONTRACT]), run)
+    // Everything was installed: a key store that cannot be had here is a failure.
+    tests(cargo(&["test", "--test", CONTRACT]).env("KEYWARD_REQUIRE_ALL", "1"), run)
 }
 
 /// The suite of the layer's name, on a real server.
