@@ -112,7 +112,7 @@ fn either<T>(section: &Section, key: &str, one: Option<T>, uri: Option<T>) -> Re
 
 fn id_from_hex(section: &Section, text: &str) -> Result<Vec<u8>> {
     let digits = text.as_bytes();
-    let whole = !digits.is_empty() && digits.len() % 2 == 0;
+    let whole = !digits.is_empty() && digits.len().is_multiple_of(2);
     if !whole || !digits.iter().all(u8::is_ascii_hexdigit) {
         return Err(section
             .wrong("key_id", "is not written in pairs of hex digits")
