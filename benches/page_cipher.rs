@@ -22,6 +22,9 @@ use keyward::cipher::{Context, Direction, Kernel, Mode, Padding, kernel};
 const PAGE_OFFSET: usize = 26;
 const PAGE_REST: usize = 30;
 
+/// Frames of output in rotation, at most.
+const SLOTS: usize = 64;
+
 /// One line of the table.
 struct Shape {
     name: String,
@@ -42,6 +45,7 @@ impl Shape {
         Self { name: cell, mode, direction, key_len, pieces, frame: size, frames: 16 }
     }
 
+    /// From 8192 frames all over the buffer pool; to one of a few, as the server's I/O slots are.
     fn cold(mut self) -> Self {
         self.name = self.name.replace("/hot", "/cold");
         self.frames = 8192;
@@ -144,13 +148,13 @@ impl Bed {
         let frame = self.next.get();
         self.next.set(if frame + 1 == self.shape.frames { 0 } else { frame + 1 });
         let at = self.start(frame);
-        (&self.input[at..at + self.shape.len()], at)
+        (&self.input[at..at + self.shape.len()], self.start(frame % SLOTS))
     }
 }
 
 /// Room for output; every byte is set, so that all of it may be read.
 fn room(bed: &Bed) -> Vec<MaybeUninit<u8>> {
-    vec![MaybeUninit::new(0); bed.shape.frame * bed.shape.frames + 4096]
+    vec![MaybeUninit::new(0); bed.shape.frame * bed.shape.frames.min(SLOTS) + 4096]
 }
 
 #[allow(unsafe_code)]

@@ -55,12 +55,12 @@ impl Gcm {
 
     /// Takes an engine whose key is expanded.
     pub(super) fn start(&mut self, engine: &mut Engine, nonce: &[u8; NONCE_LEN], aad: &[u8]) {
-        engine.start_ghash();
-        self.counter[..NONCE_LEN].copy_from_slice(nonce);
-        self.counter[15] = 1;
-        self.mask = self.counter;
-        engine.encrypt_block(&mut self.mask);
+        self.mask[..NONCE_LEN].copy_from_slice(nonce);
+        self.mask[15] = 1;
+        self.counter = self.mask;
         self.counter[15] = 2;
+        engine.encrypt_block(&mut self.mask);
+        engine.start_ghash();
         for part in aad.chunks(16) {
             let mut block = [0; 16];
             block[..part.len()].copy_from_slice(part);

@@ -320,3 +320,6 @@ fn write(room: &mut [MaybeUninit<u8>], bytes: &[u8]) {
         to.write(*byte);
     }
 }
+
+/// The server puts contexts on its threads' stacks.
+const _: () = assert!(size_of::<Context>() <= 2048);

@@ -18,8 +18,10 @@ use ghash::universal_hash::UniversalHash;
 
 use super::{Block, Hole, write};
 
-/// Blocks that are worked on between two copies: eight times what the bit-sliced code takes at once.
-const CHUNK: usize = 32;
+/// Blocks that are worked on between two copies: few for a record, many for a page, since the crates
+/// make ready anew for each run of blocks.
+const SHORT: usize = 32;
+const LONG: usize = 256;
 
 /// An expanded key.
 pub(super) enum Keys {
@@ -161,8 +163,20 @@ fn arrays(blocks: &mut [Block]) -> &mut [aes::Block] {
 
 /// Copies `src` to `dst` by way of a buffer that `work` changes.
 fn in_chunks(src: &[Block], dst: &mut [Hole], mut work: impl FnMut(&mut [Block])) {
-    let mut buffer = [[0; 16]; CHUNK];
-    for (from, to) in zip(src.chunks(CHUNK), dst.chunks_mut(CHUNK)) {
+    if src.len() <= SHORT {
+        return through(&mut [[0; 16]; SHORT], src, dst, &mut work);
+    }
+    through(&mut [[0; 16]; LONG], src, dst, &mut work);
+}
+
+fn through(
+    buffer: &mut [Block],
+    src: &[Block],
+    dst: &mut [Hole],
+    work: &mut impl FnMut(&mut [Block]),
+) {
+    let len = buffer.len();
+    for (from, to) in zip(src.chunks(len), dst.chunks_mut(len)) {
         let buffer = &mut buffer[..from.len()];
         buffer.copy_from_slice(from);
         work(buffer);

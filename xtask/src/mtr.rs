@@ -37,8 +37,7 @@ pub(crate) enum Place {
 /// `cargo xtask mtr [SUITE...] [--baseline] [--11.8]`: with `--baseline` measures the original and
 /// writes down how each test ended.
 pub(crate) fn task(words: &[String]) -> Result<()> {
-    setup::need(setup::SERVER)?;
-    setup::need(setup::MTR)?;
+    setup::need(&[setup::SERVER, setup::MTR].concat())?;
     let has = |flag: &str| words.iter().any(|word| word == flag);
     let place = if has("--11.8") { Place::Root(root118::root()?) } else { Place::Here };
     let mut suites: Vec<&str> =

@@ -3,7 +3,7 @@
 use std::iter::zip;
 
 use super::aesni::AesNi;
-use super::{DEPTH, Lanes, RoundKeys, decrypt_rounds, encrypt_rounds};
+use super::{AHEAD, DEPTH, Lanes, RoundKeys, decrypt_rounds, encrypt_rounds};
 use crate::cipher::{Block, Hole, write};
 
 /// Encrypts one block.
@@ -67,8 +67,8 @@ pub(super) fn encrypt<L: Lanes<W>, const W: usize, const R: usize>(
 
 /// Decrypts `src` into `dst`, which is as long; `chain` is the IV before and the last block after.
 ///
-/// First as many blocks as are over, so that all that follows are whole groups, and the block
-/// before each is in `src`, too.
+/// Where the blocks are no whole number of groups, the second group begins inside the first: to
+/// decrypt a few blocks twice is cheaper than to handle a few on their own.
 #[inline(always)]
 pub(super) fn decrypt<L: Lanes<W>, const W: usize, const R: usize>(
     lanes: L,
@@ -78,33 +78,58 @@ pub(super) fn decrypt<L: Lanes<W>, const W: usize, const R: usize>(
     dst: &mut [Hole],
 ) {
     let Some(last) = src.last() else { return };
-    let odd = (src.len() - 1) % (DEPTH * W) + 1;
-    let (head, rest) = src.split_at(odd);
-    let (head_out, rest_out) = dst.split_at_mut(odd);
-    decrypt_few::<_, W, R>(lanes, keys, chain, head, head_out);
+    if src.len() < DEPTH * W {
+        decrypt_few::<_, W, R>(lanes, keys, chain, src, dst);
+        *chain = *last;
+        return;
+    }
+    let mut start = [[0; 16]; W];
+    start[0] = *chain;
+    start[1..].copy_from_slice(&src[..W - 1]);
+    let before = src[W - 1..].as_chunks::<W>().0;
+    let first = src.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
+    let out = dst.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
+    for (from, to) in zip(first, out).take(1) {
+        decrypt_group::<_, W, R>(lanes, keys, &start, &before[..DEPTH - 1], from, to);
+    }
 
-    let before = src[odd - 1..].as_chunks::<W>().0.as_chunks::<DEPTH>().0;
-    let groups = rest.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
-    let outs = rest_out.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
+    let done = (src.len() - 1) % (DEPTH * W) + 1;
+    let before = src[done - 1..].as_chunks::<W>().0.as_chunks::<DEPTH>().0;
+    let groups = src[done..].as_chunks::<W>().0.as_chunks::<DEPTH>().0;
+    let outs = dst[done..].as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
     for ((from, before), to) in zip(zip(groups, before), outs) {
-        let keys = AesNi::implied().afresh(keys);
-        AesNi::implied().prefetch(from, to, 1024);
-        let start = lanes.splat(&keys[0]);
-        let mut state = [start; DEPTH];
-        for i in 0..DEPTH {
-            state[i] = lanes.xor(start, lanes.load(&from[i]));
-        }
-        let mut state = decrypt_rounds::<_, W, R, DEPTH>(lanes, keys, state);
-        let end = lanes.splat(&keys[R - 1]);
-        for i in 0..DEPTH {
-            let key = lanes.xor(end, lanes.load(&before[i]));
-            state[i] = lanes.pin(lanes.dec_last(state[i], key));
-        }
-        for i in 0..DEPTH {
-            lanes.store(state[i], &mut to[i]);
-        }
+        decrypt_group::<_, W, R>(lanes, keys, &before[0], &before[1..], from, to);
     }
     *chain = *last;
+}
+
+/// One group; `before` are the blocks before those of its first register, `others` before the others'.
+#[inline(always)]
+fn decrypt_group<L: Lanes<W>, const W: usize, const R: usize>(
+    lanes: L,
+    keys: &RoundKeys,
+    before: &[Block; W],
+    others: &[[Block; W]],
+    from: &[[Block; W]; DEPTH],
+    to: &mut [[Hole; W]; DEPTH],
+) {
+    let keys = AesNi::implied().afresh(keys);
+    AesNi::implied().prefetch(from, to, AHEAD);
+    let start = lanes.splat(&keys[0]);
+    let mut state = [start; DEPTH];
+    for i in 0..DEPTH {
+        state[i] = lanes.xor(start, lanes.load(&from[i]));
+    }
+    let mut state = decrypt_rounds::<_, W, R, DEPTH>(lanes, keys, state);
+    let end = lanes.splat(&keys[R - 1]);
+    for i in 0..DEPTH {
+        let before = if i == 0 { before } else { &others[i - 1] };
+        let key = lanes.xor(end, lanes.load(before));
+        state[i] = lanes.pin(lanes.dec_last(state[i], key));
+    }
+    for i in 0..DEPTH {
+        lanes.store(state[i], &mut to[i]);
+    }
 }
 
 /// Decrypts up to a group, of any number of blocks, in as few registers as will do.

@@ -4,7 +4,7 @@ use std::iter::zip;
 use std::mem::MaybeUninit;
 
 use super::aesni::AesNi;
-use super::{DEPTH, Lanes, RoundKeys, encrypt_rounds};
+use super::{AHEAD, DEPTH, Lanes, RoundKeys, encrypt_rounds};
 use crate::cipher::{Block, Hole, write};
 
 /// Adds the key stream from block `counter` on to `src`. After it `counter` is the next block that
@@ -31,10 +31,12 @@ pub(super) fn apply<L: Lanes<W>, const W: usize, const R: usize>(
     let (outs, tail_out) = rest_out.split_at_mut(groups.len());
     let groups = groups.as_chunks::<16>().0.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
     let outs = outs.as_chunks_mut::<16>().0.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
+    let mut groups_at = Counter::new(lanes, &keys[0], at);
     for (from, to) in zip(groups, outs) {
-        group::<_, W, R>(lanes, keys, at, from, to);
-        at = at.wrapping_add((DEPTH * W) as u128);
+        let base = groups_at.take(lanes, &keys[0]);
+        group::<_, W, R>(lanes, keys, base, from, to);
     }
+    at = groups_at.at;
     few::<_, W, R>(lanes, keys, &mut at, tail, tail_out, left);
     *counter = at.to_be_bytes();
 }
@@ -46,15 +48,40 @@ pub(super) fn until_aligned<const W: usize>(at: u128) -> usize {
     (group - (at % group as u128) as usize) % group
 }
 
-/// The first round's input of each block of an aligned group.
+/// Where an aligned group begins, and its first block, with the first round key, in every lane.
+/// That is made a group ahead: between the registers of integers and those of blocks is a long way.
+pub(super) struct Counter<V> {
+    pub(super) at: u128,
+    base: V,
+}
+
+impl<V: Copy> Counter<V> {
+    #[inline(always)]
+    pub(super) fn new<L: Lanes<W, V = V>, const W: usize>(
+        lanes: L,
+        first_key: &Block,
+        at: u128,
+    ) -> Self {
+        let base = at.to_be() ^ u128::from_ne_bytes(*first_key);
+        Self { at, base: lanes.pin(lanes.splat(&base.to_ne_bytes())) }
+    }
+
+    /// This group's base; moves on to the next group.
+    #[inline(always)]
+    pub(super) fn take<L: Lanes<W, V = V>, const W: usize>(
+        &mut self,
+        lanes: L,
+        first_key: &Block,
+    ) -> V {
+        let base = self.base;
+        *self = Self::new(lanes, first_key, self.at.wrapping_add((DEPTH * W) as u128));
+        base
+    }
+}
+
+/// The first round's input of each block of the group with that `base`.
 #[inline(always)]
-pub(super) fn counters<L: Lanes<W>, const W: usize>(
-    lanes: L,
-    first_key: &Block,
-    at: u128,
-) -> [L::V; DEPTH] {
-    let base = at.to_be() ^ u128::from_ne_bytes(*first_key);
-    let base = lanes.splat(&base.to_ne_bytes());
+pub(super) fn counters<L: Lanes<W>, const W: usize>(lanes: L, base: L::V) -> [L::V; DEPTH] {
     let numbers = const { &numbered::<W>() };
     let mut state = [base; DEPTH];
     for i in 0..DEPTH {
@@ -79,12 +106,12 @@ const fn numbered<const W: usize>() -> [[Block; W]; DEPTH] {
 pub(super) fn group<L: Lanes<W>, const W: usize, const R: usize>(
     lanes: L,
     keys: &RoundKeys,
-    at: u128,
+    base: L::V,
     from: &[[Block; W]; DEPTH],
     to: &mut [[Hole; W]; DEPTH],
 ) -> [L::V; DEPTH] {
     let keys = AesNi::implied().afresh(keys);
-    let state = counters(lanes, &keys[0], at);
+    let state = counters(lanes, base);
     let state = encrypt_rounds::<_, W, R, DEPTH>(lanes, keys, state);
     finish_group(lanes, &keys[R - 1], state, from, to)
 }
@@ -98,7 +125,7 @@ pub(super) fn finish_group<L: Lanes<W>, const W: usize>(
     from: &[[Block; W]; DEPTH],
     to: &mut [[Hole; W]; DEPTH],
 ) -> [L::V; DEPTH] {
-    AesNi::implied().prefetch(from, to, 1024);
+    AesNi::implied().prefetch(from, to, AHEAD);
     let end = lanes.splat(last_key);
     for i in 0..DEPTH {
         let key = lanes.xor(end, lanes.load(&from[i]));
@@ -110,7 +137,7 @@ pub(super) fn finish_group<L: Lanes<W>, const W: usize>(
     state
 }
 
-/// Up to a group, of any number of bytes and from any counter, in as few registers as will do.
+/// Up to the end of an aligned group, any number of bytes, in as few registers as will do.
 #[inline(always)]
 fn few<L: Lanes<W>, const W: usize, const R: usize>(
     lanes: L,
@@ -122,10 +149,8 @@ fn few<L: Lanes<W>, const W: usize, const R: usize>(
 ) {
     let begun = src.len().div_ceil(16);
     let Some(last) = begun.checked_sub(1) else { return };
-    let mut blocks = [[[0; 16]; W]; DEPTH];
-    stream::<_, W, R>(lanes, keys, *at, begun, &mut blocks);
-    *at = at.wrapping_add(begun as u128);
-    let stream = blocks.as_flattened();
+    let mut group = [[[0; 16]; W]; DEPTH];
+    let stream = stream::<_, W, R>(lanes, keys, at, begun, &mut group);
     *left = stream[last];
 
     let (blocks, tail) = src.as_chunks::<16>();
@@ -139,45 +164,46 @@ fn few<L: Lanes<W>, const W: usize, const R: usize>(
     }
 }
 
-/// The first `len` blocks of key stream from block `at` on, and perhaps more.
+/// `len` blocks of key stream from block `at` on, which is moved on by as many; they must not go
+/// beyond the end of an aligned group. `group` is room for it.
 #[inline(always)]
-pub(super) fn stream<L: Lanes<W>, const W: usize, const R: usize>(
+pub(super) fn stream<'room, L: Lanes<W>, const W: usize, const R: usize>(
     lanes: L,
     keys: &RoundKeys,
-    at: u128,
+    at: &mut u128,
     len: usize,
-    stream: &mut [[Block; W]; DEPTH],
-) {
-    match len.div_ceil(W) {
-        0 => {}
-        1 => fill::<_, W, R, 1>(lanes, keys, at, stream),
-        2 => fill::<_, W, R, 2>(lanes, keys, at, stream),
-        3..=4 => fill::<_, W, R, 4>(lanes, keys, at, stream),
-        _ => fill::<_, W, R, DEPTH>(lanes, keys, at, stream),
+    group: &'room mut [[Block; W]; DEPTH],
+) -> &'room mut [Block] {
+    let size = DEPTH * W;
+    let skip = (*at % size as u128) as usize;
+    let base = Counter::new(lanes, &keys[0], *at - skip as u128).base;
+    let state = counters(lanes, base);
+    let (first, last) = (skip / W, (skip + len.max(1) - 1) / W);
+    match last - first {
+        0 => fill::<_, W, R, 1>(lanes, keys, &state, first, group),
+        1 => fill::<_, W, R, 2>(lanes, keys, &state, first, group),
+        2..=3 => fill::<_, W, R, 4>(lanes, keys, &state, first, group),
+        _ => fill::<_, W, R, DEPTH>(lanes, keys, &state, first, group),
     }
+    *at = at.wrapping_add(len as u128);
+    &mut group.as_flattened_mut()[skip..skip + len]
 }
 
-/// The key stream of `N` registers.
+/// The key stream of `N` registers of a group, from `first` or sooner on.
 #[inline(always)]
 fn fill<L: Lanes<W>, const W: usize, const R: usize, const N: usize>(
     lanes: L,
     keys: &RoundKeys,
-    at: u128,
-    stream: &mut [[Block; W]; DEPTH],
+    counters: &[L::V; DEPTH],
+    first: usize,
+    group: &mut [[Block; W]; DEPTH],
 ) {
-    let (start, end) = (lanes.splat(&keys[0]), lanes.splat(&keys[R - 1]));
-    let mut state = [start; N];
-    let mut next = at;
-    for value in &mut state {
-        let mut blocks = [[0; 16]; W];
-        for block in &mut blocks {
-            *block = next.to_be_bytes();
-            next = next.wrapping_add(1);
-        }
-        *value = lanes.xor(start, lanes.load(&blocks));
-    }
+    let first = first.min(DEPTH - N);
+    let mut state = [counters[0]; N];
+    state.copy_from_slice(&counters[first..first + N]);
     let state = encrypt_rounds::<_, W, R, N>(lanes, keys, state);
+    let end = lanes.splat(&keys[R - 1]);
     for i in 0..N {
-        stream[i] = lanes.blocks(lanes.enc_last(state[i], end));
+        group[first + i] = lanes.blocks(lanes.enc_last(state[i], end));
     }
 }

@@ -5,8 +5,9 @@ use std::arch::x86_64::__m128i;
 use std::iter::zip;
 
 use super::aesni::AesNi;
+use super::ctr::{self, Counter};
 use super::ghash::{self, Sum, Table};
-use super::{DEPTH, Lanes, RoundKeys, ctr};
+use super::{DEPTH, Lanes, RoundKeys};
 use crate::cipher::{Block, Hole, write};
 
 /// Encrypts `src` into `dst`, which is as long, and adds the ciphertext to `hash`.
@@ -36,13 +37,15 @@ pub(super) fn encrypt<L: Lanes<W>, const W: usize, const R: usize>(
     let mut pairs = zip(groups, outs);
     if let Some((from, to)) = pairs.next() {
         let mut state = cpu.reverse(cpu.splat(hash));
-        let mut before = ctr::group::<_, W, R>(lanes, keys, at, from, to);
+        let mut groups_at = Counter::new(lanes, &keys[0], at);
+        let base = groups_at.take(lanes, &keys[0]);
+        let mut before = ctr::group::<_, W, R>(lanes, keys, base, from, to);
         for (from, to) in pairs {
-            at = at.wrapping_add((DEPTH * W) as u128);
+            let base = groups_at.take(lanes, &keys[0]);
             let hashed = blocks(lanes, before);
-            (before, state) = group::<_, W, R>(lanes, keys, table, at, state, &hashed, from, to);
+            (before, state) = group::<_, W, R>(lanes, keys, table, base, state, &hashed, from, to);
         }
-        at = at.wrapping_add((DEPTH * W) as u128);
+        at = groups_at.at;
         *hash = cpu.block(cpu.reverse(state));
         ghash::add(lanes, table, hash, blocks(lanes, before).as_flattened());
     }
@@ -73,10 +76,12 @@ pub(super) fn decrypt<L: Lanes<W>, const W: usize, const R: usize>(
     let groups = groups.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
     let outs = outs.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
     let mut state = cpu.reverse(cpu.splat(hash));
+    let mut groups_at = Counter::new(lanes, &keys[0], at);
     for (from, to) in zip(groups, outs) {
-        (_, state) = group::<_, W, R>(lanes, keys, table, at, state, from, from, to);
-        at = at.wrapping_add((DEPTH * W) as u128);
+        let base = groups_at.take(lanes, &keys[0]);
+        (_, state) = group::<_, W, R>(lanes, keys, table, base, state, from, from, to);
     }
+    at = groups_at.at;
     *hash = cpu.block(cpu.reverse(state));
     few::<_, W, R, false>(lanes, keys, table, hash, &mut at, tail, tail_out);
     *counter = at.to_be_bytes();
@@ -90,7 +95,7 @@ fn group<L: Lanes<W>, const W: usize, const R: usize>(
     lanes: L,
     keys: &RoundKeys,
     table: &Table,
-    at: u128,
+    base: L::V,
     hash: __m128i,
     hashed: &[[Block; W]; DEPTH],
     from: &[[Block; W]; DEPTH],
@@ -98,37 +103,37 @@ fn group<L: Lanes<W>, const W: usize, const R: usize>(
 ) -> ([L::V; DEPTH], __m128i) {
     let keys = AesNi::implied().afresh(keys);
     let table = AesNi::implied().afresh(table);
-    let mut state = ctr::counters(lanes, &keys[0], at);
+    let mut state = ctr::counters(lanes, base);
     let mut sum = Sum::zero(lanes);
     // By hand: as a loop it is too long for the compiler to unroll, and the registers go to memory.
     aes_round(lanes, &keys[1], &mut state);
-    let first = sum.add_first(lanes, table, 3, hashed, None);
+    let first = sum.add_first(lanes, table, 3, &hashed[6], None);
     aes_round(lanes, &keys[2], &mut state);
-    sum.add_second(lanes, table, 3, hashed, first);
+    sum.add_second(lanes, table, 3, &hashed[7], first);
     aes_round(lanes, &keys[3], &mut state);
-    let first = sum.add_first(lanes, table, 2, hashed, None);
+    let first = sum.add_first(lanes, table, 2, &hashed[4], None);
     aes_round(lanes, &keys[4], &mut state);
-    sum.add_second(lanes, table, 2, hashed, first);
+    sum.add_second(lanes, table, 2, &hashed[5], first);
     aes_round(lanes, &keys[5], &mut state);
-    let first = sum.add_first(lanes, table, 1, hashed, None);
+    let first = sum.add_first(lanes, table, 1, &hashed[2], None);
     aes_round(lanes, &keys[6], &mut state);
-    sum.add_second(lanes, table, 1, hashed, first);
+    sum.add_second(lanes, table, 1, &hashed[3], first);
     aes_round(lanes, &keys[7], &mut state);
-    let first = sum.add_first(lanes, table, 0, hashed, Some(hash));
+    let first = sum.add_first(lanes, table, 0, &hashed[0], Some(hash));
     aes_round(lanes, &keys[8], &mut state);
-    sum.add_second(lanes, table, 0, hashed, first);
+    sum.add_second(lanes, table, 0, &hashed[1], first);
     for key in &keys[9..R - 1] {
         aes_round(lanes, key, &mut state);
     }
     (ctr::finish_group(lanes, &keys[R - 1], state, from, to), sum.reduce(lanes))
 }
 
-/// One middle round of a group.
+/// One middle round of a group. Not pinned: the steps of the hash between the rounds are.
 #[inline(always)]
 fn aes_round<L: Lanes<W>, const W: usize>(lanes: L, key: &Block, state: &mut [L::V; DEPTH]) {
     let key = lanes.splat(key);
     for value in state {
-        *value = lanes.pin(lanes.enc(*value, key));
+        *value = lanes.enc(*value, key);
     }
 }
 
@@ -153,10 +158,11 @@ fn few<L: Lanes<W>, const W: usize, const R: usize, const ENCRYPT: bool>(
     src: &[Block],
     dst: &mut [Hole],
 ) {
-    let mut stream = [[[0; 16]; W]; DEPTH];
-    ctr::stream::<_, W, R>(lanes, keys, *at, src.len(), &mut stream);
-    *at = at.wrapping_add(src.len() as u128);
-    let stream = &mut stream.as_flattened_mut()[..src.len()];
+    if src.is_empty() {
+        return;
+    }
+    let mut room = [[[0; 16]; W]; DEPTH];
+    let stream = ctr::stream::<_, W, R>(lanes, keys, at, src.len(), &mut room);
     for ((block, key), to) in zip(zip(src, &mut *stream), dst) {
         *key = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes(*key)).to_ne_bytes();
         write(to, key);

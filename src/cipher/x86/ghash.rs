@@ -92,23 +92,48 @@ pub(super) fn add<L: Lanes<W>, const W: usize>(
     hash: &mut Block,
     src: &[Block],
 ) {
-    let cpu = AesNi::implied();
-    for few in src.chunks(DEPTH * W) {
-        // Blocks of zeros before the first one change nothing.
-        let mut padded = [[[0; 16]; W]; DEPTH];
-        let blocks = &mut padded.as_flattened_mut()[DEPTH * W - few.len()..];
-        for (block, from) in zip(&mut *blocks, few) {
-            *block = *from;
-        }
-        let first = u128::from_ne_bytes(few[0]) ^ u128::from_ne_bytes(*hash);
-        blocks[0] = first.to_ne_bytes();
-        let mut sum = Sum::zero(lanes);
-        for pair in PAIRS - few.len().div_ceil(2 * W)..PAIRS {
-            let first = sum.add_first(lanes, table, pair, &padded, None);
-            sum.add_second(lanes, table, pair, &padded, first);
-        }
-        *hash = cpu.block(cpu.reverse(sum.reduce(lanes)));
+    if let [block] = src {
+        add_one::<W>(table, hash, block);
+        return;
     }
+    for few in src.chunks(DEPTH * W) {
+        add_few(lanes, table, hash, few);
+    }
+}
+
+/// One block, as there is at the beginning and at the end of each message.
+#[inline(always)]
+fn add_one<const W: usize>(table: &Table, hash: &mut Block, block: &Block) {
+    let cpu = AesNi::implied();
+    let block = cpu.reverse(cpu.xor(cpu.splat(hash), cpu.splat(block)));
+    let power = cpu.splat(&table.powers[DEPTH * W - 1]);
+    *hash = cpu.block(cpu.reverse(product(cpu, block, power)));
+}
+
+/// One group at most. The blocks go to its end: zeros before the first one change nothing.
+#[inline(always)]
+fn add_few<L: Lanes<W>, const W: usize>(lanes: L, table: &Table, hash: &mut Block, few: &[Block]) {
+    let cpu = AesNi::implied();
+    let registers = few.len().div_ceil(W);
+    let (head, rest) = few.split_at(few.len() - (registers - 1) * W);
+    let mut start = [[0; 16]; W];
+    for (to, block) in zip(&mut start[W - head.len()..], head) {
+        *to = *block;
+    }
+    let first = &mut start[W - head.len()];
+    *first = (u128::from_ne_bytes(*first) ^ u128::from_ne_bytes(*hash)).to_ne_bytes();
+
+    let mut sum = Sum::zero(lanes);
+    let mut odd = lanes.splat(&[0; 16]);
+    let blocks = std::iter::once(&start).chain(rest.as_chunks::<W>().0);
+    for (register, blocks) in (DEPTH - registers..).zip(blocks) {
+        if register % 2 == 0 {
+            odd = sum.add_first(lanes, table, register / 2, blocks, None);
+        } else {
+            sum.add_second(lanes, table, register / 2, blocks, odd);
+        }
+    }
+    *hash = cpu.block(cpu.reverse(sum.reduce(lanes)));
 }
 
 /// A sum of products that is yet to be reduced.
@@ -130,17 +155,17 @@ impl<V: Copy> Sum<V> {
     }
 
     /// Adds the first register of pair `pair` of a group, but for its middle product; that comes with
-    /// the second, which is given what this returns. `hash` is added to the group's first block.
+    /// the second, which is given what this returns. `hash` is added to the first block.
     #[inline(always)]
     pub(super) fn add_first<L: Lanes<W, V = V>, const W: usize>(
         &mut self,
         lanes: L,
         table: &Table,
         pair: usize,
-        group: &[[Block; W]; DEPTH],
+        blocks: &[Block; W],
         hash: Option<__m128i>,
     ) -> V {
-        let mut blocks = lanes.pin(lanes.reverse(lanes.load(&group[2 * pair])));
+        let mut blocks = lanes.pin(lanes.reverse(lanes.load(blocks)));
         if let Some(hash) = hash {
             blocks = lanes.pin(lanes.xor(blocks, lanes.widen(hash)));
         }
@@ -155,10 +180,10 @@ impl<V: Copy> Sum<V> {
         lanes: L,
         table: &Table,
         pair: usize,
-        group: &[[Block; W]; DEPTH],
+        blocks: &[Block; W],
         first: V,
     ) {
-        let blocks = lanes.pin(lanes.reverse(lanes.load(&group[2 * pair + 1])));
+        let blocks = lanes.pin(lanes.reverse(lanes.load(blocks)));
         let both = lanes.pin(middle(lanes, first, blocks));
         self.add_outer(lanes, blocks, &table.powers::<W>()[2 * pair + 1]);
         let middles = lanes.load(&table.middles::<W>()[pair]);

@@ -12,6 +12,8 @@ mod ctr;
 mod expand;
 mod gcm;
 mod ghash;
+#[cfg(test)]
+mod twice;
 pub(super) mod vaes256;
 pub(super) mod vaes512;
 
@@ -42,6 +44,9 @@ impl Keys {
 /// Registers that are worked on at the same time. The AES units need eight rounds under way to be
 /// busy in every cycle (latency 4, two a cycle on AMD Zen; 3 to 5 and one or two on Intel).
 const DEPTH: usize = 8;
+
+/// How many bytes ahead the cache is asked for what comes.
+const AHEAD: usize = 2048;
 
 /// The instructions that the modes are made of, on registers of `W` blocks. A value of such a type
 /// is the proof that this CPU has them: it is made only where that was checked.
