@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 
 use cryptoki::slot::Limit;
 
+use self::failure::Fault;
 use self::kek::Kek;
 pub use self::kek::KeyChoice;
 pub use self::mechanism::Way;
@@ -31,8 +32,6 @@ use crate::error::{Error, Kind, Result};
 use crate::provider::{KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
 use crate::secret::DataKey;
 use crate::secret::source::SecretSource;
-
-use self::failure::Fault;
 
 /// Begins what a wrapped key is bound by, so that nothing else could be taken for one.
 const BINDING_LABEL: &str = "keyward pkcs11 wrap v1";
