@@ -3,6 +3,7 @@
 mod build;
 mod demo;
 mod job;
+mod kryoptic;
 mod layer;
 mod mtr;
 mod mysql;

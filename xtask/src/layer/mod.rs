@@ -68,11 +68,11 @@ pub(crate) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "pkcs11",
-        about: "a wrapping key in an HSM (SoftHSM2) below a real server; modules that fail or hang",
+        about: "a wrapping key in an HSM (SoftHSM2, Kryoptic) below a real server; modules that fail or hang",
         extended: false,
         packages: &[setup::SERVER, setup::HSM],
         released: true,
-        body: rust::suite,
+        body: rust::pkcs11,
     },
     Layer {
         name: "crash",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mariadb_test::{Result, artefacts, files, scratch};
 
 use crate::build::cargo;
-use crate::job;
+use crate::{job, kryoptic};
 
 use super::{Report, Run};
 
@@ -38,7 +38,14 @@ pub(super) fn unit(run: &Run) -> Result<Report> {
 /// The contract suite.
 pub(super) fn contract(run: &Run) -> Result<Report> {
     // Everything was installed: a key store that cannot be had here is a failure.
-    tests(cargo(&["test", "--test", CONTRACT]).env("KEYWARD_REQUIRE_ALL", "1"), run)
+    let mut command = cargo(&["test", "--test", CONTRACT]);
+    command.env("KEYWARD_REQUIRE_ALL", "1").env(kryoptic::VARIABLE, kryoptic::module()?);
+    tests(&mut command, run)
+}
+
+/// The suite of the layer's name, with a second PKCS#11 module.
+pub(super) fn pkcs11(run: &Run) -> Result<Report> {
+    suite_of("mariadb-test", run, &[(kryoptic::VARIABLE, &kryoptic::module()?)])
 }
 
 /// The suite of the layer's name, on a real server.
