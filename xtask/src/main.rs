@@ -36,7 +36,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "mtr",
-        about: "run MariaDB's own suites: [SUITE...] [--baseline] [--11.8]",
+        about: "run MariaDB's own suites: [SUITE...] [--baseline] [--11.8] [--kernel=NAME]",
         run: mtr::task,
     },
     Task { name: "bench", about: "run the benchmarks", run: build::bench },
