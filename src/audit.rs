@@ -118,7 +118,7 @@ impl Trail {
     pub fn append(&self, clock: &dyn Clock, record: &Record<'_>) -> Result<()> {
         let mut file = self.open()?;
         let (number, previous) = match self.last_line(&mut file)? {
-            Some(text) => (self.parse(&text)?.number + 1, digest(&text)),
+            Some(text) => (self.number_of(&text)? + 1, digest(&text)),
             None => (1, GENESIS.to_owned()),
         };
         let line = Line {
@@ -196,6 +196,17 @@ impl Trail {
         }
     }
 
+    /// The number of a line, whatever else it holds: a server that was not restarted yet must still
+    /// rotate after a newer command wrote of an event that it does not know.
+    fn number_of(&self, text: &str) -> Result<u64> {
+        #[derive(Deserialize)]
+        struct Numbered {
+            number: u64,
+        }
+        let line: Numbered = serde_json::from_str(text).map_err(|_| self.broken())?;
+        Ok(line.number)
+    }
+
     fn parse(&self, text: &str) -> Result<Line> {
         serde_json::from_str(text).map_err(|_| self.broken())
     }
@@ -249,6 +260,19 @@ mod tests {
             std::fs::write(&trail.path, spoil(&text)).unwrap();
             assert_eq!(trail.read().unwrap_err().kind(), Kind::Corrupt);
         }
+    }
+
+    #[test]
+    fn goes_on_after_a_line_of_a_newer_version() {
+        let (_folder, trail) = trail_of(1);
+        let mut file = OpenOptions::new().append(true).open(&trail.path).unwrap();
+        file.write_all(b"{\"number\":2,\"event\":\"of-tomorrow\",\"more\":true}\n").unwrap();
+        let clock = FakeClock::at(Timestamp::from_unix(1_700_000_000));
+        let record =
+            Record { event: Event::Rotated, keys: &[], generation: 3, actor: "me", reason: "" };
+        trail.append(&clock, &record).unwrap();
+        let text = std::fs::read_to_string(&trail.path).unwrap();
+        assert!(text.lines().nth(2).unwrap().contains("\"number\":3"));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Moving between key stores. Where both wrap, only wrappings change; else every key is taken
 //! along under its id, version and cipher, and its check value proves that it arrived.
 
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{KeyFile, create_empty_keystore, key_file_server, open};
@@ -15,7 +15,7 @@ use crate::custodian::{
 };
 use crate::env::{Deadline, Env};
 use crate::error::{Error, Kind, Result};
-use crate::key::{KeyInfo, KeyName, KeyRef, KeyState, PageMode, Purpose};
+use crate::key::{KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode, Purpose};
 use crate::provider::{KeyServer, Provider};
 use crate::secret::SecretBytes;
 
@@ -220,8 +220,14 @@ fn to_key_file(
     let new = infos.iter().map(|info| info.key.clone()).collect();
     if !dry_run {
         let keys = source.export(reason)?;
-        write_key_file(path, &keys)?;
-        prove_key_file(path, mode, &keys)?;
+        // Under its own name only once it is whole and proven: half of one looks like one.
+        let part = part_of(path);
+        remove_part(&part)?;
+        let proven = write_key_file(&part, &keys).and_then(|()| prove_key_file(&part, mode, &keys));
+        proven.and_then(|()| put_in_place(&part, path)).inspect_err(|_| {
+            // What matters is why; a part that stays goes with the next attempt.
+            let _ = remove_part(&part);
+        })?;
     }
     Ok(Moved { wrappings: Vec::new(), keys: infos, new })
 }
@@ -256,9 +262,38 @@ fn fits_a_key_file(infos: &[KeyInfo]) -> Result<PageMode> {
     mode.ok_or_else(|| Error::new(Kind::NotFound, "the keystore has no keys"))
 }
 
-/// Lines `id;version;hex`, put together in locked memory.
+/// Where a key file stands until it is whole.
+fn part_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
+}
+
+/// Removes what an attempt that was cut off left.
+fn remove_part(part: &Path) -> Result<()> {
+    match fs::remove_file(part) {
+        Err(cause) if cause.kind() != ErrorKind::NotFound => {
+            Err(Error::io("cannot remove", part, &cause))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn put_in_place(part: &Path, path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    fs::rename(part, path)
+        .and_then(|()| File::open(folder.unwrap_or(Path::new(".")))?.sync_all())
+        .map_err(|cause| Error::io("cannot put in place", path, &cause))
+}
+
+/// Lines `id;version;hex`, put together in locked memory; `id;hex` where no key was ever rotated,
+/// which MariaDB's own plugin reads as well.
 fn write_key_file(path: &Path, keys: &[Moving]) -> Result<()> {
-    let head = |key: &Moving| format!("{};{};", key.info.key.name, key.info.key.version);
+    let rotated = keys.iter().any(|key| key.info.key.version != KeyVersion::FIRST);
+    let head = |Moving { info: KeyInfo { key, .. }, .. }: &Moving| match rotated {
+        true => format!("{};{};", key.name, key.version),
+        false => format!("{};", key.name),
+    };
     let len = keys.iter().map(|key| head(key).len() + 2 * key.data.expose().len() + 1).sum();
     let text = SecretBytes::build(len, |mut to| {
         let mut add = |bytes: &[u8]| to.write_all(bytes);

@@ -20,9 +20,11 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const QUERY: &str = "\
     select 'age', @@innodb_encryption_rotate_key_age; \
     select 'threads', @@innodb_encryption_threads; \
+    select 'tables', @@innodb_encrypt_tables; \
     select 'space', e.current_key_id, e.min_key_version, e.current_key_version, \
         coalesce(s.file_size div s.page_size, 0), \
-        coalesce(e.key_rotation_max_page_number - e.key_rotation_page_number, -1), \
+        coalesce(cast(e.key_rotation_max_page_number as signed) \
+            - cast(e.key_rotation_page_number as signed), -1), \
         coalesce(e.name, '') \
         from information_schema.innodb_tablespaces_encryption e \
         left join information_schema.innodb_sys_tablespaces s on s.space = e.space \
@@ -33,6 +35,8 @@ const QUERY: &str = "\
 pub(super) struct Spaces {
     rotate_key_age: u32,
     threads: u32,
+    /// Whether `innodb_encrypt_tables` is ON or FORCE.
+    encrypt_tables: bool,
     all: Vec<Space>,
 }
 
@@ -60,6 +64,7 @@ impl Spaces {
             match cells.as_slice() {
                 ["age", age] => spaces.rotate_key_age = age.parse().unwrap_or(0),
                 ["threads", threads] => spaces.threads = threads.parse().unwrap_or(0),
+                ["tables", value] => spaces.encrypt_tables = *value != "OFF",
                 ["space", key, oldest, latest, pages, scanning, name] => {
                     spaces.all.push(Space {
                         name: (*name).to_owned(),
@@ -95,6 +100,11 @@ impl Spaces {
         if self.threads == 0 {
             let advice = "SET GLOBAL innodb_encryption_threads = 4, and put it into my.cnf";
             return refused("innodb_encryption_threads = 0", advice);
+        }
+        if !self.encrypt_tables {
+            let advice = "SET GLOBAL innodb_encrypt_tables = ON, which encrypts all other tables, \
+                          too, and put it into my.cnf";
+            return refused("innodb_encrypt_tables = OFF", advice);
         }
         if self.rotate_key_age == 0 {
             let advice = "SET GLOBAL innodb_encryption_rotate_key_age = 1";
@@ -223,7 +233,7 @@ mod tests {
     use super::*;
     use crate::key::{KeyId, KeyVersion};
 
-    const TABLE: &str = "age\t1\nthreads\t4\nspace\t1\t1\t3\t5000\t-1\tinnodb_system\n\
+    const TABLE: &str = "age\t1\nthreads\t4\ntables\tFORCE\nspace\t1\t1\t3\t5000\t-1\tinnodb_system\n\
         space\t1\t3\t3\t700\t-1\tdb/new\nspace\t7\t1\t3\t900\t400\tdb/half\n";
 
     fn wanted(key: u32, version: u32) -> BTreeMap<u32, u32> {
@@ -250,6 +260,8 @@ mod tests {
         };
         let threads = told(&TABLE.replace("threads\t4", "threads\t0"), 3);
         assert!(threads.contains("innodb_encryption_threads = 0;"), "{threads}");
+        let tables = told(&TABLE.replace("FORCE", "OFF"), 3);
+        assert!(tables.contains("innodb_encrypt_tables = OFF;"), "{tables}");
         let age = told(&TABLE.replace("age\t1", "age\t0"), 3);
         assert!(age.contains("innodb_encryption_rotate_key_age = 0;"), "{age}");
         let step = told(TABLE, 2);

@@ -23,6 +23,8 @@ pub(super) struct Server {
     pub(super) load_option: String,
     /// `innodb_encryption_threads`.
     pub(super) threads: u32,
+    /// `innodb_encrypt_tables`.
+    pub(super) encrypt_tables: String,
     /// `innodb_encryption_rotate_key_age`.
     pub(super) rotate_key_age: u32,
     /// `Keyward_generation`.
@@ -34,6 +36,7 @@ const QUERY: &str = "\
         where plugin_name = 'keyward'; \
     select 'age', @@innodb_encryption_rotate_key_age, ''; \
     select 'threads', @@innodb_encryption_threads, ''; \
+    select 'tables', @@innodb_encrypt_tables, ''; \
     select 'generation', variable_value, '' from information_schema.global_status \
         where variable_name = 'KEYWARD_GENERATION'";
 
@@ -139,6 +142,7 @@ impl Server {
                 }
                 "age" => server.rotate_key_age = value.parse().unwrap_or(0),
                 "threads" => server.threads = value.parse().unwrap_or(0),
+                "tables" => server.encrypt_tables = value.to_owned(),
                 "generation" => server.generation = value.parse().ok(),
                 _ => {}
             }
@@ -169,12 +173,12 @@ mod tests {
 
     #[test]
     fn reads_the_clients_table() {
-        let text =
-            "plugin\tACTIVE\tFORCE_PLUS_PERMANENT\nage\t1\t\nthreads\t4\t\ngeneration\t7\t\n";
+        let text = "plugin\tACTIVE\tFORCE_PLUS_PERMANENT\nage\t1\t\nthreads\t4\t\ntables\tON\t\ngeneration\t7\t\n";
         let server = Server::parse(text);
         assert_eq!(server.plugin.as_deref(), Some("ACTIVE"));
         assert_eq!(server.load_option, "FORCE_PLUS_PERMANENT");
         assert_eq!((server.threads, server.rotate_key_age), (4, 1));
+        assert_eq!(server.encrypt_tables, "ON");
         assert_eq!(server.generation, Some(7));
     }
 }

@@ -4,7 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::unistd::{Gid, Uid, User, getgid, getuid, initgroups, setegid, seteuid};
+use nix::unistd::{Gid, Uid, User, geteuid, getgid, getuid, initgroups, setegid, seteuid};
 
 use super::no_folder;
 use crate::error::{Error, Kind, Result};
@@ -57,9 +57,9 @@ pub(super) fn acting_as<T>(
     outcome
 }
 
-/// Takes on `account`'s rights for the rest of the process.
+/// Takes on `account`'s rights until we become ourselves again; nothing happens where we have them.
 pub(super) fn become_account(account: Account) -> Result<()> {
-    if account.uid.is_root() {
+    if account.uid.is_root() || account.uid == geteuid() {
         return Ok(());
     }
     let refused = |e| {

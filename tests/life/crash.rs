@@ -4,8 +4,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use keyward::custodian::{Custodian, KeystoreSource, Rewrap, Role, Step, Which};
+use keyward::custodian::{Custodian, Destruction, KeystoreSource, Rewrap, Role, Step, Which};
 use keyward::key::Cipher;
 use keyward::store::{Disk, DiskFile, DiskLock, Stamp, StoreFile};
 
@@ -66,8 +67,13 @@ impl Disk for Placed {
     }
 }
 
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
 /// A change to be made by a custodian.
 type TryOn = dyn Fn(&Custodian) -> keyward::Result<()>;
+
+/// What is done before it, on the real disk.
+type Prepare = dyn Fn(&Bench);
 
 const BOTH: &[&str] = &["first", "second"];
 
@@ -93,8 +99,9 @@ fn start(bench: &Bench, disk: &SimDisk) -> keyward::Result<Custodian> {
 }
 
 /// Cuts `change` off at every step, with every kind of loss; how many cuts left old and new.
-fn cut_everywhere(change: &TryOn) -> [usize; 2] {
+fn cut_everywhere(prepare: &Prepare, change: &TryOn) -> [usize; 2] {
     let bench = Bench::new();
+    prepare(&bench);
     let first = disk_of(&bench);
     let custodian = start(&bench, &first).unwrap();
     let old = custodian.status().generation;
@@ -141,7 +148,33 @@ fn every_change_is_whole_or_not_at_all() {
         &|custodian| custodian.rotate(Which::All, REASON).map(drop),
     ];
     for change in changes {
-        let kept = cut_everywhere(change);
+        let kept = cut_everywhere(&|_| (), change);
         assert!(kept[0] > 0 && kept[1] > 0);
     }
+}
+
+#[test]
+fn so_are_an_undo_and_each_step_of_a_destruction() {
+    let changes: [(&Prepare, &TryOn); 4] = [
+        (&rotated, &|custodian| custodian.step(&Step::Undo(key(2)), REASON).map(drop)),
+        (&rotated, &|custodian| custodian.destroy(&Destruction::Plan(key_ref(2, 1), WEEK), REASON)),
+        (&planned, &|custodian| custodian.destroy(&Destruction::Cancel(key_ref(2, 1)), REASON)),
+        (&planned, &|custodian| custodian.destroy(&Destruction::CarryOut(key_ref(2, 1)), REASON)),
+    ];
+    for (prepare, change) in changes {
+        let kept = cut_everywhere(prepare, change);
+        assert!(kept[0] > 0 && kept[1] > 0);
+    }
+}
+
+fn rotated(bench: &Bench) {
+    bench.custodian(&["first"]).rotate(Which::All, REASON).unwrap();
+}
+
+/// Version 1 of key 2 is to be destroyed by now.
+fn planned(bench: &Bench) {
+    rotated(bench);
+    let plan = Destruction::Plan(key_ref(2, 1), WEEK);
+    bench.custodian(&["first"]).destroy(&plan, REASON).unwrap();
+    bench.clock.advance(WEEK);
 }

@@ -20,8 +20,7 @@ const CLEAR: Table = Table { name: "brochure", options: "ENCRYPTED=NO", rows: 10
 
 /// `cargo xtask demo`.
 pub(crate) fn task(_words: &[String]) -> Result<()> {
-    setup::need(setup::BUILD)?;
-    setup::need(setup::SERVER)?;
+    setup::need(&[setup::BUILD, setup::SERVER].concat())?;
     println!("building keyward as it is released ...");
     build::release()?;
     println!("\nThe life of a key, on a throwaway MariaDB\n");

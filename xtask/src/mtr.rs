@@ -40,8 +40,7 @@ const KERNEL: &str = "KEYWARD_CIPHER";
 /// `cargo xtask mtr [SUITE...] [--baseline] [--11.8] [--kernel=NAME]`: with `--baseline` measures the
 /// original and writes down how each test ended.
 pub(crate) fn task(words: &[String]) -> Result<()> {
-    setup::need(setup::SERVER)?;
-    setup::need(setup::MTR)?;
+    setup::need(&[setup::SERVER, setup::MTR].concat())?;
     let has = |flag: &str| words.iter().any(|word| word == flag);
     let place = if has("--11.8") { Place::Root(root118::root()?) } else { Place::Here };
     let mut suites: Vec<&str> =

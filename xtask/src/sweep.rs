@@ -22,7 +22,7 @@ pub(crate) fn guard() -> Result<Root> {
     let parent = scratch::root();
     sweep(&parent);
     let root = parent.join(format!("{PREFIX}{}", std::process::id()));
-    fs::create_dir(&root)?;
+    fs::create_dir(&root).map_err(|error| format!("cannot make {}: {error}", root.display()))?;
     nix::sys::stat::fchmodat(
         nix::fcntl::AT_FDCWD,
         &root,

@@ -1,5 +1,6 @@
 //! Killed at every moment: no row unreadable, no key lost.
 
+mod changes;
 mod every_call;
 mod under_load;
 

@@ -52,6 +52,9 @@ fn under_valgrind(report: &Path) -> Launch {
     let words = [
         "valgrind",
         "--quiet",
+        // Or a thread that spins keeps the others from the one lock under which valgrind runs them,
+        // for minutes.
+        "--fair-sched=yes",
         "--leak-check=full",
         // Still reachable is what the loader keeps for thread-local variables until the process ends;
         // what an unloaded library forgot is lost.

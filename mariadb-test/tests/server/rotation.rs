@@ -39,6 +39,28 @@ fn one_key_by_sql_leaves_the_others() -> Result<()> {
 }
 
 #[test]
+fn a_version_that_no_page_needs_may_be_destroyed() -> Result<()> {
+    let site = site("rotate-destroy")?;
+    let server = site.start()?;
+    create(&server, TABLES)?;
+    site.keyward(&["rotate", "3"])?.ok()?;
+    wait_for_version(&server, "test/key\\_three", 3)?;
+    let doctor = site.keyward(&["doctor", "--socket", &server.socket().to_string_lossy()])?.ok()?;
+    ensure!(!doctor.contains("warn"), "{doctor}");
+    server.stop()?;
+    let data = site.data();
+    let datadir = data.to_string_lossy();
+    let refused = site.keyward(&["destroy", "3", "3", "--datadir", &datadir])?.text();
+    ensure!(refused.contains("active"), "{refused}");
+    let planned = site.keyward(&["destroy", "3", "1", "--datadir", &datadir])?.ok()?;
+    ensure!(planned.contains("key 3 version 1"), "{planned}");
+    let server = site.start()?;
+    check(&server, TABLES)?;
+    server.stop()?;
+    Ok(())
+}
+
+#[test]
 fn an_unknown_key_is_refused_and_changes_nothing() -> Result<()> {
     let site = site("rotate-unknown")?;
     let server = site.start()?;

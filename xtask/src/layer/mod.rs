@@ -1,5 +1,6 @@
 //! The layers of the tests, from the quickest to find a mistake to the slowest.
 
+mod fuzz;
 mod lint;
 mod mtr;
 mod mysql;
@@ -74,6 +75,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         body: rust::suite,
     },
     Layer {
+        name: "life",
+        about: "rotation by policy under load, moves between key stores, destroying, inspecting",
+        extended: false,
+        packages: &[setup::SERVER, setup::BENCH],
+        released: true,
+        body: rust::suite,
+    },
+    Layer {
         name: "memory",
         about: "core dumps searched for keys; valgrind over load, rotate, unload",
         extended: false,
@@ -122,6 +131,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         body: mysql::mtr,
     },
     Layer {
+        name: "fuzz",
+        about: "every parser and every kernel against what libFuzzer thinks of, ten minutes each",
+        extended: true,
+        packages: &[],
+        released: false,
+        body: fuzz::run,
+    },
+    Layer {
         name: "deny",
         about: "licences and known weaknesses of the dependencies (cargo deny)",
         extended: true,
@@ -152,10 +169,7 @@ pub(crate) struct Report {
 impl Layer {
     /// Installs and builds what it needs, then runs it.
     pub(crate) fn run(&self, run: &Run) -> Result<Report> {
-        setup::need(setup::BUILD)?;
-        for packages in self.packages {
-            setup::need(packages)?;
-        }
+        setup::need(&[setup::BUILD, &self.packages.concat()].concat())?;
         if self.released {
             build::release()?;
         }
