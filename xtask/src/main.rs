@@ -7,6 +7,7 @@ mod layer;
 mod mtr;
 mod mysql;
 mod root118;
+mod server_bench;
 mod setup;
 mod sweep;
 mod test;
@@ -39,7 +40,11 @@ const TASKS: &[Task] = &[
         about: "run MariaDB's own suites: [SUITE...] [--baseline] [--11.8] [--kernel=NAME]",
         run: mtr::task,
     },
-    Task { name: "bench", about: "run the benchmarks", run: build::bench },
+    Task {
+        name: "bench",
+        about: "run the benchmarks, or with `server [ROUNDS [SECONDS]]` that of a whole server",
+        run: build::bench,
+    },
 ];
 
 fn main() -> ExitCode {

@@ -2,7 +2,7 @@
 
 use keyward::cipher::Kernel;
 use mariadb_test::rows::{self, Table};
-use mariadb_test::site::Refusal;
+use mariadb_test::server::Refusal;
 use mariadb_test::{Launch, Result, Server, Site, ensure, seen};
 
 use crate::site;
