@@ -107,6 +107,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         body: mtr::run,
     },
     Layer {
+        name: "mtr-kernels",
+        about: "the same with each kernel of the page cipher forced",
+        extended: true,
+        packages: &[setup::SERVER, setup::MTR],
+        released: true,
+        body: mtr::on_each_kernel,
+    },
+    Layer {
         name: "mtr-11.8",
         about: "the same on MariaDB 11.8, from the next Debian in a folder of its own",
         extended: true,
