@@ -1,13 +1,15 @@
 //! Where everything meets: the only place that joins the configuration, the backends and the
 //! custodian, for the doors and the command alike.
 
+mod keyring_file;
 mod moving;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use moving::{Moved, Target, import_key_file, migrate};
+pub use keyring_file::parse as parse_keyring_file;
+pub use moving::{Moved, Target, import_key_file, import_keyring_file, migrate};
 
 use crate::audit::{Event, Record, Trail};
 use crate::backend;

@@ -17,6 +17,8 @@ wrapper_contract! {
     pkcs11_gcm: super::fixtures::pkcs11::Gcm,
     pkcs11_kwp: super::fixtures::pkcs11::Kwp,
     pkcs11_kw: super::fixtures::pkcs11::Kw,
+    pkcs11_kryoptic: super::fixtures::pkcs11::Kryoptic,
+    pkcs11_kryoptic_oaep: super::fixtures::pkcs11::KryopticOaep,
     pkcs11_oaep: super::fixtures::pkcs11::Oaep,
     vault_transit: super::fixtures::vault::Transit,
     vault_transit_derived: super::fixtures::vault::DerivedTransit,

@@ -69,11 +69,11 @@ pub(crate) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "pkcs11",
-        about: "a wrapping key in an HSM (SoftHSM2) below a real server; modules that fail or hang",
+        about: "a wrapping key in an HSM (SoftHSM2, Kryoptic) below a real server; modules that fail or hang",
         extended: false,
         packages: &[setup::SERVER, setup::HSM],
         released: true,
-        body: rust::suite,
+        body: rust::pkcs11,
     },
     Layer {
         name: "crash",
@@ -106,6 +106,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[setup::SERVER, setup::MTR],
         released: true,
         body: mtr::run,
+    },
+    Layer {
+        name: "mtr-kernels",
+        about: "the same with each kernel of the page cipher forced",
+        extended: true,
+        packages: &[setup::SERVER, setup::MTR],
+        released: true,
+        body: mtr::on_each_kernel,
     },
     Layer {
         name: "mtr-11.8",

@@ -8,7 +8,7 @@ use mariadb_test::{Result, artefacts, files, scratch};
 use vault_test::PROGRAM_VARIABLE;
 
 use crate::build::cargo;
-use crate::{job, vault};
+use crate::{job, kryoptic, vault};
 
 use super::{Report, Run};
 
@@ -40,8 +40,13 @@ pub(super) fn unit(run: &Run) -> Result<Report> {
 pub(super) fn contract(run: &Run) -> Result<Report> {
     let mut command = cargo(&["test", "--test", CONTRACT]);
     command.env(scratch::ROOT_VARIABLE, scratch::root()).env("KEYWARD_REQUIRE_ALL", "1");
-    command.env(PROGRAM_VARIABLE, vault::program()?);
+    command.env(kryoptic::VARIABLE, kryoptic::module()?).env(PROGRAM_VARIABLE, vault::program()?);
     tests(&mut command, run)
+}
+
+/// The suite of the layer's name, with a second PKCS#11 module.
+pub(super) fn pkcs11(run: &Run) -> Result<Report> {
+    suite_of("mariadb-test", run, &[(kryoptic::VARIABLE, &kryoptic::module()?)])
 }
 
 /// The suite of the layer's name, on a real server.
