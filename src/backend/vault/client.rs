@@ -147,10 +147,8 @@ impl Call<'_> {
             }
             let cause = cause.unwrap_or_else(|| Error::new(Kind::Config, "Vault has no address"));
             let waited = jittered(pause, &*self.client.rng);
-            if !may_repeat
-                || self.by.left("").is_ok_and(|left| left <= waited)
-                || self.by.left("").is_err()
-            {
+            let left = self.by.left("waiting for Vault").unwrap_or_default();
+            if !may_repeat || left <= waited {
                 return Err(cause);
             }
             std::thread::sleep(waited);
