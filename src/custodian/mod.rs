@@ -12,6 +12,7 @@ mod named;
 mod rewrap;
 mod served;
 mod states;
+mod summary;
 mod witness;
 mod worker;
 
@@ -29,9 +30,11 @@ pub use states::Step;
 use crate::env::{Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyVersion};
+use crate::policy::Coming;
 use crate::ring::{Ring, RingKey};
 use crate::secret::DataKey;
 use crate::store::Contents;
+use summary::{Held, Summary};
 use worker::Worker;
 
 /// How many absent keys are remembered; a damaged page can ask for any number of them.
@@ -146,6 +149,11 @@ pub trait KeySource: Send {
         0
     }
 
+    /// The next rotation that the policy brings.
+    fn coming_rotation(&self) -> Option<Coming> {
+        None
+    }
+
     /// Changes how the store key is wrapped. `Unsupported` where there is none.
     fn rewrap(&mut self, _: &Ring, _: Rewrap<'_>, _: Reason<'_>) -> Result<Vec<Rewrapped>> {
         Err(no_keystore(self.provider(), "wraps no store key"))
@@ -196,6 +204,10 @@ pub struct Status {
     pub versions: usize,
     /// Rotations done by this process.
     pub rotations: u64,
+    /// When the policy rotates next, if ever.
+    pub next_rotation: Option<Timestamp>,
+    /// Whether that is so near that it is told of, or should have been done by now.
+    pub rotation_due: bool,
     /// When this process began to serve.
     pub started: Timestamp,
 }
@@ -209,6 +221,7 @@ pub struct Custodian {
 struct Shared {
     ring: Ring,
     source: Mutex<Box<dyn KeySource>>,
+    summary: Mutex<Summary>,
     absent: Mutex<HashSet<(KeyId, Option<KeyVersion>)>>,
     degraded: Mutex<Option<Degraded>>,
     rotations: AtomicU64,
@@ -225,6 +238,7 @@ impl Custodian {
         source.load(&ring)?;
         let shared = Arc::new(Shared {
             ring,
+            summary: Mutex::new(Summary::of(&*source)),
             source: Mutex::new(source),
             absent: Mutex::default(),
             degraded: Mutex::default(),
@@ -313,20 +327,21 @@ impl Custodian {
         self.shared.source().keys()
     }
 
-    /// How things stand.
+    /// How things stood when the key source was read last. Waits for no key store.
     #[must_use]
     pub fn status(&self) -> Status {
-        let source = self.shared.source();
-        let keys = source.keys();
-        let mut names: Vec<_> = keys.iter().map(|info| &info.key.name).collect();
-        names.dedup();
+        let degraded = lock(&self.shared.degraded).clone();
+        let now = self.shared.env.clock.now();
+        let summary = lock(&self.shared.summary);
         Status {
-            degraded: lock(&self.shared.degraded).clone(),
-            generation: source.generation(),
-            provider: source.provider().to_owned(),
-            keys: names.len(),
-            versions: keys.len(),
+            degraded,
+            generation: summary.generation,
+            provider: summary.provider.clone(),
+            keys: summary.keys,
+            versions: summary.versions,
             rotations: self.shared.rotations.load(Ordering::Relaxed),
+            next_rotation: summary.rotation.as_ref().map(|coming| coming.at),
+            rotation_due: summary.rotation.as_ref().is_some_and(|coming| coming.told_from <= now),
             started: self.shared.started,
         }
     }
@@ -346,8 +361,8 @@ impl Drop for Custodian {
 }
 
 impl Shared {
-    fn source(&self) -> MutexGuard<'_, Box<dyn KeySource>> {
-        lock(&self.source)
+    fn source(&self) -> Held<'_> {
+        Held::new(&self.source, &self.summary)
     }
 
     fn may_write(&self) -> Result<()> {
