@@ -13,6 +13,7 @@ mod rewrap;
 mod served;
 mod states;
 mod summary;
+mod upkeep;
 mod witness;
 mod worker;
 
@@ -26,6 +27,7 @@ pub use moving::Moving;
 pub use rewrap::{Rewrap, Rewrapped, WrapChange};
 pub use served::{NamedServer, ServedSource};
 pub use states::Step;
+pub use upkeep::Chore;
 
 use crate::env::{Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
@@ -70,6 +72,16 @@ pub trait KeySource: Send {
 
     /// Whether there may be something new to read. Cheap: a file's stamp, a clock.
     fn has_changed(&self) -> bool;
+
+    /// Whether a version that is not in memory may be there all the same: then it is worth a call.
+    fn may_know_more(&self) -> bool {
+        self.has_changed()
+    }
+
+    /// What the providers must do now and then though nobody asks for a key.
+    fn chores(&self) -> Vec<Chore> {
+        Vec::new()
+    }
 
     /// Reads anew and brings the ring up to date. On failure the ring and the source stay as they
     /// were.
@@ -221,10 +233,12 @@ pub struct Custodian {
 struct Shared {
     ring: Ring,
     source: Mutex<Box<dyn KeySource>>,
+    /// What `status` shows, kept by whoever had the source last.
     summary: Mutex<Summary>,
     absent: Mutex<HashSet<(KeyId, Option<KeyVersion>)>>,
     degraded: Mutex<Option<Degraded>>,
     rotations: AtomicU64,
+    chores: Vec<Chore>,
     started: Timestamp,
     role: Role,
     env: Env,
@@ -238,6 +252,7 @@ impl Custodian {
         source.load(&ring)?;
         let shared = Arc::new(Shared {
             ring,
+            chores: source.chores(),
             summary: Mutex::new(Summary::of(&*source)),
             source: Mutex::new(source),
             absent: Mutex::default(),
@@ -389,7 +404,7 @@ impl Shared {
         if let Some(()) = found(&self.ring) {
             return Some(());
         }
-        if source.has_changed() {
+        if source.may_know_more() {
             let outcome = source.load(&self.ring);
             self.note_outcome(outcome.as_ref().err());
             outcome.ok()?;

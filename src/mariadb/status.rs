@@ -5,6 +5,7 @@
 use std::ffi::CStr;
 
 use super::core::Status;
+use crate::env::Timestamp;
 
 /// One status variable; the server puts `Keyward_` before its name.
 pub(super) struct Line {
@@ -41,7 +42,7 @@ pub(super) fn lines(status: &Status, memory_locked: bool, kernel: &str) -> Vec<L
         line(c"keys", number(status.keys)),
         line(c"key_versions", number(status.versions)),
         line(c"rotations", Value::Number(status.rotations)),
-        line(c"next_rotation", Value::Number(status.next_rotation.map_or(0, |at| at.as_unix()))),
+        line(c"next_rotation", Value::Number(status.next_rotation.map_or(0, Timestamp::as_unix))),
         line(c"rotation_due", Value::Number(u64::from(status.rotation_due))),
         line(c"cipher_kernel", Value::Text(kernel.to_owned())),
         line(c"memory_locked", Value::Number(u64::from(memory_locked))),
@@ -54,7 +55,6 @@ pub(super) fn lines(status: &Status, memory_locked: bool, kernel: &str) -> Vec<L
 mod tests {
     use super::*;
     use crate::custodian::Degraded;
-    use crate::env::Timestamp;
 
     #[test]
     fn an_outage_shows_as_text_and_as_numbers() {

@@ -37,6 +37,29 @@ impl Hsm {
         Ok(hsm)
     }
 
+    /// Kryoptic, where the variable `KEYWARD_KRYOPTIC` says, with one token `label` in `folder`.
+    pub(crate) fn kryoptic(folder: &Path, label: &str) -> Result<Self, String> {
+        let real = std::env::var_os("KEYWARD_KRYOPTIC")
+            .ok_or("no KEYWARD_KRYOPTIC: `cargo xtask test` builds that module and names it")?;
+        let database = folder.join("token.sql");
+        let text = format!(
+            "[[slots]]\nslot = 42\ndbtype = \"sqlite\"\ndbargs = {:?}\n",
+            database.display().to_string()
+        );
+        let hsm = Self { folder: folder.into(), real: real.into(), variable: "KRYOPTIC_CONF" };
+        std::fs::write(hsm.config(), text).map_err(|e| e.to_string())?;
+        hsm.compile()?;
+        let slot = ["--slot", "42", "--so-pin", SO_PIN];
+        for words in [
+            &["--init-token", "--label", label][..],
+            &["--login", "--login-type", "so", "--init-pin", "--pin", PIN],
+        ] {
+            let mut tool = Command::new("pkcs11-tool");
+            hsm.run(tool.arg("--module").arg(&hsm.real).args(slot).args(words))?;
+        }
+        Ok(hsm)
+    }
+
     /// The module to configure.
     pub(crate) fn module(&self) -> PathBuf {
         self.folder.join("shim.so")

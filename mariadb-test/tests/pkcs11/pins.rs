@@ -9,7 +9,7 @@ use keyward::env::{Clock as _, System};
 use keyward::provider::KeyWrapper as _;
 use mariadb_test::{Result, ensure, files, seen};
 
-use crate::hsm::PIN;
+use crate::hsm::{Hsm, PIN};
 use crate::{Bench, Told, private, soon};
 
 #[test]
@@ -48,6 +48,38 @@ fn a_wrong_pin_is_tried_once_and_then_no_more() -> Result<()> {
     provider.create_key(System.now(), soon()).told()?;
     ensure!(bench.hsm.logins() - before == 2, "the corrected PIN was to be tried once");
     open(&right).describe(soon()).told()?;
+    Ok(())
+}
+
+#[test]
+fn the_last_try_that_a_token_allows_is_left_to_a_person() -> Result<()> {
+    let bench = Bench::get()?;
+    let folder = bench.scratch.path().join("kryoptic");
+    std::fs::create_dir(&folder)?;
+    let hsm = Hsm::kryoptic(&folder, "last")?;
+    let pin = folder.join("pin");
+    let settings = || Settings {
+        module: hsm.module(),
+        token: TokenChoice { label: Some("last".into()), ..TokenChoice::default() },
+        pin: Some(keyward::secret::source::SecretSource::File(pin.clone())),
+        key: KeyChoice { label: Some("k".into()), id: None },
+        way: None,
+    };
+    let open = || Pkcs11Wrapper::new(settings(), Arc::new(System));
+    private(&pin, PIN)?;
+    open().create_key(System.now(), soon()).told()?;
+    // Each is another one, and each time it is a new process as far as keyward can tell.
+    let mut last = String::new();
+    for n in 0..40 {
+        private(&pin, &format!("wrong-pin-{n:04}"))?;
+        last = open().describe(soon()).err().ok_or("a wrong PIN went through")?.to_string();
+    }
+    seen!("40 wrong PINs, {} log-ins, then: {last}", hsm.logins());
+    ensure!(last.contains("one more wrong PIN locks it"), "{last}");
+    let said = hsm.tool("last", &["--list-objects", "--type", "secrkey"])?;
+    ensure!(said.contains("label:      k"), "the right PIN was to open the token: {said}");
+    private(&pin, PIN)?;
+    open().describe(soon()).told()?;
     Ok(())
 }
 

@@ -102,6 +102,7 @@ pub(super) fn may_mean_changed(call: &Call) -> bool {
         code,
         R::ArgumentsBad
             | R::AttributeValueInvalid
+            | R::DeviceError
             | R::FunctionFailed
             | R::GeneralError
             | R::KeySizeRange

@@ -73,7 +73,7 @@ impl KeyChoice {
                 "correct `key`, or have it made: `keyward init --provider pkcs11 --create-key`",
             )));
         }
-        found.sort_by(|one, other| one.age().cmp(&other.age()));
+        found.sort_by(|one, other| (age(&one.id), &one.name).cmp(&(age(&other.id), &other.name)));
         if let Some(twice) = found.windows(2).find(|two| two[0].name == two[1].name) {
             let what = format!("two keys of the token are {self} with id {:?}", twice[0].name);
             return Err(Fault::Ours(
@@ -132,7 +132,7 @@ impl KeyChoice {
                 )));
             }
             Some(id) => id.clone(),
-            None => new_id(now, older.last(), rng)?,
+            None => new_id(now, older.last().map(|kek| kek.id.as_slice()), rng)?,
         };
         let mut template = vec![
             Attribute::Class(ObjectClass::SECRET_KEY),
@@ -202,24 +202,25 @@ impl Kek {
 
     /// When it was made, where its id is one of ours.
     pub(super) fn created(&self) -> Option<Timestamp> {
-        let id: &[u8; ID_LEN] = self.id.as_slice().try_into().ok()?;
-        if id[6] >> 4 != 7 || id[8] >> 6 != 0b10 {
-            return None;
-        }
-        Some(Timestamp::from_unix(millis(id) / 1000))
+        created(&self.id)
     }
 
     /// Whether anybody could take it out of the token, as far as that tells.
     pub(super) fn is_exportable(&self) -> bool {
         self.sensitive[2] != Some(false)
     }
+}
 
-    /// Orders keys from the oldest to the newest: by id, taken as a number.
-    fn age(&self) -> (usize, &[u8], &str) {
-        let zeros = self.id.iter().take_while(|byte| **byte == 0).count();
-        let digits = &self.id[zeros..];
-        (digits.len(), digits, &self.name)
-    }
+/// Orders keys from the oldest to the newest: by id, taken as a number.
+fn age(id: &[u8]) -> (usize, &[u8]) {
+    let zeros = id.iter().take_while(|byte| **byte == 0).count();
+    (id.len() - zeros, &id[zeros..])
+}
+
+/// When a key was made, where its id is one of ours.
+fn created(id: &[u8]) -> Option<Timestamp> {
+    let is_ours = id.len() == ID_LEN && id[6] >> 4 == 7 && id[8] >> 6 == 0b10;
+    is_ours.then(|| Timestamp::from_unix(millis(id) / 1000))
 }
 
 fn name_of(session: &Session, key: ObjectHandle) -> Result<(String, Vec<u8>), Fault> {
@@ -256,10 +257,10 @@ fn sensitive(session: &Session, key: ObjectHandle) -> Result<[Option<bool>; 4], 
 }
 
 /// An id that tells `now`, and is higher than that of the newest key there is.
-fn new_id(now: Timestamp, newest: Option<&Kek>, rng: &dyn Rng) -> Result<Vec<u8>> {
+fn new_id(now: Timestamp, newest: Option<&[u8]>, rng: &dyn Rng) -> Result<Vec<u8>> {
     let mut id = vec![0; ID_LEN];
     rng.fill(&mut id)?;
-    let before = newest.filter(|kek| kek.id.len() == ID_LEN).map_or(0, |kek| millis(&kek.id));
+    let before = newest.filter(|id| id.len() == ID_LEN).map_or(0, millis);
     let time = (now.as_unix() * 1000).max(before + 1);
     id[..6].copy_from_slice(&time.to_be_bytes()[2..]);
     id[6] = 0x70 | id[6] & 0x0f;
@@ -283,31 +284,21 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_unix(1_800_000_000);
 
-    fn kek(id: &[u8]) -> Kek {
-        Kek { name: hex(id), id: id.to_vec(), key: Pair::Aes(handle()), sensitive: [None; 4] }
-    }
-
-    #[allow(unsafe_code)]
-    fn handle() -> ObjectHandle {
-        // SAFETY: only compared, never handed to a module.
-        unsafe { ObjectHandle::new_from_raw(1) }
-    }
-
     #[test]
     fn the_highest_id_is_the_newest_whatever_its_length() {
         let ours = new_id(NOW, None, &FakeRng::new(1)).unwrap();
-        let next = new_id(NOW, Some(&kek(&ours)), &FakeRng::new(2)).unwrap();
+        let next = new_id(NOW, Some(&ours), &FakeRng::new(2)).unwrap();
         let sorted: [&[u8]; 6] = [&[], &[1], &[0, 2], &[1, 0], &ours, &next];
         for two in sorted.windows(2) {
-            assert!(kek(two[0]).age() < kek(two[1]).age(), "{two:?}");
+            assert!(age(two[0]) < age(two[1]), "{two:?}");
         }
     }
 
     #[test]
     fn our_ids_tell_when_they_were_made_and_others_do_not() {
-        let made = kek(&new_id(NOW, None, &FakeRng::new(1)).unwrap());
-        assert_eq!(made.created(), Some(NOW));
-        assert_eq!(kek(&[1]).created(), None);
-        assert_eq!(kek(&[0x42; ID_LEN]).created(), None);
+        let made = new_id(NOW, None, &FakeRng::new(1)).unwrap();
+        assert_eq!(created(&made), Some(NOW));
+        assert_eq!(created(&[1]), None);
+        assert_eq!(created(&[0x42; ID_LEN]), None);
     }
 }

@@ -211,7 +211,7 @@ mod tests {
         // All hang: what comes now is given up, and does not run later.
         let late = Arc::new(AtomicBool::new(false));
         let ran = Arc::clone(&late);
-        let error = lanes.run("late", within(50), move || Ok(ran.store(true, Ordering::SeqCst)));
+        let error = lanes.run("late", within(50), move || Ok(ran.swap(true, Ordering::SeqCst)));
         assert_eq!(
             error.unwrap_err().to_string(),
             "late: no answer in time; the module hangs: look at the HSM and at its network client"

@@ -123,7 +123,7 @@ impl Way {
             }
             (_, Pair::Aes(key)) => {
                 // What cannot be AES key wrap at all some modules take for a broken call of ours.
-                if made.len() < 16 || made.len() % 8 != 0 {
+                if made.len() < 16 || !made.len().is_multiple_of(8) {
                     return Err(changed("it was cut short").into());
                 }
                 unwrap_object(session, key, &self.plain_mechanism(), made)?

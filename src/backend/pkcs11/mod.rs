@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 
 use cryptoki::slot::Limit;
 
+use self::failure::Fault;
 use self::kek::Kek;
 pub use self::kek::KeyChoice;
 pub use self::mechanism::Way;
@@ -31,8 +32,6 @@ use crate::error::{Error, Kind, Result};
 use crate::provider::{KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
 use crate::secret::DataKey;
 use crate::secret::source::SecretSource;
-
-use self::failure::Fault;
 
 /// Begins what a wrapped key is bound by, so that nothing else could be taken for one.
 const BINDING_LABEL: &str = "keyward pkcs11 wrap v1";
@@ -112,7 +111,7 @@ fn either<T>(section: &Section, key: &str, one: Option<T>, uri: Option<T>) -> Re
 
 fn id_from_hex(section: &Section, text: &str) -> Result<Vec<u8>> {
     let digits = text.as_bytes();
-    let whole = !digits.is_empty() && digits.len() % 2 == 0;
+    let whole = !digits.is_empty() && digits.len().is_multiple_of(2);
     if !whole || !digits.iter().all(u8::is_ascii_hexdigit) {
         return Err(section
             .wrong("key_id", "is not written in pairs of hex digits")

@@ -134,7 +134,7 @@ impl Core {
                 return Ok(guard);
             }
             drop(guard);
-            self.exclusively(by, |core, open| core.begin(open))?;
+            self.exclusively(by, Self::begin)?;
         }
     }
 
