@@ -1,4 +1,4 @@
-//! What data files need, on files that MariaDB 10.11 wrote and on spoilt copies of them.
+//! What data files need, on files that MariaDB 10.11 and MySQL 9.7 wrote and on spoilt copies of them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -62,11 +62,17 @@ type Spoil = fn(&mut Vec<u8>);
 
 #[test]
 fn what_is_not_understood_is_said_and_not_guessed() {
-    let spoils: [(&str, Spoil, &str); 10] = [
+    let spoils: [(&str, Spoil, &str); 12] = [
         ("older.ibd", |bytes| bytes.truncate(20_000), "ends within a page"),
         ("older.ibd", |bytes| bytes.fill(0), "its page 0 is empty"),
         // A flag of MySQL's tablespaces.
-        ("older.ibd", |bytes| bytes[38 + 18] |= 0x40, "are not those of a MariaDB tablespace"),
+        (
+            "older.ibd",
+            |bytes| bytes[38 + 18] |= 0x40,
+            " are MySQL's, and its page 0 has a wrong checksum",
+        ),
+        ("mysql.ibd", |bytes| bytes[54..58].fill(0xFF), "are not those of a MariaDB tablespace"),
+        ("mysql.ibd", |bytes| bytes[3000] ^= 1, "its page 0 has a wrong checksum"),
         ("older.ibd", |bytes| bytes[24..26].fill(7), "does not begin with page 0"),
         ("older.ibd", |bytes| bytes.drain(4096..8192).for_each(drop), "another page's number"),
         // The sign that page 0 names a key.

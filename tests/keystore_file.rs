@@ -92,7 +92,12 @@ fn what_is_no_keystore_file_is_refused() {
     assert!(error.to_string().contains("is a symbolic link; name the file"), "{error}");
     let none = open(&StoreFile::at(folder.path().join("none.json"))).err().unwrap();
     assert_eq!(none.kind(), Kind::NotFound);
-    assert!(none.to_string().ends_with("make one with keyward init"), "{none}");
+    assert!(
+        none.to_string().ends_with(
+            "put it back from a backup: only it has the keys; keyward init makes a new one"
+        ),
+        "{none}"
+    );
     let error = open(&StoreFile::at(folder.path().join("sub/none.json"))).err().unwrap();
     assert!(error.to_string().starts_with("cannot look at the folder "), "{error}");
     let pipe = folder.path().join("pipe.json");

@@ -209,12 +209,15 @@ impl Server {
         let code = unsafe { (reader.fetch_length)(handle, &raw mut len, &raw mut kind_len) };
         assert_eq!(code, 0);
         let (mut data, mut kind) = (vec![0xff; len], vec![0xff; kind_len]);
-        let short = unsafe {
-            let data = data.as_mut_ptr();
-            let kind = kind.as_mut_ptr().cast();
-            (reader.fetch)(handle, data, len - 1, &raw mut len, kind, kind_len, &raw mut kind_len)
-        };
-        assert_eq!(short, 1, "a buffer that is too short");
+        // An empty key fits any buffer.
+        if let Some(room) = len.checked_sub(1) {
+            let short = unsafe {
+                let data = data.as_mut_ptr();
+                let kind = kind.as_mut_ptr().cast();
+                (reader.fetch)(handle, data, room, &raw mut len, kind, kind_len, &raw mut kind_len)
+            };
+            assert_eq!(short, 1, "a buffer that is too short");
+        }
         let code = unsafe {
             let data = data.as_mut_ptr();
             let kind = kind.as_mut_ptr().cast();
@@ -346,6 +349,10 @@ fn stores_fetches_lists_and_removes() {
     assert_eq!(server.fetch("k", ""), Ok(None));
     assert_eq!(server.store("k", "", b"again", "RSA"), 0);
     assert_eq!(server.fetch("k", ""), Ok(Some((b"again".into(), "RSA".into()))));
+    // As the stock component does, for a SQL function that is given an empty text.
+    assert_eq!(server.store("empty", "", b"", "SECRET"), 0);
+    assert_eq!(server.load(), 0);
+    assert_eq!(server.fetch("empty", ""), Ok(Some((Vec::new(), "SECRET".into()))));
 }
 
 #[test]
@@ -364,7 +371,6 @@ fn a_reload_finds_what_was_stored() {
 fn refuses_what_is_no_key() {
     let server = Server::loaded();
     assert_eq!(server.store("", "", b"x", "AES"), 1);
-    assert_eq!(server.store("k", "", b"", "AES"), 1);
     assert_eq!(server.store("k", "", &[0; 16_385], "AES"), 1);
     assert_eq!(server.store("k", "", b"x", ""), 1);
     assert_eq!(server.generate("k", "AES", 0), 1);

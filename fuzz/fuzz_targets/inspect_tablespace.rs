@@ -7,5 +7,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(report) = inspect::tablespace(bytes) {
         assert!(report.needs.iter().all(|need| need.count <= report.pages));
         assert!(report.unencrypted <= report.pages);
+        assert!(report.master_key.is_none_or(|key| key.name().starts_with("INNODBKey-")));
     }
 });

@@ -89,6 +89,18 @@ pub fn import_key_file(
     take_in(config, None, keys, dry_run, reason, env)
 }
 
+/// Takes the keys of MySQL's `component_keyring_file` into the keystore of `config`, from the file
+/// at `path` that it keeps them in. The keystore is made as [`import_key_file`] does.
+pub fn import_keyring_file(
+    config: &Config,
+    path: &Path,
+    dry_run: bool,
+    reason: Reason<'_>,
+    env: &Env,
+) -> Result<Moved> {
+    take_in(config, None, super::keyring_file::read(path)?, dry_run, reason, env)
+}
+
 pub(super) fn named<'a>(config: &'a Config, name: &str) -> Result<&'a ProviderConfig> {
     let found = config.providers.iter().find(|provider| provider.name == name);
     found.ok_or_else(|| {

@@ -136,13 +136,15 @@ impl Gcm {
             // The server's own code authenticates nothing before the first update.
             (self.hash, self.aad_len) = ([0; 16], 0);
         }
+        let lengths = u128::from(self.aad_len * 8) << 64 | u128::from(self.len * 8);
+        let lengths = lengths.to_be_bytes();
         let filled = (self.len % 16) as usize;
         if filled > 0 {
             self.partial[filled..].fill(0);
-            engine.ghash(&mut self.hash, &[self.partial]);
+            engine.ghash(&mut self.hash, &[self.partial, lengths]);
+        } else {
+            engine.ghash(&mut self.hash, &[lengths]);
         }
-        let lengths = u128::from(self.aad_len * 8) << 64 | u128::from(self.len * 8);
-        engine.ghash(&mut self.hash, &[lengths.to_be_bytes()]);
         for (byte, mask) in zip(&mut self.hash, self.mask) {
             *byte ^= mask;
         }

@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use aes::Aes256;
+use aes::cipher::{Array, BlockCipherDecrypt, KeyInit};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::print::{Printer, plain, table};
 use super::{Exit, open};
+use crate::custodian::Custodian;
 use crate::error::Result;
-use crate::inspect::{self, Kind, Need, Report, Use};
+use crate::inspect::{self, Kind, MasterKey, Need, Report, Use};
 use crate::key::{KeyName, KeyState};
+use crate::secret::{DataKey, scrubbed};
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -29,48 +34,126 @@ struct Seen<'a> {
     /// In the order of `needs`: the state, `missing`, or nothing where there is no keystore.
     #[serde(skip_serializing_if = "Option::is_none")]
     states: Option<Vec<String>>,
+    /// Whether the keystore's master key opens a tablespace of MySQL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opens: Option<Unwraps>,
 }
 
-type States = BTreeMap<(u32, u32), KeyState>;
+/// What the keystore has of versions, and its keys for MySQL.
+struct Keys {
+    states: BTreeMap<(u32, u32), KeyState>,
+    custodian: Custodian,
+}
+
+/// What comes of a master key and the tablespace key that it is to unwrap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Unwraps {
+    /// It unwraps, and the checksum is right.
+    Opens,
+    /// What it unwraps has another checksum: the keystore has another key of that name.
+    WrongKey,
+    /// The keystore has no key of that name.
+    Missing,
+}
 
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
     // The files are read as who we are; the keystore's owner may not be able to.
     let (files, mut reports) = inspect::walk(&options.paths);
     reports.extend(files.iter().map(|file| inspect::file(file)));
     reports.sort_by(|a, b| a.file.cmp(&b.file));
-    let states = states(config);
+    let keys = Keys::open(config);
     let shown: Vec<_> = reports.iter().filter(|report| options.all || tells(report)).collect();
-    let seen: Vec<_> = shown
-        .iter()
-        .map(|report| Seen {
-            report,
-            states: states
-                .as_ref()
-                .map(|states| report.needs.iter().map(|need| state(need, Some(states))).collect()),
-        })
-        .collect();
-    printer.show(&seen, &text(&shown, reports.len(), states.as_ref()))?;
+    let seen: Vec<_> = shown.iter().map(|report| Seen::of(report, keys.as_ref())).collect();
+    printer.show(&seen, &text(&seen, reports.len()))?;
     let unclear = reports.iter().any(|report| !report.unknown.is_empty());
-    Ok(if unclear { Exit::Failure } else { Exit::Success })
+    let wrong = seen.iter().any(|seen| seen.opens == Some(Unwraps::WrongKey));
+    Ok(if unclear || wrong { Exit::Failure } else { Exit::Success })
 }
 
-/// The versions in the keystore, where there is one that opens. Without, everything else is told
-/// all the same.
-fn states(config: &Path) -> Option<States> {
-    let (_, custodian) = open(config).ok()?;
-    let keys = custodian.keys().into_iter().filter_map(|info| match info.key.name {
-        KeyName::Id(id) => Some(((id.get(), info.key.version.get()), info.state)),
-        KeyName::Named { .. } => None,
-    });
-    Some(keys.collect())
+impl Keys {
+    /// Those of the keystore, where there is one that opens. Without, everything else is told all
+    /// the same.
+    fn open(config: &Path) -> Option<Self> {
+        let (_, custodian) = open(config).ok()?;
+        let states = custodian.keys().into_iter().filter_map(|info| match info.key.name {
+            KeyName::Id(id) => Some(((id.get(), info.key.version.get()), info.state)),
+            KeyName::Named { .. } => None,
+        });
+        Some(Self { states: states.collect(), custodian })
+    }
+
+    fn state(&self, need: &Need) -> String {
+        let state = self.states.get(&(need.id.get(), need.version.get()));
+        state.map_or_else(|| "missing".to_owned(), ToString::to_string)
+    }
+
+    fn opens(&self, master: &MasterKey) -> Unwraps {
+        let name = KeyName::Named { data_id: master.name(), auth_id: String::new() };
+        match self.custodian.named(&name) {
+            Ok(Some(key)) if unwraps(master, key.data()) => Unwraps::Opens,
+            Ok(Some(_)) => Unwraps::WrongKey,
+            // The keystore opened a moment ago, and all its keys are in memory.
+            Ok(None) | Err(_) => Unwraps::Missing,
+        }
+    }
 }
 
-fn state(need: &Need, states: Option<&States>) -> String {
-    match states {
-        None => "-".to_owned(),
-        Some(states) => states
-            .get(&(need.id.get(), need.version.get()))
-            .map_or_else(|| "missing".to_owned(), ToString::to_string),
+/// Whether `key` is the one that wrapped the tablespace's: AES-256 (FIPS 197), block by block.
+fn unwraps(master: &MasterKey, key: &DataKey) -> bool {
+    let Ok(cipher) = Aes256::new_from_slice(key.expose()) else { return false };
+    scrubbed(|| {
+        let mut plain = Zeroizing::new(*master.wrapped());
+        for block in plain.as_chunks_mut::<16>().0 {
+            cipher.decrypt_block(Array::cast_from_core_mut(block));
+        }
+        master.is_right(&plain)
+    })
+}
+
+impl<'a> Seen<'a> {
+    fn of(report: &'a Report, keys: Option<&Keys>) -> Self {
+        let states = keys.map(|keys| report.needs.iter().map(|need| keys.state(need)).collect());
+        let opens = keys.zip(report.master_key.as_ref()).map(|(keys, key)| keys.opens(key));
+        Self { report, states, opens }
+    }
+
+    /// The state of the `n`-th need; a dash where there is no keystore.
+    fn state(&self, n: usize) -> String {
+        let state = self.states.as_ref().and_then(|states| states.get(n));
+        state.cloned().unwrap_or_else(|| "-".to_owned())
+    }
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        let Report { file, format, needs, master_key, pages, .. } = self.report;
+        let file = file.display().to_string();
+        let row = |cells: [String; 5]| {
+            let [key, version, state, usage, count] = cells;
+            vec![file.clone(), key, version, state, usage, count, format.clone()]
+        };
+        let dash = || "-".to_owned();
+        if let Some(key) = master_key {
+            let state = match self.opens {
+                Some(Unwraps::Opens) => "opens",
+                Some(Unwraps::WrongKey) => "wrong key",
+                Some(Unwraps::Missing) => "missing",
+                None => "-",
+            };
+            let cells = [key.name(), dash(), state.into(), "in use".into(), pages.to_string()];
+            return vec![row(cells)];
+        }
+        if needs.is_empty() {
+            return vec![row([dash(), dash(), dash(), dash(), dash()])];
+        }
+        let cells = |(n, need): (usize, &Need)| {
+            let usage = match need.usage {
+                Use::InUse => "in use",
+                Use::Freed => "freed",
+            };
+            let (key, version) = (need.id.to_string(), need.version.to_string());
+            row([key, version, self.state(n), usage.to_owned(), need.count.to_string()])
+        };
+        needs.iter().enumerate().map(cells).collect()
     }
 }
 
@@ -80,41 +163,20 @@ fn tells(report: &Report) -> bool {
         || matches!(report.kind, Kind::Tablespace)
 }
 
-fn text(reports: &[&Report], files: usize, states: Option<&States>) -> String {
-    let mut rows = Vec::new();
-    for report in reports {
-        let file = report.file.display().to_string();
-        if report.needs.is_empty() {
-            let row = [&file, "-", "-", "-", "-", "-", &report.format];
-            rows.push(row.map(str::to_owned).to_vec());
-        }
-        for need in &report.needs {
-            let usage = match need.usage {
-                Use::InUse => "in use",
-                Use::Freed => "freed",
-            };
-            rows.push(vec![
-                file.clone(),
-                need.id.to_string(),
-                need.version.to_string(),
-                state(need, states),
-                usage.to_owned(),
-                need.count.to_string(),
-                report.format.clone(),
-            ]);
-        }
-    }
+fn text(seen: &[Seen<'_>], files: usize) -> String {
+    let rows: Vec<_> = seen.iter().flat_map(Seen::rows).collect();
     let mut text = table(&["FILE", "KEY", "VERSION", "STATE", "PAGES", "COUNT", "FORMAT"], &rows);
-    for report in reports {
+    for Seen { report, opens, .. } in seen {
+        let file = plain(&report.file.display().to_string());
         for why in &report.unknown {
-            text += &format!(
-                "unclear: {}: {}\n",
-                plain(&report.file.display().to_string()),
-                plain(why)
-            );
+            text += &format!("unclear: {file}: {}\n", plain(why));
+        }
+        if let (Some(Unwraps::WrongKey), Some(key)) = (opens, &report.master_key) {
+            let name = key.name();
+            text += &format!("wrong key: {file}: the keystore's {name} does not open it\n");
         }
     }
-    let without = files - reports.len();
+    let without = files - seen.len();
     if without > 0 {
         text += &format!("{without} files need no key\n");
     }

@@ -8,6 +8,7 @@ use super::print::{Printer, plain, table};
 use super::{Exit, env, mycnf, user};
 use crate::assemble::{self, Moved, Target};
 use crate::config::Config;
+use crate::config::component::Component;
 use crate::custodian::{Reason, Rewrapped, WrapChange};
 use crate::error::Result;
 use crate::key::KeyInfo;
@@ -30,8 +31,11 @@ pub(super) struct Migrate {
 #[derive(clap::Args)]
 pub(super) struct Import {
     /// The server's option file that configures file_key_management
-    #[arg(long, value_name = "FILE")]
-    from_mycnf: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "from_keyring_file")]
+    from_mycnf: Option<PathBuf>,
+    /// The file in which MySQL's component_keyring_file keeps its keys
+    #[arg(long, value_name = "FILE", conflicts_with = "from_mycnf")]
+    from_keyring_file: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
 }
@@ -82,14 +86,25 @@ pub(super) fn migrate(config: &Path, options: &Migrate, printer: &Printer) -> Re
     show(&moved, *dry_run, &next, printer)
 }
 
-pub(super) fn import(config: &Path, options: &Import, printer: &Printer) -> Result<Exit> {
-    let config = Config::load(config)?;
+pub(super) fn import(path: &Path, options: &Import, printer: &Printer) -> Result<Exit> {
+    let config = Config::load(path)?;
     // The key file may be the server's alone to read; so may the keystore.
     user::become_owner_of(&config.keystore.path)?;
-    let file = mycnf::Options::read(&options.from_mycnf)?.key_file(&options.from_mycnf)?;
     let Common { dry_run, reason } = &options.common;
     let actor = user::actor();
     let reason = Reason { actor: &actor, text: reason };
+    if let Some(file) = &options.from_keyring_file {
+        if let (false, Ok(Component::Keystore { path, .. })) = (dry_run, Component::load(path)) {
+            // MySQL makes it at its first start, and this is before.
+            assemble::ensure_keystore(&path, reason, &env())?;
+        }
+        let moved = assemble::import_keyring_file(&config, file, *dry_run, reason, &env())?;
+        let next = "next: name component_keyring_keyward in mysqld.my in place of \
+                    component_keyring_file, and restart the server\n";
+        return show(&moved, *dry_run, next, printer);
+    }
+    let my_cnf = options.from_mycnf.as_deref().unwrap_or(Path::new(""));
+    let file = mycnf::Options::read(my_cnf)?.key_file(my_cnf)?;
     let moved = assemble::import_key_file(&config, file, *dry_run, reason, &env())?;
     let next = "next: load plugin keyward in place of file_key_management in my.cnf, and restart \
                 the server\n";

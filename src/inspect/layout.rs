@@ -34,9 +34,14 @@ pub(super) struct Layout {
 impl Layout {
     /// The shape that page 0 tells, or why it is none of MariaDB's.
     pub(super) fn of(page_0: &[u8]) -> Result<Self, String> {
-        let flags = be32(page_0, HEADER + FLAGS);
+        let flags = Self::flags(page_0);
         if flags & 1 << 4 != 0 { Self::full_crc32(flags) } else { Self::older(flags) }
             .ok_or_else(|| format!("its flags {flags:#x} are not those of a MariaDB tablespace"))
+    }
+
+    /// The flags in page 0.
+    pub(super) fn flags(page_0: &[u8]) -> u32 {
+        be32(page_0, HEADER + FLAGS)
     }
 
     /// Bits 0-3: page size; 4: this format; 5-7: compression algorithm.
@@ -51,7 +56,7 @@ impl Layout {
 
     /// Bits 1-4: compressed page size; 5: long columns; 6-9: page size, 0 for 16 KiB;
     /// 10-15: none of MariaDB's; 16: page compression.
-    fn older(flags: u32) -> Option<Self> {
+    pub(super) fn older(flags: u32) -> Option<Self> {
         if flags & 0b11_1111 << 10 != 0 || flags >> 17 != 0 {
             return None;
         }
@@ -98,7 +103,12 @@ impl Layout {
 
     /// Where page 0 keeps what it says of encryption: 38 bytes after the last descriptor.
     pub(super) fn crypt_data(&self) -> usize {
-        HEADER + DESCRIPTORS + self.page / self.extent() * self.descriptor()
+        HEADER + self.after_descriptors()
+    }
+
+    /// Where the last descriptor of a page ends.
+    pub(super) fn after_descriptors(&self) -> usize {
+        DESCRIPTORS + self.page / self.extent() * self.descriptor()
     }
 
     /// For people.

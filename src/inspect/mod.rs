@@ -4,13 +4,14 @@
 //! needs nothing only where every byte that could need a key was understood.
 //!
 //! The formats were learnt from MariaDB's documentation and by experiment on files that MariaDB
-//! 10.11 wrote; `tests/golden/inspect` keeps samples.
+//! 10.11 and MySQL 9.7 wrote; `tests/golden/inspect` keeps samples.
 
 mod aria;
 mod binlog;
 mod bytes;
 mod crc;
 mod layout;
+mod mysql;
 mod redo;
 mod tablespace;
 mod walk;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use bytes::Source;
+pub use mysql::MasterKey;
 pub use walk::walk;
 
 use crate::key::{KeyId, KeyVersion};
@@ -100,6 +102,9 @@ pub struct Report {
     /// What its page 0 says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub header: Option<CryptData>,
+    /// In MySQL's tablespaces: the master key that wraps their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master_key: Option<MasterKey>,
     /// How many pages it has, where it has pages.
     pub pages: u64,
     /// How many of them hold data that is not encrypted.
@@ -117,6 +122,7 @@ impl Report {
             kind,
             format: String::new(),
             header: None,
+            master_key: None,
             pages: 0,
             unencrypted: 0,
             needs: Vec::new(),
@@ -242,4 +248,5 @@ pub fn tablespace(source: &(impl Source + ?Sized)) -> io::Result<Report> {
 pub fn every_format(bytes: &[u8]) {
     let _ = (tablespace::parse(bytes), redo::parse(bytes), binlog::parse(bytes));
     let _ = (aria::index(bytes), aria::data(bytes, bytes));
+    let _ = mysql::unchecked(bytes).map(|key| key.is_right(key.wrapped()));
 }

@@ -5,7 +5,7 @@ use std::io;
 use super::bytes::{Source, be16, be32};
 use super::crc::crc32c;
 use super::layout::{Format, HEADER, Layout};
-use super::{CryptData, Kind, Report, Tally, Use};
+use super::{CryptData, Kind, Report, Tally, Use, mysql};
 
 /// What begins the encryption data in page 0.
 const CRYPT_MAGIC: &[u8] = b"s\x0e\x0cREt";
@@ -46,6 +46,9 @@ pub(super) fn parse(source: &(impl Source + ?Sized)) -> io::Result<Report> {
     }
     if !is_page_0(&head) {
         return Ok(Report::unclear(Kind::Tablespace, "does not begin with page 0 of a tablespace"));
+    }
+    if mysql::is_mysql(&head) {
+        return mysql::parse(source, &head);
     }
     match Layout::of(&head) {
         Ok(layout) => Scan::new(layout, &head).run(source, 0),

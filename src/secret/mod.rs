@@ -9,6 +9,7 @@
 
 #![allow(unsafe_code)]
 
+mod alloc;
 mod arena;
 mod file;
 mod scrub;
@@ -83,7 +84,7 @@ impl Drop for SecretBytes {
     }
 }
 
-/// A key of 1 to 16,384 bytes.
+/// A key of 1 to 16,384 bytes; one of MySQL's keyring may be empty.
 pub struct DataKey(SecretBytes);
 
 impl DataKey {
@@ -97,6 +98,11 @@ impl DataKey {
                 .advise("keys have 1 to 16384 bytes"));
         }
         SecretBytes::build(len, fill).map(Self)
+    }
+
+    /// The same for a key of MySQL's keyring, which keeps whatever a client gives it: even nothing.
+    pub fn of_keyring(len: usize, fill: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<Self> {
+        if len == 0 { Ok(Self(SecretBytes::copy_of(&[]))) } else { Self::build(len, fill) }
     }
 
     /// A new random key of `len` bytes.

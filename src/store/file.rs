@@ -272,7 +272,9 @@ impl StoreFile {
         match cause.kind() {
             io::ErrorKind::NotFound => {
                 let what = format!("there is no keystore at {}", self.path.display());
-                Error::new(Kind::NotFound, what).advise("make one with keyward init")
+                Error::new(Kind::NotFound, what).advise(
+                    "put it back from a backup: only it has the keys; keyward init makes a new one",
+                )
             }
             _ if cause.raw_os_error() == Some(libc::ELOOP) => {
                 let what = format!("{} is a symbolic link", self.path.display());

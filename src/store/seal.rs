@@ -103,9 +103,10 @@ impl Sealer {
         let parts = wrapped.split_first_chunk::<NONCE_LEN>().and_then(|(nonce, rest)| {
             rest.split_last_chunk::<TAG_LEN>().map(|(body, tag)| (nonce, body, tag))
         });
-        let parts = parts.filter(|(_, body, _)| !body.is_empty());
+        let may_be_empty = matches!(from.purpose, Purpose::Keyring(_));
+        let parts = parts.filter(|(_, body, _)| may_be_empty || !body.is_empty());
         let (nonce, body, tag) = parts.ok_or(aes_gcm::Error).map_err(failed)?;
-        DataKey::build(body.len(), |plain| {
+        DataKey::of_keyring(body.len(), |plain| {
             let buffer = InOutBuf::new(body, plain).map_err(|_| failed(aes_gcm::Error))?;
             let (nonce, tag) = (Nonce::from(*nonce), Tag::from(*tag));
             self.0.decrypt_inout_detached(&nonce, &from.to_bytes(), buffer, &tag).map_err(failed)

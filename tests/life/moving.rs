@@ -185,3 +185,40 @@ fn a_file_key_management_installation_is_imported_by_its_my_cnf() {
     assert_eq!(conflict.code, 1, "{conflict:?}");
     assert!(conflict.err.contains("this keystore has keys of its own"), "{conflict:?}");
 }
+
+#[test]
+fn mysqls_stock_keyring_is_imported_and_opens_its_tablespace() {
+    let shell = Shell::empty();
+    let file = shell.path("keyring");
+    std::fs::copy("tests/golden/keyring/component_keyring_file.json", &file).unwrap();
+    close(&file);
+    let tablespace = "tests/golden/inspect/mysql.ibd";
+    let before = shell.run(&["inspect", tablespace]);
+    assert!(before.code == 0 && before.out.contains("  missing  "), "{before:?}");
+    let words = ["import", "--from-keyring-file", file.to_str().unwrap()];
+    let done = shell.run(&words);
+    assert!(
+        done.out.ends_with(
+            "2 key versions arrived, 2 of them new, all check values right\nnext: name \
+             component_keyring_keyward in mysqld.my in place of component_keyring_file, and restart \
+             the server\n"
+        ),
+        "{done:?}"
+    );
+    let opens = shell.run(&["inspect", tablespace]);
+    assert!(opens.code == 0 && opens.out.contains("  opens  "), "{opens:?}");
+    let json = shell.run(&["inspect", tablespace, "--json"]).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[0]["opens"], "opens");
+    assert_eq!(json[0]["master_key"], "INNODBKey-a7c99ba7-e639-11f1-b21a-02fc00000001-2");
+
+    let text = std::fs::read_to_string(&file).unwrap().replace("\"DA34", "\"DB34");
+    std::fs::write(&file, text).unwrap();
+    let other = Shell::empty();
+    assert_eq!(other.run(&words).code, 0);
+    let wrong = other.run(&["inspect", tablespace]);
+    assert!(wrong.code == 1 && wrong.out.contains("\nwrong key: tests/golden"), "{wrong:?}");
+    let refused = shell.run(&words);
+    assert!(refused.err.contains("this keystore has keys of its own"), "{refused:?}");
+    assert_eq!(shell.run(&["import"]).code, 2);
+}

@@ -5,10 +5,15 @@ use std::process::Command;
 
 use mariadb_test::{Result, artefacts};
 
-use crate::{job, setup};
+use crate::{job, server_bench, setup};
 
-/// `cargo xtask bench`.
+/// `cargo xtask bench [server ...]`.
 pub(crate) fn bench(words: &[String]) -> Result<()> {
+    if let Some((first, rest)) = words.split_first()
+        && first == "server"
+    {
+        return server_bench::task(rest);
+    }
     setup::need(setup::BUILD)?;
     job::shown(cargo(&["bench"]).args(words))
 }

@@ -8,9 +8,11 @@ mod layer;
 mod mtr;
 mod mysql;
 mod root118;
+mod server_bench;
 mod setup;
 mod sweep;
 mod test;
+mod vault;
 
 use std::process::ExitCode;
 
@@ -37,10 +39,14 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "mtr",
-        about: "run MariaDB's own suites: [SUITE...] [--baseline] [--11.8]",
+        about: "run MariaDB's own suites: [SUITE...] [--baseline] [--11.8] [--kernel=NAME]",
         run: mtr::task,
     },
-    Task { name: "bench", about: "run the benchmarks", run: build::bench },
+    Task {
+        name: "bench",
+        about: "run the benchmarks, or with `server [ROUNDS [SECONDS]]` that of a whole server",
+        run: build::bench,
+    },
 ];
 
 fn main() -> ExitCode {

@@ -34,8 +34,11 @@ pub(crate) enum Place {
     Root(PathBuf),
 }
 
-/// `cargo xtask mtr [SUITE...] [--baseline] [--11.8]`: with `--baseline` measures the original and
-/// writes down how each test ended.
+/// The variable that forces a kernel of the page cipher.
+const KERNEL: &str = "KEYWARD_CIPHER";
+
+/// `cargo xtask mtr [SUITE...] [--baseline] [--11.8] [--kernel=NAME]`: with `--baseline` measures the
+/// original and writes down how each test ended.
 pub(crate) fn task(words: &[String]) -> Result<()> {
     setup::need(&[setup::SERVER, setup::MTR].concat())?;
     let has = |flag: &str| words.iter().any(|word| word == flag);
@@ -45,12 +48,14 @@ pub(crate) fn task(words: &[String]) -> Result<()> {
     if suites.is_empty() {
         suites.push(SUITE);
     }
+    let kernel = words.iter().find_map(|word| word.strip_prefix("--kernel="));
     let whose = if has("--baseline") { Whose::Original } else { Whose::Ours };
     if whose == Whose::Ours {
         build::release()?;
     }
     for suite in suites {
-        let outcome = measure(suite, whose, &place, &build::notes()?.join("mtr.log"))?;
+        let log = build::notes()?.join("mtr.log");
+        let outcome = measure(suite, whose, &place, kernel, &log)?;
         println!("{suite}: {}", summary(&outcome.results));
         if whose == Whose::Original {
             write_baseline(suite, &place, &outcome.results)?;
@@ -70,7 +75,14 @@ pub(crate) struct Outcome {
 }
 
 /// Runs `suite` in a mount namespace of its own, so that the machine's plugin stays what it is.
-pub(crate) fn measure(suite: &str, whose: Whose, place: &Place, log: &Path) -> Result<Outcome> {
+/// Without `kernel` the page cipher chooses for itself.
+pub(crate) fn measure(
+    suite: &str,
+    whose: Whose,
+    place: &Place,
+    kernel: Option<&str>,
+    log: &Path,
+) -> Result<Outcome> {
     let scratch = Scratch::new("mtr")?;
     let mut steps = vec!["set -e".to_owned()];
     if whose == Whose::Ours {
@@ -91,7 +103,8 @@ pub(crate) fn measure(suite: &str, whose: Whose, place: &Place, log: &Path) -> R
     if !Uid::effective().is_root() {
         command.arg("--map-root-user");
     }
-    command.args(["sh", "-c", &steps.join("; ")]);
+    command.args(["sh", "-c", &steps.join("; ")]).env_remove(KERNEL);
+    command.envs(kernel.map(|name| (KERNEL, name)));
     let done = job::logged(&mut command, log, LIMIT)?;
     let results = results(&done.text);
     // It says so only at its very end, after failures as well.

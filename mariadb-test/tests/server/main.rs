@@ -3,6 +3,7 @@
 mod backup;
 mod dropin;
 mod encrypts;
+mod kernels;
 mod loading;
 mod outage;
 mod rotation;

@@ -2,5 +2,6 @@
 
 mod crash;
 mod features;
+mod inspect;
 mod migrate;
 mod outage;

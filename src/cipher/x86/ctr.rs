@@ -91,7 +91,7 @@ pub(super) fn counters<L: Lanes<W>, const W: usize>(lanes: L, base: L::V) -> [L:
 }
 
 /// For each block of a group its number, in the last byte.
-const fn numbered<const W: usize>() -> [[Block; W]; DEPTH] {
+pub(super) const fn numbered<const W: usize>() -> [[Block; W]; DEPTH] {
     let mut blocks = [[[0; 16]; W]; DEPTH];
     let mut number = 0;
     while number < DEPTH * W {

@@ -34,7 +34,9 @@ pub(super) fn encrypt<L: Lanes<W>, const W: usize, const R: usize>(
     let (outs, tail_out) = rest_out.split_at_mut(groups.len());
     let groups = groups.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
     let outs = outs.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
-    let mut pairs = zip(groups, outs);
+    let done = lanes.gcm_groups::<R, true>(keys, table, hash, at, groups, outs);
+    at += (done * DEPTH * W) as u128;
+    let mut pairs = zip(&groups[done..], &mut outs[done..]);
     if let Some((from, to)) = pairs.next() {
         let mut state = cpu.reverse(cpu.splat(hash));
         let mut groups_at = Counter::new(lanes, &keys[0], at);
@@ -75,9 +77,11 @@ pub(super) fn decrypt<L: Lanes<W>, const W: usize, const R: usize>(
     let (outs, tail_out) = rest_out.split_at_mut(groups.len());
     let groups = groups.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
     let outs = outs.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
+    let done = lanes.gcm_groups::<R, false>(keys, table, hash, at, groups, outs);
+    at += (done * DEPTH * W) as u128;
     let mut state = cpu.reverse(cpu.splat(hash));
     let mut groups_at = Counter::new(lanes, &keys[0], at);
-    for (from, to) in zip(groups, outs) {
+    for (from, to) in zip(&groups[done..], &mut outs[done..]) {
         let base = groups_at.take(lanes, &keys[0]);
         (_, state) = group::<_, W, R>(lanes, keys, table, base, state, from, from, to);
     }

@@ -12,13 +12,14 @@ use super::{DEPTH, Lanes};
 use crate::cipher::Block;
 
 /// The most blocks that one reduction serves: a group of the widest registers.
-const MOST: usize = DEPTH * 4;
+pub(super) const MOST: usize = DEPTH * 4;
 
 /// Registers of a group are multiplied two by two.
 const PAIRS: usize = DEPTH / 2;
 
 /// Powers of the hash key for a group, the highest first; those of narrow registers take only the
 /// first part.
+#[repr(C, align(64))]
 pub(in crate::cipher) struct Table {
     powers: [Block; MOST],
     /// High half plus low half of each power, for the middle products: of a pair's first register in
@@ -30,6 +31,9 @@ impl Table {
     /// Room for the powers.
     pub(in crate::cipher) const EMPTY: Self =
         Self { powers: [[0; 16]; MOST], middles: [[0; 16]; MOST / 2] };
+
+    /// How far the middles are from the beginning.
+    pub(super) const MIDDLES: usize = std::mem::offset_of!(Self, middles);
 
     #[inline(always)]
     fn powers<const W: usize>(&self) -> &[[Block; W]] {
@@ -152,6 +156,12 @@ impl<V: Copy> Sum<V> {
     pub(super) fn zero<L: Lanes<W, V = V>, const W: usize>(lanes: L) -> Self {
         let zero = lanes.splat(&[0; 16]);
         Self { low: zero, middle: zero, high: zero }
+    }
+
+    /// Where the middle products are in the low and high ones already.
+    #[inline(always)]
+    pub(super) fn folded<L: Lanes<W, V = V>, const W: usize>(lanes: L, low: V, high: V) -> Self {
+        Self { low, middle: lanes.xor(low, high), high }
     }
 
     /// Adds the first register of pair `pair` of a group, but for its middle product; that comes with

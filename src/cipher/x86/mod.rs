@@ -15,6 +15,7 @@ mod ghash;
 #[cfg(test)]
 mod twice;
 pub(super) mod vaes256;
+mod vaes256_gcm;
 pub(super) mod vaes512;
 
 use super::{Block, Hole, KeySize};
@@ -92,6 +93,23 @@ trait Lanes<const W: usize>: Copy {
     /// The value itself. The compiler cannot see that, and so keeps the instructions before it in
     /// their order: left alone it puts chains that were interleaved back one after the other.
     fn pin(self, value: Self::V) -> Self::V;
+
+    /// Where there is a better loop for GCM than the compiler's: takes groups from the beginning of
+    /// `from`, the first with the counter block `at`, and says how many. Their ciphertext is then in
+    /// `hash`.
+    #[inline(always)]
+    #[expect(unused_variables, reason = "without such a loop it takes none")]
+    fn gcm_groups<const R: usize, const ENCRYPT: bool>(
+        self,
+        keys: &RoundKeys,
+        table: &Table,
+        hash: &mut Block,
+        at: u128,
+        from: &[[[Block; W]; DEPTH]],
+        to: &mut [[[Hole; W]; DEPTH]],
+    ) -> usize {
+        0
+    }
 }
 
 /// The middle rounds of encryption for `N` registers side by side. The first key is already in.

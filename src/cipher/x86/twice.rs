@@ -122,7 +122,8 @@ fn four_lanes_do_what_two_do() {
     let src: Vec<u8> = (0..3000_u32).map(|i| ((i * i) >> 3) as u8).collect();
     let sizes = [(KeySize::Aes128, 16), (KeySize::Aes192, 24), (KeySize::Aes256, 32)];
     for len in (0..1100).chain([1535, 1536, 1537, 2999]) {
-        let mut counter = [0xff; 16];
+        // With and without a carry beyond the low half.
+        let mut counter = [if len % 2 == 0 { 0xff } else { 0x7f }; 16];
         counter[15] = len as u8;
         let (size, key_len) = sizes[len % 3];
         let (key, src) = (&src[1..=key_len], &src[..len]);

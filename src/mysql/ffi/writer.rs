@@ -42,7 +42,13 @@ unsafe extern "C" fn store(
         let (name, kind) = unsafe { (name(data_id, auth_id), text(kind)) };
         // SAFETY: the server passes `len` bytes of key, or null, that stay for this call.
         let data = unsafe { bytes(data, len) }.unwrap_or_default();
-        run("store", name, |name| open::store(name, kind_of(kind)?, &DataKey::copy_of(data)?))
+        run("store", name, |name| {
+            let data = DataKey::of_keyring(data.len(), |to| {
+                to.copy_from_slice(data);
+                Ok(())
+            })?;
+            open::store(name, kind_of(kind)?, &data)
+        })
     })
 }
 

@@ -5,6 +5,7 @@ mod lint;
 mod mtr;
 mod mysql;
 mod rust;
+mod vault;
 
 use std::path::PathBuf;
 
@@ -107,6 +108,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         body: mtr::run,
     },
     Layer {
+        name: "mtr-kernels",
+        about: "the same with each kernel of the page cipher forced",
+        extended: true,
+        packages: &[setup::SERVER, setup::MTR],
+        released: true,
+        body: mtr::on_each_kernel,
+    },
+    Layer {
         name: "mtr-11.8",
         about: "the same on MariaDB 11.8, from the next Debian in a folder of its own",
         extended: true,
@@ -129,6 +138,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[],
         released: true,
         body: mysql::mtr,
+    },
+    Layer {
+        name: "vault",
+        about: "keyward on a real Vault: log-ins, versions, trouble; MariaDB with its keys there",
+        extended: false,
+        packages: &[setup::SERVER],
+        released: true,
+        body: vault::run,
     },
     Layer {
         name: "fuzz",

@@ -1,0 +1,124 @@
+//! The configuration, read and refused.
+
+use super::*;
+
+const GOOD: &str = r#"
+[keystore]
+path = "/var/lib/keyward/keystore.json"
+cipher = "aes-256-cbc"
+[policy]
+version_step = 3
+[[provider]]
+name = "first"
+type = "local"
+timeout = "5s"
+key_file = "/etc/keyward/local.key"
+[[provider]]
+type = "file"
+"#;
+
+fn refused(text: &str) -> String {
+    match Config::parse(Path::new("k.toml"), text) {
+        Ok(_) => panic!("accepted: {text}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn reads_all_sections() {
+    let config = Config::parse(Path::new("k.toml"), GOOD).unwrap();
+    assert_eq!(config.keystore.cipher.to_string(), "aes-256-cbc");
+    assert_eq!(config.policy.version_step, 3);
+    let names: Vec<_> = config.providers.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["first", "file"]);
+    assert_eq!(config.providers[0].timeout, Duration::from_secs(5));
+}
+
+#[test]
+fn leaves_out_what_has_a_default() {
+    let config = Config::parse(Path::new("k.toml"), "[[provider]]\ntype = \"local\"").unwrap();
+    assert_eq!(config.keystore.path, Path::new(DEFAULT_KEYSTORE));
+    assert_eq!(config.keystore.cipher, Cipher::DEFAULT);
+    assert_eq!(config.policy.version_step, 2);
+}
+
+#[test]
+fn names_place_and_cure() {
+    let cases = [
+        (
+            "[keystore]\npth = \"/x\"\n",
+            "k.toml:2:1: unknown key \"pth\" in [keystore]; did you mean \"path\"?",
+        ),
+        (
+            "[keystore]\nzebras = 1\n",
+            "k.toml:2:1: unknown key \"zebras\" in [keystore]; known are: cipher, path",
+        ),
+        ("[keystore]\npath = 1\n", "k.toml:2:1: path must be a string in quotes, not a number"),
+        (
+            "[keystore]\npath = \"x\"\n",
+            "k.toml:2:1: path: is not an absolute path; begin it with /",
+        ),
+        (
+            "[keystore]\ncipher = \"rot13\"\n",
+            "k.toml:2:1: cipher: \"rot13\" is not a cipher; use aes-128-, aes-192- or aes-256-, then cbc or ctr: aes-256-ctr",
+        ),
+        ("[policy]\nversion_step = 0\n", "k.toml:2:1: version_step: must be from 1 to 1000"),
+        ("[policy]\nkeep_versions = 0\n", "k.toml:2:1: keep_versions: must be from 1 to 1000"),
+        (
+            "[policy]\nrotate_afer = \"90d\"\n",
+            "k.toml:2:1: unknown key \"rotate_afer\" in [policy]; did you mean \"rotate_after\"?",
+        ),
+        (
+            "[policy]\nrotate_after = 90\n",
+            "k.toml:2:1: rotate_after must be a string in quotes, not a number",
+        ),
+        (
+            "[policy]\nrotate_after = \"quarterly\"\n",
+            "k.toml:2:1: rotate_after: is not a length of time; write it as 5s, 30m or 90d",
+        ),
+        (
+            "[policy]\njitter = \"1d\"\n",
+            "k.toml:2:1: jitter: has nothing to vary; set rotate_after, too",
+        ),
+        (
+            "[policy]\nrotate_after = \"1d\"\nactivate_after = \"24h\"\n",
+            "k.toml:3:1: activate_after: jitter and activate_after together must be shorter than rotate_after; shorten them, or rotate later",
+        ),
+        (
+            "[keystor]\n[[provider]]\ntype = \"local\"\n",
+            "k.toml:1:2: unknown section [keystor]; did you mean \"keystore\"?",
+        ),
+        ("[provider]\ntype = \"local\"\n", "k.toml:1:2: write each provider as [[provider]]"),
+        (
+            "[[provider]]\nname = \"x\"\n",
+            "k.toml:1:1: [[provider]] lacks \"type\"; add a line `type = \"...\"`",
+        ),
+        (
+            "[[provider]]\ntype = \"local\"\ntimeout = \"soon\"\n",
+            "k.toml:3:1: timeout: is not a length of time; write it as 5s, 30m or 90d",
+        ),
+        ("", "k.toml: no [[provider]]; `keyward init` writes a configuration with one"),
+        (
+            "[[provider]]\ntype = \"a\"\n[[provider]]\ntype = \"a\"\nname = \"a\"\n",
+            "k.toml:5:1: name: two providers have this name",
+        ),
+    ];
+    for (text, wanted) in cases {
+        assert_eq!(refused(text), wanted, "for {text:?}");
+    }
+}
+
+#[test]
+fn points_at_broken_toml() {
+    assert!(refused("[keystore]\npath = /x\n").starts_with("k.toml:2:8: "));
+}
+
+#[test]
+fn refuses_a_secret_inline_and_does_not_repeat_it() {
+    let text = "[[provider]]\ntype = \"local\"\npassphrase = \"hunter2\"\n";
+    let config = Config::parse(Path::new("k.toml"), text).unwrap();
+    let keys = ["passphrase_file", "passphrase_env", "passphrase_credential"];
+    let error = config.providers[0].section.secret("passphrase", keys).err().unwrap().to_string();
+    assert!(error.starts_with("k.toml:3:1: passphrase: a secret may not stand"), "{error}");
+    assert!(!error.contains("hunter2"));
+}
