@@ -5,6 +5,7 @@ mod keyring_file;
 mod moving;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use keyring_file::parse as parse_keyring_file;
@@ -17,14 +18,12 @@ use crate::custodian::{
     Custodian, KeySource, KeystoreSource, NamedServer, NamedWrapper, Reason, Role, ServedSource,
 };
 use crate::env::{Deadline, Env, Rng};
-use crate::error::{Error, Result};
-use crate::key::{KeyId, PageMode};
+use crate::error::{Error, Kind, Result};
+use crate::key::{Cipher, KeyId, PageMode};
 use crate::provider::{KekInfo, Probe, Provider};
 use crate::secret::DataKey;
 use crate::store::{Keystore, STORE_KEY_LEN, StoreFile};
 
-/// How often a key file is looked at for a change.
-const KEY_FILE_REFRESH: Duration = Duration::from_millis(500);
 /// How long `init` waits for the lock of a keystore that nobody else can know yet.
 const INIT_LOCK_WAIT: Duration = Duration::from_secs(1);
 
@@ -53,6 +52,39 @@ pub fn probe(config: &Config, env: &Env) -> Vec<(String, Result<Probe>)> {
 /// Makes a new wrapping key file for the provider `local`; never overwrites one.
 pub fn create_key_file(path: &Path, rng: &dyn Rng) -> Result<()> {
     backend::local::create_key_file(path, rng).map(drop)
+}
+
+/// A role that was made in Vault: see [`set_up_vault`].
+pub use crate::backend::vault::Role as VaultRole;
+
+/// Sets up the Vault of `config`'s only provider, which logs in as an administrator, for a server
+/// that will log in as the role.
+pub fn set_up_vault(config: &Config, env: &Env) -> Result<VaultRole> {
+    let [provider] = config.providers.as_slice() else {
+        return Err(Error::new(Kind::Internal, "one Vault is set up at a time"));
+    };
+    let by = Deadline::after(provider.timeout);
+    backend::set_up_vault(&provider.section, &env.rng, by)
+        .map_err(|error| error.within(format!("provider {:?}", provider.name)))
+}
+
+/// Whether the configured key store keeps the data keys itself: then there is no keystore of ours.
+pub fn serves(config: &Config, env: &Env) -> Result<bool> {
+    let [only] = config.providers.as_slice() else { return Ok(false) };
+    Ok(matches!(open(only, env)?, Provider::Serves(_)))
+}
+
+/// Makes keys 1 and 2 in the key store that serves them, where they are not there.
+pub fn create_served_keys(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
+    let custodian = start(config, Role::Command, env.clone())?;
+    let known = custodian.keys();
+    for id in [1, 2].map(KeyId::try_from) {
+        let id = id?;
+        if !known.iter().any(|info| info.key.name == id.into()) {
+            custodian.create(id, None, reason)?;
+        }
+    }
+    Ok(())
 }
 
 /// Has the key store of the configured provider `name` make a new wrapping key.
@@ -136,12 +168,14 @@ fn source(config: &Config, env: &Env) -> Result<Box<dyn KeySource>> {
     if let [only] = config.providers.as_slice()
         && let Provider::Serves(server) = open(only, env)?
     {
-        return Ok(Box::new(ServedSource::new(NamedServer {
+        let named = NamedServer {
             name: only.name.clone(),
             timeout: only.timeout,
-            refresh: KEY_FILE_REFRESH,
+            refresh: server.refresh(),
             server,
-        })));
+        };
+        let source = ServedSource::new(named, config.keystore.cipher, Arc::clone(&env.rng));
+        return Ok(Box::new(source));
     }
     Ok(Box::new(keystore(config, wrappers(config, env)?, env)))
 }
@@ -196,7 +230,8 @@ pub fn from_key_file(file: KeyFile, role: Role, env: Env) -> Result<Custodian> {
         refresh: Duration::MAX,
         server: Box::new(key_file_server(file)?),
     };
-    Custodian::start(Box::new(ServedSource::new(named)), role, env)
+    let source = ServedSource::new(named, Cipher::DEFAULT, Arc::clone(&env.rng));
+    Custodian::start(Box::new(source), role, env)
 }
 
 fn key_file_server(file: KeyFile) -> Result<backend::file::FileServer> {

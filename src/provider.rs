@@ -1,8 +1,11 @@
 //! The joint: what a key store must do for us. It either serves data keys or wraps the store key.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use crate::env::{Deadline, Timestamp};
 use crate::error::Result;
-use crate::key::{KeyInfo, KeyRef};
+use crate::key::{Cipher, KeyInfo, KeyRef};
 use crate::secret::DataKey;
 
 /// One configured key store.
@@ -25,11 +28,26 @@ pub trait KeyServer: Send + Sync {
     /// be stored.
     fn put(&self, key: &KeyRef, data: &DataKey, by: Deadline) -> Result<()>;
 
+    /// The same, with the cipher that the key is for; kept beside it where the store can.
+    fn put_for(&self, key: &KeyRef, data: &DataKey, _: Cipher, by: Deadline) -> Result<()> {
+        self.put(key, data, by)
+    }
+
     /// Removes one version for ever; `Unsupported` where nothing can be removed.
     fn remove(&self, key: &KeyRef, by: Deadline) -> Result<()>;
 
     /// Whether the store answers, and what it says of itself.
     fn probe(&self, by: Deadline) -> Result<Probe>;
+
+    /// How long what it listed is taken for the truth.
+    fn refresh(&self) -> Duration {
+        Duration::from_millis(500)
+    }
+
+    /// What must be done now and then though nobody asks for a key.
+    fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {
+        None
+    }
 }
 
 /// A key store that wraps other keys with a key of its own. Every call ends by its deadline.
@@ -54,6 +72,17 @@ pub trait KeyWrapper: Send + Sync {
 
     /// Whether the store answers, and what it says of itself.
     fn probe(&self, by: Deadline) -> Result<Probe>;
+
+    /// What must be done now and then though nobody wraps a key.
+    fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {
+        None
+    }
+}
+
+/// What a provider must do by itself, such as staying logged in.
+pub trait Upkeep: Send + Sync {
+    /// Does what is due now. Cheap where nothing is; an error where something was and failed.
+    fn keep_up(&self, by: Deadline) -> Result<()>;
 }
 
 /// What a wrapped store key is bound to, so that it cannot be moved: the provider's additional

@@ -66,6 +66,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
 ];
 
+/// The helper in `src/backend` that several of them call their key stores with.
+const HTTP: &str = "http";
+
 /// Where `unsafe` may stand: locked memory, kernels, and each door's ABI.
 const UNSAFE_ROOMS: &[&str] = &["src/secret/", "src/cipher/", "src/mariadb/ffi", "src/mysql/ffi"];
 
@@ -92,11 +95,16 @@ fn backends_do_not_know_each_other() {
     let names: Vec<String> = std::fs::read_dir("src/backend")
         .unwrap()
         .map(|entry| stem(&entry.unwrap().path()))
-        .filter(|name| name != "mod")
+        .filter(|name| name != "mod" && name != HTTP)
         .collect();
     for file in sources().into_iter().filter(|file| file.starts_with("src/backend")) {
         let own = stem(Path::new(file.components().nth(2).unwrap().as_os_str()));
         if own == "mod" {
+            continue;
+        }
+        if own == HTTP {
+            let text = std::fs::read_to_string(&file).unwrap();
+            assert!(!text.contains("backend::"), "{} knows a key store", file.display());
             continue;
         }
         let text = std::fs::read_to_string(&file).unwrap();

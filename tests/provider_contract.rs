@@ -8,6 +8,7 @@ use contract::fixtures;
 server_contract! {
     file_plain: super::fixtures::file::PlainFile,
     file_encrypted: super::fixtures::file::EncryptedFile,
+    vault_kv: super::fixtures::vault::Kv,
 }
 
 wrapper_contract! {
@@ -19,4 +20,6 @@ wrapper_contract! {
     pkcs11_kryoptic: super::fixtures::pkcs11::Kryoptic,
     pkcs11_kryoptic_oaep: super::fixtures::pkcs11::KryopticOaep,
     pkcs11_oaep: super::fixtures::pkcs11::Oaep,
+    vault_transit: super::fixtures::vault::Transit,
+    vault_transit_derived: super::fixtures::vault::DerivedTransit,
 }

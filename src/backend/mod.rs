@@ -1,9 +1,11 @@
 //! Key stores, one file or folder each. They know the nouns and the joint, and not one another.
 
 pub mod file;
+pub mod http;
 pub mod local;
 #[cfg(feature = "pkcs11")]
 pub mod pkcs11;
+pub mod vault;
 
 use std::sync::Arc;
 
@@ -18,6 +20,8 @@ const KINDS: &[&str] = &[
     "local",
     #[cfg(feature = "pkcs11")]
     "pkcs11",
+    "vault-kv",
+    "vault-transit",
 ];
 
 /// The provider that a `[[provider]]` section describes: the only place that chooses code by
@@ -38,6 +42,14 @@ pub fn open(section: &Section, rng: &Arc<dyn Rng>) -> Result<Provider> {
             let settings = pkcs11::Settings::read(section)?;
             Provider::Wraps(Box::new(pkcs11::Pkcs11Wrapper::new(settings, Arc::clone(rng))))
         }
+        "vault-kv" => {
+            let settings = vault::KvSettings::read(section)?;
+            Provider::Serves(Box::new(vault::KvServer::new(settings, Arc::clone(rng))))
+        }
+        "vault-transit" => {
+            let settings = vault::TransitSettings::read(section)?;
+            Provider::Wraps(Box::new(vault::TransitWrapper::new(settings, Arc::clone(rng))))
+        }
         _ => {
             let what = format!("there is no provider {kind:?}");
             return Err(section.wrong("type", &what).advise(format!("use {}", KINDS.join(" or "))));
@@ -45,6 +57,24 @@ pub fn open(section: &Section, rng: &Arc<dyn Rng>) -> Result<Provider> {
     };
     section.done()?;
     Ok(provider)
+}
+
+/// Sets up the Vault that `section` describes, which logs in there as an administrator: engine, key,
+/// policy, and the role that is given back.
+pub fn set_up_vault(section: &Section, rng: &Arc<dyn Rng>, by: Deadline) -> Result<vault::Role> {
+    let kind = section.required("type")?;
+    let role = match kind.as_str() {
+        "vault-transit" => {
+            let settings = vault::TransitSettings::read(section)?;
+            vault::TransitWrapper::new(settings, Arc::clone(rng)).set_up(by)?
+        }
+        "vault-kv" => {
+            let settings = vault::KvSettings::read(section)?;
+            vault::KvServer::new(settings, Arc::clone(rng)).set_up(by)?
+        }
+        _ => return Err(section.wrong("type", "is no provider of Vault's")),
+    };
+    Ok(role)
 }
 
 /// Makes a new wrapping key, the newest from then on, in the key store that a `[[provider]]` section
@@ -60,6 +90,10 @@ pub fn create_wrapping_key(
         "pkcs11" => {
             let settings = pkcs11::Settings::read(section)?;
             pkcs11::Pkcs11Wrapper::new(settings, Arc::clone(rng)).create_key(now, by)
+        }
+        "vault-transit" => {
+            let settings = vault::TransitSettings::read(section)?;
+            vault::TransitWrapper::new(settings, Arc::clone(rng)).create_key(by)
         }
         kind => {
             let what = format!("keyward makes no wrapping key in a key store of type {kind:?}");

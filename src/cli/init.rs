@@ -1,7 +1,8 @@
 //! `keyward init`: a keystore, its wrapping key and a configuration, and the lines for my.cnf.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -12,6 +13,7 @@ use super::{Exit, env, no_folder};
 use crate::assemble;
 use crate::config::{self, Config};
 use crate::custodian::Reason;
+use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 use crate::key::Cipher;
 use crate::provider::KekInfo;
@@ -36,6 +38,10 @@ pub(super) struct Options {
     /// Have the key store make a new wrapping key
     #[arg(long)]
     create_key: bool,
+    /// Set up a Vault with the administrator's token in this file: engine, key, policy, and a role
+    /// that the server logs in as
+    #[arg(long, value_name = "FILE", conflicts_with = "create_key")]
+    admin_token_file: Option<PathBuf>,
     /// Make no keys: those of another key store are to come, by migrate or import
     #[arg(long)]
     empty: bool,
@@ -56,7 +62,12 @@ struct Plan {
     /// The wrapping key that the key store was asked to make.
     #[serde(skip_serializing_if = "Option::is_none")]
     wrapping_key: Option<KekInfo>,
+    /// The secret of the role that the server has in a Vault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_id_file: Option<PathBuf>,
     keystore: PathBuf,
+    /// Whether the key store keeps the data keys itself, and there is no keystore.
+    serves: bool,
 }
 
 /// `KEY=VALUE`, as `--set` has it.
@@ -107,11 +118,14 @@ impl Plan {
         let (config, keystore) = (absolute(&config)?, absolute(&keystore)?);
         let is_local = options.provider == LOCAL && options.set.is_empty();
         let key_file = is_local.then(|| config.with_file_name("local.key"));
-        Ok(Self { config, key_file, wrapping_key: None, keystore })
+        let vault = options.admin_token_file.is_some();
+        let secret_id_file = vault.then(|| config.with_file_name("vault-secret-id"));
+        Ok(Self { config, key_file, wrapping_key: None, secret_id_file, keystore, serves: false })
     }
 
     fn refuse_what_exists(&self) -> Result<()> {
-        for path in [&self.config, &self.keystore].into_iter().chain(&self.key_file) {
+        let made = self.key_file.iter().chain(&self.secret_id_file);
+        for path in [&self.config, &self.keystore].into_iter().chain(made) {
             if fs::symlink_metadata(path).is_ok() {
                 return Err(Error::new(
                     Kind::Conflict,
@@ -136,10 +150,12 @@ impl Plan {
             assemble::create_key_file(key_file, &*env.rng)?;
             made.file(key_file, owner)?;
         }
-        fs::write(&self.config, self.toml(options))
+        let role = self.set_up_vault(options, owner, made, &env)?;
+        fs::write(&self.config, self.toml(options) + &role)
             .map_err(|e| Error::io("cannot write", &self.config, &e))?;
         made.file(&self.config, owner)?;
         let config = Config::load(&self.config)?;
+        self.serves = assemble::serves(&config, &env)?;
         let actor = user::actor();
         let reason = Reason { actor: &actor, text: "keyward init" };
         user::acting_as(owner, || {
@@ -147,11 +163,35 @@ impl Plan {
                 let made = assemble::create_wrapping_key(&config, &options.provider, &env)?;
                 self.wrapping_key = Some(made);
             }
-            match options.empty {
-                true => assemble::create_keystore_without_keys(&config, reason, &env),
-                false => assemble::create_keystore(&config, reason, &env),
+            match (self.serves, options.empty) {
+                (true, true) => Ok(()),
+                (true, false) => assemble::create_served_keys(&config, reason, &env),
+                (false, true) => assemble::create_keystore_without_keys(&config, reason, &env),
+                (false, false) => assemble::create_keystore(&config, reason, &env),
             }
         })
+    }
+
+    /// Does in a Vault what an administrator must do, where we were given such a one's token; the
+    /// lines of the configuration that log in as the role made there.
+    fn set_up_vault(
+        &self,
+        options: &Options,
+        owner: Option<Account>,
+        made: &mut Made,
+        env: &Env,
+    ) -> Result<String> {
+        let (Some(token), Some(path)) = (&options.admin_token_file, &self.secret_id_file) else {
+            return Ok(String::new());
+        };
+        let token =
+            std::path::absolute(token).map_err(|e| Error::io("cannot make absolute", token, &e))?;
+        let toml = format!("{}token_file = {token:?}\n", self.toml(options));
+        let role = assemble::set_up_vault(&Config::parse(&self.config, &toml)?, env)?;
+        write_secret(path, role.secret_id.expose())?;
+        made.file(path, owner)?;
+        let role_id = toml::Value::from(role.role_id);
+        Ok(format!("auth = \"approle\"\nrole_id = {role_id}\nsecret_id_file = {path:?}\n"))
     }
 
     fn toml(&self, options: &Options) -> String {
@@ -194,14 +234,17 @@ impl Plan {
             }
             (None, None) => String::new(),
         };
+        let line = |name: &str, path: &Path| format!("{name:<14} {}\n", path.display());
+        let secret_id = self.secret_id_file.as_ref().map(|path| line("secret id", path));
+        let keystore = (!self.serves).then(|| line("keystore", &self.keystore));
+        let files = secret_id.into_iter().chain(keystore).collect::<String>();
         format!(
-            "configuration  {config}\n{wrapping_key}keystore       {}\n\n\
+            "configuration  {config}\n{wrapping_key}{files}\n\
              Add to my.cnf and restart the server:\n\n\
              [mariadb]\nplugin_load_add = keyward\nkeyward = FORCE_PLUS_PERMANENT\n{path_line}\
              innodb_encrypt_tables = ON\ninnodb_encrypt_log = ON\ninnodb_encryption_threads = 4\n\
              innodb_encryption_rotate_key_age = 1\naria_encrypt_tables = ON\nencrypt_binlog = ON\n\
              encrypt_tmp_disk_tables = ON\nencrypt_tmp_files = ON\n",
-            self.keystore.display(),
         )
     }
 }
@@ -211,6 +254,13 @@ impl Account {
     fn group_only(self) -> Self {
         Self { uid: nix::unistd::Uid::from_raw(0), ..self }
     }
+}
+
+/// Writes a file that nobody but its owner can read, and that was not there.
+fn write_secret(path: &Path, secret: &[u8]) -> Result<()> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(secret).and_then(|()| file.sync_all()))
+        .map_err(|e| Error::io("cannot write", path, &e))
 }
 
 fn parent(path: &Path) -> Result<&Path> {

@@ -5,7 +5,7 @@ mod named;
 use std::time::Duration;
 
 use super::keeper::Keeper;
-use super::{Destruction, KeySource, Reason, Rewrap, Rewrapped, Role, Step, Which, destroy};
+use super::{Chore, Destruction, KeySource, Reason, Rewrap, Rewrapped, Role, Step, Which, destroy};
 use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
@@ -229,6 +229,13 @@ impl KeystoreSource {
 impl KeySource for KeystoreSource {
     fn begin(&mut self, role: Role) {
         self.take_role(role);
+    }
+
+    fn chores(&self) -> Vec<Chore> {
+        let chore = |named: &NamedWrapper| {
+            Some(Chore::new(&named.name, named.timeout, named.wrapper.upkeep()?))
+        };
+        self.wrappers.iter().filter_map(chore).collect()
     }
 
     fn has_changed(&self) -> bool {

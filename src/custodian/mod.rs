@@ -12,12 +12,13 @@ mod named;
 mod rewrap;
 mod served;
 mod states;
+mod upkeep;
 mod witness;
 mod worker;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 pub use destroy::Destruction;
 pub use keystore::{KeystoreSource, NamedWrapper};
@@ -25,6 +26,7 @@ pub use moving::Moving;
 pub use rewrap::{Rewrap, Rewrapped, WrapChange};
 pub use served::{NamedServer, ServedSource};
 pub use states::Step;
+pub use upkeep::Chore;
 
 use crate::env::{Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
@@ -67,6 +69,16 @@ pub trait KeySource: Send {
 
     /// Whether there may be something new to read. Cheap: a file's stamp, a clock.
     fn has_changed(&self) -> bool;
+
+    /// Whether a version that is not in memory may be there all the same: then it is worth a call.
+    fn may_know_more(&self) -> bool {
+        self.has_changed()
+    }
+
+    /// What the providers must do now and then though nobody asks for a key.
+    fn chores(&self) -> Vec<Chore> {
+        Vec::new()
+    }
 
     /// Reads anew and brings the ring up to date. On failure the ring and the source stay as they
     /// were.
@@ -212,6 +224,9 @@ struct Shared {
     absent: Mutex<HashSet<(KeyId, Option<KeyVersion>)>>,
     degraded: Mutex<Option<Degraded>>,
     rotations: AtomicU64,
+    /// What `status` showed last, for while the source is busy.
+    shown: Mutex<Option<Status>>,
+    chores: Vec<Chore>,
     started: Timestamp,
     role: Role,
     env: Env,
@@ -225,6 +240,8 @@ impl Custodian {
         source.load(&ring)?;
         let shared = Arc::new(Shared {
             ring,
+            chores: source.chores(),
+            shown: Mutex::default(),
             source: Mutex::new(source),
             absent: Mutex::default(),
             degraded: Mutex::default(),
@@ -313,22 +330,26 @@ impl Custodian {
         self.shared.source().keys()
     }
 
-    /// How things stand.
+    /// How things stand. While a call to a key store is under way, what it changes is shown as it
+    /// was before: nobody who looks waits for a network.
     #[must_use]
     pub fn status(&self) -> Status {
-        let source = self.shared.source();
-        let keys = source.keys();
-        let mut names: Vec<_> = keys.iter().map(|info| &info.key.name).collect();
-        names.dedup();
-        Status {
-            degraded: lock(&self.shared.degraded).clone(),
-            generation: source.generation(),
-            provider: source.provider().to_owned(),
-            keys: names.len(),
-            versions: keys.len(),
-            rotations: self.shared.rotations.load(Ordering::Relaxed),
-            started: self.shared.started,
-        }
+        let shared = &self.shared;
+        let free = match shared.source.try_lock() {
+            Ok(source) => Some(source),
+            Err(TryLockError::Poisoned(poison)) => Some(poison.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        let before = lock(&shared.shown).clone();
+        let mut status = match (free, before) {
+            (None, Some(before)) => before,
+            (None, None) => shared.status_of(&**shared.source()),
+            (Some(source), _) => shared.status_of(&**source),
+        };
+        status.degraded = lock(&shared.degraded).clone();
+        status.rotations = shared.rotations.load(Ordering::Relaxed);
+        *lock(&shared.shown) = Some(status.clone());
+        status
     }
 
     /// Ends the worker and waits for it: afterwards no thread of ours is left. May be called again.
@@ -348,6 +369,21 @@ impl Drop for Custodian {
 impl Shared {
     fn source(&self) -> MutexGuard<'_, Box<dyn KeySource>> {
         lock(&self.source)
+    }
+
+    fn status_of(&self, source: &dyn KeySource) -> Status {
+        let keys = source.keys();
+        let mut names: Vec<_> = keys.iter().map(|info| &info.key.name).collect();
+        names.dedup();
+        Status {
+            degraded: None,
+            generation: source.generation(),
+            provider: source.provider().to_owned(),
+            keys: names.len(),
+            versions: keys.len(),
+            rotations: 0,
+            started: self.started,
+        }
     }
 
     fn may_write(&self) -> Result<()> {
@@ -374,7 +410,7 @@ impl Shared {
         if let Some(()) = found(&self.ring) {
             return Some(());
         }
-        if source.has_changed() {
+        if source.may_know_more() {
             let outcome = source.load(&self.ring);
             self.note_outcome(outcome.as_ref().err());
             outcome.ok()?;

@@ -46,6 +46,7 @@ impl Worker {
 fn run(shared: &Weak<Shared>, bell: &Bell) {
     while !bell.rings_within(PERIOD) {
         let Some(shared) = shared.upgrade() else { return };
+        shared.keep_up();
         shared.refresh_if_changed();
         shared.keep_policy_in_time();
     }

@@ -9,6 +9,7 @@
 
 #![allow(unsafe_code)]
 
+mod alloc;
 mod arena;
 mod file;
 mod scrub;

@@ -12,6 +12,7 @@ mod server_bench;
 mod setup;
 mod sweep;
 mod test;
+mod vault;
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Installs the Debian packages that the other tasks need.
+//! Installs what the other tasks need: Debian's packages, and a Vault built from its source.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use mariadb_test::command::answer;
 use mariadb_test::{Result, run, scratch};
 use nix::unistd::Uid;
 
-use crate::job;
+use crate::{job, vault};
 
 /// To build the library and the command: bindgen needs libclang and the server's headers, the
 /// tests compare with OpenSSL and have it encrypt key files.
@@ -45,6 +45,7 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 pub(crate) fn task(_words: &[String]) -> Result<()> {
     // In one go: whoever is not root gets one line to run.
     need(&[BUILD, SERVER, MTR, TOOLS, HSM, BENCH].concat())?;
+    vault::program()?;
     println!("everything is installed");
     Ok(())
 }

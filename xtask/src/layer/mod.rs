@@ -5,6 +5,7 @@ mod lint;
 mod mtr;
 mod mysql;
 mod rust;
+mod vault;
 
 use std::path::PathBuf;
 
@@ -137,6 +138,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[],
         released: true,
         body: mysql::mtr,
+    },
+    Layer {
+        name: "vault",
+        about: "keyward on a real Vault: log-ins, versions, trouble; MariaDB with its keys there",
+        extended: false,
+        packages: &[setup::SERVER],
+        released: true,
+        body: vault::run,
     },
     Layer {
         name: "fuzz",

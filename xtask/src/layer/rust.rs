@@ -5,9 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use mariadb_test::{Result, artefacts, files, scratch};
+use vault_test::PROGRAM_VARIABLE;
 
 use crate::build::cargo;
-use crate::{job, kryoptic};
+use crate::{job, kryoptic, vault};
 
 use super::{Report, Run};
 
@@ -35,11 +36,11 @@ pub(super) fn unit(run: &Run) -> Result<Report> {
     Ok(report)
 }
 
-/// The contract suite.
+/// The contract suite, on every key store: a missing one is a failure here.
 pub(super) fn contract(run: &Run) -> Result<Report> {
-    // Everything was installed: a key store that cannot be had here is a failure.
     let mut command = cargo(&["test", "--test", CONTRACT]);
-    command.env("KEYWARD_REQUIRE_ALL", "1").env(kryoptic::VARIABLE, kryoptic::module()?);
+    command.env(scratch::ROOT_VARIABLE, scratch::root()).env("KEYWARD_REQUIRE_ALL", "1");
+    command.env(kryoptic::VARIABLE, kryoptic::module()?).env(PROGRAM_VARIABLE, vault::program()?);
     tests(&mut command, run)
 }
 

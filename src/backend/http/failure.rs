@@ -1,0 +1,97 @@
+//! What went wrong with a call, in words for an operator: told from the chain of causes, of which
+//! only the innermost says more than "error sending request".
+
+use std::error::Error as StdError;
+use std::io;
+
+use rustls::{AlertDescription, CertificateError};
+
+use crate::error::{Error, Kind};
+
+/// Puts what `cause` means into an error about `place`.
+pub(super) fn failed(place: &str, cause: &reqwest::Error) -> Error {
+    if cause.is_timeout() {
+        return super::late(place);
+    }
+    let mut next: Option<&(dyn StdError + 'static)> = Some(cause);
+    let mut words = None;
+    while let Some(here) = next {
+        if let Some(tls) = tls_error(here) {
+            return untrusted(place, tls);
+        }
+        if let Some(io) = here.downcast_ref::<io::Error>() {
+            words = words.or_else(|| spoken(io));
+        }
+        next = here.source();
+    }
+    if words.is_none() && cause.is_dns() {
+        words = Some("its name is not known".to_owned());
+    }
+    let words = words.unwrap_or_else(|| {
+        let what = if cause.is_connect() { "no connection" } else { "the connection broke off" };
+        what.to_owned()
+    });
+    Error::new(Kind::Unavailable, format!("cannot reach {place}: {words}"))
+}
+
+/// The error of TLS in `error`. One in another of the system's does not show as its source.
+fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls);
+    }
+    tls_error(error.downcast_ref::<io::Error>()?.get_ref()?)
+}
+
+/// The system's words, where it was the system that failed.
+fn spoken(error: &io::Error) -> Option<String> {
+    if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>()) {
+        return spoken(inner);
+    }
+    let words = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused",
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "the connection was reset",
+        io::ErrorKind::UnexpectedEof => "the connection was closed in the middle of the answer",
+        io::ErrorKind::HostUnreachable => "no route to the host",
+        io::ErrorKind::NetworkUnreachable => "the network cannot be reached",
+        _ => return None,
+    };
+    Some(words.to_owned())
+}
+
+fn untrusted(place: &str, error: &rustls::Error) -> Error {
+    use CertificateError as Bad;
+    let (words, advice) = match error {
+        rustls::Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
+            ("its certificate has expired", "renew the certificate there")
+        }
+        rustls::Error::InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => {
+            ("its certificate is not valid yet", "compare the clocks of both machines")
+        }
+        // A signature that is wrong is that of another authority of the same name.
+        rustls::Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => (
+            "its certificate is from an authority that is not trusted here",
+            "name the file of that authority's certificate as ca_file",
+        ),
+        rustls::Error::InvalidCertificate(
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. },
+        ) => (
+            "its certificate is for another name",
+            "use the name in the certificate, or set server_name to it",
+        ),
+        rustls::Error::InvalidCertificate(_) => {
+            ("its certificate is not valid", "look at it with `openssl s_client`")
+        }
+        rustls::Error::AlertReceived(
+            AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
+        ) => ("it wants a client certificate", "set client_certificate_file and client_key_file"),
+        rustls::Error::AlertReceived(
+            AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::UnknownCA,
+        ) => ("it refuses our client certificate", "renew the client certificate"),
+        rustls::Error::InvalidMessage(_) => ("it does not speak TLS", "is the port right?"),
+        _ => ("TLS with it fails", "look at it with `openssl s_client`"),
+    };
+    Error::new(Kind::Config, format!("cannot trust {place}: {words}")).advise(advice)
+}

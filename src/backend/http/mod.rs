@@ -1,0 +1,171 @@
+//! The one way in which key stores are called over HTTP: TLS verified, every call bounded in time
+//! and length, redirects handed back to the caller, nothing of a body in an error.
+//!
+//! No thread and no connection outlives an operation. A [`Line`] is opened for it, runs its requests
+//! on the calling thread, and leaves nothing behind for a fork, for a core file or for the unloading
+//! of the library. Only a host name is looked up by a short-lived helper thread, which the line
+//! waits for.
+
+mod failure;
+mod trust;
+
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Client, redirect};
+use tokio::runtime::{Builder, Runtime};
+use zeroize::Zeroizing;
+
+pub use reqwest::{Method, Url};
+pub use trust::Trust;
+
+use crate::env::Deadline;
+use crate::error::{Error, Kind, Result};
+use failure::failed;
+
+/// The longest answer that is read, in bytes: a list of 10,000 keys has a hundredth of it.
+const MAX_BODY: usize = 8 << 20;
+
+/// One request. Header values are taken for secrets.
+pub struct Request {
+    /// What to do.
+    pub method: Method,
+    /// With whom.
+    pub url: Url,
+    /// Names in lower case, and values.
+    pub headers: Vec<(&'static str, Zeroizing<String>)>,
+    /// A body in JSON.
+    pub body: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// What came back, whatever its status.
+pub struct Reply {
+    /// The HTTP status (RFC 9110 section 15).
+    pub status: u16,
+    /// Where a redirect leads.
+    pub location: Option<Url>,
+    /// How long the store asks to be left alone.
+    pub retry_after: Option<Duration>,
+    /// The body, at most 8 MiB.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// What the requests of one operation go over; its connections are kept from one to the next.
+pub struct Line {
+    proxied: Client,
+    direct: Client,
+    runtime: Runtime,
+}
+
+impl Line {
+    /// A line that trusts as `trust` says. The files it names are read now; nobody is called yet.
+    pub fn open(trust: &Trust) -> Result<Self> {
+        let broken = |cause: &dyn std::fmt::Display| {
+            Error::new(Kind::Internal, format!("cannot prepare HTTP: {cause}"))
+        };
+        let runtime =
+            Builder::new_current_thread().enable_all().build().map_err(|cause| broken(&cause))?;
+        let tls = trust.tls()?;
+        let builder = || {
+            Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .redirect(redirect::Policy::none())
+                .referer(false)
+                .http1_only()
+                .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")))
+        };
+        let proxied = builder().build().map_err(|cause| broken(&cause))?;
+        let direct = builder().no_proxy().build().map_err(|cause| broken(&cause))?;
+        Ok(Self { proxied, direct, runtime })
+    }
+
+    /// Sends `request` and reads the whole reply. Errors are `Timeout`, `Unavailable`, or `Config`
+    /// where TLS found the wrong peer; they name the address and hold nothing of what was sent.
+    pub fn send(&self, request: Request, by: Deadline) -> Result<Reply> {
+        let place = place(&request.url);
+        let left = by.left(format_args!("calling {place}"))?;
+        let client = if is_loopback(&request.url) { &self.direct } else { &self.proxied };
+        let request = prepare(client, request, left)?;
+        self.runtime.block_on(async {
+            let connected = tokio::time::timeout(left, client.execute(request)).await;
+            match connected {
+                Ok(Ok(response)) => {
+                    let body = tokio::time::timeout(by.left(&place)?, receive(response));
+                    body.await.unwrap_or_else(|_| Err(late(&place)))
+                }
+                Ok(Err(cause)) => Err(failed(&place, &cause)),
+                Err(_) => Err(late(&place)),
+            }
+        })
+    }
+}
+
+/// `https://vault:8200`: an address without path, user and query.
+#[must_use]
+pub fn place(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+/// A time out of which the name of no body and no path shows.
+fn late(place: &str) -> Error {
+    Error::new(Kind::Timeout, format!("calling {place}: no answer in time"))
+}
+
+/// As the tools of this field have it, a proxy is never asked for what is on this machine.
+fn is_loopback(url: &Url) -> bool {
+    match url.host_str() {
+        Some("localhost") => true,
+        Some(host) => host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback()),
+        None => false,
+    }
+}
+
+fn prepare(client: &Client, request: Request, left: Duration) -> Result<reqwest::Request> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &request.headers {
+        let mut value = HeaderValue::from_str(value).map_err(|_| {
+            Error::new(Kind::Config, format!("what is sent as {name} has a line end or the like"))
+                .advise("look at the file it comes from")
+        })?;
+        value.set_sensitive(true);
+        headers.insert(HeaderName::from_static(name), value);
+    }
+    let mut builder = client.request(request.method, request.url).headers(headers);
+    if let Some(body) = &request.body {
+        builder = builder.header("content-type", "application/json").body(body.to_vec());
+    }
+    builder
+        .timeout(left)
+        .build()
+        .map_err(|_| Error::new(Kind::Internal, "a request could not be put together"))
+}
+
+async fn receive(mut response: reqwest::Response) -> Result<Reply> {
+    let place = place(response.url());
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let seconds = header(RETRY_AFTER).and_then(|seconds| seconds.parse().ok());
+    let location = header(LOCATION).and_then(|to| response.url().join(to).ok());
+    let mut reply = Reply {
+        status: response.status().as_u16(),
+        location,
+        retry_after: seconds.map(Duration::from_secs),
+        body: Zeroizing::new(Vec::new()),
+    };
+    while let Some(chunk) = response.chunk().await.map_err(|cause| failed(&place, &cause))? {
+        if reply.body.len() + chunk.len() > MAX_BODY {
+            return Err(Error::new(
+                Kind::Unavailable,
+                format!("{place} answers with more than {} MiB", MAX_BODY >> 20),
+            )
+            .advise("is it the right address?"));
+        }
+        reply.body.extend_from_slice(&chunk);
+    }
+    Ok(reply)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! Peers that misbehave, on loopback.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use super::*;
+
+/// A peer that takes one connection, reads the head of a request and does `then` with it.
+struct Peer {
+    url: Url,
+    thread: JoinHandle<Vec<u8>>,
+}
+
+impl Peer {
+    fn new(then: impl FnOnce(std::net::TcpStream) + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1/x", listener.local_addr().unwrap());
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = vec![0; 4096];
+            let len = stream.read(&mut head).unwrap();
+            head.truncate(len);
+            then(stream);
+            head
+        });
+        Self { url: Url::parse(&url).unwrap(), thread }
+    }
+
+    fn answering(text: &'static str) -> Self {
+        Self::new(move |mut stream| stream.write_all(text.as_bytes()).unwrap())
+    }
+
+    fn ask(&self, time: Duration) -> Result<Reply> {
+        Line::open(&Trust::default()).unwrap().send(request(&self.url), Deadline::after(time))
+    }
+}
+
+fn request(url: &Url) -> Request {
+    let headers = vec![("x-token", Zeroizing::new("hunter2".to_owned()))];
+    Request { method: Method::GET, url: url.clone(), headers, body: None }
+}
+
+fn refused(reply: Result<Reply>, kind: Kind) -> String {
+    let error = reply.err().unwrap();
+    assert_eq!(error.kind(), kind, "{error}");
+    let text = error.to_string();
+    assert!(!text.contains("hunter2") && !text.contains("/v1/x"), "{text}");
+    text
+}
+
+#[test]
+fn an_answer_comes_whole_with_what_stands_beside_it() {
+    let peer = Peer::answering(
+        "HTTP/1.1 307 T\r\nLocation: /v2?a\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\nbody",
+    );
+    let reply = peer.ask(Duration::from_secs(10)).unwrap();
+    assert_eq!((reply.status, &reply.body[..]), (307, &b"body"[..]));
+    assert_eq!(reply.location, Some(peer.url.join("/v2?a").unwrap()));
+    assert_eq!(reply.retry_after, Some(Duration::from_secs(7)));
+    let head = String::from_utf8(peer.thread.join().unwrap()).unwrap();
+    assert!(head.starts_with("GET /v1/x HTTP/1.1\r\n") && head.contains("x-token: hunter2\r\n"));
+}
+
+#[test]
+fn a_peer_that_drips_is_left_at_the_deadline() {
+    let peer = Peer::new(|mut stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
+        for _ in 0..100 {
+            if stream.write_all(b"x").is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let began = Instant::now();
+    let text = refused(peer.ask(Duration::from_millis(400)), Kind::Timeout);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_eq!(text, format!("calling {}: no answer in time", place(&peer.url)));
+}
+
+#[test]
+fn a_peer_that_says_nothing_is_left_at_the_deadline() {
+    let peer = Peer::new(|stream| {
+        std::thread::sleep(Duration::from_secs(2));
+        drop(stream);
+    });
+    refused(peer.ask(Duration::from_millis(300)), Kind::Timeout);
+}
+
+#[test]
+fn a_connection_that_ends_in_the_middle_is_no_answer() {
+    let peer = Peer::answering("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"data\":");
+    let text = refused(peer.ask(Duration::from_secs(10)), Kind::Unavailable);
+    assert!(text.starts_with(&format!("cannot reach {}: ", place(&peer.url))), "{text}");
+}
+
+#[test]
+fn what_is_no_http_is_no_answer() {
+    let peer = Peer::answering("220 mail.example ESMTP\r\n");
+    refused(peer.ask(Duration::from_secs(10)), Kind::Unavailable);
+}
+
+#[test]
+fn an_endless_answer_is_not_read_to_its_end() {
+    let peer = Peer::new(|mut stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+        let block = vec![b'x'; 1 << 16];
+        while stream.write_all(&block).is_ok() {}
+    });
+    let text = refused(peer.ask(Duration::from_secs(60)), Kind::Unavailable);
+    assert!(text.contains("answers with more than 8 MiB"), "{text}");
+    peer.thread.join().unwrap();
+}
+
+#[test]
+fn nobody_there_is_said_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Url::parse(&format!("http://{}/v1/x", listener.local_addr().unwrap())).unwrap();
+    drop(listener);
+    let line = Line::open(&Trust::default()).unwrap();
+    let text = refused(
+        line.send(request(&url), Deadline::after(Duration::from_secs(10))),
+        Kind::Unavailable,
+    );
+    assert_eq!(text, format!("cannot reach {}: connection refused", place(&url)));
+}
+
+#[test]
+fn a_peer_without_tls_is_told_from_one_that_is_away() {
+    let peer = Peer::answering("HTTP/1.1 400 Bad Request\r\n\r\n");
+    let url = Url::parse(&peer.url.as_str().replace("http:", "https:")).unwrap();
+    let line = Line::open(&Trust::default()).unwrap();
+    let reply = line.send(request(&url), Deadline::after(Duration::from_secs(10)));
+    let text = refused(reply, Kind::Config);
+    assert_eq!(
+        text,
+        format!("cannot trust {}: it does not speak TLS; is the port right?", place(&url))
+    );
+}
+
+#[test]
+fn a_name_that_nobody_knows_is_said() {
+    let line = Line::open(&Trust::default()).unwrap();
+    let url = Url::parse("https://vault.invalid:8200/v1/x").unwrap();
+    let error = line.send(request(&url), Deadline::after(Duration::from_secs(20))).err().unwrap();
+    assert!(error.is_transient(), "{error}");
+}
+
+#[test]
+fn a_secret_in_two_lines_is_not_sent() {
+    let line = Line::open(&Trust::default()).unwrap();
+    let url = Url::parse("http://127.0.0.1:1/v1/x").unwrap();
+    let mut request = request(&url);
+    request.headers[0].1.push('\n');
+    refused(line.send(request, Deadline::after(Duration::from_secs(1))), Kind::Config);
+}
+
+#[test]
+fn loopback_is_never_asked_through_a_proxy() {
+    for (url, is) in [
+        ("https://127.0.0.1:8200", true),
+        ("https://[::1]:8200", true),
+        ("https://localhost", true),
+        ("https://127.example.org", false),
+        ("https://10.0.0.1", false),
+    ] {
+        assert_eq!(is_loopback(&Url::parse(url).unwrap()), is, "{url}");
+    }
+}

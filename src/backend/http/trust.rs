@@ -1,0 +1,177 @@
+//! Whom a key store's TLS must be, and who we are to it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_native_certs::{load_certs_from_paths, load_native_certs};
+
+use crate::config::Section;
+use crate::error::{Error, Kind, Result};
+use crate::secret::read_file;
+
+/// The longest file with a private key, in bytes.
+const MAX_KEY_FILE: usize = 64 * 1024;
+
+/// What TLS is told. Verification cannot be switched off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// The authorities to trust, in PEM; without it and a folder, those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// A folder of such files.
+    pub ca_folder: Option<PathBuf>,
+    /// Our own certificate with its chain, in PEM.
+    pub client_certificate: Option<PathBuf>,
+    /// Its private key.
+    pub client_key: Option<PathBuf>,
+    /// The name that the peer's certificate must be for, where that is not the address's.
+    pub server_name: Option<String>,
+}
+
+impl Trust {
+    /// What a `[[provider]]` section says.
+    pub fn read(section: &Section) -> Result<Self> {
+        let trust = Self {
+            ca_file: section.path("ca_file")?,
+            ca_folder: section.path("ca_folder")?,
+            client_certificate: section.path("client_certificate_file")?,
+            client_key: section.path("client_key_file")?,
+            server_name: section.text("server_name")?,
+        };
+        if trust.client_certificate.is_some() != trust.client_key.is_some() {
+            let lacking = match trust.client_key {
+                None => "client_key_file",
+                Some(_) => "client_certificate_file",
+            };
+            return Err(section.lacks(lacking));
+        }
+        if let Some(name) = &trust.server_name {
+            ServerName::try_from(name.as_str())
+                .map_err(|_| section.wrong("server_name", "is no host name and no address"))?;
+        }
+        Ok(trust)
+    }
+
+    /// The configuration for TLS 1.2 and 1.3; reads all files anew, so that renewed certificates
+    /// are taken up by themselves.
+    pub(super) fn tls(&self) -> Result<ClientConfig> {
+        let broken = |_| Error::new(Kind::Internal, "TLS cannot be set up");
+        let provider = Arc::new(ring::default_provider());
+        let verifier = Arc::new(self.verifier(&provider)?);
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(broken)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let (Some(certificate), Some(key)) = (&self.client_certificate, &self.client_key) else {
+            return Ok(builder.with_no_client_auth());
+        };
+        let chain = certificates(certificate)?;
+        let unusable = |path: &Path| {
+            Error::new(Kind::Config, format!("{} is no private key in PEM", path.display()))
+                .advise("give the key of client_certificate_file, not encrypted")
+        };
+        let pem = read_file(key, MAX_KEY_FILE)?;
+        let parsed = PrivateKeyDer::from_pem_slice(pem.expose()).map_err(|_| unusable(key))?;
+        builder.with_client_auth_cert(chain, parsed).map_err(|_| {
+            let what =
+                format!("{} and {} do not belong together", certificate.display(), key.display());
+            Error::new(Kind::Config, what).advise("name a certificate and its own key")
+        })
+    }
+
+    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Verifier> {
+        let roots = Arc::new(self.roots()?);
+        let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
+            .build()
+            .map_err(|_| Error::new(Kind::Internal, "TLS cannot be set up"))?;
+        let name = self.server_name.as_ref();
+        let name = name.and_then(|name| ServerName::try_from(name.clone()).ok());
+        Ok(Verifier { inner, name })
+    }
+
+    fn roots(&self) -> Result<RootCertStore> {
+        let (file, folder) = (self.ca_file.as_deref(), self.ca_folder.as_deref());
+        let found = match (file, folder) {
+            (None, None) => load_native_certs().certs,
+            (file, folder) => {
+                let mut all = file.map(certificates).transpose()?.unwrap_or_default();
+                all.extend(load_certs_from_paths(None, folder).certs);
+                all
+            }
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(found);
+        if roots.is_empty() {
+            let place =
+                file.or(folder).map_or("the system".into(), |path| path.display().to_string());
+            return Err(Error::new(
+                Kind::Config,
+                format!("{place} has no certificate of an authority to trust"),
+            )
+            .advise("name one as ca_file, in PEM"));
+        }
+        Ok(roots)
+    }
+}
+
+/// All certificates of a PEM file, at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let text = std::fs::read(path).map_err(|e| Error::io("cannot read", path, &e))?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&text).filter_map(|one| one.ok()).collect();
+    if found.is_empty() {
+        let what = format!("{} has no certificate in PEM", path.display());
+        return Err(
+            Error::new(Kind::Config, what).advise("it begins with -----BEGIN CERTIFICATE-----")
+        );
+    }
+    Ok(found)
+}
+
+/// The usual verification, with the name that we were told where we were told one.
+#[derive(Debug)]
+struct Verifier {
+    inner: Arc<WebPkiServerVerifier>,
+    name: Option<ServerName<'static>>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let name = self.name.as_ref().unwrap_or(server_name);
+        self.inner.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}

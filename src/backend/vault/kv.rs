@@ -1,0 +1,472 @@
+//! `vault-kv`: data keys in a KV engine of version 2. The secret `<prefix>/<key id>` has the key in
+//! hex in its field `data`, as `hashicorp_key_management` has it, and its cipher in `cipher`; the
+//! engine's versions are the key's.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::client::{Answer, Call, Client};
+use super::rights::Right;
+use super::setup::Parts;
+use crate::config::Section;
+use crate::env::{Deadline, Rng, Timestamp};
+use crate::error::{Error, Kind, Result};
+use crate::key::{
+    CheckValue, Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode,
+};
+use crate::provider::{KeyServer, Probe, Upkeep};
+use crate::secret::DataKey;
+use crate::secret::source::hex_into;
+
+/// How often new versions are looked for when the configuration does not say.
+const REFRESH: Duration = Duration::from_secs(10);
+
+/// How many versions the engine keeps where neither secret nor mount says.
+const ENGINE_MAX_VERSIONS: u32 = 10;
+
+/// How many versions we ask it to keep of a key that we make.
+const OUR_MAX_VERSIONS: u32 = 10_000;
+
+/// What the configuration says of a KV engine.
+pub struct Settings {
+    /// The Vault.
+    pub vault: super::Settings,
+    /// Where the engine is mounted.
+    pub mount: String,
+    /// The folder of the keys within it.
+    pub prefix: String,
+    /// How the server encrypts pages with keys whose secret does not say.
+    pub mode: PageMode,
+    /// How often new versions are looked for.
+    pub refresh: Duration,
+}
+
+impl Settings {
+    /// What a `[[provider]]` section says.
+    pub fn read(section: &Section) -> Result<Self> {
+        let mode = match section.text("mode")?.as_deref() {
+            None | Some("ctr") => PageMode::Ctr,
+            Some("cbc") => PageMode::Cbc,
+            Some(_) => return Err(section.wrong("mode", "must be \"ctr\" or \"cbc\"")),
+        };
+        Ok(Self {
+            vault: super::Settings::read(section)?,
+            mount: super::path(section, "mount", "secret")?,
+            prefix: super::path(section, "prefix", "keyward")?,
+            mode,
+            refresh: section.duration("refresh")?.unwrap_or(REFRESH),
+        })
+    }
+}
+
+/// The keys under one prefix of a KV engine.
+pub struct KvServer {
+    client: Arc<Client>,
+    mount: String,
+    prefix: String,
+    mode: PageMode,
+    refresh: Duration,
+    /// The versions that were read: they never change, so each is fetched once.
+    known: Mutex<BTreeMap<KeyRef, Known>>,
+}
+
+struct Known {
+    data: DataKey,
+    cipher: Cipher,
+    check: CheckValue,
+}
+
+/// The answer of `metadata/<secret>`.
+#[derive(Deserialize)]
+struct Metadata {
+    data: MetadataBody,
+}
+
+#[derive(Deserialize)]
+struct MetadataBody {
+    #[serde(default)]
+    current_version: u32,
+    #[serde(default)]
+    max_versions: u32,
+    #[serde(default)]
+    versions: BTreeMap<u32, VersionBody>,
+}
+
+#[derive(Deserialize)]
+struct VersionBody {
+    created_time: String,
+    #[serde(default)]
+    deletion_time: String,
+    #[serde(default)]
+    destroyed: bool,
+}
+
+/// The answer of `data/<secret>`, also where that version was deleted: then without the secret.
+#[derive(Deserialize)]
+struct Data {
+    data: DataBody,
+}
+
+#[derive(Deserialize)]
+struct DataBody {
+    data: Option<Secret>,
+    metadata: Option<VersionBody>,
+}
+
+#[derive(Deserialize)]
+struct Secret {
+    data: Option<String>,
+    cipher: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Names {
+    data: NamesBody,
+}
+
+#[derive(Deserialize)]
+struct NamesBody {
+    keys: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct MountConfig {
+    data: MountConfigBody,
+}
+
+#[derive(Deserialize)]
+struct MountConfigBody {
+    #[serde(default)]
+    max_versions: u32,
+}
+
+/// Whether a version can be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    Live,
+    Deleted,
+    Destroyed,
+}
+
+impl KvServer {
+    /// The server of the keys that `settings` describe. Nobody is called yet.
+    pub fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {
+        Self {
+            client: settings.vault.client(rng),
+            mount: settings.mount,
+            prefix: settings.prefix,
+            mode: settings.mode,
+            refresh: settings.refresh,
+            known: Mutex::default(),
+        }
+    }
+
+    /// The API's path of a secret: `secret/data/keyward/1`.
+    fn path(&self, kind: &str, name: impl std::fmt::Display) -> String {
+        format!("{}/{kind}/{}/{name}", self.mount, self.prefix)
+    }
+
+    fn ids(&self, call: &Call<'_>) -> Result<Vec<KeyId>> {
+        let answer = call.list(&format!("{}/metadata/{}", self.mount, self.prefix))?;
+        if answer.status == 404 {
+            self.refuse_other_engines(&answer)?;
+            return Ok(Vec::new());
+        }
+        let names = answer.json::<Names>()?.data.keys;
+        let id = |name: &String| {
+            name.parse::<u32>().ok().and_then(|number| KeyId::try_from(number).ok())
+        };
+        Ok(names.iter().filter_map(id).collect())
+    }
+
+    /// An empty folder is no error; an engine that is not there, or of another kind, is one.
+    fn refuse_other_engines(&self, answer: &Answer) -> Result<()> {
+        if answer.says("no handler for route") || answer.says("unsupported path") {
+            let what = format!("{} has no KV engine at {}", self.client.place(), self.mount);
+            return Err(Error::new(Kind::Config, what)
+                .advise("correct `mount`, or enable one: vault secrets enable -version=2 kv"));
+        }
+        Ok(())
+    }
+
+    fn metadata(&self, call: &Call<'_>, id: KeyId) -> Result<Option<MetadataBody>> {
+        let answer = call.get(&self.path("metadata", id))?;
+        match answer.status {
+            404 => self.refuse_other_engines(&answer).map(|()| None),
+            _ if answer.is_ok() => Ok(Some(answer.json::<Metadata>()?.data)),
+            _ => Err(answer.unexpected(&format!("to describe key {id}"))),
+        }
+    }
+
+    /// Reads a version into `known`, unless it is there.
+    fn learn(&self, call: &Call<'_>, id: KeyId, version: KeyVersion) -> Result<()> {
+        let key = KeyRef::new(id, version);
+        let is_known = |known: &BTreeMap<KeyRef, Known>| known.contains_key(&key);
+        if is_known(&self.known.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(());
+        }
+        let answer = call.get(&format!("{}?version={version}", self.path("data", id)))?;
+        let found = self.understand(&key, &answer)?;
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, found);
+        Ok(())
+    }
+
+    fn understand(&self, key: &KeyRef, answer: &Answer) -> Result<Known> {
+        let place = format!("{}/{}", self.mount, self.prefix);
+        let gone =
+            |what: &str| Error::new(Kind::NotFound, format!("Vault has no {key} at {place}{what}"));
+        if answer.status == 404 {
+            let body = answer.json::<Data>().ok().map(|answer| answer.data);
+            let condition = body.and_then(|body| body.metadata).map(|version| version.condition());
+            return Err(match (condition, &key.name) {
+                (Some(Condition::Deleted), name) => gone(": it was deleted").advise(format!(
+                    "bring it back: vault kv undelete -versions={} {place}/{name}",
+                    key.version
+                )),
+                (Some(_), _) => gone(": it was destroyed").advise("restore Vault from a backup"),
+                (None, _) => gone("").advise("restore it there, or correct `mount` and `prefix`"),
+            });
+        }
+        if !answer.is_ok() {
+            return Err(answer.unexpected(&format!("to give {key}")));
+        }
+        let wrong = |what: &str| {
+            Error::new(Kind::Config, format!("the secret of {key} at {place} {what}"))
+                .advise("write the key there as 32, 48 or 64 hex digits in the field `data`")
+        };
+        let secret = answer.json::<Data>()?.data.data.ok_or_else(|| wrong("is empty"))?;
+        let hex = Zeroizing::new(secret.data.ok_or_else(|| wrong("has no field `data`"))?);
+        let is_hex = hex.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if !is_hex || !matches!(hex.len(), 32 | 48 | 64) {
+            return Err(wrong("is no AES key in hex"));
+        }
+        let data = DataKey::build(hex.len() / 2, |to| {
+            hex_into(to, hex.as_bytes());
+            Ok(())
+        })?;
+        let len = data.expose().len();
+        let cipher = match secret.cipher.map(|text| text.parse::<Cipher>()) {
+            None => Cipher { mode: self.mode, key_len: len },
+            Some(Ok(cipher)) if cipher.key_len == len => cipher,
+            Some(_) => {
+                return Err(wrong("names a cipher that does not exist or does not fit the key"));
+            }
+        };
+        let check = data.check_value();
+        Ok(Known { data, cipher, check })
+    }
+
+    /// Refuses to write `version` where the engine would drop one that can still be read.
+    fn guard_old_versions(&self, call: &Call<'_>, key: &KeyRef, body: &MetadataBody) -> Result<()> {
+        let max = match body.max_versions {
+            0 => self.mount_max_versions(call),
+            max => max,
+        };
+        let Some(dropped) = body.versions.iter().find(|(number, version)| {
+            version.condition() == Condition::Live && *number + max <= key.version.get()
+        }) else {
+            return Ok(());
+        };
+        let (place, name) = (format!("{}/{}", self.mount, self.prefix), &key.name);
+        let what = format!(
+            "cannot add {key}: Vault keeps {max} versions at {place}/{name} and would drop version {}, \
+             which may still be needed",
+            dropped.0
+        );
+        Err(Error::new(Kind::State, what).advise(format!(
+            "run: vault kv metadata patch -mount={} -max-versions={OUR_MAX_VERSIONS} {}/{name}",
+            self.mount, self.prefix
+        )))
+    }
+
+    /// What the mount says, where we may read it; else the engine's own number.
+    fn mount_max_versions(&self, call: &Call<'_>) -> u32 {
+        let answer = call.get(&format!("{}/config", self.mount)).ok().filter(Answer::is_ok);
+        let config = answer.and_then(|answer| answer.json::<MountConfig>().ok());
+        match config.map(|config| config.data.max_versions) {
+            None | Some(0) => ENGINE_MAX_VERSIONS,
+            Some(max) => max,
+        }
+    }
+
+    /// Tells a new secret to keep more versions than the engine does by itself. Where that is
+    /// denied, the guard above holds all the same.
+    fn keep_versions(&self, call: &Call<'_>, id: KeyId) {
+        let body = json!({ "max_versions": OUR_MAX_VERSIONS, "cas_required": true });
+        let _ = call.post(&self.path("metadata", id), &body);
+    }
+
+    /// Whether what is stored as `key` is `data`: our own write, whose answer was lost.
+    fn holds(&self, call: &Call<'_>, id: KeyId, key: &KeyRef, data: &DataKey) -> bool {
+        let found = self.learn(call, id, key.version).is_ok();
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        found && known.get(key).is_some_and(|known| known.check == data.check_value())
+    }
+
+    /// The client, the mount and the prefix.
+    pub(super) fn parts(&self) -> Parts<'_> {
+        (&self.client, &self.mount, &self.prefix)
+    }
+
+    /// What the policy must allow.
+    pub(super) fn rights(&self) -> Vec<Right> {
+        let all = |kind: &str| format!("{}/{kind}/{}/*", self.mount, self.prefix);
+        vec![
+            Right::new(format!("{}/metadata/{}/", self.mount, self.prefix), &["list"]),
+            Right::new(all("metadata"), &["create", "read", "update"]),
+            Right::new(all("data"), &["create", "read", "update"]),
+            Right::new(format!("{}/config", self.mount), &["read"]),
+        ]
+    }
+}
+
+impl KeyServer for KvServer {
+    fn list(&self, by: Deadline) -> Result<Vec<KeyInfo>> {
+        let call = self.client.call("listing the keys in Vault", by)?;
+        let mut infos = Vec::new();
+        for id in self.ids(&call)? {
+            let Some(body) = self.metadata(&call, id)? else { continue };
+            for (number, version) in &body.versions {
+                let Ok(number) = KeyVersion::try_from(*number) else { continue };
+                if version.condition() == Condition::Live {
+                    self.learn(&call, id, number)?;
+                }
+            }
+            infos.extend(self.infos(id, &body));
+        }
+        Ok(infos)
+    }
+
+    fn fetch(&self, key: &KeyRef, by: Deadline) -> Result<DataKey> {
+        by.left(format_args!("fetching {key} from Vault"))?;
+        let KeyName::Id(id) = key.name else {
+            return Err(Error::new(Kind::NotFound, format!("Vault has no {key}: it is no number"))
+                .advise("for MySQL, configure a provider that wraps"));
+        };
+        let copy = || {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.get(key).map(|known| DataKey::copy_of(known.data.expose()))
+        };
+        if let Some(data) = copy() {
+            return data;
+        }
+        let call = self.client.call(format_args!("fetching {key} from Vault"), by)?;
+        self.learn(&call, id, key.version)?;
+        copy().unwrap_or_else(|| Err(Error::new(Kind::NotFound, format!("Vault has no {key}"))))
+    }
+
+    fn put(&self, key: &KeyRef, data: &DataKey, by: Deadline) -> Result<()> {
+        let cipher = Cipher { mode: self.mode, key_len: data.expose().len() };
+        self.put_for(key, data, cipher, by)
+    }
+
+    fn put_for(&self, key: &KeyRef, data: &DataKey, cipher: Cipher, by: Deadline) -> Result<()> {
+        let call = self.client.call(format_args!("storing {key} in Vault"), by)?;
+        let KeyName::Id(id) = key.name else {
+            return Err(Error::new(Kind::Unsupported, format!("{key} is no key of MariaDB's")));
+        };
+        let taken = || {
+            Error::new(Kind::Conflict, format!("Vault has another version than {key} to come next"))
+                .advise("somebody else has rotated it: look again")
+        };
+        match self.metadata(&call, id)? {
+            Some(body) if body.current_version + 1 != key.version.get() => return Err(taken()),
+            Some(body) => self.guard_old_versions(&call, key, &body)?,
+            None if key.version != KeyVersion::FIRST => return Err(taken()),
+            None => self.keep_versions(&call, id),
+        }
+        let hex: String = data.expose().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = Zeroizing::new(hex);
+        let body = json!({
+            "options": { "cas": key.version.get() - 1 },
+            "data": { "data": *hex, "cipher": cipher.to_string() },
+        });
+        let answer = call.post(&self.path("data", id), &body)?;
+        if answer.is_ok() || (call.was_repeated() && self.holds(&call, id, key, data)) {
+            return Ok(());
+        }
+        let is_taken = answer.status == 400 && answer.says("check-and-set");
+        Err(if is_taken { taken() } else { answer.unexpected(&format!("to store {key}")) })
+    }
+
+    fn remove(&self, key: &KeyRef, by: Deadline) -> Result<()> {
+        let call = self.client.call(format_args!("destroying {key} in Vault"), by)?;
+        let gone = || Error::new(Kind::NotFound, format!("Vault has no {key}"));
+        let KeyName::Id(id) = key.name else { return Err(gone()) };
+        let body = self.metadata(&call, id)?.ok_or_else(gone)?;
+        let version = body.versions.get(&key.version.get());
+        if version.is_none_or(|version| version.condition() == Condition::Destroyed) {
+            return Err(gone());
+        }
+        let answer =
+            call.post(&self.path("destroy", id), &json!({ "versions": [key.version.get()] }))?;
+        if !answer.is_ok() {
+            return Err(answer.unexpected(&format!("to destroy {key}")));
+        }
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        Ok(())
+    }
+
+    fn probe(&self, by: Deadline) -> Result<Probe> {
+        let call = self.client.call("asking Vault", by)?;
+        let ids = self.ids(&call)?;
+        let mut facts = vec![
+            ("vault".to_owned(), self.client.place()),
+            ("keys at".to_owned(), format!("{}/{}", self.mount, self.prefix)),
+            ("keys".to_owned(), ids.len().to_string()),
+        ];
+        facts.extend(call.prove(&self.rights())?);
+        Ok(Probe { facts })
+    }
+
+    fn refresh(&self) -> Duration {
+        self.refresh
+    }
+
+    fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {
+        Some(self.client.clone())
+    }
+}
+
+impl KvServer {
+    /// What may be told of the versions of `id`: the newest live one encrypts.
+    fn infos(&self, id: KeyId, body: &MetadataBody) -> Vec<KeyInfo> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_live = |version: &VersionBody| version.condition() == Condition::Live;
+        let active = body.versions.iter().rfind(|(_, version)| is_live(version)).map(|(n, _)| *n);
+        let info = |(number, version): (&u32, &VersionBody)| {
+            let key = KeyRef::new(id, KeyVersion::try_from(*number).ok()?);
+            let known = known.get(&key).filter(|_| is_live(version));
+            let state = match version.condition() {
+                Condition::Live if Some(*number) == active => KeyState::Active,
+                Condition::Live => KeyState::Retired,
+                Condition::Deleted | Condition::Destroyed => KeyState::Destroyed,
+            };
+            let cipher =
+                known.map_or(Cipher { mode: self.mode, key_len: 32 }, |known| known.cipher);
+            Some(KeyInfo {
+                key,
+                state,
+                purpose: cipher.into(),
+                created: version.created_time.parse::<Timestamp>().ok(),
+                check: known.map(|known| known.check),
+            })
+        };
+        body.versions.iter().filter_map(info).collect()
+    }
+}
+
+impl VersionBody {
+    fn condition(&self) -> Condition {
+        match (self.destroyed, self.deletion_time.is_empty()) {
+            (true, _) => Condition::Destroyed,
+            (false, false) => Condition::Deleted,
+            (false, true) => Condition::Live,
+        }
+    }
+}

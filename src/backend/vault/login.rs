@@ -1,0 +1,409 @@
+//! Logging in to Vault, and staying logged in.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::super::http::{Method, Trust};
+use super::client::{Answer, Call, Client, jittered};
+use crate::config::Section;
+use crate::env::Deadline;
+use crate::error::{Error, Kind, Result};
+use crate::secret::SecretBytes;
+use crate::secret::source::{SecretSource, without_line_end};
+
+/// The longest token, secret id or JWT, in bytes.
+const MAX_SECRET: usize = 64 * 1024;
+
+/// Where Kubernetes puts a pod's token. It is open to all of the pod, and meant to be.
+const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// The shortest pause between two attempts to renew.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A token this young is not the reason of a denial.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How to log in. Each secret is read anew for each log-in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// With a token made elsewhere; it is renewed if it can be.
+    Token(SecretSource),
+    /// As a machine (AppRole).
+    AppRole {
+        /// Where the method is mounted.
+        mount: String,
+        /// Which role.
+        role_id: RoleId,
+        /// The role's secret.
+        secret_id: SecretSource,
+        /// Whether the secret is a token that unwraps it, once.
+        wrapped: bool,
+    },
+    /// With a signed token of somebody that Vault trusts, such as Kubernetes.
+    Jwt {
+        /// Where the method is mounted: `jwt` or `kubernetes`.
+        mount: String,
+        /// Which role.
+        role: String,
+        /// The signed token.
+        jwt: Jwt,
+    },
+    /// With the TLS client certificate.
+    Certificate {
+        /// Where the method is mounted.
+        mount: String,
+        /// Which role; without it Vault finds one that fits.
+        role: Option<String>,
+    },
+}
+
+/// The name of an AppRole, in the configuration or beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RoleId {
+    /// In the configuration.
+    Given(String),
+    /// Elsewhere.
+    From(SecretSource),
+}
+
+/// Where a signed token comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Jwt {
+    /// A secret as any other.
+    Secret(SecretSource),
+    /// A pod's own file, with whatever permissions Kubernetes gave it.
+    Pod(PathBuf),
+}
+
+impl Login {
+    /// What a `[[provider]]` section says.
+    pub(super) fn read(section: &Section, trust: &Trust) -> Result<Self> {
+        let auth = section.text("auth")?.unwrap_or_else(|| "token".to_owned());
+        let mount = super::path(section, "auth_mount", &auth)?;
+        match auth.as_str() {
+            "token" => {
+                let token =
+                    section.secret("token", ["token_file", "token_env", "token_credential"])?;
+                token.map(Self::Token).ok_or_else(|| section.lacks("token_file"))
+            }
+            "approle" => Self::read_approle(section, mount),
+            "jwt" | "kubernetes" => Self::read_jwt(section, mount, auth == "kubernetes"),
+            "cert" if trust.client_certificate.is_none() => {
+                Err(section.lacks("client_certificate_file"))
+            }
+            "cert" => Ok(Self::Certificate { mount, role: section.text("role")? }),
+            _ => Err(section
+                .wrong("auth", "is no way to log in")
+                .advise("use token, approle, jwt, kubernetes or cert")),
+        }
+    }
+
+    fn read_approle(section: &Section, mount: String) -> Result<Self> {
+        let keys = ["role_id_file", "role_id_env", "role_id_credential"];
+        let role_id = match section.text("role_id")? {
+            Some(role_id) => RoleId::Given(role_id),
+            None => section
+                .secret("role-id", keys)?
+                .map(RoleId::From)
+                .ok_or_else(|| section.lacks("role_id"))?,
+        };
+        let keys = ["secret_id_file", "secret_id_env", "secret_id_credential"];
+        let secret_id =
+            section.secret("secret_id", keys)?.ok_or_else(|| section.lacks("secret_id_file"))?;
+        let wrapped = section.boolean("secret_id_wrapped")?.unwrap_or(false);
+        Ok(Self::AppRole { mount, role_id, secret_id, wrapped })
+    }
+
+    fn read_jwt(section: &Section, mount: String, in_pod: bool) -> Result<Self> {
+        let role = section.required("role")?;
+        let jwt = match section.secret("jwt", ["jwt_file", "jwt_env", "jwt_credential"])? {
+            Some(SecretSource::File(path)) if in_pod => Jwt::Pod(path),
+            Some(source) => Jwt::Secret(source),
+            None if in_pod => Jwt::Pod(POD_TOKEN.into()),
+            None => return Err(section.lacks("jwt_file")),
+        };
+        Ok(Self::Jwt { mount, role, jwt })
+    }
+}
+
+/// Our log-in as it stands.
+#[derive(Default)]
+pub(super) struct Session {
+    token: Option<Arc<Token>>,
+    /// A secret id that was unwrapped, with the wrapping token that it came from: that works once.
+    unwrapped: Option<(SecretBytes, SecretBytes)>,
+    /// Not before this does the next attempt to renew begin.
+    not_before: Option<Instant>,
+}
+
+/// A token of Vault's.
+pub(super) struct Token {
+    value: SecretBytes,
+    since: Instant,
+    lease: Option<Lease>,
+}
+
+/// How long a token lives.
+struct Lease {
+    renewable: bool,
+    renew_at: Instant,
+    ends: Instant,
+}
+
+/// What a log-in or a renewal answers.
+#[derive(Deserialize)]
+struct Auth {
+    auth: AuthBody,
+}
+
+#[derive(Deserialize)]
+struct AuthBody {
+    client_token: String,
+    /// Seconds; 0 = for ever.
+    lease_duration: u64,
+    renewable: bool,
+}
+
+/// What a token says of itself.
+#[derive(Deserialize)]
+struct Lookup {
+    data: LookupBody,
+}
+
+#[derive(Deserialize)]
+struct LookupBody {
+    /// Seconds; 0 = for ever.
+    ttl: u64,
+    #[serde(default)]
+    renewable: bool,
+}
+
+/// What unwrapping a secret id answers.
+#[derive(Deserialize)]
+struct Unwrapped {
+    data: UnwrappedBody,
+}
+
+#[derive(Deserialize)]
+struct UnwrappedBody {
+    secret_id: String,
+}
+
+impl Token {
+    fn new(value: SecretBytes, seconds: u64, renewable: bool, client: &Client) -> Self {
+        let now = Instant::now();
+        let lease = (seconds > 0).then(|| {
+            let all = Duration::from_secs(seconds);
+            // Two thirds of it at the latest.
+            let renew_at = now + jittered(all / 6, &*client.rng) + all / 2;
+            Lease { renewable, renew_at, ends: now + all }
+        });
+        Self { value, since: now, lease }
+    }
+
+    /// The token as a header needs it.
+    pub(super) fn text(&self) -> Result<Zeroizing<String>> {
+        text(&self.value, "the token")
+    }
+
+    fn is_over(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| Instant::now() >= lease.ends)
+    }
+}
+
+impl Client {
+    /// Renews the token if two thirds of its lease have passed; logs in again where it cannot be
+    /// renewed. Does nothing before the first log-in.
+    pub(super) fn renew_if_due(&self, by: Deadline) -> Result<()> {
+        let now = Instant::now();
+        {
+            let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+            let lease = session.token.as_ref().and_then(|token| token.lease.as_ref());
+            let due = lease.is_some_and(|lease| now >= lease.renew_at);
+            if !due || session.not_before.is_some_and(|at| now < at) {
+                return Ok(());
+            }
+        }
+        let outcome = self.call("renewing the log-in to Vault", by).and_then(|call| call.renew());
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let lease = session.token.as_ref().and_then(|token| token.lease.as_ref());
+        let left = lease.map(|lease| lease.ends.saturating_duration_since(now)).unwrap_or_default();
+        session.not_before = match outcome {
+            Ok(()) => None,
+            Err(_) => Some(now + jittered((left / 4).max(SHORTEST_PAUSE * 2), &*self.rng)),
+        };
+        outcome
+    }
+}
+
+impl Call<'_> {
+    /// Our token; logs in where there is none or its time is over. Others wait for it meanwhile.
+    pub(super) fn token(&self) -> Result<Arc<Token>> {
+        let mut session = self.client.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = session.token.as_ref().filter(|token| !token.is_over()) {
+            return Ok(Arc::clone(token));
+        }
+        self.log_in(&mut session)
+    }
+
+    /// A new token after Vault denied something to `refused`, unless that was new itself.
+    pub(super) fn token_after_denial(&self, refused: &Arc<Token>) -> Result<Option<Arc<Token>>> {
+        let mut session = self.client.session.lock().unwrap_or_else(PoisonError::into_inner);
+        match &session.token {
+            Some(token) if !Arc::ptr_eq(token, refused) => Ok(Some(Arc::clone(token))),
+            _ if refused.since.elapsed() < FRESH => Ok(None),
+            _ => self.log_in(&mut session).map(Some),
+        }
+    }
+
+    fn renew(&self) -> Result<()> {
+        let mut session = self.client.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(token) = session.token.clone() else { return Ok(()) };
+        if token.lease.as_ref().is_some_and(|lease| lease.renewable) {
+            let answer = self.send(
+                &Method::POST,
+                "auth/token/renew-self",
+                Some(&json!({})),
+                Some(&token.text()?),
+            )?;
+            if answer.is_ok() {
+                let AuthBody { lease_duration, renewable, .. } = answer.json::<Auth>()?.auth;
+                let value = SecretBytes::copy_of(token.value.expose());
+                let renewed = Token::new(value, lease_duration, renewable, self.client);
+                // Near its last day a token is renewed by less and less.
+                let longer = match (&renewed.lease, &token.lease) {
+                    (Some(new), Some(old)) => new.ends > old.ends,
+                    _ => true,
+                };
+                if longer || matches!(self.client.settings.login, Login::Token(_)) {
+                    session.token = Some(Arc::new(renewed));
+                    return Ok(());
+                }
+            }
+        }
+        self.log_in(&mut session).map(drop)
+    }
+
+    fn log_in(&self, session: &mut Session) -> Result<Arc<Token>> {
+        let token = match &self.client.settings.login {
+            Login::Token(source) => self.look_up(source)?,
+            Login::AppRole { mount, role_id, secret_id, wrapped } => {
+                let role_id = match role_id {
+                    RoleId::Given(role_id) => Zeroizing::new(role_id.clone()),
+                    RoleId::From(source) => text(&read(source)?, source)?,
+                };
+                let secret = self.secret_id(secret_id, *wrapped, session)?;
+                let body = json!({ "role_id": *role_id, "secret_id": *secret });
+                self.log_in_at(mount, &body, "its role id or secret id is wrong, over or used up")?
+            }
+            Login::Jwt { mount, role, jwt } => {
+                let jwt = match jwt {
+                    Jwt::Secret(source) => text(&read(source)?, source)?,
+                    Jwt::Pod(path) => pod_token(path)?,
+                };
+                let body = json!({ "role": role, "jwt": *jwt });
+                self.log_in_at(mount, &body, "the role does not accept this JWT")?
+            }
+            Login::Certificate { mount, role } => {
+                let body = role.as_ref().map_or_else(|| json!({}), |role| json!({ "name": role }));
+                self.log_in_at(mount, &body, "no role accepts our client certificate")?
+            }
+        };
+        let token = Arc::new(token);
+        session.token = Some(Arc::clone(&token));
+        session.not_before = None;
+        Ok(token)
+    }
+
+    /// The token from `source`, with what Vault says of its life.
+    fn look_up(&self, source: &SecretSource) -> Result<Token> {
+        let value = read(source)?;
+        let answer =
+            self.send(&Method::GET, "auth/token/lookup-self", None, Some(&text(&value, source)?))?;
+        if !answer.is_ok() {
+            let what = format!("Vault does not accept the token from {source}");
+            return Err(Error::new(Kind::Denied, what).advise(
+                "it was revoked, is over, or belongs to another namespace: put a new one there",
+            ));
+        }
+        let LookupBody { ttl, renewable } = answer.json::<Lookup>()?.data;
+        Ok(Token::new(value, ttl, renewable, self.client))
+    }
+
+    fn log_in_at(&self, mount: &str, body: &Value, refused: &str) -> Result<Token> {
+        let answer = self.send(&Method::POST, &format!("auth/{mount}/login"), Some(body), None)?;
+        if !answer.is_ok() {
+            let what =
+                format!("Vault refuses our log-in at auth/{mount}: {}", reason(&answer, refused));
+            return Err(Error::new(Kind::Denied, what)
+                .advise("put new credentials where the configuration says"));
+        }
+        let AuthBody { client_token, lease_duration, renewable } = answer.json::<Auth>()?.auth;
+        let value = SecretBytes::copy_of(Zeroizing::new(client_token).as_bytes());
+        Ok(Token::new(value, lease_duration, renewable, self.client))
+    }
+
+    /// The secret id from `source`; unwrapped, once, where it is wrapped.
+    fn secret_id(
+        &self,
+        source: &SecretSource,
+        wrapped: bool,
+        session: &mut Session,
+    ) -> Result<Zeroizing<String>> {
+        let found = read(source)?;
+        if !wrapped {
+            return text(&found, source);
+        }
+        if let Some((wrapping, secret)) = &session.unwrapped
+            && wrapping.expose() == found.expose()
+        {
+            return text(secret, source);
+        }
+        let token = text(&found, source)?;
+        let answer = self.send(&Method::POST, "sys/wrapping/unwrap", None, Some(&token))?;
+        if !answer.is_ok() {
+            let what = format!("the wrapped secret id in {source} cannot be unwrapped");
+            return Err(Error::new(Kind::Denied, what).advise(
+                "it is over, or somebody has unwrapped it before us: find out who, and put a new one there",
+            ));
+        }
+        let secret = Zeroizing::new(answer.json::<Unwrapped>()?.data.secret_id);
+        session.unwrapped = Some((found, SecretBytes::copy_of(secret.as_bytes())));
+        Ok(secret)
+    }
+}
+
+fn reason<'a>(answer: &Answer, refused: &'a str) -> &'a str {
+    if answer.status == 404 { "nothing is mounted there" } else { refused }
+}
+
+fn read(source: &SecretSource) -> Result<SecretBytes> {
+    let read = source.read(MAX_SECRET)?;
+    let secret = without_line_end(read.expose());
+    if secret.is_empty() {
+        return Err(Error::new(Kind::Config, format!("{source} is empty"))
+            .advise("put the credential there"));
+    }
+    Ok(SecretBytes::copy_of(secret))
+}
+
+fn pod_token(path: &PathBuf) -> Result<Zeroizing<String>> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io("cannot read", path, &e))?;
+    Ok(Zeroizing::new(Zeroizing::new(text).trim().to_owned()))
+}
+
+fn text(
+    secret: &SecretBytes,
+    source: &(impl std::fmt::Display + ?Sized),
+) -> Result<Zeroizing<String>> {
+    match std::str::from_utf8(secret.expose()) {
+        Ok(text) if !text.contains(|c: char| c.is_control()) => Ok(Zeroizing::new(text.to_owned())),
+        _ => Err(Error::new(Kind::Config, format!("what is in {source} is no text in one line"))
+            .advise("put the credential there, and nothing else")),
+    }
+}

@@ -1,0 +1,96 @@
+//! Vault and OpenBao, which speak the same HTTP API: `vault-kv` serves keys from a KV engine of
+//! version 2, `vault-transit` wraps with a key that never leaves the transit engine.
+
+mod client;
+mod kv;
+mod login;
+mod rights;
+mod setup;
+mod transit;
+
+use std::sync::Arc;
+
+use crate::config::Section;
+use crate::env::Rng;
+use crate::error::{Error, Result};
+
+use super::http::{Trust, Url};
+pub use client::Client;
+pub use kv::{KvServer, Settings as KvSettings};
+pub use login::{Jwt, Login, RoleId};
+pub use setup::Role;
+pub use transit::{Settings as TransitSettings, TransitWrapper};
+
+/// How a Vault is reached and logged in to.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its nodes, in order of preference: `https://vault:8200`.
+    pub addresses: Vec<Url>,
+    /// The namespace (Vault Enterprise, OpenBao), where that is not the root.
+    pub namespace: Option<String>,
+    /// Whom to trust, and who we are.
+    pub trust: Trust,
+    /// How to log in.
+    pub login: Login,
+}
+
+impl Settings {
+    /// What a `[[provider]]` section says.
+    pub fn read(section: &Section) -> Result<Self> {
+        let addresses = match (section.text("address")?, section.text_list("addresses")?) {
+            (Some(one), None) => vec![address(section, "address", &one)?],
+            (None, Some(some)) if !some.is_empty() => some
+                .iter()
+                .map(|one| address(section, "addresses", one))
+                .collect::<Result<Vec<_>>>()?,
+            (None, None | Some(_)) => return Err(section.lacks("address")),
+            (Some(_), Some(_)) => {
+                return Err(section.wrong("addresses", "stands beside address; keep one of them"));
+            }
+        };
+        let namespace = section.text("namespace")?;
+        let namespace = namespace.map(|name| checked(section, "namespace", &name)).transpose()?;
+        let trust = Trust::read(section)?;
+        let login = Login::read(section, &trust)?;
+        Ok(Self { addresses, namespace, trust, login })
+    }
+
+    /// A client that has called nobody yet.
+    pub fn client(self, rng: Arc<dyn Rng>) -> Arc<Client> {
+        Arc::new(Client::new(self, rng))
+    }
+}
+
+fn address(section: &Section, key: &'static str, text: &str) -> Result<Url> {
+    let wrong =
+        |what| -> Error { section.wrong(key, what).advise("write it as https://vault:8200") };
+    let url = Url::parse(text).map_err(|_| wrong("is no address"))?;
+    let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.username().is_empty();
+    match url.scheme() {
+        "https" | "http" if url.has_host() && bare => Ok(url),
+        "https" | "http" => Err(wrong("has more than a scheme, a host and a port")),
+        _ => Err(wrong("is neither https nor http")),
+    }
+}
+
+/// A path within Vault, without slashes at its ends. What would need escaping is refused, so that a
+/// name means the same in a path and in a policy.
+fn checked(section: &Section, key: &'static str, text: &str) -> Result<String> {
+    let path = text.trim_matches('/');
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let is_part =
+        |part: &str| !part.is_empty() && part != "." && part != ".." && part.chars().all(is_plain);
+    if path.split('/').all(is_part) {
+        return Ok(path.to_owned());
+    }
+    Err(section.wrong(key, "may have letters, digits, - _ . and / between them"))
+}
+
+/// The text at `key` as a path within Vault, or `default`.
+fn path(section: &Section, key: &'static str, default: &str) -> Result<String> {
+    let text = section.text(key)?.unwrap_or_else(|| default.to_owned());
+    checked(section, key, &text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! What an administrator does once for a database server: engine, key, policy, and a role that may do
+//! what the policy says and no more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::client::{Answer, Call, Client};
+use super::rights::Right;
+use super::transit::NEW_TYPE;
+use super::{KvServer, TransitWrapper};
+use crate::env::Deadline;
+use crate::error::{Error, Kind, Result};
+use crate::secret::SecretBytes;
+
+/// Where AppRole is, or will be, mounted.
+const APPROLE: &str = "approle";
+
+/// A new KV engine answers only after a moment.
+const ENGINE_PAUSE: Duration = Duration::from_millis(200);
+
+/// An AppRole that was made, with the least rights that do.
+pub struct Role {
+    /// The name of role and policy.
+    pub name: String,
+    /// Which role.
+    pub role_id: String,
+    /// Its secret.
+    pub secret_id: SecretBytes,
+}
+
+/// What is mounted where: the answers of `sys/mounts` and `sys/auth`.
+#[derive(Deserialize)]
+struct Mounts {
+    data: BTreeMap<String, Mount>,
+}
+
+#[derive(Deserialize)]
+struct Mount {
+    #[serde(rename = "type")]
+    kind: String,
+    options: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+struct RoleId {
+    data: RoleIdBody,
+}
+
+#[derive(Deserialize)]
+struct RoleIdBody {
+    role_id: String,
+}
+
+#[derive(Deserialize)]
+struct SecretId {
+    data: SecretIdBody,
+}
+
+#[derive(Deserialize)]
+struct SecretIdBody {
+    secret_id: String,
+}
+
+impl TransitWrapper {
+    /// Mounts the engine and makes the key, where either is missing, then a policy and a role.
+    pub fn set_up(&self, by: Deadline) -> Result<Role> {
+        let (client, mount, key) = self.parts();
+        let call = client.call("setting up Vault", by)?;
+        call.mount("sys/mounts", mount, "transit", &json!({ "type": "transit" }))?;
+        let path = format!("{mount}/keys/{key}");
+        done(call.post(&path, &json!({ "type": NEW_TYPE }))?, "to make a transit key")?;
+        call.role(key, &self.rights(false))
+    }
+}
+
+impl KvServer {
+    /// Mounts the engine where it is missing, then makes a policy and a role.
+    pub fn set_up(&self, by: Deadline) -> Result<Role> {
+        let (client, mount, prefix) = self.parts();
+        let call = client.call("setting up Vault", by)?;
+        let engine = json!({ "type": "kv", "options": { "version": "2" } });
+        call.mount("sys/mounts", mount, "kv", &engine)?;
+        self.wait_for_engine(&call)?;
+        call.role(prefix, &self.rights())
+    }
+
+    fn wait_for_engine(&self, call: &Call<'_>) -> Result<()> {
+        let (_, mount, _) = self.parts();
+        while !call.get(&format!("{mount}/config"))?.is_ok() {
+            call.by.left(format_args!("waiting for the engine {mount}"))?;
+            std::thread::sleep(ENGINE_PAUSE);
+        }
+        Ok(())
+    }
+}
+
+impl Call<'_> {
+    /// Mounts something at `path` unless it is there; refuses something else that is.
+    fn mount(&self, list: &str, path: &str, kind: &str, body: &Value) -> Result<()> {
+        let mounts = done(self.get(list)?, "to list what is mounted")?.json::<Mounts>()?.data;
+        let Some(mount) = mounts.get(&format!("{path}/")) else {
+            let doing = format!("to mount {kind} at {path}");
+            return done(self.post(&format!("{list}/{path}"), body)?, &doing).map(drop);
+        };
+        let version = mount.options.as_ref().and_then(|options| options.get("version"));
+        let is_old = kind == "kv" && version.is_none_or(|version| version != "2");
+        if mount.kind == kind && !is_old {
+            return Ok(());
+        }
+        let what = format!("{} has another engine at {path}", self.client.place());
+        Err(Error::new(Kind::Conflict, what).advise("choose another place with --mount"))
+    }
+
+    fn role(&self, name: &str, rights: &[Right]) -> Result<Role> {
+        let name = match name.replace('/', "-") {
+            name if name == "keyward" => name,
+            name => format!("keyward-{name}"),
+        };
+        let rules: Vec<_> = rights.iter().map(Right::rule).collect();
+        let policy = json!({ "policy": rules.join("\n") });
+        done(self.post(&format!("sys/policies/acl/{name}"), &policy)?, "to write a policy")?;
+        self.mount("sys/auth", APPROLE, APPROLE, &json!({ "type": APPROLE }))?;
+        let role = format!("auth/{APPROLE}/role/{name}");
+        let body = json!({ "token_policies": [name], "token_ttl": "1h", "token_max_ttl": "24h" });
+        done(self.post(&role, &body)?, "to make a role")?;
+        let role_id = done(self.get(&format!("{role}/role-id"))?, "to name a role")?;
+        let secret_id = done(self.post(&format!("{role}/secret-id"), &json!({}))?, "a secret id")?;
+        let secret_id = zeroize::Zeroizing::new(secret_id.json::<SecretId>()?.data.secret_id);
+        Ok(Role {
+            name,
+            role_id: role_id.json::<RoleId>()?.data.role_id,
+            secret_id: SecretBytes::copy_of(secret_id.as_bytes()),
+        })
+    }
+}
+
+/// The answer if it did as it was asked.
+fn done(answer: Answer, doing: &str) -> Result<Answer> {
+    if answer.is_ok() { Ok(answer) } else { Err(answer.unexpected(doing)) }
+}
+
+/// A client, and the two parts of a path in it.
+pub(super) type Parts<'a> = (&'a Arc<Client>, &'a str, &'a str);

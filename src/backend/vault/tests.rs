@@ -1,0 +1,245 @@
+//! What a Vault can answer that a real one answers only in a cluster or in trouble; each from a peer
+//! on loopback that says the same to everybody.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::backend;
+use crate::config::Config;
+use crate::env::{Deadline, System};
+use crate::error::Kind;
+use crate::provider::Provider;
+use crate::secret::source::SecretSource;
+
+/// A peer that gives every request the same answer, and counts them.
+struct Peer {
+    address: String,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Peer {
+    /// `PEER` in `answer` stands for its own address.
+    fn new(answer: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let answer = answer.replace("PEER", &address);
+        let requests = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&requests);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let mut head = [0; 8192];
+                if stream.read(&mut head).is_ok_and(|len| len > 0) {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    let _ = stream.write_all(answer.as_bytes());
+                }
+            }
+        });
+        Self { address, requests }
+    }
+
+    fn status(status: u16, body: &str) -> Self {
+        Self::new(&format!(
+            "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    }
+
+    fn refusal(&self, kind: Kind) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let wrapper = wrapper(&[&self.address], folder.path());
+        let by = Deadline::after(Duration::from_millis(1500));
+        let error = crate::provider::KeyWrapper::describe(&wrapper, by).err().unwrap();
+        assert_eq!(error.kind(), kind, "{error}");
+        let text = error.to_string();
+        assert!(!text.contains("hunter2") && !text.contains("s3cret"), "{text}");
+        text.replace(&self.address, "VAULT")
+    }
+}
+
+fn wrapper(addresses: &[&str], folder: &Path) -> TransitWrapper {
+    use std::os::unix::fs::PermissionsExt as _;
+    let token = folder.join("token");
+    std::fs::write(&token, "hunter2").unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let vault = Settings {
+        addresses: addresses.iter().map(|address| Url::parse(address).unwrap()).collect(),
+        namespace: Some("team".into()),
+        trust: Trust::default(),
+        login: Login::Token(SecretSource::File(token)),
+    };
+    let settings = TransitSettings { vault, mount: "transit".into(), key: "k".into() };
+    TransitWrapper::new(settings, Arc::new(System))
+}
+
+#[test]
+fn each_state_of_a_node_has_its_own_words() {
+    for (status, body, words) in [
+        (412, "{}", "Vault at VAULT has not caught up with its leader yet"),
+        (
+            429,
+            r#"{"errors":["s3cret"]}"#,
+            "Vault at VAULT asks us to come back later: a quota of requests is used up; \
+             raise the quota, or poll less often with `refresh`",
+        ),
+        (
+            472,
+            "",
+            "Vault at VAULT is the standby of a disaster recovery pair; name the primary first",
+        ),
+        (
+            473,
+            "",
+            "Vault at VAULT is a performance standby and does not forward; name the leader first",
+        ),
+        (501, "{}", "Vault at VAULT is not initialised; run `vault operator init` there"),
+        (
+            503,
+            r#"{"errors":["Vault is sealed"]}"#,
+            "Vault at VAULT is sealed; unseal it with `vault operator unseal`",
+        ),
+        (503, "s3cret", "Vault at VAULT is out of order (status 503)"),
+        (500, r#"{"errors":["s3cret"]}"#, "Vault at VAULT fails (status 500); see its log"),
+        (
+            200,
+            "<html>s3cret</html>",
+            "Vault at VAULT answers something else than its API has; \
+             is it the right address and mount?",
+        ),
+    ] {
+        assert_eq!(Peer::status(status, body).refusal(Kind::Unavailable), words);
+    }
+    let words = Peer::status(418, "s3cret").refusal(Kind::Config);
+    assert_eq!(words, "VAULT is no Vault (status 418); correct the address");
+    let words = Peer::status(403, r#"{"errors":["s3cret"]}"#).refusal(Kind::Denied);
+    assert!(words.starts_with("Vault does not accept the token from "), "{words}");
+}
+
+#[test]
+fn no_redirect_is_followed_for_ever_or_to_where_it_may_not_lead() {
+    let circle = Peer::new(
+        "HTTP/1.1 307 X\r\nLocation: PEER/v1/x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+    );
+    let words = circle.refusal(Kind::Unavailable);
+    assert_eq!(words, "Vault at VAULT knows of no leader: it sends us in a circle");
+    // Two requests a try, and a pause after each.
+    let requests = circle.requests.load(Ordering::SeqCst);
+    assert!((2..20).contains(&requests), "{requests} requests");
+    let elsewhere = Peer::new(
+        "HTTP/1.1 307 X\r\nLocation: ftp://h/\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+    );
+    let words = elsewhere.refusal(Kind::Unavailable);
+    assert!(words.contains("sends us to a place that cannot be trusted"), "{words}");
+}
+
+#[test]
+fn from_https_nobody_is_led_to_http() {
+    let base = Url::parse("https://vault:8200").unwrap();
+    let lead = |to: &str| {
+        let location = Some(Url::parse(to).unwrap());
+        let body = zeroize::Zeroizing::new(Vec::new());
+        let reply = super::super::http::Reply { status: 307, location, retry_after: None, body };
+        client::redirect(&base, &reply)
+    };
+    assert!(lead("https://other:8200/v1/x").unwrap().is_some());
+    assert_eq!(lead("http://other:8200/v1/x").err().unwrap().kind(), Kind::Unavailable);
+}
+
+#[test]
+fn what_is_transient_is_tried_again_until_the_deadline_and_what_is_not_is_not() {
+    let sealed = Peer::status(503, r#"{"errors":["Vault is sealed"]}"#);
+    let began = Instant::now();
+    sealed.refusal(Kind::Unavailable);
+    assert!(sealed.requests.load(Ordering::SeqCst) >= 3);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let wrong = Peer::status(418, "");
+    wrong.refusal(Kind::Config);
+    assert_eq!(wrong.requests.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn the_node_that_answers_is_asked_first_from_then_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let sealed = Peer::status(503, "");
+    let live = Peer::status(404, r#"{"errors":[]}"#);
+    let wrapper = wrapper(&[&sealed.address, &live.address], folder.path());
+    for _ in 0..3 {
+        let by = Deadline::after(Duration::from_secs(10));
+        let error = crate::provider::KeyWrapper::describe(&wrapper, by).err().unwrap();
+        assert_eq!(error.kind(), Kind::Denied, "{error}");
+    }
+    assert_eq!(sealed.requests.load(Ordering::SeqCst), 1);
+    assert_eq!(live.requests.load(Ordering::SeqCst), 3);
+}
+
+fn opened(text: &str) -> Result<Provider> {
+    let text = format!("[[provider]]\n{text}");
+    let config = Config::parse(Path::new("k.toml"), &text)?;
+    let rng: Arc<dyn Rng> = Arc::new(System);
+    backend::open(&config.providers[0].section, &rng)
+}
+
+#[test]
+fn the_configuration_is_read_to_its_end() {
+    const BASE: &str = "type = \"vault-transit\"\naddress = \"https://v:8200\"\nkey = \"k\"\n";
+    for login in [
+        "token_file = \"/t\"",
+        "auth = \"token\"\ntoken_env = \"T\"",
+        "auth = \"approle\"\nrole_id = \"r\"\nsecret_id_file = \"/s\"\nsecret_id_wrapped = true",
+        "auth = \"approle\"\nauth_mount = \"db/approle\"\nrole_id_file = \"/r\"\n\
+         secret_id_credential = \"s\"",
+        "auth = \"jwt\"\nrole = \"r\"\njwt_env = \"J\"",
+        "auth = \"kubernetes\"\nrole = \"r\"",
+        "auth = \"cert\"\nclient_certificate_file = \"/c\"\nclient_key_file = \"/k\"",
+    ] {
+        let opened = opened(&format!("{BASE}{login}\nnamespace = \"a/b\"\nca_file = \"/ca\"\n"));
+        assert!(matches!(opened, Ok(Provider::Wraps(_))), "{login}: {:?}", opened.err());
+    }
+    let kv = "type = \"vault-kv\"\naddresses = [\"https://a:8200\", \"https://b:8200\"]\n\
+              token_file = \"/t\"\nmount = \"kv\"\nprefix = \"db/one\"\nrefresh = \"3s\"\n\
+              mode = \"cbc\"\n";
+    assert!(matches!(opened(kv), Ok(Provider::Serves(_))));
+}
+
+#[test]
+fn what_is_wrong_in_the_configuration_is_named() {
+    const BASE: &str = "type = \"vault-transit\"\nkey = \"k\"\n";
+    for (text, words) in [
+        ("token_file = \"/t\"\n", "lacks \"address\""),
+        ("address = \"vault:8200\"\n", "is neither https nor http"),
+        ("address = \"https://v:8200/v1/\"\n", "has more than a scheme, a host and a port"),
+        ("address = \"https://u:p@v:8200\"\n", "has more than a scheme, a host and a port"),
+        ("address = \"https://v\"\naddresses = []\n", "stands beside address"),
+        ("address = \"https://v\"\n", "lacks \"token_file\""),
+        ("address = \"https://v\"\ntoken = \"hvs.x\"\n", "a secret may not stand"),
+        ("address = \"https://v\"\nauth = \"ldap\"\n", "is no way to log in"),
+        ("address = \"https://v\"\nauth = \"approle\"\n", "lacks \"role_id\""),
+        ("address = \"https://v\"\nauth = \"cert\"\n", "lacks \"client_certificate_file\""),
+        ("address = \"https://v\"\nauth = \"jwt\"\nrole = \"r\"\n", "lacks \"jwt_file\""),
+        (
+            "address = \"https://v\"\ntoken_file = \"/t\"\nclient_key_file = \"/k\"\n",
+            "lacks \"client_certificate_file\"",
+        ),
+        ("address = \"https://v\"\ntoken_file = \"/t\"\nmount = \"a/../b\"\n", "mount: may have"),
+        ("address = \"https://v\"\ntoken_file = \"/t\"\nmont = \"a\"\n", "did you mean \"mount\"?"),
+    ] {
+        let error = opened(&format!("{BASE}{text}")).err().unwrap();
+        assert_eq!(error.kind(), Kind::Config, "{error}");
+        let said = error.to_string();
+        assert!(said.contains(words) && !said.contains("hvs.x"), "{text}: {said}");
+    }
+}
+
+#[test]
+fn a_pause_is_between_half_and_all_of_its_length() {
+    let all = Duration::from_secs(2);
+    for seed in 0..100 {
+        let pause = client::jittered(all, &crate::env::fake::FakeRng::new(seed));
+        assert!(pause >= all / 2 && pause <= all, "{pause:?}");
+    }
+}

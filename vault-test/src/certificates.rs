@@ -1,0 +1,86 @@
+//! An authority of the test's own, with certificates for a server and a client; made by openssl.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use mariadb_test::command::answer;
+use mariadb_test::{Result, files};
+
+/// The files of one authority, in PEM.
+pub struct Certificates {
+    folder: PathBuf,
+}
+
+impl Certificates {
+    /// Makes all of them in `folder`. The server's is for 127.0.0.1 and localhost.
+    pub fn make(folder: &Path) -> Result<Self> {
+        let certificates = Self { folder: folder.to_owned() };
+        certificates.new_key("ca")?;
+        certificates.openssl(&[
+            "req",
+            "-x509",
+            "-new",
+            "-key",
+            "ca.key",
+            "-subj",
+            "/CN=keyward test authority",
+            "-days",
+            "2",
+            "-out",
+            "ca.pem",
+            "-addext",
+            "basicConstraints=critical,CA:TRUE",
+            "-addext",
+            "keyUsage=critical,keyCertSign,cRLSign",
+        ])?;
+        certificates.issue("server", "subjectAltName=IP:127.0.0.1,DNS:localhost", "2")?;
+        certificates.issue("client", "extendedKeyUsage=clientAuth", "2")?;
+        Ok(certificates)
+    }
+
+    /// A certificate `<name>.pem` with its key `<name>.key`, valid for `days`; below 0 it is over.
+    pub fn issue(&self, name: &str, extension: &str, days: &str) -> Result<()> {
+        self.new_key(name)?;
+        let (key, request, pem) =
+            (format!("{name}.key"), format!("{name}.csr"), format!("{name}.pem"));
+        let subject = format!("/CN=keyward test {name}");
+        self.openssl(&["req", "-new", "-key", &key, "-subj", &subject, "-out", &request])?;
+        let extensions = format!("{name}.ext");
+        files::write(&self.path(&extensions), format!("basicConstraints=CA:FALSE\n{extension}\n"))?;
+        self.openssl(&[
+            "x509",
+            "-req",
+            "-in",
+            &request,
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            days,
+            "-extfile",
+            &extensions,
+            "-out",
+            &pem,
+        ])
+    }
+
+    /// A file of these, such as `ca.pem`.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn new_key(&self, name: &str) -> Result<()> {
+        let key = format!("{name}.key");
+        self.openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &key])?;
+        files::chmod(&self.path(&key), 0o600)
+    }
+
+    fn openssl(&self, words: &[&str]) -> Result<()> {
+        let mut command = Command::new("openssl");
+        command.args(words).current_dir(&self.folder);
+        answer(&mut command)?.ok().map(drop).map_err(|error| error.within("openssl"))
+    }
+}

@@ -1,0 +1,29 @@
+//! A real Vault to try keyward on, in a folder of its own that goes with it: with TLS, on a port of
+//! the loopback that the system picked, its storage on disk (raft), unsealed.
+//!
+//! `cargo xtask` builds the program once and tells the tests where it is.
+
+pub mod certificates;
+pub mod shared;
+pub mod vault;
+
+use std::path::PathBuf;
+
+pub use certificates::Certificates;
+pub use shared::Shared;
+pub use vault::Vault;
+
+/// Where `cargo xtask` tells the tests that the program is.
+pub const PROGRAM_VARIABLE: &str = "KEYWARD_VAULT";
+
+/// The program: what the variable says, or what the user's cache has; nothing where there is none.
+#[must_use]
+pub fn program() -> Option<PathBuf> {
+    if let Some(program) = std::env::var_os(PROGRAM_VARIABLE) {
+        return Some(program.into());
+    }
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?;
+    let program = cache.join("keyward/vault-1.21.2/vault");
+    program.exists().then_some(program)
+}

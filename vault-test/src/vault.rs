@@ -1,0 +1,226 @@
+//! A running Vault.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use mariadb_test::command::{answer, answer_to};
+use mariadb_test::{Result, Scratch, files};
+use serde_json::Value;
+
+use crate::{Certificates, program};
+
+/// How long it may take to be ready on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// A Vault of one node; it ends with this value.
+pub struct Vault {
+    child: Option<Child>,
+    port: u16,
+    unseal_key: String,
+    root_token: String,
+    certificates: Certificates,
+    scratch: Scratch,
+}
+
+impl Vault {
+    /// Starts one with empty storage and unseals it.
+    pub fn start() -> Result<Self> {
+        let scratch = Scratch::new("vault")?;
+        fs::create_dir(scratch.path().join("data"))?;
+        let certificates = Certificates::make(scratch.path())?;
+        let mut vault = Self {
+            child: None,
+            port: free_port()?,
+            unseal_key: String::new(),
+            root_token: String::new(),
+            certificates,
+            scratch,
+        };
+        vault.run()?;
+        let words = ["operator", "init", "-key-shares=1", "-key-threshold=1", "-format=json"];
+        let made: Value = json(&vault.with_patience(&words)?)?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        vault.unseal_key = text(&made["unseal_keys_b64"][0]);
+        vault.root_token = text(&made["root_token"]);
+        vault.unseal()?;
+        Ok(vault)
+    }
+
+    /// Starts the process again after [`kill`](Self::kill): it is sealed.
+    pub fn run(&mut self) -> Result<()> {
+        let program = program().ok_or("there is no Vault; `cargo xtask setup` builds it")?;
+        let config = self.write_config()?;
+        let log = File::create(self.path("vault.log"))?;
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(program).arg("server");
+        command.arg(format!("-config={}", config.display()));
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.child = Some(command.spawn()?);
+        Ok(())
+    }
+
+    /// Kills the process.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Unseals it and waits until it leads.
+    pub fn unseal(&self) -> Result<()> {
+        self.with_patience(&["operator", "unseal", &self.unseal_key])?;
+        self.wait_for("it to lead", || self.vault(&["token", "lookup"]))
+    }
+
+    /// Seals it.
+    pub fn seal(&self) -> Result<()> {
+        self.vault(&["operator", "seal"]).map(drop)
+    }
+
+    /// Runs `vault` with these words, as root; gives what it printed.
+    pub fn vault(&self, words: &[&str]) -> Result<String> {
+        let said = answer(self.command().args(words))?.ok();
+        said.map_err(|error| error.within(format!("vault {}", words.join(" "))))
+    }
+
+    /// The same with `input` on its standard input, for policies.
+    pub fn vault_with(&self, words: &[&str], input: &str) -> Result<String> {
+        let said = answer_to(self.command().args(words), input)?.ok();
+        said.map_err(|error| error.within(format!("vault {}", words.join(" "))))
+    }
+
+    /// One field of what `vault` answers.
+    pub fn field(&self, name: &str, words: &[&str]) -> Result<String> {
+        let field = format!("-field={name}");
+        let mut all: Vec<&str> = words.to_vec();
+        // Options stand before the path, which is the first word with a slash in it.
+        let at = all.iter().position(|word| word.contains('/')).unwrap_or(all.len());
+        all.insert(at, &field);
+        self.vault(&all).map(|said| said.trim().to_owned())
+    }
+
+    /// Makes a policy with these rules.
+    pub fn policy(&self, name: &str, rules: &str) -> Result<()> {
+        self.vault_with(&["policy", "write", name, "-"], rules).map(drop)
+    }
+
+    /// `https://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// The token that may do everything.
+    #[must_use]
+    pub fn root_token(&self) -> &str {
+        &self.root_token
+    }
+
+    /// The test's own authority, and what it signed.
+    #[must_use]
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
+    /// A place in its folder.
+    #[must_use]
+    pub fn path(&self, within: &str) -> PathBuf {
+        self.scratch.path().join(within)
+    }
+
+    /// Writes a file that only we can read, for tokens and the like.
+    pub fn private(&self, name: &str, content: &str) -> Result<PathBuf> {
+        let path = self.path(name);
+        files::write(&path, content)?;
+        files::chmod(&path, 0o600)?;
+        Ok(path)
+    }
+
+    /// What it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        files::text(&self.path("vault.log")).unwrap_or_default()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(program().unwrap_or_default());
+        command.env("VAULT_ADDR", self.address());
+        command.env("VAULT_CACERT", self.certificates.path("ca.pem"));
+        command.env("VAULT_TOKEN", &self.root_token);
+        command.env("HOME", self.scratch.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn write_config(&self) -> Result<PathBuf> {
+        let at = |within: &str| self.path(within).display().to_string();
+        let text = format!(
+            "storage \"raft\" {{\n  path = {:?}\n  node_id = \"n1\"\n}}\n\
+             listener \"tcp\" {{\n  address = \"127.0.0.1:{port}\"\n  tls_cert_file = {:?}\n  \
+             tls_key_file = {:?}\n}}\n\
+             disable_mlock = true\napi_addr = \"{}\"\ncluster_addr = \"https://127.0.0.1:{}\"\n",
+            at("data"),
+            at("server.pem"),
+            at("server.key"),
+            self.address(),
+            self.port + 1,
+            port = self.port,
+        );
+        let path = self.path("vault.hcl");
+        files::write(&path, text)?;
+        Ok(path)
+    }
+
+    fn with_patience(&self, words: &[&str]) -> Result<String> {
+        let mut said = String::new();
+        self.wait_for(&words.join(" "), || {
+            said = self.vault(words)?;
+            Ok(said.clone())
+        })?;
+        Ok(said)
+    }
+
+    fn wait_for(&self, what: &str, mut done: impl FnMut() -> Result<String>) -> Result<()> {
+        let since = Instant::now();
+        loop {
+            match done() {
+                Ok(_) => return Ok(()),
+                Err(error) if since.elapsed() > PATIENCE => {
+                    return Err(format!("waiting for {what}: {error}\n{}", self.log()).into());
+                }
+                Err(_) => sleep(TICK),
+            }
+        }
+    }
+}
+
+impl Drop for Vault {
+    fn drop(&mut self) {
+        if let Err(error) = self.kill() {
+            eprintln!("Vault: {error}");
+        }
+    }
+}
+
+fn json(text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|error| format!("{error} in: {text}").into())
+}
+
+/// A port with a free one behind it: Vault's nodes talk to each other on the next.
+fn free_port() -> Result<u16> {
+    for _ in 0..100 {
+        let first = TcpListener::bind("127.0.0.1:0")?;
+        let port = first.local_addr()?.port();
+        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err("no two free ports beside each other".into())
+}

@@ -1,0 +1,181 @@
+//! A real MariaDB whose keys are in a real Vault, set up by `keyward init`.
+
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use mariadb_test::command::answer;
+use mariadb_test::files::{all, holding};
+use mariadb_test::launch::give_to_server;
+use mariadb_test::rows::{PLAINTEXT, Table, check, create, wait_for_version};
+use mariadb_test::{Result, Server, Site, ensure, files, seen};
+use vault_test::Vault;
+
+const TABLES: &[Table] = &[
+    Table { name: "plain_key", options: "ENCRYPTED=YES", rows: 2000 },
+    Table { name: "key_three", options: "ENCRYPTED=YES ENCRYPTION_KEY_ID=3", rows: 2000 },
+];
+
+/// A table that is made later, to see which version encrypts then.
+const LATER: Table = Table { name: "later", options: "ENCRYPTED=YES", rows: 10 };
+
+/// How long a server may take to notice what changed in Vault, looking every ten seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn keys_wrapped_by_transit() -> Result<()> {
+    let (mut vault, site) = site("vault-transit")?;
+    let server = begin(&site)?;
+    server.sql("SET GLOBAL keyward_rotate_key = -1")?;
+    wait_for_version(&server, "test/%", 3)?;
+    site.keyward(&["rotate", "--all"])?.ok()?;
+    wait_for_version(&server, "test/%", 5)?;
+    check(&server, TABLES)?;
+    vault.vault(&["write", "-f", "transit/keys/keyward/rotate"])?;
+    let said = site.keyward(&["rewrap", "--to-latest"])?.ok()?;
+    ensure!(said.contains("renewed"), "the transit key's version 2 was to wrap: {said}");
+    // From now on the first version opens nothing any more.
+    vault.vault(&["write", "transit/keys/keyward/config", "min_decryption_version=2"])?;
+    let server = backup_and_restore(&site, server)?;
+    let log = survive_an_outage(&mut vault, &site, server)?;
+    nothing_secret(&vault, &site, &log)
+}
+
+#[test]
+fn keys_served_by_kv() -> Result<()> {
+    let (mut vault, site) = site("vault-kv")?;
+    let server = begin(&site)?;
+    server.sql("SET GLOBAL keyward_rotate_key = -1")?;
+    ensure!(version_of_a_new_table(&server)? == 2, "version 2 was to encrypt after a rotation");
+    // Somebody else's rotation, in Vault itself.
+    let data = format!("data={}", "5c".repeat(32));
+    let began = Instant::now();
+    vault.vault(&["kv", "put", "-mount=secret", "-cas=2", "keyward/1", &data])?;
+    while version_of_a_new_table(&server)? < 3 {
+        ensure!(began.elapsed() < PATIENCE, "version 3 was not seen\n{}", server.log());
+        sleep(Duration::from_millis(500));
+    }
+    seen!("a rotation in Vault is in force after {:.1} s", began.elapsed().as_secs_f64());
+    check(&server, TABLES)?;
+    let server = backup_and_restore(&site, server)?;
+    let log = survive_an_outage(&mut vault, &site, server)?;
+    nothing_secret(&vault, &site, &log)
+}
+
+/// A server's folder, set up for `provider` in a Vault of its own, and what `init` said.
+fn site(provider: &str) -> Result<(Vault, Site)> {
+    let vault = Vault::start()?;
+    let mut site = Site::new(provider)?;
+    let token = vault.private("admin-token", vault.root_token())?;
+    let ca = site.path("etc/ca.pem");
+    files::write(&ca, files::read(&vault.certificates().path("ca.pem"))?)?;
+    let at = |path: &std::path::Path| path.display().to_string();
+    let folder = at(&site.path("keyward"));
+    let (address, ca) = (format!("address={}", vault.address()), format!("ca_file={}", at(&ca)));
+    let mut words = vec!["init", "--dir", &folder, "--provider", provider];
+    let token = at(&token);
+    words.extend(["--set", &address, "--set", &ca, "--admin-token-file", &token]);
+    let said = site.keyward(&words)?;
+    let said = said.ok()?;
+    ensure!(!said.contains(vault.root_token()), "the administrator's token shows: {said}");
+    site.load_keyward();
+    site.encrypt_everything();
+    Ok((vault, site))
+}
+
+/// Starts the server, makes the tables, and has `doctor` look at it all.
+fn begin(site: &Site) -> Result<Server> {
+    site.keyward(&["keys", "create", "3"])?.ok()?;
+    let server = site.start()?;
+    create(&server, TABLES)?;
+    server.write_pages()?;
+    let clear = holding(&all(&site.data()), PLAINTEXT)?;
+    ensure!(clear.is_empty(), "in the clear: {clear:?}");
+    let socket = server.socket().display().to_string();
+    let said = site.keyward(&["doctor", "--socket", &socket])?;
+    ensure!(said.code == 0 && said.out.contains("all that are needed"), "{}", said.text());
+    let ours = server.threads()?.iter().filter(|(_, name)| name == "keyward").count();
+    let tokio = server.threads()?.iter().filter(|(_, name)| name.contains("tokio")).count();
+    ensure!((ours, tokio) == (1, 0), "{ours} threads of keyward, {tokio} of a runtime");
+    Ok(server)
+}
+
+fn version_of_a_new_table(server: &Server) -> Result<u32> {
+    server.sql("DROP TABLE IF EXISTS test.later")?;
+    LATER.create(server)?;
+    LATER.check(server)?;
+    let sql = "SELECT CURRENT_KEY_VERSION FROM information_schema.INNODB_TABLESPACES_ENCRYPTION
+               WHERE NAME = 'test/later'";
+    Ok(server.sql(sql)?.parse()?)
+}
+
+fn backup_and_restore(site: &Site, server: Server) -> Result<Server> {
+    let target = site.path("backup");
+    let target_option = format!("--target-dir={}", target.display());
+    let tool = || {
+        let mut command = Command::new("mariadb-backup");
+        command.arg(format!("--defaults-file={}", site.my_cnf().display()));
+        command
+    };
+    let mut backup = tool();
+    backup.args(["--backup", "--user=root"]).arg(&target_option);
+    backup.arg(format!("--socket={}", server.socket().display()));
+    answer(&mut backup)?.ok()?;
+    server.stop()?;
+    let mut prepare = Command::new("mariadb-backup");
+    prepare.arg("--prepare").arg(&target_option);
+    prepare.arg(format!("--plugin-dir={}", site.path("plugin").display()));
+    answer(&mut prepare)?.ok()?;
+    std::fs::rename(site.data(), site.path("data-before"))?;
+    std::fs::create_dir(site.data())?;
+    answer(tool().arg("--copy-back").arg(&target_option))?.ok()?;
+    give_to_server(&site.data())?;
+    let server = site.start()?;
+    check(&server, TABLES)?;
+    Ok(server)
+}
+
+/// Vault killed while the server runs, while it starts, and back; gives what the servers logged.
+fn survive_an_outage(vault: &mut Vault, site: &Site, server: Server) -> Result<String> {
+    vault.kill()?;
+    for round in 0..12 {
+        check(&server, TABLES)?;
+        server.sql(&format!("INSERT INTO test.key_three VALUES ({}, 'away')", 100_000 + round))?;
+        server.sql("DELETE FROM test.key_three WHERE body = 'away'")?;
+        sleep(Duration::from_secs(1));
+    }
+    // A keystore's own key is in memory; only where Vault keeps the data keys must it be there.
+    if site.keystore().exists() {
+        server.sql("SET GLOBAL keyward_rotate_key = 1")?;
+        check(&server, TABLES)?;
+    } else {
+        let said = server.sql_refused("SET GLOBAL keyward_rotate_key = 1")?;
+        seen!("rotation without Vault: {}", nameless(vault, &said));
+    }
+    let mut logs = server.stop()?;
+    let refused = site.refusal()?;
+    let line = refused.lines().find(|line| line.contains("ERROR") && line.contains("keyward"));
+    let line = line.ok_or_else(|| format!("no line of keyward's:\n{refused}"))?;
+    ensure!(line.contains("connection refused"), "{line}");
+    seen!("start without Vault: {}", nameless(vault, line));
+    logs += &refused;
+    vault.run()?;
+    vault.unseal()?;
+    let server = site.start()?;
+    check(&server, TABLES)?;
+    server.sql("SET GLOBAL keyward_rotate_key = 1")?;
+    Ok(logs + &server.stop()?)
+}
+
+/// No log has the token or the secret id.
+fn nothing_secret(vault: &Vault, site: &Site, log: &str) -> Result<()> {
+    let secret = files::text(&site.path("keyward/vault-secret-id"))?;
+    for secret in [secret.trim(), vault.root_token(), "hvs."] {
+        ensure!(!log.contains(secret), "the log has a secret");
+    }
+    Ok(())
+}
+
+fn nameless(vault: &Vault, text: &str) -> String {
+    text.replace(&vault.address(), "https://vault")
+}
