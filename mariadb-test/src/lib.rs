@@ -8,6 +8,7 @@ pub mod artefacts;
 pub mod command;
 pub mod files;
 pub mod launch;
+pub mod memory;
 pub mod power;
 pub mod rows;
 pub mod scratch;

@@ -123,7 +123,7 @@ impl Trust {
 /// All certificates of a PEM file, at least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let text = std::fs::read(path).map_err(|e| Error::io("cannot read", path, &e))?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&text).filter_map(|one| one.ok()).collect();
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok).collect();
     if found.is_empty() {
         let what = format!("{} has no certificate in PEM", path.display());
         return Err(

@@ -8,7 +8,7 @@ use mariadb_test::command::answer;
 use mariadb_test::files::{all, holding};
 use mariadb_test::launch::give_to_server;
 use mariadb_test::rows::{PLAINTEXT, Table, check, create, wait_for_version};
-use mariadb_test::{Result, Server, Site, ensure, files, seen};
+use mariadb_test::{Result, Server, Site, ensure, files, memory, seen};
 use vault_test::Vault;
 
 const TABLES: &[Table] = &[
@@ -31,6 +31,7 @@ fn keys_wrapped_by_transit() -> Result<()> {
     site.keyward(&["rotate", "--all"])?.ok()?;
     wait_for_version(&server, "test/%", 5)?;
     check(&server, TABLES)?;
+    nothing_in_memory(&site, &server, &[])?;
     vault.vault(&["write", "-f", "transit/keys/keyward/rotate"])?;
     let said = site.keyward(&["rewrap", "--to-latest"])?.ok()?;
     ensure!(said.contains("renewed"), "the transit key's version 2 was to wrap: {said}");
@@ -57,6 +58,7 @@ fn keys_served_by_kv() -> Result<()> {
     }
     seen!("a rotation in Vault is in force after {:.1} s", began.elapsed().as_secs_f64());
     check(&server, TABLES)?;
+    nothing_in_memory(&site, &server, &["5c".repeat(32)])?;
     let server = backup_and_restore(&site, server)?;
     let log = survive_an_outage(&mut vault, &site, server)?;
     nothing_secret(&vault, &site, &log)
@@ -165,6 +167,23 @@ fn survive_an_outage(vault: &mut Vault, site: &Site, server: Server) -> Result<S
     check(&server, TABLES)?;
     server.sql("SET GLOBAL keyward_rotate_key = 1")?;
     Ok(logs + &server.stop()?)
+}
+
+/// What a core file would hold has no token, no secret id and none of `more`.
+fn nothing_in_memory(site: &Site, server: &Server, more: &[String]) -> Result<()> {
+    let secret = files::text(&site.path("keyward/vault-secret-id"))?.trim().to_owned();
+    let memory = memory::dumpable(server)?;
+    let role_id = files::text(&site.config())?;
+    let role_id = role_id.split("role_id = \"").nth(1).and_then(|rest| rest.split('"').next());
+    let role_id = role_id.ok_or("the configuration names no role")?;
+    // The role's name is no secret and is kept: were it not found, neither would be a secret.
+    ensure!(files::count(&memory, role_id.as_bytes()) > 0, "the search is blind");
+    for secret in more.iter().map(String::as_str).chain([secret.as_str(), "hvs."]) {
+        let count = files::count(&memory, secret.as_bytes());
+        ensure!(count == 0, "a token, a secret id or a key stands in memory {count} times");
+    }
+    seen!("{} MB of memory: no token, no secret id, no key in hex", memory.len() >> 20);
+    Ok(())
 }
 
 /// No log has the token or the secret id.
