@@ -58,6 +58,15 @@ pub enum Duty {
     Retain(KeyRef, Timestamp),
 }
 
+/// A rotation that time alone brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coming {
+    /// When the next version is to encrypt.
+    pub at: Timestamp,
+    /// From when on it is told of.
+    pub told_from: Timestamp,
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
@@ -128,6 +137,20 @@ impl Policy {
         Some(plus(began(key.active()?), age))
     }
 
+    /// The next rotation of any key; those that have their next version already do not count.
+    #[must_use]
+    pub fn coming<'a>(
+        &self,
+        keystore: &str,
+        keys: impl Iterator<Item = &'a KeyEntry>,
+    ) -> Option<Coming> {
+        // MySQL rotates its keys itself, under new names.
+        let ours = keys.filter(|key| matches!(key.name(), KeyName::Id(_)));
+        let waiting = ours.filter(|key| planned(key).is_none());
+        let at = waiting.filter_map(|key| self.next_rotation(keystore, key)).min()?;
+        Some(Coming { at, told_from: self.told_from(at) })
+    }
+
     /// The rotation that is to be told of now: the active version, and when it is replaced.
     #[must_use]
     pub fn notice(
@@ -137,9 +160,8 @@ impl Policy {
         key: &KeyEntry,
     ) -> Option<(KeyRef, Timestamp)> {
         let at = self.next_rotation(keystore, key)?;
-        let from = minus(at, self.notify_before.saturating_add(self.lead()));
         let active = KeyRef::new(key.name().clone(), key.active()?.version);
-        (from <= now && now < at && planned(key).is_none()).then_some((active, at))
+        (self.told_from(at) <= now && now < at && planned(key).is_none()).then_some((active, at))
     }
 
     /// Whether the policy lets a version be destroyed now: not before its time, and not one of
@@ -189,6 +211,10 @@ impl Policy {
     /// When the next version is to be made: early enough to be pending for its time.
     fn start_of_rotation(&self, keystore: &str, key: &KeyEntry) -> Option<Timestamp> {
         self.next_rotation(keystore, key).map(|at| minus(at, self.lead()))
+    }
+
+    fn told_from(&self, rotation: Timestamp) -> Timestamp {
+        minus(rotation, self.notify_before.saturating_add(self.lead()))
     }
 
     fn lead(&self) -> Duration {

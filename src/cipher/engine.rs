@@ -88,11 +88,17 @@ impl Engine {
         match self.kernel.0 {
             Choice::Soft => self.soft_table = Some(soft::Table::new(&key)),
             #[cfg(target_arch = "x86_64")]
-            Choice::AesNi(cpu) => cpu.gcm_table(&key, self.table.insert(x86::Table::EMPTY)),
+            Choice::AesNi(cpu) => {
+                cpu.gcm_table(&key, self.table.get_or_insert_with(x86::Table::empty))
+            }
             #[cfg(target_arch = "x86_64")]
-            Choice::Vaes256(cpu) => cpu.gcm_table(&key, self.table.insert(x86::Table::EMPTY)),
+            Choice::Vaes256(cpu) => {
+                cpu.gcm_table(&key, self.table.get_or_insert_with(x86::Table::empty))
+            }
             #[cfg(target_arch = "x86_64")]
-            Choice::Vaes512(cpu) => cpu.gcm_table(&key, self.table.insert(x86::Table::EMPTY)),
+            Choice::Vaes512(cpu) => {
+                cpu.gcm_table(&key, self.table.get_or_insert_with(x86::Table::empty))
+            }
         }
         wipe(&mut key);
     }

@@ -145,14 +145,12 @@ impl Gcm {
         } else {
             engine.ghash(&mut self.hash, &[lengths]);
         }
-        for (byte, mask) in zip(&mut self.hash, self.mask) {
-            *byte ^= mask;
-        }
+        let hash = u128::from_ne_bytes(self.hash) ^ u128::from_ne_bytes(self.mask);
         if self.encrypt {
-            return Ok(Tail::new(self.hash, TAG_LEN));
+            return Ok(Tail::new(hash.to_ne_bytes(), TAG_LEN));
         }
         match self.tag {
-            Some(tag) if bool::from(tag.ct_eq(&self.hash)) => Ok(Tail::EMPTY),
+            Some(tag) if bool::from(u128::from_ne_bytes(tag).ct_eq(&hash)) => Ok(Tail::EMPTY),
             _ => Err(CipherError::BadData),
         }
     }

@@ -10,6 +10,7 @@ use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
+use crate::policy::Coming;
 use crate::provider::KeyWrapper;
 use crate::ring::{Ring, RingKey};
 use crate::secret::{DataKey, scrubbed};
@@ -339,6 +340,11 @@ impl KeySource for KeystoreSource {
 
     fn contents(&self) -> Option<&Contents> {
         self.contents_now()
+    }
+
+    fn coming_rotation(&self) -> Option<Coming> {
+        let contents = self.contents_now()?;
+        self.keeper.policy.coming(contents.id(), contents.keys())
     }
 
     fn step(&mut self, ring: &Ring, step: &Step, reason: Reason<'_>) -> Result<Vec<KeyRef>> {

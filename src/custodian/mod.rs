@@ -12,13 +12,14 @@ mod named;
 mod rewrap;
 mod served;
 mod states;
+mod summary;
 mod upkeep;
 mod witness;
 mod worker;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use destroy::Destruction;
 pub use keystore::{KeystoreSource, NamedWrapper};
@@ -31,9 +32,11 @@ pub use upkeep::Chore;
 use crate::env::{Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyVersion};
+use crate::policy::Coming;
 use crate::ring::{Ring, RingKey};
 use crate::secret::DataKey;
 use crate::store::Contents;
+use summary::{Held, Summary};
 use worker::Worker;
 
 /// How many absent keys are remembered; a damaged page can ask for any number of them.
@@ -158,6 +161,11 @@ pub trait KeySource: Send {
         0
     }
 
+    /// The next rotation that the policy brings.
+    fn coming_rotation(&self) -> Option<Coming> {
+        None
+    }
+
     /// Changes how the store key is wrapped. `Unsupported` where there is none.
     fn rewrap(&mut self, _: &Ring, _: Rewrap<'_>, _: Reason<'_>) -> Result<Vec<Rewrapped>> {
         Err(no_keystore(self.provider(), "wraps no store key"))
@@ -208,6 +216,10 @@ pub struct Status {
     pub versions: usize,
     /// Rotations done by this process.
     pub rotations: u64,
+    /// When the policy rotates next, if ever.
+    pub next_rotation: Option<Timestamp>,
+    /// Whether that is so near that it is told of, or should have been done by now.
+    pub rotation_due: bool,
     /// When this process began to serve.
     pub started: Timestamp,
 }
@@ -221,11 +233,11 @@ pub struct Custodian {
 struct Shared {
     ring: Ring,
     source: Mutex<Box<dyn KeySource>>,
+    /// What `status` shows, kept by whoever had the source last.
+    summary: Mutex<Summary>,
     absent: Mutex<HashSet<(KeyId, Option<KeyVersion>)>>,
     degraded: Mutex<Option<Degraded>>,
     rotations: AtomicU64,
-    /// What `status` showed last, for while the source is busy.
-    shown: Mutex<Option<Status>>,
     chores: Vec<Chore>,
     started: Timestamp,
     role: Role,
@@ -241,7 +253,7 @@ impl Custodian {
         let shared = Arc::new(Shared {
             ring,
             chores: source.chores(),
-            shown: Mutex::default(),
+            summary: Mutex::new(Summary::of(&*source)),
             source: Mutex::new(source),
             absent: Mutex::default(),
             degraded: Mutex::default(),
@@ -330,26 +342,23 @@ impl Custodian {
         self.shared.source().keys()
     }
 
-    /// How things stand. While a call to a key store is under way, what it changes is shown as it
-    /// was before: nobody who looks waits for a network.
+    /// How things stood when the key source was read last. Waits for no key store.
     #[must_use]
     pub fn status(&self) -> Status {
-        let shared = &self.shared;
-        let free = match shared.source.try_lock() {
-            Ok(source) => Some(source),
-            Err(TryLockError::Poisoned(poison)) => Some(poison.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        };
-        let before = lock(&shared.shown).clone();
-        let mut status = match (free, before) {
-            (None, Some(before)) => before,
-            (None, None) => shared.status_of(&**shared.source()),
-            (Some(source), _) => shared.status_of(&**source),
-        };
-        status.degraded = lock(&shared.degraded).clone();
-        status.rotations = shared.rotations.load(Ordering::Relaxed);
-        *lock(&shared.shown) = Some(status.clone());
-        status
+        let degraded = lock(&self.shared.degraded).clone();
+        let now = self.shared.env.clock.now();
+        let summary = lock(&self.shared.summary);
+        Status {
+            degraded,
+            generation: summary.generation,
+            provider: summary.provider.clone(),
+            keys: summary.keys,
+            versions: summary.versions,
+            rotations: self.shared.rotations.load(Ordering::Relaxed),
+            next_rotation: summary.rotation.as_ref().map(|coming| coming.at),
+            rotation_due: summary.rotation.as_ref().is_some_and(|coming| coming.told_from <= now),
+            started: self.shared.started,
+        }
     }
 
     /// Ends the worker and waits for it: afterwards no thread of ours is left. May be called again.
@@ -367,23 +376,8 @@ impl Drop for Custodian {
 }
 
 impl Shared {
-    fn source(&self) -> MutexGuard<'_, Box<dyn KeySource>> {
-        lock(&self.source)
-    }
-
-    fn status_of(&self, source: &dyn KeySource) -> Status {
-        let keys = source.keys();
-        let mut names: Vec<_> = keys.iter().map(|info| &info.key.name).collect();
-        names.dedup();
-        Status {
-            degraded: None,
-            generation: source.generation(),
-            provider: source.provider().to_owned(),
-            keys: names.len(),
-            versions: keys.len(),
-            rotations: 0,
-            started: self.started,
-        }
+    fn source(&self) -> Held<'_> {
+        Held::new(&self.source, &self.summary)
     }
 
     fn may_write(&self) -> Result<()> {

@@ -5,6 +5,7 @@
 use std::ffi::CStr;
 
 use super::core::Status;
+use crate::env::Timestamp;
 
 /// One status variable; the server puts `Keyward_` before its name.
 pub(super) struct Line {
@@ -41,6 +42,8 @@ pub(super) fn lines(status: &Status, memory_locked: bool, kernel: &str) -> Vec<L
         line(c"keys", number(status.keys)),
         line(c"key_versions", number(status.versions)),
         line(c"rotations", Value::Number(status.rotations)),
+        line(c"next_rotation", Value::Number(status.next_rotation.map_or(0, Timestamp::as_unix))),
+        line(c"rotation_due", Value::Number(u64::from(status.rotation_due))),
         line(c"cipher_kernel", Value::Text(kernel.to_owned())),
         line(c"memory_locked", Value::Number(u64::from(memory_locked))),
         line(c"started", Value::Number(status.started.as_unix())),
@@ -52,7 +55,6 @@ pub(super) fn lines(status: &Status, memory_locked: bool, kernel: &str) -> Vec<L
 mod tests {
     use super::*;
     use crate::custodian::Degraded;
-    use crate::env::Timestamp;
 
     #[test]
     fn an_outage_shows_as_text_and_as_numbers() {
@@ -64,6 +66,8 @@ mod tests {
             keys: 1,
             versions: 2,
             rotations: 4,
+            next_rotation: Some(Timestamp::from_unix(9)),
+            rotation_due: true,
             started: Timestamp::from_unix(5),
         };
         let value = |name: &CStr| {
@@ -74,6 +78,8 @@ mod tests {
         assert_eq!(value(c"degraded"), Value::Number(1));
         assert_eq!(value(c"degraded_since"), Value::Number(7));
         assert_eq!(value(c"last_error"), Value::Text("no answer".to_owned()));
+        assert_eq!(value(c"next_rotation"), Value::Number(9));
+        assert_eq!(value(c"rotation_due"), Value::Number(1));
         assert_eq!(value(c"cipher_kernel"), Value::Text("soft".to_owned()));
         assert_eq!(value(c"memory_locked"), Value::Number(0));
     }

@@ -110,9 +110,10 @@ impl Hsm {
         let _ = std::fs::remove_file(self.folder.join("rule"));
     }
 
-    /// How often C_Login was called.
-    pub(crate) fn logins(&self) -> u64 {
-        std::fs::metadata(self.folder.join("logins")).map_or(0, |found| found.len())
+    /// How often C_Login or C_Decrypt was called.
+    pub(crate) fn calls(&self, function: &str) -> usize {
+        let calls = std::fs::read_to_string(self.folder.join("calls")).unwrap_or_default();
+        calls.lines().filter(|line| *line == function).count()
     }
 
     fn rule(&self, text: &str) {
@@ -145,7 +146,7 @@ impl Hsm {
         cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(self.module());
         cc.arg(define("REAL", &self.real)).arg(define("VARIABLE", Path::new(self.variable)));
         cc.arg(define("CONFIG", &self.config())).arg(define("RULE", &self.folder.join("rule")));
-        cc.arg(define("LOGINS", &self.folder.join("logins"))).arg(source).arg("-ldl");
+        cc.arg(define("CALLS", &self.folder.join("calls"))).arg(source).arg("-ldl");
         self.run(&mut cc).map(drop)
     }
 }

@@ -1,8 +1,9 @@
 /* A PKCS#11 module that hands every call on to a real one. It tells that one where its
  * configuration is, and does what the file RULE says, `FUNCTION hang` (until the file goes) or
- * `FUNCTION CODE TIMES`, instead of the call. Each C_Login leaves a byte in the file LOGINS.
+ * `FUNCTION CODE TIMES`, instead of the call. Each C_Login, and each C_Decrypt that is to give a
+ * result and not only its length, leaves a line in the file CALLS.
  *
- * Compiled by the tests with REAL, VARIABLE, CONFIG, RULE and LOGINS defined as strings.
+ * Compiled by the tests with REAL, VARIABLE, CONFIG, RULE and CALLS defined as strings.
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -31,7 +32,7 @@ static const char *const names[] = {
     "C_DeriveKey", "C_SeedRandom", "C_GenerateRandom", "C_GetFunctionStatus", "C_CancelFunction",
     "C_WaitForSlotEvent",
 };
-enum { COUNT = sizeof names / sizeof names[0], C_LOGIN = 18 };
+enum { COUNT = sizeof names / sizeof names[0], C_LOGIN = 18, C_DECRYPT = 34 };
 
 struct list {
     unsigned char version[2];
@@ -71,11 +72,11 @@ static int ruled(int n, word *code)
 static word through(int n, word a, word b, word c, word d, word e, word f, word g, word h)
 {
     word code = 0;
-    if (n == C_LOGIN) {
-        FILE *logins = fopen(LOGINS, "a");
-        if (logins != NULL) {
-            fputc('x', logins);
-            fclose(logins);
+    if (n == C_LOGIN || (n == C_DECRYPT && d != 0)) {
+        FILE *calls = fopen(CALLS, "a");
+        if (calls != NULL) {
+            fprintf(calls, "%s\n", names[n]);
+            fclose(calls);
         }
     }
     if (ruled(n, &code))

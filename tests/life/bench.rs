@@ -1,8 +1,8 @@
 //! A keystore in a folder of its own, and key stores that remember what they wrapped.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use keyward::custodian::{Custodian, KeystoreSource, NamedWrapper, Reason, Role};
@@ -32,6 +32,8 @@ pub(crate) struct KeyStore {
     pub(crate) calls: AtomicUsize,
     pub(crate) away: AtomicBool,
     pub(crate) kek_version: AtomicU64,
+    /// While a test has it, calls wait.
+    pub(crate) gate: Mutex<()>,
 }
 
 impl Bench {
@@ -120,6 +122,7 @@ impl KeyStore {
             calls: AtomicUsize::new(0),
             away: AtomicBool::new(false),
             kek_version: AtomicU64::new(1),
+            gate: Mutex::default(),
         }
     }
 
@@ -133,6 +136,7 @@ impl KeyStore {
 
     fn answer<T>(&self, answer: impl FnOnce() -> Result<T>) -> Result<T> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        let _open = self.gate.lock().unwrap();
         if self.away.load(Ordering::SeqCst) {
             return Err(Error::new(Kind::Unavailable, "the key store is away"));
         }

@@ -1,14 +1,15 @@
 //! The policy over years of a clock that tests move.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use keyward::custodian::{Custodian, Role};
+use keyward::custodian::{Custodian, Rewrap, Role};
 use keyward::env::{Clock, Level, Timestamp};
 use keyward::key::KeyState;
 use keyward::policy::{Duty, Policy};
 
-use crate::bench::{Bench, START, key, version, within_seconds};
+use crate::bench::{Bench, REASON, START, key, version, within_seconds};
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
@@ -211,4 +212,37 @@ fn a_failure_is_told_once_and_tried_again() {
     assert!(line.starts_with("what the policy wants could not be done: "), "{line}");
     bench.rng.fail_after(u64::MAX);
     assert!(within_seconds(3, || server.latest(key(7)) == Some(version(3))));
+}
+
+#[test]
+fn the_status_tells_of_the_next_rotation_and_does_not_wait_for_a_key_store() {
+    let bench = Bench::new();
+    let policy =
+        Policy { rotate_after: Some(days(90)), notify_before: days(7), ..Policy::default() };
+    let custodian = custodian(&bench, &policy, Role::Command);
+    let at = |days: u64| Some(Timestamp::from_unix(START.as_unix() + days * DAY));
+    let told = || (custodian.status().next_rotation, custodian.status().rotation_due);
+    assert_eq!(told(), (at(90), false));
+    bench.clock.advance(days(83));
+    assert_eq!(told(), (at(90), true));
+    bench.clock.advance(days(8));
+    assert_eq!(told(), (at(90), true), "overdue as long as nobody did it");
+    let (generation, versions) = (custodian.status().generation, custodian.status().versions);
+    custodian.keep_policy().unwrap();
+    assert_eq!(told(), (at(91 + 90), false));
+    let status = custodian.status();
+    assert!(status.generation > generation && status.versions > versions, "{status:?}");
+    let without = bench.custodian(&["first"]).status();
+    assert_eq!((without.next_rotation, without.rotation_due), (None, false));
+
+    let closed = bench.first.gate.lock().unwrap();
+    bench.first.calls();
+    std::thread::scope(|scope| {
+        let busy = scope.spawn(|| custodian.rewrap(Rewrap::ToLatest, REASON));
+        assert!(within_seconds(5, || bench.first.calls.load(Ordering::SeqCst) > 0));
+        assert_eq!(custodian.status().generation, status.generation);
+        drop(closed);
+        busy.join().unwrap().unwrap();
+    });
+    assert!(custodian.status().generation > status.generation);
 }

@@ -4,6 +4,7 @@
 mod faults;
 mod pins;
 mod server;
+mod start;
 
 #[allow(dead_code)]
 #[path = "../../../tests/common/hsm.rs"]

@@ -26,7 +26,7 @@ fn a_wrong_pin_is_tried_once_and_then_no_more() -> Result<()> {
     let open = |path: &std::path::Path| Pkcs11Wrapper::new(pin_of(path), Arc::new(System));
     private(&wrong, "wrong-pin-0000\n")?;
     let provider = open(&wrong);
-    let before = bench.hsm.logins();
+    let before = bench.hsm.calls("C_Login");
     for n in 0..20 {
         let error = provider.describe(soon()).err().ok_or("a wrong PIN went through")?;
         ensure!(error.kind() == Kind::Denied, "{error}");
@@ -41,12 +41,12 @@ fn a_wrong_pin_is_tried_once_and_then_no_more() -> Result<()> {
         // Another provider on the same token does not try it again either.
         ensure!(open(&wrong).describe(soon()).is_err(), "a wrong PIN went through");
     }
-    let tries = bench.hsm.logins() - before;
+    let tries = bench.hsm.calls("C_Login") - before;
     seen!("40 calls with a wrong PIN: {tries} log-in was tried");
     ensure!(tries == 1, "{tries} log-ins");
     private(&wrong, PIN)?;
     provider.create_key(System.now(), soon()).told()?;
-    ensure!(bench.hsm.logins() - before == 2, "the corrected PIN was to be tried once");
+    ensure!(bench.hsm.calls("C_Login") - before == 2, "the corrected PIN was to be tried once");
     open(&right).describe(soon()).told()?;
     Ok(())
 }
@@ -74,7 +74,7 @@ fn the_last_try_that_a_token_allows_is_left_to_a_person() -> Result<()> {
         private(&pin, &format!("wrong-pin-{n:04}"))?;
         last = open().describe(soon()).err().ok_or("a wrong PIN went through")?.to_string();
     }
-    seen!("40 wrong PINs, {} log-ins, then: {last}", hsm.logins());
+    seen!("40 wrong PINs, {} log-ins, then: {last}", hsm.calls("C_Login"));
     ensure!(last.contains("one more wrong PIN locks it"), "{last}");
     let said = hsm.tool("last", &["--list-objects", "--type", "secrkey"])?;
     ensure!(said.contains("label:      k"), "the right PIN was to open the token: {said}");

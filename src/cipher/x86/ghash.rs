@@ -28,6 +28,12 @@ pub(in crate::cipher) struct Table {
 }
 
 impl Table {
+    /// The same, made where it is to be.
+    #[inline(always)]
+    pub(in crate::cipher) fn empty() -> Self {
+        Self::EMPTY
+    }
+
     /// Room for the powers.
     pub(in crate::cipher) const EMPTY: Self =
         Self { powers: [[0; 16]; MOST], middles: [[0; 16]; MOST / 2] };

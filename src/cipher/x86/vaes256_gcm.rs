@@ -1,8 +1,8 @@
 //! The inner loop of GCM on 256-bit registers, in assembly: AES of one group and GHASH of another.
 //!
 //! On AMD Zen 3 a product is microcode and takes a cycle in which nothing else is dispatched, so that
-//! every other instruction counts; the compiler's loop has 261 of them for a group and takes 96
-//! cycles, this one 213 and 84. Its order is the other half: a product after every two or three AES
+//! every other instruction counts; the compiler's loop has 261 of them for a group and takes 97
+//! cycles, this one 223 and 91. Its order is the other half: a product after every two or three AES
 //! instructions, and the sum of one group reduced between the first rounds of the next, where the
 //! row of instructions that wait for each other holds nobody up.
 #![allow(unsafe_code)]

@@ -1,0 +1,73 @@
+//! What the status shows, kept beside the key source: who asks for it waits for no key store.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard};
+
+use super::{KeySource, lock};
+use crate::policy::Coming;
+
+/// What was read last, in numbers.
+#[derive(Default)]
+pub(super) struct Summary {
+    pub(super) generation: u64,
+    pub(super) provider: String,
+    pub(super) keys: usize,
+    pub(super) versions: usize,
+    pub(super) rotation: Option<Coming>,
+}
+
+impl Summary {
+    pub(super) fn of(source: &dyn KeySource) -> Self {
+        let keys = source.keys();
+        let mut names: Vec<_> = keys.iter().map(|info| &info.key.name).collect();
+        names.dedup();
+        Self {
+            generation: source.generation(),
+            provider: source.provider().to_owned(),
+            keys: names.len(),
+            versions: keys.len(),
+            rotation: source.coming_rotation(),
+        }
+    }
+
+    /// Whether nothing has changed since; a source that counts no generations may always have.
+    fn is_of(&self, source: &dyn KeySource) -> bool {
+        let generation = source.generation();
+        generation > 0 && generation == self.generation && source.provider() == self.provider
+    }
+}
+
+/// The key source while one thread has it. When that lets go, the summary is as the source is.
+pub(super) struct Held<'a> {
+    source: MutexGuard<'a, Box<dyn KeySource>>,
+    summary: &'a Mutex<Summary>,
+}
+
+impl<'a> Held<'a> {
+    pub(super) fn new(source: &'a Mutex<Box<dyn KeySource>>, summary: &'a Mutex<Summary>) -> Self {
+        Self { source: lock(source), summary }
+    }
+}
+
+impl Deref for Held<'_> {
+    type Target = dyn KeySource;
+
+    fn deref(&self) -> &Self::Target {
+        &**self.source
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut **self.source
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut summary = lock(self.summary);
+        if !summary.is_of(&**self.source) {
+            *summary = Summary::of(&**self.source);
+        }
+    }
+}
