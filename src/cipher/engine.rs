@@ -89,15 +89,15 @@ impl Engine {
             Choice::Soft => self.soft_table = Some(soft::Table::new(&key)),
             #[cfg(target_arch = "x86_64")]
             Choice::AesNi(cpu) => {
-                cpu.gcm_table(&key, self.table.get_or_insert_with(x86::Table::empty))
+                cpu.gcm_table(&key, self.table.get_or_insert_with(x86::Table::empty));
             }
             #[cfg(target_arch = "x86_64")]
             Choice::Vaes256(cpu) => {
-                cpu.gcm_table(&key, self.table.get_or_insert_with(x86::Table::empty))
+                cpu.gcm_table(&key, self.table.get_or_insert_with(x86::Table::empty));
             }
             #[cfg(target_arch = "x86_64")]
             Choice::Vaes512(cpu) => {
-                cpu.gcm_table(&key, self.table.get_or_insert_with(x86::Table::empty))
+                cpu.gcm_table(&key, self.table.get_or_insert_with(x86::Table::empty));
             }
         }
         wipe(&mut key);
