@@ -1,6 +1,6 @@
 //! `pkcs11`: wraps with a key in a hardware security module, by any PKCS#11 module.
 //!
-//! All calls into the module are made on threads of its own ([`lane`]), bounded by the caller's
+//! All calls into the module are made on threads of its own (`lane`), bounded by the caller's
 //! deadline. Nothing is loaded before the first call.
 
 mod failure;
