@@ -88,17 +88,11 @@ impl Engine {
         match self.kernel.0 {
             Choice::Soft => self.soft_table = Some(soft::Table::new(&key)),
             #[cfg(target_arch = "x86_64")]
-            Choice::AesNi(cpu) => {
-                cpu.gcm_table(&key, self.table.get_or_insert_with(x86::Table::empty));
-            }
+            Choice::AesNi(cpu) => cpu.gcm_table(&key, self.table.insert(x86::Table::EMPTY)),
             #[cfg(target_arch = "x86_64")]
-            Choice::Vaes256(cpu) => {
-                cpu.gcm_table(&key, self.table.get_or_insert_with(x86::Table::empty));
-            }
+            Choice::Vaes256(cpu) => cpu.gcm_table(&key, self.table.insert(x86::Table::EMPTY)),
             #[cfg(target_arch = "x86_64")]
-            Choice::Vaes512(cpu) => {
-                cpu.gcm_table(&key, self.table.get_or_insert_with(x86::Table::empty));
-            }
+            Choice::Vaes512(cpu) => cpu.gcm_table(&key, self.table.insert(x86::Table::EMPTY)),
         }
         wipe(&mut key);
     }

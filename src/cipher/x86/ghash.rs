@@ -25,18 +25,24 @@ pub(in crate::cipher) struct Table {
     /// High half plus low half of each power, for the middle products: of a pair's first register in
     /// the low halves, of its second in the high ones.
     middles: [Block; MOST / 2],
+    /// Where `Option` says `None`. A place of its own would leave a gap before the powers, and moving
+    /// the whole would fill that with whatever lay on the stack.
+    made: [Made; 64],
 }
 
-impl Table {
-    /// The same, made where it is to be.
-    #[inline(always)]
-    pub(in crate::cipher) fn empty() -> Self {
-        Self::EMPTY
-    }
+/// The one value that a table has there.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Made {
+    Yes,
+}
 
+const _: () = assert!(size_of::<Option<Table>>() == MOST * 24 + 64, "there is a gap");
+
+impl Table {
     /// Room for the powers.
     pub(in crate::cipher) const EMPTY: Self =
-        Self { powers: [[0; 16]; MOST], middles: [[0; 16]; MOST / 2] };
+        Self { powers: [[0; 16]; MOST], middles: [[0; 16]; MOST / 2], made: [Made::Yes; 64] };
 
     /// How far the middles are from the beginning.
     pub(super) const MIDDLES: usize = std::mem::offset_of!(Self, middles);
