@@ -1,5 +1,5 @@
-//! Any bytes as a keystore file: an error or a keystore, never a crash. Seeds:
-//! `cargo +nightly fuzz run keystore_parse fuzz/corpus/keystore_parse tests/golden/keystore`.
+//! Any bytes as a keystore file: an error or a keystore, never a crash. Its seeds are in
+//! `tests/golden/keystore`.
 
 #![no_main]
 
