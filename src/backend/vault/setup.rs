@@ -112,7 +112,7 @@ impl Call<'_> {
             return Ok(());
         }
         let what = format!("{} has another engine at {path}", self.client.place());
-        Err(Error::new(Kind::Conflict, what).advise("choose another place with --mount"))
+        Err(Error::new(Kind::Conflict, what).advise("choose another place: --set mount=PATH"))
     }
 
     fn role(&self, name: &str, rights: &[Right]) -> Result<Role> {
