@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use keyring_file::parse as parse_keyring_file;
+pub use keyring_file::{at as keyring_file_at, parse as parse_keyring_file};
 pub use moving::{Moved, Target, import_key_file, import_keyring_file, migrate};
 
 use crate::audit::{Event, Record, Trail};

@@ -159,6 +159,19 @@ impl KeystoreSource {
         Err(self.none_opens(found, refusals))
     }
 
+    /// That a configured provider opens the keystore at this moment: what is made while none does
+    /// may never be read again.
+    pub(super) fn prove_it_opens(&self) -> Result<()> {
+        let keystore = self.keystore()?;
+        let (store_key, provider) = self.unwrap_store_key(keystore.contents())?;
+        if store_key.check_value() == keystore.store_key().check_value() {
+            return Ok(());
+        }
+        let path = self.file.path().display();
+        let what = format!("{path}: provider {provider:?} opens it to another key");
+        Err(Error::new(Kind::Corrupt, what))
+    }
+
     /// The keys are there, but the next start may depend on the last provider that is left.
     fn tell_of_refusals(&self, opened_by: &str, refusals: &[Error]) {
         if refusals.is_empty() {

@@ -32,8 +32,8 @@ const FETCH: &str = "
     SELECT keyring_key_fetch('mine'), keyring_key_fetch('none'), keyring_key_length_fetch('none')";
 
 #[test]
-fn imported_by_the_command_and_back_by_the_servers_tool() -> Result<()> {
-    let site = Site::new("import", Keyring::Stock)?;
+fn by_the_command_and_back_by_the_servers_tool() -> Result<()> {
+    let site = Site::new("by-command", Keyring::Stock)?;
     let server = site.start()?;
     server.sql(
         "INSTALL PLUGIN keyring_udf SONAME 'keyring_udf.so';
@@ -50,8 +50,15 @@ fn imported_by_the_command_and_back_by_the_servers_tool() -> Result<()> {
     ensure!(fetched.starts_with("of a user\t"), "fetched {fetched}");
     server.stop()?;
     site.use_keyring(Keyring::Ours)?;
-    let file = site.keyring(Keyring::Stock).display().to_string();
-    let words = ["import", "--from-keyring-file", &file];
+    let file = site.keyring(Keyring::Stock);
+    let cnf = site.configuration(Keyring::Stock).display().to_string();
+    let words = ["migrate", "--from-keyring-file", &cnf];
+    let whole = std::fs::read(&file)?;
+    std::fs::write(&file, "{")?;
+    let refused = site.keyward(&words)?;
+    ensure!(refused.code == 1 && refused.err.contains("not a keyring file"), "{}", refused.text());
+    ensure!(!site.keyring(Keyring::Ours).exists(), "what failed made a keystore");
+    std::fs::write(&file, whole)?;
     let dry = site.keyward(&[&words[..], &["--dry-run"]].concat())?.ok()?;
     ensure!(dry.ends_with("dry run: nothing was changed\n"), "{dry}");
     ensure!(!site.keyring(Keyring::Ours).exists(), "a dry run made a keystore");
@@ -74,6 +81,6 @@ fn imported_by_the_command_and_back_by_the_servers_tool() -> Result<()> {
     let server = site.start()?;
     ensure!(server.sql("SELECT SUM(a) FROM d.t")? == "3", "the rows are gone");
     ensure!(server.sql(FETCH)? == fetched, "other keys than before");
-    seen!("4 keys of component_keyring_file imported by the command, used, and migrated back");
+    seen!("4 keys of component_keyring_file taken by the command, used, and migrated back");
     server.stop().map(drop)
 }
