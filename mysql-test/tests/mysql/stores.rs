@@ -80,6 +80,25 @@ impl KeyStore {
         site.configure(Keyring::Ours, &config)
     }
 
+    /// A new version of the wrapping key, where it has versions.
+    pub(crate) fn turn(&self) -> Result<()> {
+        match self {
+            Self::File => Ok(()),
+            Self::Vault(vault) => {
+                vault.vault(&["write", "-f", "transit/keys/keyward/rotate"]).map(drop)
+            }
+        }
+    }
+
+    /// Its first version opens nothing from now on.
+    pub(crate) fn forget_what_was(&self) -> Result<()> {
+        let words = ["write", "transit/keys/keyward/config", "min_decryption_version=2"];
+        match self {
+            Self::File => Ok(()),
+            Self::Vault(vault) => vault.vault(&words).map(drop),
+        }
+    }
+
     /// Out of reach from now on.
     pub(crate) fn leave(&mut self, site: &Site, how: Away) -> Result<()> {
         match (self, how) {

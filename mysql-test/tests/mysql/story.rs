@@ -51,6 +51,13 @@ fn story(store: &KeyStore) -> Result<()> {
     let server = site.start()?;
     ensure!(keys(&server)? == known, "other keys after the restart");
     check(&server, 1)?;
+    // What wraps its keys, turned by the command under the running server.
+    store.turn()?;
+    for how in ["--to-latest", "--new-store-key"] {
+        let said = site.keyward(&["rewrap", how])?.ok()?;
+        ensure!(said.contains(": renewed"), "rewrap {how}: {said}");
+    }
+    store.forget_what_was()?;
     everything(&server, 2)?;
     component(&server, store, &site)?;
     let known = keys(&server)?;
