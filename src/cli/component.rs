@@ -23,9 +23,9 @@ const FOLDERS: &[&str] = &["/usr/sbin", "/usr/libexec"];
 
 const QUERY: &str = "\
     select status_key, status_value from performance_schema.keyring_component_status; \
-    select 'redo', @@innodb_redo_log_encrypt; \
-    select 'undo', @@innodb_undo_log_encrypt; \
-    select 'binlog', @@binlog_encryption or not @@log_bin";
+    select 'innodb_redo_log_encrypt', if(@@innodb_redo_log_encrypt, 'ON', 'OFF'); \
+    select 'innodb_undo_log_encrypt', if(@@innodb_undo_log_encrypt, 'ON', 'OFF'); \
+    select 'binlog_encryption', if(@@binlog_encryption, 'ON', 'OFF') where @@log_bin";
 
 /// What a running server says, by name.
 pub(super) type Server = BTreeMap<String, String>;
@@ -121,13 +121,17 @@ fn running(findings: &mut Findings, keystore: Option<&Path>, server: &Server) {
             findings.add(Mark::Warning, format!("server: {name}: {value}"), None);
         }
     }
-    for (name, option, holds) in [
-        ("redo", "innodb_redo_log_encrypt", "the redo log"),
-        ("undo", "innodb_undo_log_encrypt", "undo tablespaces"),
-        ("binlog", "binlog_encryption", "the binary log"),
+    for (option, holds) in [
+        ("innodb_redo_log_encrypt", "the redo log"),
+        ("innodb_undo_log_encrypt", "undo tablespaces"),
+        ("binlog_encryption", "the binary log"),
     ] {
-        let advice = format!("{option} = ON, or rows of encrypted tables stand clear in {holds}");
-        findings.option(get(name) != Some("0"), &format!("server: {holds}"), &advice);
+        // Without a binary log there is nothing to say of it.
+        if let Some(value) = get(option) {
+            let advice =
+                format!("{option} = ON, or rows of encrypted tables stand clear in {holds}");
+            findings.option(value == "ON", &format!("server: {option} = {value}"), &advice);
+        }
     }
 }
 
@@ -200,10 +204,10 @@ mod tests {
 
     #[test]
     fn reads_the_clients_rows() {
-        let server = parse("Component_status\tActive\nData_file\t/a b\tc\nredo\t1\n");
+        let server = parse("Component_status\tActive\nData_file\t/a b\tc\nredo\tON\n");
         assert_eq!(server["Component_status"], "Active");
         assert_eq!(server["Data_file"], "/a b\tc");
-        assert_eq!(server["redo"], "1");
+        assert_eq!(server["redo"], "ON");
     }
 
     #[test]

@@ -19,7 +19,7 @@ fn shows_and_manages_mysqls_keys() -> Result<()> {
         0,
         &[
             "ok    server: component_keyring_keyward is active",
-            "warn  server: the redo log",
+            "warn  server: innodb_redo_log_encrypt = OFF",
             "-> set innodb_redo_log_encrypt = ON, or",
             "2 in 2 versions, all check values right",
         ],
