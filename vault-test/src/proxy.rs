@@ -144,7 +144,8 @@ impl State {
                 stream.write_all(page.as_bytes())?;
             }
             Fault::Garbage => {
-                let noise: Vec<u8> = (0..1024_u32).map(|n| ((n * 7919) >> 3) as u8 | 0x80).collect();
+                let noise: Vec<u8> =
+                    (0..1024_u32).map(|n| ((n * 7919) >> 3) as u8 | 0x80).collect();
                 head(&mut stream, "200 OK", "application/json", noise.len())?;
                 stream.write_all(&noise)?;
             }
