@@ -111,13 +111,11 @@ impl ServedSource {
             Err(cause) => Err(cause),
             Ok(()) => {
                 self.outage = None;
-                let served: Vec<_> =
-                    self.known.values().filter(|info| info.state.decrypts()).collect();
                 if is_first {
-                    let compared = stash.compare(&served, ring);
+                    let compared = stash.compare(&self.known, ring);
                     compared.map_err(|error| error.within(format!("provider {provider:?}")))?;
                 }
-                stash.follow(&served, ring);
+                stash.follow(&self.known, ring);
                 Ok(())
             }
         }

@@ -1,6 +1,7 @@
 //! The stash: what a key store serves, sealed on this machine under another key, so that a server can
 //! start while that key store is away. Never asked while the key store answers, whatever it answers.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use super::keystore::{infos, publish};
 use super::{Chore, NamedWrapper, Role, opening};
 use crate::env::{Deadline, Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::key::{KeyInfo, KeyName};
+use crate::key::{KeyInfo, KeyName, KeyRef, KeyState};
 use crate::ring::{Ring, RingKey};
 use crate::secret::DataKey;
 use crate::store::{Change, Contents, Keystore, STORE_KEY_LEN, Served, StoreFile, StoreLock};
@@ -19,6 +20,9 @@ const LOCK_WAIT: Duration = Duration::from_secs(1);
 /// A stash in which nothing changed is taken anew after this long, so that its age tells how long
 /// ago the key store said the same.
 const CONFIRMED_FOR: Duration = Duration::from_secs(3600);
+
+/// All that a key store has, those that it says are destroyed as well.
+type Listed = BTreeMap<KeyRef, KeyInfo>;
 
 /// Where the stash of one key store is, and what seals it.
 pub struct Stash {
@@ -31,6 +35,8 @@ pub struct Stash {
     env: Env,
     writes: bool,
     opened: Option<Keystore>,
+    /// What it keeps though the key store lists it no more, as far as the log was told.
+    unlisted: Vec<KeyRef>,
     in_use: bool,
     /// Why it could not be read or written last.
     failure: Option<String>,
@@ -61,8 +67,8 @@ impl Stash {
         env: Env,
     ) -> Self {
         let id = Keystore::stash_id(words);
-        let (writes, opened, in_use, failure) = (false, None, false, None);
-        Self { file, wrappers, id, max_age, env, writes, opened, in_use, failure }
+        let (writes, opened, unlisted, in_use, failure) = (false, None, Vec::new(), false, None);
+        Self { file, wrappers, id, max_age, env, writes, opened, unlisted, in_use, failure }
     }
 
     /// Only a server keeps it: who looks at it must not make it look younger.
@@ -110,7 +116,7 @@ impl Stash {
 
     /// That the key store has the keys that it had when the stash was taken. A stash that cannot be
     /// read tells nothing.
-    pub(super) fn compare(&mut self, served: &[&KeyInfo], ring: &Ring) -> Result<()> {
+    pub(super) fn compare(&mut self, listed: &Listed, ring: &Ring) -> Result<()> {
         match self.read() {
             Ok(stash) => self.opened = Some(stash),
             Err(none) if none.kind() == Kind::NotFound => return Ok(()),
@@ -121,7 +127,7 @@ impl Stash {
         }
         let Some(stash) = &self.opened else { return Ok(()) };
         let at = stash.contents().created();
-        for info in served {
+        for info in listed.values() {
             let KeyName::Id(id) = info.key.name else { continue };
             let (Some(held), Some(before)) =
                 (ring.get(id, info.key.version), stash.contents().info(&info.key))
@@ -139,29 +145,37 @@ impl Stash {
         Ok(())
     }
 
-    /// Brings it up to what the key store serves: `served`, sorted, all of it in `ring`. That this
-    /// fails is told once, and tried again.
-    pub(super) fn follow(&mut self, served: &[&KeyInfo], ring: &Ring) {
+    /// Brings it up to what the key store has; what of it decrypts is in `ring`. That this fails is
+    /// told once, and tried again.
+    pub(super) fn follow(&mut self, listed: &Listed, ring: &Ring) {
         self.in_use = false;
         if !self.writes {
             return;
         }
-        let outcome = self.try_follow(served, ring);
+        self.tell_of_unlisted(listed);
+        let outcome = self.try_follow(listed, ring);
         self.note(outcome.err().as_ref());
     }
 
-    fn try_follow(&mut self, served: &[&KeyInfo], ring: &Ring) -> Result<()> {
-        if self.opened.as_ref().is_some_and(|stash| self.is_current(stash.contents(), served)) {
+    fn try_follow(&mut self, listed: &Listed, ring: &Ring) -> Result<()> {
+        if self.opened.as_ref().is_some_and(|stash| self.is_current(stash.contents(), listed)) {
             return Ok(());
         }
-        let of_ring = |info: &&'_ KeyInfo| match info.key.name {
+        let lock = self.file.lock(Deadline::after(LOCK_WAIT))?;
+        let base = self.base(&lock)?;
+        let unlisted = unlisted(base.contents(), listed);
+        let with_key = |info: KeyInfo| base.data_key(&info.key).map(|data| (info, data));
+        let unlisted: Vec<_> = unlisted.into_iter().map(with_key).collect::<Result<_>>()?;
+        let of_ring = |info: &KeyInfo| match info.key.name {
             KeyName::Id(id) => ring.get(id, info.key.version).map(RingKey::key),
             KeyName::Named { .. } => None,
         };
-        let all: Vec<_> =
-            served.iter().filter_map(|info| Some(Served { info, data: of_ring(info)? })).collect();
-        let lock = self.file.lock(Deadline::after(LOCK_WAIT))?;
-        let base = self.base(&lock)?;
+        let served = listed.values().filter(|info| info.state.decrypts());
+        let mut all: Vec<_> = served
+            .filter_map(|info| Some(Served { info, data: of_ring(info)? }))
+            .chain(unlisted.iter().map(|(info, data)| Served { info, data }))
+            .collect();
+        all.sort_by(|one, other| one.info.key.cmp(&other.info.key));
         let at = self.env.clock.now();
         let (actor, reason) = ("keyward".to_owned(), "taken from the key store".to_owned());
         let next = base.with_only(&all, &Change { at, actor, reason }, &*self.env.rng)?;
@@ -169,20 +183,43 @@ impl Stash {
         Ok(())
     }
 
-    /// Whether `stash` holds just these versions, and was taken lately.
-    fn is_current(&self, stash: &Contents, served: &[&KeyInfo]) -> bool {
+    /// Whether `stash` holds what it is to hold, and was taken lately.
+    fn is_current(&self, stash: &Contents, listed: &Listed) -> bool {
         let fresh_for = self.max_age.map_or(CONFIRMED_FOR, |max| CONFIRMED_FOR.min(max / 4));
         let now = self.env.clock.now();
         let before = infos(stash);
-        let same = |(before, now): (&KeyInfo, &&KeyInfo)| {
+        let served = listed.values().filter(|info| info.state.decrypts()).cloned();
+        let mut wanted: Vec<_> = served.chain(unlisted(stash, listed)).collect();
+        wanted.sort_by(|one, other| one.key.cmp(&other.key));
+        let same = |(before, now): (&KeyInfo, &KeyInfo)| {
             let alike =
                 (&before.key, before.state, &before.purpose) == (&now.key, now.state, &now.purpose);
             alike && now.check.is_none_or(|check| before.check == Some(check))
         };
         now.since(stash.created()) < fresh_for
             && self.is_sealed_by_all(stash)
-            && before.len() == served.len()
-            && before.iter().zip(served).all(same)
+            && before.len() == wanted.len()
+            && before.iter().zip(&wanted).all(same)
+    }
+
+    /// The stash may have the last copy, and somebody should know.
+    fn tell_of_unlisted(&mut self, listed: &Listed) {
+        let Some(stash) = &self.opened else { return };
+        let now = unlisted(stash.contents(), listed).into_iter().map(|info| info.key);
+        let now: Vec<_> = now.collect();
+        if let Some(first) = now.first().filter(|_| now != self.unlisted) {
+            let more = match now.len() - 1 {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let line = format!(
+                "the key store lists {first}{more} no longer and never said that it was destroyed; \
+                 the stash keeps it: put it back there, or remove {} if nothing needs it",
+                self.file.path().display()
+            );
+            self.env.log.log(Level::Warning, &line);
+        }
+        self.unlisted = now;
     }
 
     fn is_sealed_by_all(&self, stash: &Contents) -> bool {
@@ -266,4 +303,23 @@ impl Stash {
         }
         self.failure = now;
     }
+}
+
+/// What `stash` has and the key store does not list, not even as destroyed: gone by mistake, for all
+/// that is known. Beside a version that encrypts it does so no more.
+fn unlisted(stash: &Contents, listed: &Listed) -> Vec<KeyInfo> {
+    let active = |name: &KeyName| {
+        let active = listed.values().find(|i| i.key.name == *name && i.state == KeyState::Active);
+        active.map(|info| info.key.version)
+    };
+    let kept = infos(stash).into_iter().filter(|info| !listed.contains_key(&info.key));
+    kept.map(|mut info| {
+        match active(&info.key.name) {
+            Some(active) if info.key.version > active => info.state = KeyState::Pending,
+            Some(_) if info.state == KeyState::Active => info.state = KeyState::Retired,
+            _ => {}
+        }
+        info
+    })
+    .collect()
 }

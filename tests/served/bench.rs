@@ -115,6 +115,11 @@ impl Server {
         self.put_bytes(id, version, state, data.expose());
     }
 
+    /// As if that version had never been.
+    pub(crate) fn forget(&self, id: u32, version: u32) {
+        self.keys.lock().unwrap().remove(&key_ref(id, version));
+    }
+
     pub(crate) fn put_bytes(&self, id: u32, version: u32, state: KeyState, bytes: &[u8]) {
         self.keys.lock().unwrap().insert(key_ref(id, version), (state, bytes.to_vec()));
     }

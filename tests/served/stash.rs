@@ -110,6 +110,37 @@ fn a_version_that_was_destroyed_leaves_it_at_once() {
 }
 
 #[test]
+fn a_version_that_is_gone_without_a_word_is_kept_and_told_of() {
+    let bench = Bench::new();
+    bench.server.set(1, 2, KeyState::Retired);
+    bench.server.set(1, 3, KeyState::Active);
+    bench.server.set(1, 1, KeyState::Retired);
+    let custodian = bench.with_stash().unwrap();
+    bench.server.forget(1, 1);
+    custodian.refresh().unwrap();
+    custodian.refresh().unwrap();
+    let warnings = bench.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("the key store lists key 1 version 1 no longer"));
+    bench.server.forget(1, 3);
+    bench.server.set(1, 2, KeyState::Active);
+    custodian.refresh().unwrap();
+    assert_eq!(versions(&bench), ["1.1 retired", "1.2 active", "1.3 pending", "2.1 active"]);
+    let warnings = bench.warnings();
+    assert!(warnings[1].starts_with("the key store lists key 1 version 1 and 1 more no longer"));
+    // And when there is nothing at all any more.
+    drop(custodian);
+    for (id, version) in [(1, 2), (2, 1)] {
+        bench.server.forget(id, version);
+    }
+    drop(bench.with_stash().unwrap());
+    bench.server.fail(Kind::Unavailable);
+    let custodian = bench.with_stash().unwrap();
+    assert_eq!(custodian.latest(key(1)), Some(version(2)));
+    assert!(custodian.key(key(1), version(3)).is_some());
+}
+
+#[test]
 fn one_that_is_older_than_it_may_be_is_not_served() {
     let bench = Bench::new();
     let start =

@@ -95,6 +95,9 @@ impl Field<'_> {
         let in_use = server.status("Keyward_stash_in_use")? == "1";
         ensure!(in_use || may_pass(self.trouble), "it started without its stash\n{}", server.log());
         unknown_keys_cost_no_time(&server)?;
+        if self.trouble == Trouble::Sealed {
+            self.told_by_the_command()?;
+        }
         self.lift()?;
         let began = Instant::now();
         let degraded = "SHOW GLOBAL STATUS LIKE 'Keyward_degraded'";
@@ -158,6 +161,20 @@ impl Field<'_> {
                 Ok(format!("refused in {took:.1} s"))
             }
         }
+    }
+
+    /// `status` and `doctor` tell of the stash, how old it is, and that it stands in.
+    fn told_by_the_command(&self) -> Result<()> {
+        let said = self.site.keyward(&["status"])?.ok()?;
+        let line = said.lines().find(|line| line.starts_with("stash "));
+        let line = line.ok_or_else(|| format!("no line of the stash:\n{said}"))?;
+        ensure!(line.contains(" taken ") && line.ends_with(", in use"), "{line}");
+        ensure!(said.contains("\ndegraded ") && said.contains("is sealed"), "{said}");
+        let doctor = self.site.keyward(&["doctor"])?;
+        let stands_in = "it stands in: the key store is away";
+        ensure!(doctor.code == 1 && doctor.out.contains(stands_in), "{}", doctor.text());
+        seen!("status: {}", line.replace(&self.site.path("").display().to_string(), ""));
+        Ok(())
     }
 
     fn begin(&self) -> Result<()> {

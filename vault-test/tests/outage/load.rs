@@ -65,6 +65,10 @@ fn sysbench(server: &Server, seconds: u64) -> Command {
     command.args(["--mysql-user=root", "--mysql-db=sb", "--threads=2", "--percentile=99"]);
     command.arg(format!("--tables={TABLES}")).arg(format!("--table-size={ROWS}"));
     command.arg(format!("--time={seconds}")).stdin(Stdio::null());
+    if crate::extended() {
+        // For many minutes: a load, and not all that the machine can do.
+        command.arg("--rate=100");
+    }
     command
 }
 
