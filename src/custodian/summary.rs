@@ -1,7 +1,7 @@
 //! What the status shows, kept beside the key source: who asks for it waits for no key store.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use super::{KeySource, lock};
 use crate::policy::Coming;
@@ -46,6 +46,20 @@ pub(super) struct Held<'a> {
 impl<'a> Held<'a> {
     pub(super) fn new(source: &'a Mutex<Box<dyn KeySource>>, summary: &'a Mutex<Summary>) -> Self {
         Self { source: lock(source), summary }
+    }
+
+    /// The same unless another thread has it.
+    pub(super) fn if_free(
+        source: &'a Mutex<Box<dyn KeySource>>,
+        summary: &'a Mutex<Summary>,
+    ) -> Option<Self> {
+        match source.try_lock() {
+            Ok(source) => Some(Self { source, summary }),
+            Err(TryLockError::Poisoned(poison)) => {
+                Some(Self { source: poison.into_inner(), summary })
+            }
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 

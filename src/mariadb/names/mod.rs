@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod file_key_management;
+mod hashicorp_key_management;
 mod keyward;
 
 use std::ffi::CStr;
@@ -15,7 +16,8 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 
 /// The first one is what an unknown file name means.
-static FACES: [&Face; 2] = [&keyward::FACE, &file_key_management::FACE];
+static FACES: [&Face; 3] =
+    [&keyward::FACE, &file_key_management::FACE, &hashicorp_key_management::FACE];
 
 /// How the library shows itself to the server under one name.
 pub(super) struct Face {
