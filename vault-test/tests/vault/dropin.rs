@@ -100,7 +100,9 @@ fn without_vault_the_server_goes_on_whatever_use_cache_on_timeout_says() -> Resu
         check(&server, TABLES)?;
         LATER.create(&server)?;
         server.sql("DROP TABLE test.later")?;
-        server.sql(&format!("INSERT INTO test.two VALUES ({}, 'x')", 90_000 + round))?;
+        let row = 90_000 + round;
+        server.sql(&format!("INSERT INTO test.two VALUES ({row}, 'x')"))?;
+        server.sql(&format!("DELETE FROM test.two WHERE id = {row}"))?;
     }
     server.sql_refused("CREATE TABLE test.no (a INT) ENCRYPTED=YES ENCRYPTION_KEY_ID=9")?;
     let log = server.stop()?;
