@@ -1,5 +1,6 @@
 //! The layers of the tests, from the quickest to find a mistake to the slowest.
 
+mod aws;
 mod fuzz;
 mod lint;
 mod mtr;
@@ -146,6 +147,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[setup::SERVER],
         released: true,
         body: vault::run,
+    },
+    Layer {
+        name: "aws",
+        about: "keyward on AWS KMS, as LocalStack emulates it: errors, regions, roles; MariaDB on it",
+        extended: false,
+        packages: &[setup::SERVER],
+        released: true,
+        body: aws::run,
     },
     Layer {
         name: "fuzz",
