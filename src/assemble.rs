@@ -1,6 +1,8 @@
 //! Where everything meets: the only place that joins the configuration, the backends and the
 //! custodian, for the doors and the command alike.
 
+#[cfg(feature = "aws-kms")]
+mod aws_files;
 mod keyring_file;
 mod moving;
 
@@ -8,6 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "aws-kms")]
+pub use aws_files::{AwsKeyFiles, from_aws_key_files, import_aws_key_files};
 pub use keyring_file::parse as parse_keyring_file;
 pub use moving::{Moved, Target, import_key_file, import_keyring_file, migrate};
 

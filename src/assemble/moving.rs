@@ -111,7 +111,7 @@ pub(super) fn named<'a>(config: &'a Config, name: &str) -> Result<&'a ProviderCo
 }
 
 /// All keys of a key store that serves, by key and version.
-fn read(server: &dyn KeyServer, timeout: Duration) -> Result<Vec<Moving>> {
+pub(super) fn read(server: &dyn KeyServer, timeout: Duration) -> Result<Vec<Moving>> {
     let by = Deadline::after(timeout);
     let mut infos = server.list(by)?;
     infos.retain(|info| info.state.decrypts());
@@ -123,7 +123,7 @@ fn read(server: &dyn KeyServer, timeout: Duration) -> Result<Vec<Moving>> {
     infos.into_iter().map(fetch).collect()
 }
 
-fn take_in(
+pub(super) fn take_in(
     config: &Config,
     only: Option<&ProviderConfig>,
     keys: Vec<Moving>,

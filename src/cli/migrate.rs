@@ -30,7 +30,7 @@ pub(super) struct Migrate {
 
 #[derive(clap::Args)]
 pub(super) struct Import {
-    /// The server's option file that configures file_key_management
+    /// The server's option file that configures file_key_management or aws_key_management
     #[arg(long, value_name = "FILE", required_unless_present = "from_keyring_file")]
     from_mycnf: Option<PathBuf>,
     /// The file in which MySQL's component_keyring_file keeps its keys
@@ -104,7 +104,15 @@ pub(super) fn import(path: &Path, options: &Import, printer: &Printer) -> Result
         return show(&moved, *dry_run, next, printer);
     }
     let my_cnf = options.from_mycnf.as_deref().unwrap_or(Path::new(""));
-    let file = mycnf::Options::read(my_cnf)?.key_file(my_cnf)?;
+    let option_file = mycnf::Options::read(my_cnf)?;
+    #[cfg(feature = "aws-kms")]
+    if let Some(files) = option_file.aws_key_files(my_cnf)? {
+        let moved = assemble::import_aws_key_files(&config, files, *dry_run, reason, &env())?;
+        let next = "next: load plugin keyward in place of aws_key_management in my.cnf, and restart \
+                    the server\n";
+        return show(&moved, *dry_run, next, printer);
+    }
+    let file = option_file.key_file(my_cnf)?;
     let moved = assemble::import_key_file(&config, file, *dry_run, reason, &env())?;
     let next = "next: load plugin keyward in place of file_key_management in my.cnf, and restart \
                 the server\n";

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "aws-kms")]
+use std::time::Duration;
 
+#[cfg(feature = "aws-kms")]
+use crate::assemble::AwsKeyFiles;
 use crate::assemble::KeyFile;
 use crate::error::{Error, Kind, Result};
 use crate::key::PageMode;
@@ -18,6 +22,14 @@ const SECTIONS: [&str; 6] = ["mysqld", "server", "mariadb", "mariadbd", "client-
 
 /// The plugin whose keys can be taken over.
 const PLUGIN: &str = "file_key_management";
+
+/// The plugin whose keys are files that AWS KMS opens.
+#[cfg(feature = "aws-kms")]
+const AWS: &str = "aws_key_management";
+
+/// Where the server keeps its data when no option says so.
+#[cfg(feature = "aws-kms")]
+const DEFAULT_DATADIR: &str = "/var/lib/mysql";
 
 /// Plugins whose keys lie in key stores that come with their own providers.
 const LATER: [&str; 2] = ["hashicorp_key_management", "aws_key_management"];
@@ -79,6 +91,40 @@ impl Options {
         })
     }
 
+    /// The key files of `aws_key_management` that they describe; nothing where they configure another
+    /// plugin.
+    #[cfg(feature = "aws-kms")]
+    pub(super) fn aws_key_files(&self, path: &Path) -> Result<Option<AwsKeyFiles>> {
+        if !self.0.keys().any(|key| key.starts_with(AWS)) || self.get("filename").is_some() {
+            return Ok(None);
+        }
+        let refused = |what: &str, advice: &str| {
+            let what = format!("{}: {what}", path.display());
+            Err(Error::new(Kind::Config, what).advise(advice))
+        };
+        let option = |name: &str| {
+            let value = self.0.get(&format!("{AWS}_{name}"));
+            value.filter(|value| !value.is_empty()).cloned()
+        };
+        let folder = PathBuf::from(self.0.get("datadir").map_or(DEFAULT_DATADIR, String::as_str));
+        if folder.is_relative() {
+            return refused("datadir: it is not an absolute path", "write the whole path");
+        }
+        let timeout = option("request_timeout").unwrap_or_else(|| "0".to_owned());
+        let Ok(timeout) = timeout.parse().map(Duration::from_millis) else {
+            return refused(&format!("{AWS}_request_timeout is no number"), "write milliseconds");
+        };
+        Ok(Some(AwsKeyFiles {
+            folder,
+            master_key_id: option("master_key_id").unwrap_or_default(),
+            region: option("region"),
+            endpoint_url: option("endpoint_url"),
+            // Of new keys, and none is made.
+            key_len: 16,
+            timeout: Some(timeout).filter(|timeout| !timeout.is_zero()),
+        }))
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         self.0.get(&format!("{PLUGIN}_{name}")).map(String::as_str)
     }
@@ -120,7 +166,10 @@ impl Options {
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
         let name = name.trim().replace('-', "_");
         let name = name.strip_prefix("loose_").unwrap_or(&name);
-        if name.starts_with(PLUGIN) || LATER.iter().any(|other| name.starts_with(other)) {
+        if name == "datadir"
+            || name.starts_with(PLUGIN)
+            || LATER.iter().any(|other| name.starts_with(other))
+        {
             self.0.insert(name.to_owned(), plain_value(value.trim()).to_owned());
         }
     }
@@ -201,6 +250,36 @@ mod tests {
         assert_eq!((file.digest.as_str(), file.use_pbkdf2), ("sha1", 0));
         assert_eq!(file.encryption, PageMode::Cbc);
         assert!(file.filekey.is_none());
+    }
+
+    #[cfg(feature = "aws-kms")]
+    #[test]
+    fn reads_what_the_guides_write_for_aws() {
+        let files = |text: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("my.cnf");
+            std::fs::write(&path, text).unwrap();
+            Options::read(&path).unwrap().aws_key_files(Path::new("my.cnf"))
+        };
+        let found = files(
+            "[mysqld]\ndatadir=/srv/db\nplugin-load-add=aws_key_management.so\n\
+             aws-key-management-master-key-id = 'alias/mariadb'\naws_key_management_region=eu-west-1\n\
+             aws_key_management_key_spec = AES_256\naws_key_management_request_timeout = 2500\n",
+        );
+        let found = found.unwrap().unwrap();
+        assert_eq!(
+            (found.folder, found.master_key_id.as_str()),
+            ("/srv/db".into(), "alias/mariadb")
+        );
+        assert_eq!(found.region.as_deref(), Some("eu-west-1"));
+        assert_eq!(found.timeout, Some(Duration::from_millis(2500)));
+        let found = files("[mysqld]\naws_key_management_master_key_id=k\n").unwrap().unwrap();
+        assert_eq!((found.folder, found.timeout), ("/var/lib/mysql".into(), None));
+        assert!(files("[mysqld]\nfile_key_management_filename=/k\n").unwrap().is_none());
+        let relative = files("[mysqld]\naws_key_management_region=x\ndatadir=data\n");
+        assert!(relative.err().unwrap().to_string().contains("not an absolute path"));
+        let number = files("[mysqld]\naws_key_management_request_timeout=soon\n");
+        assert!(number.err().unwrap().to_string().contains("write milliseconds"));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct ServedSource {
     /// The cipher of new keys.
     cipher: Cipher,
     rng: Arc<dyn Rng>,
+    /// Whether a key is made as soon as somebody asks for it.
+    on_demand: bool,
     known: BTreeMap<KeyRef, KeyInfo>,
     /// When it was asked last, and how long that took.
     asked: Option<(Instant, Duration)>,
@@ -43,7 +45,13 @@ impl ServedSource {
     /// takes new ones.
     #[must_use]
     pub fn new(server: NamedServer, cipher: Cipher, rng: Arc<dyn Rng>) -> Self {
-        Self { server, cipher, rng, known: BTreeMap::new(), asked: None }
+        Self { server, cipher, rng, on_demand: false, known: BTreeMap::new(), asked: None }
+    }
+
+    /// The same; a key that is asked for and is not there is made.
+    #[must_use]
+    pub fn on_demand(self) -> Self {
+        Self { on_demand: true, ..self }
     }
 
     fn within(&self, error: Error) -> Error {
@@ -88,6 +96,9 @@ impl ServedSource {
 
     /// Stores a new random key as `key`.
     fn add(&self, key: &KeyRef, cipher: Cipher) -> Result<()> {
+        if let Some(made) = self.server.server.make(key, self.by()) {
+            return made.map_err(|error| self.within(error));
+        }
         let data = DataKey::generate(cipher.key_len, &*self.rng)?;
         let stored = self.server.server.put_for(key, &data, cipher, self.by());
         stored.map_err(|error| self.within(error))
@@ -159,6 +170,15 @@ impl KeySource for ServedSource {
         self.add(&key, cipher.unwrap_or(self.cipher))?;
         self.load(ring)?;
         Ok(key)
+    }
+
+    fn make_missing(&mut self, ring: &Ring, id: KeyId) -> Result<bool> {
+        if !self.on_demand || self.newest(id).is_some() {
+            return Ok(false);
+        }
+        self.add(&KeyRef::new(id, KeyVersion::FIRST), self.cipher)?;
+        self.load(ring)?;
+        Ok(true)
     }
 
     fn keys(&self) -> Vec<KeyInfo> {

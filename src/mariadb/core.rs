@@ -1,4 +1,6 @@
 //! What the door takes from the rest of the house.
 
+#[cfg(feature = "aws-kms")]
+pub(super) use crate::assemble::{AwsKeyFiles, from_aws_key_files};
 pub(super) use crate::assemble::{KeyFile, from_file, from_key_file};
 pub(super) use crate::custodian::{Custodian, Reason, Role, Status, Which};

@@ -65,15 +65,14 @@ impl Client {
 
     async fn configure(&self, gate: Arc<Gate>) -> Result<aws_sdk_kms::Client> {
         let config = self.load().await;
-        if config.region().is_none() {
-            return Err(failure::no_region());
-        }
+        let otherwise = self.settings.default_region.map(Region::new);
+        let region = config.region().cloned().or(otherwise).ok_or_else(failure::no_region)?;
         let provider = config.credentials_provider().ok_or_else(failure::no_provider)?;
         let credentials = provider
             .provide_credentials()
             .await
             .map_err(|error| failure::no_credentials(&error))?;
-        let mut builder = aws_sdk_kms::config::Builder::from(&config);
+        let mut builder = aws_sdk_kms::config::Builder::from(&config).region(region);
         // The chain would be asked again, and fail with fewer words.
         builder.set_credentials_provider(Some(SharedCredentialsProvider::new(credentials)));
         if let Some(endpoint) = &self.settings.endpoint {

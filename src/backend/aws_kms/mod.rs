@@ -6,6 +6,7 @@
 mod arn;
 mod client;
 mod failure;
+mod files;
 mod make;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use crate::provider::{KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
 use crate::secret::DataKey;
 use arn::{is_same_key, region_of};
 use client::{Call, Client};
+pub use files::{FileSettings, KeyFiles};
 
 /// How KMS encrypts with a symmetric key, in its own words.
 const ALGORITHM: &str = "SYMMETRIC_DEFAULT";
@@ -39,12 +41,14 @@ const MAX_CIPHERTEXT: usize = 6144;
 const PROBE: &[u8] = b"keyward doctor";
 
 /// What the configuration says of a key in KMS.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// The key: its ARN, its id, or an alias (`alias/keyward`).
     pub key: String,
     /// The region; without it that of the key's ARN, else what the SDK finds.
     pub region: Option<String>,
+    /// The region where nothing else names one.
+    pub default_region: Option<&'static str>,
     /// Where KMS is, if not where the SDK knows it to be.
     pub endpoint: Option<Url>,
     /// Whether to use the region's FIPS 140 endpoint.
@@ -85,6 +89,7 @@ impl Settings {
         Ok(Self {
             key,
             region,
+            default_region: None,
             endpoint: endpoint.map(|text| endpoint_of(section, &text)).transpose()?,
             fips: section.boolean("fips")?.unwrap_or(false),
             profile: section.text("profile")?,
