@@ -12,6 +12,11 @@ server_contract! {
 }
 
 #[cfg(feature = "aws-kms")]
+server_contract! {
+    aws_key_files: super::fixtures::aws_kms::Files,
+}
+
+#[cfg(feature = "aws-kms")]
 wrapper_contract! {
     aws_kms: super::fixtures::aws_kms::Key,
     aws_kms_alias: super::fixtures::aws_kms::Alias,

@@ -2,6 +2,7 @@
 //! test; everything else by LocalStack.
 
 mod chain;
+mod dropin;
 mod many;
 mod mariadb;
 mod regions;
@@ -37,6 +38,7 @@ fn settings(shared: &Shared, key: &str, endpoint: &str) -> Result<Settings> {
     Ok(Settings {
         key: key.to_owned(),
         region: None,
+        default_region: None,
         endpoint: Some(Url::parse(endpoint).map_err(|error| error.to_string())?),
         fips: false,
         profile: None,
