@@ -61,7 +61,6 @@ impl FakeAws {
     }
 
     /// The actions of KMS among them, and forgets all.
-    #[must_use]
     pub fn take_actions(&self) -> Vec<String> {
         let seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
         seen.iter().map(|request| request.action().to_owned()).collect()

@@ -104,7 +104,7 @@ impl LocalStack {
         let mut command = Command::new(python().ok_or("there is no Python")?);
         command.args(["-c", script]).args(arguments).env("HOME", self.scratch.path());
         command.env("AWS_ACCESS_KEY_ID", "boto").env("AWS_SECRET_ACCESS_KEY", "boto");
-        command.env("AWS_REGION", REGION).env("AWS_ENDPOINT_URL", self.url());
+        command.env("AWS_DEFAULT_REGION", REGION).env("AWS_ENDPOINT_URL", self.url());
         answer(&mut command)?.ok()
     }
 

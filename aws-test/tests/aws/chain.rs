@@ -6,7 +6,7 @@ use aws_test::{FakeAws, REGION, Reply, Shared};
 use keyward::provider::KeyWrapper;
 use mariadb_test::{Result, ensure, seen};
 
-use crate::{context, file, new_key, settings, soon, wrapper};
+use crate::{Told as _, context, file, new_key, settings, soon, wrapper};
 
 /// When the role's credentials end: no test runs so long.
 const EXPIRATION: &str = "2099-01-01T00:00:00Z";
@@ -23,8 +23,8 @@ fn the_role_of_an_instance_by_version_2_of_its_metadata() -> Result<()> {
     settings.credentials_file = Some(file(&shared, "")?);
     let provider = wrapper(settings);
     let data = new_key()?;
-    let wrapped = provider.wrap(&data, &context(), soon())?;
-    let opened = provider.unwrap(&wrapped, &context(), soon())?;
+    let wrapped = provider.wrap(&data, &context(), soon()).told()?;
+    let opened = provider.unwrap(&wrapped, &context(), soon()).told()?;
     ensure!(opened.check_value() == data.check_value(), "another key");
     let asked = metadata.seen();
     ensure!(asked.iter().any(|request| request.method == "PUT"), "no session was asked for");
@@ -70,7 +70,7 @@ fn a_profile_of_the_credentials_file() -> Result<()> {
     let both = profile("default", "AKIDDEFAULT") + &profile("db", "AKIDDB");
     settings.credentials_file = Some(file(&shared, &both)?);
     settings.profile = Some("db".into());
-    wrapper(settings).wrap(&new_key()?, &context(), soon())?;
+    wrapper(settings).wrap(&new_key()?, &context(), soon()).told()?;
     let signed = kms.seen().first().map(|request| request.header("authorization").to_owned());
     ensure!(signed.is_some_and(|signed| signed.contains("Credential=AKIDDB/")), "another profile");
     Ok(())
@@ -105,6 +105,6 @@ fn credentials_that_were_renewed_are_taken_up() -> Result<()> {
         "an expired token went through"
     );
     mariadb_test::files::write(&path, text("AKIDNEW"))?;
-    provider.wrap(&new_key()?, &context(), soon())?;
+    provider.wrap(&new_key()?, &context(), soon()).told()?;
     Ok(())
 }

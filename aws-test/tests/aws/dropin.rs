@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use aws_test::{FakeAws, REGION, Shared, shared};
 use mariadb_test::launch::give_to_server;
@@ -26,6 +27,7 @@ struct Bench {
     site: Site,
     kms: FakeAws,
     key: String,
+    shared: Arc<Shared>,
 }
 
 impl Bench {
@@ -38,7 +40,7 @@ impl Bench {
             fs::remove_file(&link)?;
         }
         symlink("keyward.so", &link)?;
-        let mut bench = Self { site, kms, key };
+        let mut bench = Self { site, kms, key, shared };
         bench.site.set("plugin_load_add = aws_key_management");
         for line in bench.options() {
             bench.site.set(&line);
@@ -75,7 +77,8 @@ impl Bench {
     }
 
     fn key_files(&self) -> Vec<String> {
-        let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name =
+            |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
         let all = files::list(&self.site.data());
         all.iter().filter_map(name).filter(|name| name.contains("aws-kms-key")).collect()
     }
@@ -84,7 +87,7 @@ impl Bench {
     fn boto3(&self, name: &str, spec: &str) -> Result<()> {
         let path = self.site.data().join(name);
         let at = path.display().to_string();
-        Shared::get()?.localstack.python(BOTO3, &[&self.key, spec, &at])?;
+        self.shared.localstack.python(BOTO3, &[&self.key, spec, &at])?;
         give_to_server(&path)
     }
 }
@@ -116,7 +119,10 @@ fn keys_are_made_on_first_use_rotated_and_read_again() -> Result<()> {
     ensure!(log.contains("key 9 was made") || bench.key_files().len() >= 5, "{log}");
     let actions = bench.kms.take_actions();
     let made = actions.iter().filter(|name| *name == "GenerateDataKeyWithoutPlaintext").count();
-    seen!("drop-in: {} key files, {made} of them made by KMS; a file of boto3's opens", rotated.len());
+    seen!(
+        "drop-in: {} key files, {made} of them made by KMS; a file of boto3's opens",
+        rotated.len()
+    );
     a_damaged_file_is_named(&bench)
 }
 
@@ -127,7 +133,7 @@ fn a_damaged_file_is_named(bench: &Bench) -> Result<()> {
     files::write(&path, bytes)?;
     let launch = Launch { environment: bench.environment(), ..Launch::default() };
     let refusal = bench.site.launch(&launch).err().ok_or("it starts with a damaged key file")?;
-    let log = refusal.to_string();
+    let log = refusal.log;
     let line = log.lines().find(|line| line.contains("ERROR") && line.contains("aws-kms-key.9.1"));
     let line = line.ok_or_else(|| format!("no line names the file:\n{log}"))?;
     ensure!(line.contains("restore the file from a backup"), "{line}");
@@ -159,7 +165,10 @@ fn imported_its_keys_read_every_page_as_it_is() -> Result<()> {
     };
     let before = files::read(&site.keystore())?;
     let planned = import(&["--dry-run"])?;
-    ensure!(planned.contains("nothing was changed") && planned.contains("aes-256-cbc"), "{planned}");
+    ensure!(
+        planned.contains("nothing was changed") && planned.contains("aes-256-cbc"),
+        "{planned}"
+    );
     ensure!(files::read(&site.keystore())? == before, "a dry run changed the keystore");
     let done = import(&[])?;
     ensure!(done.contains("all check values right"), "{done}");

@@ -29,8 +29,19 @@ fn context() -> WrapContext {
     WrapContext { keystore: "6ba7b810-9dad-41d1-80b4-00c04fd430c8".into(), store_key: 1 }
 }
 
-fn new_key() -> keyward::Result<DataKey> {
-    DataKey::generate(32, &System)
+fn new_key() -> Result<DataKey> {
+    DataKey::generate(32, &System).told()
+}
+
+/// keyward's errors as those of a test.
+trait Told<T> {
+    fn told(self) -> Result<T>;
+}
+
+impl<T> Told<T> for keyward::Result<T> {
+    fn told(self) -> Result<T> {
+        self.map_err(|error| error.to_string().into())
+    }
 }
 
 /// How to reach `key` at `endpoint`, with the credentials' file that all share.

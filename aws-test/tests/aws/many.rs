@@ -14,7 +14,7 @@ use keyward::secret::DataKey;
 use keyward::store::{Change, NewVersion, StoreFile};
 use mariadb_test::{Result, Scratch, ensure, files, seen};
 
-use crate::soon;
+use crate::{Told as _, soon};
 
 const KEYS: u32 = 10_000;
 
@@ -28,23 +28,23 @@ fn ten_thousand_keys_cost_one_call() -> Result<()> {
     let kms = FakeAws::before(shared.localstack.address())?;
     let config = config(&scratch, &key, &kms.url())?;
     let env = Env::system(Arc::new(FakeLog::default()));
-    assemble::create_keystore_without_keys(&config, REASON, &env)?;
+    assemble::create_keystore_without_keys(&config, REASON, &env).told()?;
     let made = kms.take_actions();
     fill(&config, &key, &kms.url(), &shared)?;
 
     kms.take_actions();
     let began = Instant::now();
-    let custodian = assemble::start(&config, Role::Command, env)?;
+    let custodian = assemble::start(&config, Role::Command, env).told()?;
     let took = began.elapsed();
     ensure!(custodian.status().keys == KEYS as usize, "{} keys", custodian.status().keys);
     let calls = kms.take_actions();
     ensure!(calls == ["Decrypt"], "a start called {calls:?}");
     let began = Instant::now();
-    custodian.rewrap(Rewrap::ToLatest, REASON)?;
+    custodian.rewrap(Rewrap::ToLatest, REASON).told()?;
     let rewrapped = began.elapsed();
     let of_rewrap = kms.take_actions();
     ensure!(of_rewrap == ["ReEncrypt", "Decrypt"], "a rewrap called {of_rewrap:?}");
-    custodian.rotate(keyward::custodian::Which::One(KeyId::try_from(7)?), REASON)?;
+    custodian.rotate(keyward::custodian::Which::One(KeyId::try_from(7).told()?), REASON).told()?;
     ensure!(kms.take_actions().is_empty(), "a rotation called KMS");
     seen!(
         "{KEYS} data keys: start {} ms with {calls:?}; rewrap {} ms with {of_rewrap:?}; init {made:?}; \
@@ -64,33 +64,33 @@ fn config(scratch: &Scratch, key: &str, endpoint: &str) -> Result<Config> {
         at("keystore.json"),
         at("credentials")
     );
-    Ok(Config::parse(&at("keyward.toml"), &text)?)
+    Config::parse(&at("keyward.toml"), &text).told()
 }
 
 /// Puts the keys into the keystore in one commit.
 fn fill(config: &Config, key: &str, endpoint: &str, shared: &Shared) -> Result<()> {
     use keyward::provider::KeyWrapper;
     let file = StoreFile::at(&config.keystore.path);
-    let (sealed, _) = file.read()?;
+    let (sealed, _) = file.read().told()?;
     let context = sealed.unverified().wrap_context();
     let wrapping = sealed.unverified().wrappings().first().ok_or("no wrapping")?.key.clone();
     let kms = crate::wrapper(crate::settings(shared, key, endpoint)?);
-    let mut keystore = sealed.open(kms.unwrap(&wrapping, &context, soon())?)?;
+    let mut keystore = sealed.open(kms.unwrap(&wrapping, &context, soon()).told()?).told()?;
     let now = keystore.contents().created();
     for id in 1..=KEYS {
-        let data = DataKey::generate(32, &System)?;
+        let data = DataKey::generate(32, &System).told()?;
         let new = NewVersion {
-            key: KeyRef::new(KeyId::try_from(id)?, KeyVersion::FIRST),
+            key: KeyRef::new(KeyId::try_from(id).told()?, KeyVersion::FIRST),
             purpose: Cipher::DEFAULT.into(),
             data: &data,
             state: KeyState::Active,
             created: now,
         };
         let change = Change { at: now, actor: "test".to_owned(), reason: String::new() };
-        keystore = keystore.with_version(&new, &change, &System)?;
+        keystore = keystore.with_version(&new, &change, &System).told()?;
     }
-    let lock = file.lock(Deadline::after(Duration::from_secs(5)))?;
-    let keystore = file.commit(&lock, &keystore, &System)?;
-    file.write_witness(&keystore, &System)?;
+    let lock = file.lock(Deadline::after(Duration::from_secs(5))).told()?;
+    let keystore = file.commit(&lock, &keystore, &System).told()?;
+    file.write_witness(&keystore, &System).told()?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use keyward::provider::KeyWrapper;
 use mariadb_test::{Result, ensure, seen};
 use serde_json::json;
 
-use crate::{context, new_key, on_a_new_key, refused, settings, soon, wrapper};
+use crate::{Told as _, context, new_key, on_a_new_key, refused, settings, soon, wrapper};
 
 const OTHER: &str = "us-east-1";
 
@@ -20,10 +20,10 @@ fn a_replica_opens_what_the_primary_wrapped() -> Result<()> {
     let primary = wrapper(settings(&shared, &arn, &localstack.url())?);
     let replica = wrapper(settings(&shared, &arn.replace(REGION, OTHER), &localstack.url())?);
     let data = new_key()?;
-    let wrapped = primary.wrap(&data, &context(), soon())?;
-    let opened = replica.unwrap(&wrapped, &context(), soon())?;
+    let wrapped = primary.wrap(&data, &context(), soon()).told()?;
+    let opened = replica.unwrap(&wrapped, &context(), soon()).told()?;
     ensure!(opened.check_value() == data.check_value(), "another key");
-    let facts = replica.probe(soon())?.facts;
+    let facts = replica.probe(soon()).told()?.facts;
     let told = facts.iter().find(|(name, _)| name == "multi-region").map(|(_, value)| value);
     let told = told.ok_or("nothing of regions")?;
     ensure!(told.contains(REGION) && told.contains(OTHER) && told.contains("replica"), "{told}");
@@ -37,7 +37,7 @@ fn a_key_of_one_region_opens_nothing_of_another() -> Result<()> {
     let (_, here) = on_a_new_key(&shared)?;
     let there = shared.localstack.new_key(OTHER)?;
     let there = wrapper(settings(&shared, &there, &shared.localstack.url())?);
-    let wrapped = here.wrap(&new_key()?, &context(), soon())?;
+    let wrapped = here.wrap(&new_key()?, &context(), soon()).told()?;
     refused(
         there.unwrap(&wrapped, &context(), soon()),
         Kind::NotMine,
@@ -53,14 +53,15 @@ fn an_alias_that_was_turned_to_another_key_says_not_mine() -> Result<()> {
     let name = format!("alias/{}", shared.new_name());
     let point = |action: &str| -> Result<()> {
         let key = localstack.new_key(REGION)?;
-        let body = json!({ "AliasName": name, "TargetKeyId": key });
+        let id = key.rsplit('/').next().unwrap_or_default();
+        let body = json!({ "AliasName": name, "TargetKeyId": id });
         localstack.kms(REGION, action, &body).map(drop)
     };
     point("CreateAlias")?;
     let mut settings = settings(&shared, &name, &localstack.url())?;
     settings.region = Some(REGION.to_owned());
     let kms = wrapper(settings);
-    let wrapped = kms.wrap(&new_key()?, &context(), soon())?;
+    let wrapped = kms.wrap(&new_key()?, &context(), soon()).told()?;
     point("UpdateAlias")?;
     refused(kms.unwrap(&wrapped, &context(), soon()), Kind::NotMine, &["keyward rewrap"])?;
     Ok(())

@@ -10,18 +10,20 @@ use keyward::provider::{KeyWrapper, WrapContext};
 use mariadb_test::{Result, ensure, seen};
 use serde_json::json;
 
-use crate::{context, file, new_key, nobody, on_a_new_key, refused, settings, soon, wrapper};
+use crate::{
+    Told as _, context, file, new_key, nobody, on_a_new_key, refused, settings, soon, wrapper,
+};
 
 #[test]
 fn a_store_key_of_another_keystore_is_refused() -> Result<()> {
     let shared = Shared::get()?;
     let (_, kms) = on_a_new_key(&shared)?;
-    let wrapped = kms.wrap(&new_key()?, &context(), soon())?;
+    let wrapped = kms.wrap(&new_key()?, &context(), soon()).told()?;
     let other = WrapContext { store_key: 2, ..context() };
     let error =
         refused(kms.unwrap(&wrapped, &other, soon()), Kind::Corrupt, &["another keystore"])?;
     seen!("wrong context: {}", nameless(&error.to_string(), &wrapped.kek));
-    kms.unwrap(&wrapped, &context(), soon())?;
+    kms.unwrap(&wrapped, &context(), soon()).told()?;
     Ok(())
 }
 
@@ -29,7 +31,7 @@ fn a_store_key_of_another_keystore_is_refused() -> Result<()> {
 fn a_key_that_is_disabled_or_going_to_be_deleted_is_named_with_the_cure() -> Result<()> {
     let shared = Shared::get()?;
     let (key, kms) = on_a_new_key(&shared)?;
-    let wrapped = kms.wrap(&new_key()?, &context(), soon())?;
+    let wrapped = kms.wrap(&new_key()?, &context(), soon()).told()?;
     let admin = |action, body| shared.localstack.kms(REGION, action, &body);
     admin("DisableKey", json!({ "KeyId": key }))?;
     let cure = "aws kms enable-key --key-id";
@@ -40,7 +42,7 @@ fn a_key_that_is_disabled_or_going_to_be_deleted_is_named_with_the_cure() -> Res
     refused(kms.probe(soon()), Kind::State, &[cure])?;
     refused(kms.describe(soon()), Kind::State, &[cure])?;
     admin("EnableKey", json!({ "KeyId": key }))?;
-    kms.unwrap(&wrapped, &context(), soon())?;
+    kms.unwrap(&wrapped, &context(), soon()).told()?;
 
     admin("ScheduleKeyDeletion", json!({ "KeyId": key, "PendingWindowInDays": 7 }))?;
     let cure = "aws kms cancel-key-deletion --key-id";
@@ -50,7 +52,7 @@ fn a_key_that_is_disabled_or_going_to_be_deleted_is_named_with_the_cure() -> Res
     refused(kms.probe(soon()), Kind::State, &[cure])?;
     admin("CancelKeyDeletion", json!({ "KeyId": key }))?;
     admin("EnableKey", json!({ "KeyId": key }))?;
-    kms.unwrap(&wrapped, &context(), soon())?;
+    kms.unwrap(&wrapped, &context(), soon()).told()?;
     Ok(())
 }
 
@@ -76,7 +78,7 @@ fn gone() -> String {
 fn fake_denials_name_the_action_and_the_key() -> Result<()> {
     let shared = Shared::get()?;
     let (key, kms) = on_a_new_key(&shared)?;
-    let wrapped = kms.wrap(&new_key()?, &context(), soon())?;
+    let wrapped = kms.wrap(&new_key()?, &context(), soon()).told()?;
     let fake = FakeAws::start(|_| Ok(Reply::error(400, "AccessDeniedException")))?;
     let kms = wrapper(settings(&shared, &key, &fake.url())?);
     let data = new_key()?;
@@ -99,7 +101,7 @@ fn fake_throttling_is_waited_for_within_the_deadline() -> Result<()> {
     let shared = Shared::get()?;
     let (key, kms) = on_a_new_key(&shared)?;
     let data = new_key()?;
-    let wrapped = kms.wrap(&data, &context(), soon())?;
+    let wrapped = kms.wrap(&data, &context(), soon()).told()?;
     let (left, address) = (Mutex::new(4), shared.localstack.address());
     let fake = FakeAws::start(move |request| {
         let mut left = left.lock().map_err(|_| "broken off")?;
@@ -112,7 +114,7 @@ fn fake_throttling_is_waited_for_within_the_deadline() -> Result<()> {
     })?;
     let began = Instant::now();
     let kms = wrapper(settings(&shared, &key, &fake.url())?);
-    let opened = kms.unwrap(&wrapped, &context(), soon())?;
+    let opened = kms.unwrap(&wrapped, &context(), soon()).told()?;
     ensure!(opened.check_value() == data.check_value(), "another key");
     seen!("throttled four times, then open after {} ms", began.elapsed().as_millis());
 
@@ -155,6 +157,9 @@ fn fake_servers_that_are_no_kms_are_no_trouble_to_us() -> Result<()> {
         let kms = wrapper(settings(&shared, &key, &fake.url())?);
         refused(kms.wrap(&new_key()?, &context(), by()), Kind::Unavailable, &["KMS's API"])?;
     }
+    let fake = FakeAws::start(|_| Err("hangs up".into()))?;
+    let kms = wrapper(settings(&shared, &key, &fake.url())?);
+    refused(kms.describe(by()), Kind::Unavailable, &["cannot reach http://127.0.0.1"])?;
     let fake = FakeAws::start(|_| Ok(Reply { status: 503, body: b"busy".to_vec() }))?;
     let kms = wrapper(settings(&shared, &key, &fake.url())?);
     refused(kms.describe(by()), Kind::Unavailable, &["status 503"])?;
@@ -204,7 +209,8 @@ fn no_credentials_and_no_region_are_told_as_such() -> Result<()> {
     ensure!(error.to_string().contains("AWS credentials"), "{error}");
     without.credentials_file = Some(shared.credentials_file.clone());
     without.profile = Some("nobody".into());
-    refused(wrapper(without.clone()).describe(soon()), Kind::Config, &["AWS profile"])?;
+    let words = ["is profile \"nobody\" in the AWS files?"];
+    refused(wrapper(without.clone()).describe(soon()), Kind::Denied, &words)?;
     without.profile = None;
     without.key = "alias/keyward".into();
     refused(wrapper(without).describe(soon()), Kind::Config, &["no AWS region", "AWS_REGION"])?;

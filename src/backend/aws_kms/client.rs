@@ -23,7 +23,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::super::http::{Url, is_loopback, place};
 use super::failure::{self, Scene};
 use super::{Settings, region_of};
-use crate::env::{Deadline, Rng};
+use crate::env::{Deadline, Rng, run_apart};
 use crate::error::{Error, Kind, Result};
 
 /// The first pause before a call is made again; it doubles each time.
@@ -37,6 +37,9 @@ const CONNECT_TRIES: u32 = 3;
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// What the SDK's futures have room in, in bytes.
+const STACK: usize = 4 << 20;
+
 /// KMS as the configuration has it. Nothing of a call outlives it, no credentials either.
 pub(super) struct Client {
     settings: Settings,
@@ -48,9 +51,20 @@ impl Client {
         Self { settings, rng }
     }
 
-    /// Begins an operation, which `what` names: finds region and credentials, as the SDK does.
-    pub(super) fn call(&self, what: &str, by: Deadline) -> Result<Call<'_>> {
+    /// Does `work`, an operation that `what` names, on a thread of its own: the SDK's futures are
+    /// too large for the stack of a server's connection. The thread has ended when this returns.
+    pub(super) fn run<T: Send>(
+        &self,
+        what: &str,
+        by: Deadline,
+        work: impl FnOnce(&Call<'_>) -> Result<T> + Send,
+    ) -> Result<T> {
         by.left(what)?;
+        run_apart("keyward-aws", STACK, || work(&self.call(by)?))?
+    }
+
+    /// Finds region and credentials, as the SDK does.
+    fn call(&self, by: Deadline) -> Result<Call<'_>> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|cause| {
             Error::new(Kind::Internal, format!("cannot prepare calls to AWS: {cause}"))
         })?;
@@ -71,7 +85,7 @@ impl Client {
         let credentials = provider
             .provide_credentials()
             .await
-            .map_err(|error| failure::no_credentials(&error))?;
+            .map_err(|error| failure::no_credentials(&error, self.settings.profile.as_deref()))?;
         let mut builder = aws_sdk_kms::config::Builder::from(&config).region(region);
         // The chain would be asked again, and fail with fewer words.
         builder.set_credentials_provider(Some(SharedCredentialsProvider::new(credentials)));

@@ -36,17 +36,15 @@ where
                 status,
             )
         }
-        SdkError::ResponseError(answer) => {
-            let status = answer.raw().status().as_u16();
-            let what =
-                format!("{place} answers something else than KMS's API has (status {status})");
-            Error::new(Kind::Unavailable, what).advise("is `endpoint` the right address?")
-        }
+        SdkError::ResponseError(answer) => senseless(place, answer.raw().status().as_u16()),
         SdkError::TimeoutError(_) => away("no connection in time"),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => away("no connection in time"),
         other => told(place, other).unwrap_or_else(|| match other {
             SdkError::DispatchFailure(failure) if failure.is_io() => {
                 away("no connection").advise("is the region's name right?")
+            }
+            SdkError::DispatchFailure(failure) if !failure.is_user() => {
+                away("the connection broke off")
             }
             _ => Error::new(Kind::Config, format!("no request to {place} can be made"))
                 .advise("look at `region`, `endpoint`, `fips` and the AWS profile"),
@@ -144,6 +142,7 @@ fn by_service(scene: &Scene<'_>, code: &str, status: u16) -> Error {
             Error::new(Kind::Config, format!("{place} takes {key} for no name of a key"))
                 .advise("write its ARN, its id, or alias/NAME")
         }
+        _ if status < 400 => senseless(place, status),
         _ if status >= 500
             || code.starts_with("KMSInternal")
             || code.starts_with("DependencyTimeout") =>
@@ -157,6 +156,11 @@ fn by_service(scene: &Scene<'_>, code: &str, status: u16) -> Error {
                 .advise("CloudTrail has the reason")
         }
     }
+}
+
+fn senseless(place: &str, status: u16) -> Error {
+    let what = format!("{place} answers something else than KMS's API has (status {status})");
+    Error::new(Kind::Unavailable, what).advise("is `endpoint` the right address?")
 }
 
 fn denied(action: &str, key: &str) -> Error {
@@ -225,7 +229,7 @@ pub(super) fn slow_credentials() -> Error {
 }
 
 /// Why the credential chain gave none.
-pub(super) fn no_credentials(error: &CredentialsError) -> Error {
+pub(super) fn no_credentials(error: &CredentialsError, profile: Option<&str>) -> Error {
     let (kind, what, advice) = match error {
         CredentialsError::CredentialsNotLoaded(_) => (
             Kind::Denied,
@@ -248,7 +252,11 @@ pub(super) fn no_credentials(error: &CredentialsError) -> Error {
             "run `aws sts get-caller-identity` as the server's user, with the same profile",
         ),
     };
-    Error::new(kind, what).advise(advice)
+    let error = Error::new(kind, what);
+    match profile {
+        Some(name) => error.advise(format!("is profile {name:?} in the AWS files? {advice}")),
+        None => error.advise(advice),
+    }
 }
 
 #[cfg(test)]
@@ -308,12 +316,14 @@ mod tests {
 
     #[test]
     fn each_way_to_have_no_credentials_has_its_advice() {
-        let said = |error: &CredentialsError| no_credentials(error).to_string();
+        let said = |error: &CredentialsError| no_credentials(error, None).to_string();
         assert!(said(&CredentialsError::not_loaded_no_source()).contains("credentials_file"));
         let timed_out = CredentialsError::provider_timed_out(std::time::Duration::from_secs(5));
         assert!(said(&timed_out).contains("in reach"));
         assert!(said(&CredentialsError::invalid_configuration("secret")).contains("`profile`"));
         let failed = said(&CredentialsError::provider_error("a secret"));
         assert!(failed.contains("get-caller-identity") && !failed.contains("a secret"));
+        let named = no_credentials(&CredentialsError::not_loaded_no_source(), Some("db"));
+        assert!(named.to_string().contains("is profile \"db\" in the AWS files?"), "{named}");
     }
 }

@@ -102,12 +102,13 @@ impl KeyFiles {
         if new.is_empty() {
             return Ok(());
         }
-        let call = self.client.call("opening key files with AWS KMS", by)?;
-        for (id, version) in new {
-            let opened = self.open(&call, &self.path(*id, *version))?;
-            self.opened().insert(KeyRef::new(*id, *version), opened);
-        }
-        Ok(())
+        self.client.run("opening key files with AWS KMS", by, |call| {
+            for (id, version) in new {
+                let opened = self.open(call, &self.path(*id, *version))?;
+                self.opened().insert(KeyRef::new(*id, *version), opened);
+            }
+            Ok(())
+        })
     }
 
     fn open(&self, call: &Call<'_>, path: &Path) -> Result<Opened> {
@@ -156,15 +157,17 @@ impl KeyFiles {
     /// Has KMS make a key, and keeps it once KMS has opened it again.
     fn generate(&self, key: &KeyRef, by: Deadline) -> Result<()> {
         let path = self.path_of(key)?;
-        let call = self.client.call("making a key with AWS KMS", by)?;
         let len = i32::try_from(self.key_len).unwrap_or_default();
         let action = "kms:GenerateDataKeyWithoutPlaintext";
-        let answer = call.send(action, &self.master, || {
-            let request = call.kms().generate_data_key_without_plaintext();
-            request.key_id(&self.master).number_of_bytes(len).send()
+        let (blob, data) = self.client.run("making a key with AWS KMS", by, |call| {
+            let answer = call.send(action, &self.master, || {
+                let request = call.kms().generate_data_key_without_plaintext();
+                request.key_id(&self.master).number_of_bytes(len).send()
+            })?;
+            let blob = answer.ciphertext_blob.ok_or_else(|| call.foreign())?;
+            let data = self.decrypt(call, blob.as_ref())?;
+            Ok((blob, data))
         })?;
-        let blob = answer.ciphertext_blob.ok_or_else(|| call.foreign())?;
-        let data = self.decrypt(&call, blob.as_ref())?;
         self.write(&path, blob.as_ref())?;
         let opened =
             Opened { key_len: data.expose().len(), check: data.check_value(), data: Some(data) };
@@ -207,19 +210,21 @@ impl KeyServer for KeyFiles {
         if let Some(data) = self.opened().get_mut(key).and_then(|known| known.data.take()) {
             return Ok(data);
         }
-        let call = self.client.call("opening a key file with AWS KMS", by)?;
-        self.open(&call, &path)?.data.ok_or_else(|| self.absent(key))
+        let what = "opening a key file with AWS KMS";
+        let opened = self.client.run(what, by, |call| self.open(call, &path))?;
+        opened.data.ok_or_else(|| self.absent(key))
     }
 
     fn put(&self, key: &KeyRef, data: &DataKey, by: Deadline) -> Result<()> {
         by.left(format_args!("storing {key}"))?;
         let path = self.path_of(key)?;
-        let call = self.client.call("wrapping with AWS KMS", by)?;
-        let answer = call.send("kms:Encrypt", &self.master, || {
-            let plaintext = Blob::new(data.expose());
-            call.kms().encrypt().key_id(&self.master).plaintext(plaintext).send()
+        let blob = self.client.run("wrapping with AWS KMS", by, |call| {
+            let answer = call.send("kms:Encrypt", &self.master, || {
+                let plaintext = Blob::new(data.expose());
+                call.kms().encrypt().key_id(&self.master).plaintext(plaintext).send()
+            })?;
+            answer.ciphertext_blob.ok_or_else(|| call.foreign())
         })?;
-        let blob = answer.ciphertext_blob.ok_or_else(|| call.foreign())?;
         self.write(&path, blob.as_ref())
     }
 

@@ -1,7 +1,7 @@
 //! `aws-kms`: wraps with a key of AWS Key Management Service, which never gives it out.
 //!
-//! The official SDK is asynchronous: each operation runs it on the calling thread (`client`) and
-//! leaves nothing behind.
+//! The official SDK is asynchronous: each operation runs it to its end (`client`) and leaves nothing
+//! behind.
 
 mod arn;
 mod client;
@@ -127,9 +127,10 @@ impl KmsWrapper {
 
     /// Makes the key where an alias is configured that nobody has; else new key material for it.
     pub fn create_key(&self, by: Deadline) -> Result<KekInfo> {
-        let call = self.client.call("making a key in AWS KMS", by)?;
-        make::key_or_material(&call, &self.key)?;
-        Ok(self.info(&call, &self.usable(&call)?))
+        self.client.run("making a key in AWS KMS", by, |call| {
+            make::key_or_material(call, &self.key)?;
+            Ok(self.info(call, &self.usable(call)?))
+        })
     }
 
     /// The key as KMS describes it, whatever its state.
@@ -303,16 +304,18 @@ impl KmsWrapper {
 
 impl KeyWrapper for KmsWrapper {
     fn wrap(&self, data: &DataKey, context: &WrapContext, by: Deadline) -> Result<WrappedKey> {
-        let call = self.client.call("wrapping with AWS KMS", by)?;
-        self.encrypt(&call, data.expose(), context)
+        let what = "wrapping with AWS KMS";
+        self.client.run(what, by, |call| self.encrypt(call, data.expose(), context))
     }
 
     fn unwrap(&self, wrapped: &WrappedKey, context: &WrapContext, by: Deadline) -> Result<DataKey> {
-        let within = |error| Self::within(wrapped, context, error);
-        by.left("unwrapping with AWS KMS")?;
+        let (what, within) =
+            ("unwrapping with AWS KMS", |error| Self::within(wrapped, context, error));
+        by.left(what)?;
         self.check(wrapped).map_err(within)?;
-        let call = self.client.call("unwrapping with AWS KMS", by)?;
-        DataKey::copy_of(&self.decrypt(&call, wrapped, context).map_err(within)?)
+        self.client
+            .run(what, by, |call| DataKey::copy_of(&self.decrypt(call, wrapped, context)?))
+            .map_err(within)
     }
 
     fn rewrap(
@@ -321,23 +324,25 @@ impl KeyWrapper for KmsWrapper {
         context: &WrapContext,
         by: Deadline,
     ) -> Result<WrappedKey> {
-        let within = |error| Self::within(wrapped, context, error);
-        by.left("rewrapping with AWS KMS")?;
+        let (what, within) =
+            ("rewrapping with AWS KMS", |error| Self::within(wrapped, context, error));
+        by.left(what)?;
         self.check(wrapped).map_err(within)?;
-        let call = self.client.call("rewrapping with AWS KMS", by)?;
-        self.reencrypt(&call, wrapped, context).map_err(within)
+        self.client.run(what, by, |call| self.reencrypt(call, wrapped, context)).map_err(within)
     }
 
     fn describe(&self, by: Deadline) -> Result<KekInfo> {
-        let call = self.client.call("describing a key of AWS KMS", by)?;
-        Ok(self.info(&call, &self.usable(&call)?))
+        let what = "describing a key of AWS KMS";
+        self.client.run(what, by, |call| Ok(self.info(call, &self.usable(call)?)))
     }
 
     fn probe(&self, by: Deadline) -> Result<Probe> {
-        let call = self.client.call("asking AWS KMS", by)?;
-        let found = self.usable(&call)?;
-        let mut facts = self.facts(&call, &found);
-        facts.push(("rights", self.proof(&call)?));
+        let facts = self.client.run("asking AWS KMS", by, |call| {
+            let found = self.usable(call)?;
+            let mut facts = self.facts(call, &found);
+            facts.push(("rights", self.proof(call)?));
+            Ok(facts)
+        })?;
         let plain = |text: String| text.chars().filter(|c| !c.is_control()).collect::<String>();
         let facts = facts.into_iter().map(|(name, value)| (name.to_owned(), plain(value)));
         Ok(Probe { facts: facts.filter(|(_, value)| !value.is_empty()).collect() })
