@@ -11,6 +11,17 @@ server_contract! {
     vault_kv: super::fixtures::vault::Kv,
 }
 
+#[cfg(feature = "aws-kms")]
+server_contract! {
+    aws_key_files: super::fixtures::aws_kms::Files,
+}
+
+#[cfg(feature = "aws-kms")]
+wrapper_contract! {
+    aws_kms: super::fixtures::aws_kms::Key,
+    aws_kms_alias: super::fixtures::aws_kms::Alias,
+}
+
 wrapper_contract! {
     local_key_file: super::fixtures::local::KeyFile,
     local_passphrase: super::fixtures::local::Passphrase,

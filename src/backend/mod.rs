@@ -1,5 +1,7 @@
 //! Key stores, one file or folder each. They know the nouns and the joint, and not one another.
 
+#[cfg(feature = "aws-kms")]
+pub mod aws_kms;
 pub mod file;
 pub mod http;
 pub mod local;
@@ -16,6 +18,8 @@ use crate::provider::{KekInfo, Provider};
 
 /// The words that `type` may be.
 const KINDS: &[&str] = &[
+    #[cfg(feature = "aws-kms")]
+    "aws-kms",
     "file",
     "local",
     #[cfg(feature = "pkcs11")]
@@ -36,6 +40,11 @@ pub fn open(section: &Section, rng: &Arc<dyn Rng>) -> Result<Provider> {
         "local" => {
             let settings = local::Settings::read(section)?;
             Provider::Wraps(Box::new(local::LocalWrapper::new(settings, Arc::clone(rng))?))
+        }
+        #[cfg(feature = "aws-kms")]
+        "aws-kms" => {
+            let settings = aws_kms::Settings::read(section)?;
+            Provider::Wraps(Box::new(aws_kms::KmsWrapper::new(settings, Arc::clone(rng))))
         }
         #[cfg(feature = "pkcs11")]
         "pkcs11" => {
@@ -86,6 +95,11 @@ pub fn create_wrapping_key(
     by: Deadline,
 ) -> Result<KekInfo> {
     match section.required("type")?.as_str() {
+        #[cfg(feature = "aws-kms")]
+        "aws-kms" => {
+            let settings = aws_kms::Settings::read(section)?;
+            aws_kms::KmsWrapper::new(settings, Arc::clone(rng)).create_key(by)
+        }
         #[cfg(feature = "pkcs11")]
         "pkcs11" => {
             let settings = pkcs11::Settings::read(section)?;

@@ -1,5 +1,7 @@
 //! What the door takes from the rest of the house.
 
+#[cfg(feature = "aws-kms")]
+pub(super) use crate::assemble::{AwsKeyFiles, from_aws_key_files};
 pub(super) use crate::assemble::{
     Hashicorp, HashicorpLogin, KeyFile, from_file, from_hashicorp, from_key_file,
 };

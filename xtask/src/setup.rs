@@ -1,4 +1,4 @@
-//! Installs what the other tasks need: Debian's packages, and a Vault built from its source.
+//! Installs what the other tasks need: Debian's packages, a Vault built from its source, and LocalStack.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use mariadb_test::command::answer;
 use mariadb_test::{Result, run, scratch};
 use nix::unistd::Uid;
 
-use crate::{job, vault, vault_mtr};
+use crate::{job, localstack, vault, vault_mtr};
 
 /// To build the library and the command: bindgen needs libclang and the server's headers, the
 /// tests compare with OpenSSL and have it encrypt key files.
@@ -51,6 +51,7 @@ pub(crate) fn task(_words: &[String]) -> Result<()> {
     need(&[BUILD, SERVER, MTR, TOOLS, HSM, VAULT_PLUGIN, BENCH].concat())?;
     vault::program()?;
     vault_mtr::original()?;
+    localstack::python()?;
     println!("everything is installed");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The layers of the tests, from the quickest to find a mistake to the slowest.
 
+mod aws;
 mod fuzz;
 mod lint;
 mod mtr;
@@ -154,6 +155,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[setup::SERVER, setup::MTR, setup::VAULT_PLUGIN],
         released: true,
         body: vault::mtr,
+    },
+    Layer {
+        name: "aws",
+        about: "keyward on AWS KMS, as LocalStack emulates it: errors, regions, roles; MariaDB on it",
+        extended: false,
+        packages: &[setup::SERVER],
+        released: true,
+        body: aws::run,
     },
     Layer {
         name: "fuzz",

@@ -8,7 +8,7 @@ use mariadb_test::{Result, artefacts, files, scratch};
 use vault_test::PROGRAM_VARIABLE;
 
 use crate::build::cargo;
-use crate::{job, kryoptic, vault};
+use crate::{job, kryoptic, localstack, vault};
 
 use super::{Report, Run};
 
@@ -41,6 +41,7 @@ pub(super) fn contract(run: &Run) -> Result<Report> {
     let mut command = cargo(&["test", "--test", CONTRACT]);
     command.env(scratch::ROOT_VARIABLE, scratch::root()).env("KEYWARD_REQUIRE_ALL", "1");
     command.env(kryoptic::VARIABLE, kryoptic::module()?).env(PROGRAM_VARIABLE, vault::program()?);
+    command.env(aws_test::PYTHON_VARIABLE, localstack::python()?);
     tests(&mut command, run)
 }
 
