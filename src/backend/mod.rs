@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod http;
+pub mod kmip;
 pub mod local;
 #[cfg(feature = "pkcs11")]
 pub mod pkcs11;
@@ -17,6 +18,7 @@ use crate::provider::{KekInfo, Provider};
 /// The words that `type` may be.
 const KINDS: &[&str] = &[
     "file",
+    "kmip",
     "local",
     #[cfg(feature = "pkcs11")]
     "pkcs11",
@@ -33,6 +35,16 @@ pub fn open(section: &Section, rng: &Arc<dyn Rng>) -> Result<Provider> {
         "file" => {
             Provider::Serves(Box::new(file::FileServer::new(file::Settings::read(section)?)?))
         }
+        "kmip" => match kmip::Use::read(section)? {
+            kmip::Use::Wrap => {
+                let settings = kmip::WrapperSettings::read(section)?;
+                Provider::Wraps(Box::new(kmip::KmipWrapper::new(settings, Arc::clone(rng))))
+            }
+            kmip::Use::Serve => {
+                let settings = kmip::ServerSettings::read(section)?;
+                Provider::Serves(Box::new(kmip::KmipServer::new(settings, Arc::clone(rng))))
+            }
+        },
         "local" => {
             let settings = local::Settings::read(section)?;
             Provider::Wraps(Box::new(local::LocalWrapper::new(settings, Arc::clone(rng))?))
@@ -90,6 +102,10 @@ pub fn create_wrapping_key(
         "pkcs11" => {
             let settings = pkcs11::Settings::read(section)?;
             pkcs11::Pkcs11Wrapper::new(settings, Arc::clone(rng)).create_key(now, by)
+        }
+        "kmip" if matches!(kmip::Use::read(section)?, kmip::Use::Wrap) => {
+            let settings = kmip::WrapperSettings::read(section)?;
+            kmip::KmipWrapper::new(settings, Arc::clone(rng)).create_key(by)
         }
         "vault-transit" => {
             let settings = vault::TransitSettings::read(section)?;

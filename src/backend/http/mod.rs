@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use zeroize::Zeroizing;
 
 pub use reqwest::{Method, Url};
+pub(super) use failure::broken_off;
 pub use trust::Trust;
 
 use crate::env::Deadline;
