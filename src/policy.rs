@@ -165,7 +165,8 @@ impl Policy {
     }
 
     /// Whether the policy lets a version be destroyed now: not before its time, and not one of
-    /// the versions that stay. Whether data still needs it is another question.
+    /// the versions that stay, unless it is compromised. Whether data still needs it is another
+    /// question.
     pub fn may_destroy(
         &self,
         now: Timestamp,
@@ -176,11 +177,16 @@ impl Policy {
         if let Some(until) = version.retain_until.filter(|until| now < *until) {
             return Err(Error::new(Kind::State, format!("{name} is to be kept until {until}")));
         }
+        if version.state == KeyState::Compromised {
+            return Ok(());
+        }
         let living = key.versions().rev().filter(|one| one.state.decrypts());
         let keep = usize::try_from(self.keep_versions).unwrap_or(usize::MAX);
         if living.take(keep).any(|one| one.version == version.version) {
             let what = format!("{name} is one of the newest {keep} versions, which stay");
-            return Err(Error::new(Kind::State, what).advise("see keep_versions in [policy]"));
+            return Err(Error::new(Kind::State, what).advise(
+                "keep_versions in [policy] is how many; a further rotation adds a newer one",
+            ));
         }
         Ok(())
     }

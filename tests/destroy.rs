@@ -11,7 +11,7 @@ use std::time::Duration;
 use keyward::assemble;
 use keyward::audit::{Event, Trail};
 use keyward::config::Config;
-use keyward::custodian::{Custodian, Destruction, Reason, Role, Which};
+use keyward::custodian::{Custodian, Destruction, Reason, Role, Step, Which};
 use keyward::env::fake::{FakeClock, FakeLog, FakeRng};
 use keyward::env::{Env, Timestamp};
 use keyward::key::{KeyId, KeyRef, KeyState, KeyVersion};
@@ -20,7 +20,7 @@ use keyward::{Error, Kind};
 const REASON: Reason<'_> = Reason { actor: "test", text: "because" };
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
-/// A keystore with key 1 in versions 1 (retired) and 3 (active), and a clock to move.
+/// A keystore with key 1 in versions 1, 3 (retired) and 5 (active), and a clock to move.
 struct Bench {
     folder: tempfile::TempDir,
     clock: Arc<FakeClock>,
@@ -43,7 +43,9 @@ impl Bench {
         assert_eq!(config.policy.destroy_wait, WEEK);
         assemble::create_keystore(&config, REASON, &env).unwrap();
         let custodian = assemble::start(&config, Role::Command, env).unwrap();
-        custodian.rotate(Which::One(KeyId::SYSTEM), REASON).unwrap();
+        for _ in 0..2 {
+            custodian.rotate(Which::One(KeyId::SYSTEM), REASON).unwrap();
+        }
         Self { folder, clock, custodian }
     }
 
@@ -72,7 +74,7 @@ fn a_version_is_destroyed_after_its_waiting_time_and_leaves_a_tombstone() {
     assert_eq!(bench.state(&old), KeyState::Destroyed);
     assert!(bench.custodian.doomed().is_empty());
     // The next rotation goes on from the highest version there ever was.
-    assert_eq!(bench.custodian.rotate(Which::One(KeyId::SYSTEM), REASON).unwrap(), [key(1, 5)]);
+    assert_eq!(bench.custodian.rotate(Which::One(KeyId::SYSTEM), REASON).unwrap(), [key(1, 7)]);
     let trail = Trail::beside(&bench.folder.path().join("keystore.json")).read().unwrap();
     let events: Vec<_> = trail.iter().map(|line| line.event).collect();
     assert!(events.contains(&Event::DestructionPlanned) && events.contains(&Event::Destroyed));
@@ -97,8 +99,8 @@ fn what_is_called_off_stays() {
 #[test]
 fn what_encrypts_or_is_not_there_is_refused() {
     let bench = Bench::new();
-    let active = bench.take(Destruction::Plan(key(1, 3), WEEK)).unwrap_err();
-    let text = "key 1 version 3 is active; `keyward rotate 1` puts another in its place";
+    let active = bench.take(Destruction::Plan(key(1, 5), WEEK)).unwrap_err();
+    let text = "key 1 version 5 is active; `keyward rotate 1` puts another in its place";
     assert_eq!(active.to_string(), text);
     let missing = bench.take(Destruction::Plan(key(1, 2), WEEK)).unwrap_err();
     assert_eq!(missing.kind(), Kind::NotFound);
@@ -109,7 +111,7 @@ fn what_encrypts_or_is_not_there_is_refused() {
     assert_eq!(gone.to_string(), "key 1 version 1 is destroyed");
 }
 
-/// The command, a keystore with key 4 in versions 1, 3, 5, 7, 9, 11, and a data directory.
+/// The command, a keystore with key 4 in versions 1 to 13, the odd ones, and a data directory.
 struct Installation {
     folder: tempfile::TempDir,
 }
@@ -120,7 +122,7 @@ impl Installation {
         let dir = new.folder.path().to_str().unwrap();
         new.succeed(&["init", "--dir", dir, "--user", "root"]);
         new.succeed(&["keys", "create", "4"]);
-        for _ in 0..5 {
+        for _ in 0..6 {
             new.succeed(&["rotate", "4"]);
         }
         fs::create_dir_all(new.path("data/t")).unwrap();
@@ -197,8 +199,8 @@ fn a_folder_without_a_servers_files_proves_nothing() {
     assert!(refused.contains("there is no ibdata1 in data/t"), "{refused}");
     let refused = server.refuse(&["destroy", "4", "1", "--datadir", "data", "--backup", "data/t"]);
     assert!(refused.contains("there is nothing in the backup data/t"), "{refused}");
-    let refused = server.refuse(&["destroy", "4", "11", "--datadir", "data"]);
-    assert!(refused.contains("key 4 version 11 is active"), "{refused}");
+    let refused = server.refuse(&["destroy", "4", "13", "--datadir", "data"]);
+    assert!(refused.contains("key 4 version 13 is active"), "{refused}");
     for wait in ["6d", "31d", "soon"] {
         let output = server.run(&["destroy", "4", "1", "--datadir", "data", "--wait", wait]);
         assert_eq!(output.status.code(), Some(2), "--wait {wait}");
@@ -211,4 +213,35 @@ fn key(id: u32, version: u32) -> KeyRef {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn the_newest_versions_stay_unless_one_is_compromised() {
+    let bench = Bench::new();
+    let newest = key(1, 3);
+    let kept = "key 1 version 3 is one of the newest 2 versions, which stay; keep_versions in \
+                [policy] is how many; a further rotation adds a newer one";
+    assert_eq!(bench.custodian.may_destroy(&newest).unwrap_err().to_string(), kept);
+    let refused = bench.take(Destruction::Plan(newest.clone(), WEEK)).unwrap_err();
+    assert_eq!(refused.to_string(), kept);
+    bench.custodian.step(&Step::Compromised(newest.clone()), REASON).unwrap();
+    bench.take(Destruction::Plan(newest.clone(), WEEK)).unwrap();
+    bench.clock.advance(WEEK);
+    bench.take(Destruction::CarryOut(newest.clone())).unwrap();
+    assert_eq!(bench.state(&newest), KeyState::Destroyed);
+}
+
+#[test]
+fn what_has_become_one_of_the_newest_since_is_not_carried_out() {
+    let bench = Bench::new();
+    let old = key(1, 1);
+    bench.take(Destruction::Plan(old.clone(), WEEK)).unwrap();
+    bench.clock.advance(WEEK);
+    bench.custodian.step(&Step::Compromised(key(1, 3)), REASON).unwrap();
+    bench.take(Destruction::Plan(key(1, 3), WEEK)).unwrap();
+    bench.clock.advance(WEEK);
+    bench.take(Destruction::CarryOut(key(1, 3))).unwrap();
+    let refused = bench.take(Destruction::CarryOut(old.clone())).unwrap_err();
+    assert!(refused.what().ends_with("one of the newest 2 versions, which stay"), "{refused}");
+    assert_eq!(bench.state(&old), KeyState::Retired);
 }

@@ -9,7 +9,8 @@ use crate::audit::Event;
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyRef, KeyState};
-use crate::store::{Change, Contents, Keystore, VersionEntry};
+use crate::policy::Policy;
+use crate::store::{Change, Contents, KeyEntry, Keystore, VersionEntry};
 
 /// A step towards the end of a version, or back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,11 +61,16 @@ impl Destruction {
     }
 
     /// The keystore after the step.
-    pub(super) fn apply(&self, before: &Keystore, change: &Change) -> Result<Keystore> {
+    pub(super) fn apply(
+        &self,
+        before: &Keystore,
+        policy: &Policy,
+        change: &Change,
+    ) -> Result<Keystore> {
         let now = change.at;
         match self {
             Self::Plan(key, wait) => {
-                check(before.contents(), key, now)?;
+                check(before.contents(), policy, key, now)?;
                 if let Some(at) = planned(entry(before.contents(), key)?) {
                     let what = format!("{key} is to be destroyed on {at} already");
                     return Err(Error::new(Kind::Conflict, what));
@@ -78,7 +84,7 @@ impl Destruction {
                 before.with_plan(key, None)
             }
             Self::CarryOut(key) => {
-                check(before.contents(), key, now)?;
+                check(before.contents(), policy, key, now)?;
                 let at = planned(entry(before.contents(), key)?).ok_or_else(|| not_planned(key))?;
                 if at > now {
                     let what = format!("{key} is not to be destroyed before {at}");
@@ -90,9 +96,15 @@ impl Destruction {
     }
 }
 
-/// Whether the keystore lets go of a version: nothing encrypts with it, and nobody wants it kept.
-pub(super) fn check(contents: &Contents, key: &KeyRef, now: Timestamp) -> Result<()> {
-    let entry = entry(contents, key)?;
+/// Whether the keystore lets go of a version: nothing encrypts with it, and the policy does not
+/// want it kept.
+pub(super) fn check(
+    contents: &Contents,
+    policy: &Policy,
+    key: &KeyRef,
+    now: Timestamp,
+) -> Result<()> {
+    let (whole, entry) = find(contents, key)?;
     if !matches!(entry.state, KeyState::Retired | KeyState::Compromised) {
         let refused = Error::new(Kind::State, format!("{key} is {}", entry.state));
         return Err(match entry.state {
@@ -103,12 +115,7 @@ pub(super) fn check(contents: &Contents, key: &KeyRef, now: Timestamp) -> Result
             _ => refused,
         });
     }
-    match entry.retain_until {
-        Some(until) if until > now => {
-            Err(Error::new(Kind::State, format!("{key} is to be kept until {until}")))
-        }
-        _ => Ok(()),
-    }
+    policy.may_destroy(now, whole, entry)
 }
 
 /// Every version that is to be destroyed, and when.
@@ -129,7 +136,12 @@ fn planned(entry: &VersionEntry) -> Option<Timestamp> {
 }
 
 fn entry<'a>(contents: &'a Contents, key: &KeyRef) -> Result<&'a VersionEntry> {
-    let found = contents.key(&key.name).and_then(|entry| entry.version(key.version));
+    find(contents, key).map(|(_, entry)| entry)
+}
+
+fn find<'a>(contents: &'a Contents, key: &KeyRef) -> Result<(&'a KeyEntry, &'a VersionEntry)> {
+    let whole = contents.key(&key.name);
+    let found = whole.and_then(|whole| Some((whole, whole.version(key.version)?)));
     found.ok_or_else(|| Error::new(Kind::NotFound, format!("the keystore has no {key}")))
 }
 

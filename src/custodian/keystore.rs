@@ -295,14 +295,15 @@ impl KeySource for KeystoreSource {
         self.commit(ring, reason, |source, before| {
             let (actor, text) = (reason.actor.to_owned(), reason.text.to_owned());
             let change = Change { at: source.env.clock.now(), actor, reason: text };
-            let after = step.apply(before, &change)?;
+            let after = step.apply(before, &source.keeper.policy, &change)?;
             Ok(Some(Changed { after, told: vec![(step.event(), vec![step.key().clone()])] }))
         })
         .map(drop)
     }
 
     fn may_destroy(&self, key: &KeyRef) -> Result<()> {
-        destroy::check(self.opened()?.keystore.contents(), key, self.env.clock.now())
+        let contents = self.opened()?.keystore.contents();
+        destroy::check(contents, &self.keeper.policy, key, self.env.clock.now())
     }
 
     fn doomed(&self) -> Vec<(KeyRef, Timestamp)> {

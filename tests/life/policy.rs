@@ -160,7 +160,8 @@ fn a_version_is_kept_for_its_time_and_the_newest_whatever_their_age() {
     assert_eq!(told(3).unwrap(), "key 7 version 3 is to be kept until 2024-08-20T22:13:20Z");
     assert_eq!(
         told(7).unwrap(),
-        "key 7 version 7 is one of the newest 2 versions, which stay; see keep_versions in [policy]"
+        "key 7 version 7 is one of the newest 2 versions, which stay; keep_versions in [policy] is \
+         how many; a further rotation adds a newer one"
     );
 }
 

@@ -43,15 +43,19 @@ fn a_version_that_no_page_needs_may_be_destroyed() -> Result<()> {
     let site = site("rotate-destroy")?;
     let server = site.start()?;
     create(&server, TABLES)?;
-    site.keyward(&["rotate", "3"])?.ok()?;
-    wait_for_version(&server, "test/key\\_three", 3)?;
+    for version in [3, 5] {
+        site.keyward(&["rotate", "3"])?.ok()?;
+        wait_for_version(&server, "test/key\\_three", version)?;
+    }
     let doctor = site.keyward(&["doctor", "--socket", &server.socket().to_string_lossy()])?.ok()?;
     ensure!(!doctor.contains("warn"), "{doctor}");
     server.stop()?;
     let data = site.data();
     let datadir = data.to_string_lossy();
-    let refused = site.keyward(&["destroy", "3", "3", "--datadir", &datadir])?.text();
-    ensure!(refused.contains("active"), "{refused}");
+    for (version, why) in [("5", "active"), ("3", "one of the newest 2 versions")] {
+        let refused = site.keyward(&["destroy", "3", version, "--datadir", &datadir])?.text();
+        ensure!(refused.contains(why), "{refused}");
+    }
     let planned = site.keyward(&["destroy", "3", "1", "--datadir", &datadir])?.ok()?;
     ensure!(planned.contains("key 3 version 1"), "{planned}");
     let server = site.start()?;

@@ -22,7 +22,7 @@ pub(super) fn apply<L: Lanes<W>, const W: usize, const R: usize>(
     left: &mut Block,
 ) {
     let mut at = u128::from_be_bytes(*counter);
-    let head = src.len().min(until_aligned::<W>(at) * 16);
+    let head = src.len().min(until::<W>(0, at) * 16);
     let (head, rest) = src.split_at(head);
     let (head_out, rest_out) = dst.split_at_mut(head.len());
     few::<_, W, R>(lanes, keys, &mut at, head, head_out, left);
@@ -41,11 +41,11 @@ pub(super) fn apply<L: Lanes<W>, const W: usize, const R: usize>(
     *counter = at.to_be_bytes();
 }
 
-/// How many blocks there are to the next multiple of a group's size.
+/// How many blocks there are from `at` to where the counter is `start` modulo a group's size.
 #[inline(always)]
-pub(super) fn until_aligned<const W: usize>(at: u128) -> usize {
+pub(super) fn until<const W: usize>(start: usize, at: u128) -> usize {
     let group = DEPTH * W;
-    (group - (at % group as u128) as usize) % group
+    (group + start - (at % group as u128) as usize) % group
 }
 
 /// Where an aligned group begins, and its first block, with the first round key, in every lane.
@@ -82,7 +82,7 @@ impl<V: Copy> Counter<V> {
 /// The first round's input of each block of the group with that `base`.
 #[inline(always)]
 pub(super) fn counters<L: Lanes<W>, const W: usize>(lanes: L, base: L::V) -> [L::V; DEPTH] {
-    let numbers = const { &numbered::<W>() };
+    let numbers = const { &numbered::<W>(0) };
     let mut state = [base; DEPTH];
     for i in 0..DEPTH {
         state[i] = lanes.xor(base, lanes.load(&numbers[i]));
@@ -90,12 +90,13 @@ pub(super) fn counters<L: Lanes<W>, const W: usize>(lanes: L, base: L::V) -> [L:
     state
 }
 
-/// For each block of a group its number, in the last byte.
-pub(super) const fn numbered<const W: usize>() -> [[Block; W]; DEPTH] {
+/// For each block of a group that begins with `start` its counter modulo the group's size, in the last
+/// byte.
+pub(super) const fn numbered<const W: usize>(start: usize) -> [[Block; W]; DEPTH] {
     let mut blocks = [[[0; 16]; W]; DEPTH];
     let mut number = 0;
     while number < DEPTH * W {
-        blocks[number / W][number % W][15] = number as u8;
+        blocks[number / W][number % W][15] = ((start + number) % (DEPTH * W)) as u8;
         number += 1;
     }
     blocks

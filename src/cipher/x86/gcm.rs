@@ -25,7 +25,7 @@ pub(super) fn encrypt<L: Lanes<W>, const W: usize, const R: usize>(
 ) {
     let cpu = AesNi::implied();
     let mut at = u128::from_be_bytes(*counter);
-    let head = src.len().min(ctr::until_aligned::<W>(at));
+    let head = src.len().min(ctr::until::<W>(L::GCM_START, at));
     let (head, rest) = src.split_at(head);
     let (head_out, rest_out) = dst.split_at_mut(head.len());
     few::<_, W, R, true>(lanes, keys, table, hash, &mut at, head, head_out);
@@ -34,15 +34,16 @@ pub(super) fn encrypt<L: Lanes<W>, const W: usize, const R: usize>(
     let (outs, tail_out) = rest_out.split_at_mut(groups.len());
     let groups = groups.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
     let outs = outs.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
-    let done = lanes.gcm_groups::<R, true>(keys, table, hash, at, groups, outs);
-    at += (done * DEPTH * W) as u128;
-    let mut pairs = zip(&groups[done..], &mut outs[done..]);
-    if let Some((from, to)) = pairs.next() {
+    if lanes.gcm_groups::<R, true>(keys, table, hash, at, groups, outs) {
+        at += groups.as_flattened().as_flattened().len() as u128;
+    } else if let Some(((from, others), (to, others_out))) =
+        groups.split_first().zip(outs.split_first_mut())
+    {
         let mut state = cpu.reverse(cpu.splat(hash));
         let mut groups_at = Counter::new(lanes, &keys[0], at);
         let base = groups_at.take(lanes, &keys[0]);
         let mut before = ctr::group::<_, W, R>(lanes, keys, base, from, to);
-        for (from, to) in pairs {
+        for (from, to) in zip(others, others_out) {
             let base = groups_at.take(lanes, &keys[0]);
             let hashed = blocks(lanes, before);
             (before, state) = group::<_, W, R>(lanes, keys, table, base, state, &hashed, from, to);
@@ -68,7 +69,7 @@ pub(super) fn decrypt<L: Lanes<W>, const W: usize, const R: usize>(
 ) {
     let cpu = AesNi::implied();
     let mut at = u128::from_be_bytes(*counter);
-    let head = src.len().min(ctr::until_aligned::<W>(at));
+    let head = src.len().min(ctr::until::<W>(L::GCM_START, at));
     let (head, rest) = src.split_at(head);
     let (head_out, rest_out) = dst.split_at_mut(head.len());
     few::<_, W, R, false>(lanes, keys, table, hash, &mut at, head, head_out);
@@ -77,16 +78,18 @@ pub(super) fn decrypt<L: Lanes<W>, const W: usize, const R: usize>(
     let (outs, tail_out) = rest_out.split_at_mut(groups.len());
     let groups = groups.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
     let outs = outs.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
-    let done = lanes.gcm_groups::<R, false>(keys, table, hash, at, groups, outs);
-    at += (done * DEPTH * W) as u128;
-    let mut state = cpu.reverse(cpu.splat(hash));
-    let mut groups_at = Counter::new(lanes, &keys[0], at);
-    for (from, to) in zip(&groups[done..], &mut outs[done..]) {
-        let base = groups_at.take(lanes, &keys[0]);
-        (_, state) = group::<_, W, R>(lanes, keys, table, base, state, from, from, to);
+    if lanes.gcm_groups::<R, false>(keys, table, hash, at, groups, outs) {
+        at += groups.as_flattened().as_flattened().len() as u128;
+    } else {
+        let mut state = cpu.reverse(cpu.splat(hash));
+        let mut groups_at = Counter::new(lanes, &keys[0], at);
+        for (from, to) in zip(groups, outs) {
+            let base = groups_at.take(lanes, &keys[0]);
+            (_, state) = group::<_, W, R>(lanes, keys, table, base, state, from, from, to);
+        }
+        at = groups_at.at;
+        *hash = cpu.block(cpu.reverse(state));
     }
-    at = groups_at.at;
-    *hash = cpu.block(cpu.reverse(state));
     few::<_, W, R, false>(lanes, keys, table, hash, &mut at, tail, tail_out);
     *counter = at.to_be_bytes();
 }
@@ -151,7 +154,7 @@ fn blocks<L: Lanes<W>, const W: usize>(lanes: L, values: [L::V; DEPTH]) -> [[Blo
     blocks
 }
 
-/// Up to a group, from any counter.
+/// Up to a group, from any counter: what is before a multiple of the group's size, then the rest.
 #[inline(always)]
 fn few<L: Lanes<W>, const W: usize, const R: usize, const ENCRYPT: bool>(
     lanes: L,
@@ -162,14 +165,18 @@ fn few<L: Lanes<W>, const W: usize, const R: usize, const ENCRYPT: bool>(
     src: &[Block],
     dst: &mut [Hole],
 ) {
-    if src.is_empty() {
-        return;
-    }
     let mut room = [[[0; 16]; W]; DEPTH];
-    let stream = ctr::stream::<_, W, R>(lanes, keys, at, src.len(), &mut room);
-    for ((block, key), to) in zip(zip(src, &mut *stream), dst) {
-        *key = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes(*key)).to_ne_bytes();
-        write(to, key);
+    let (mut src, mut dst) = (src, dst);
+    while !src.is_empty() {
+        let len = src.len().min(ctr::until::<W>(0, *at + 1) + 1);
+        let stream = ctr::stream::<_, W, R>(lanes, keys, at, len, &mut room);
+        let (now, later) = src.split_at(len);
+        let (out, later_out) = dst.split_at_mut(len);
+        for ((block, key), to) in zip(zip(now, &mut *stream), out) {
+            *key = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes(*key)).to_ne_bytes();
+            write(to, key);
+        }
+        ghash::add(lanes, table, hash, if ENCRYPT { stream } else { now });
+        (src, dst) = (later, later_out);
     }
-    ghash::add(lanes, table, hash, if ENCRYPT { stream } else { src });
 }

@@ -94,9 +94,11 @@ trait Lanes<const W: usize>: Copy {
     /// their order: left alone it puts chains that were interleaved back one after the other.
     fn pin(self, value: Self::V) -> Self::V;
 
-    /// Where there is a better loop for GCM than the compiler's: takes groups from the beginning of
-    /// `from`, the first with the counter block `at`, and says how many. Their ciphertext is then in
-    /// `hash`.
+    /// The counter with which GCM's groups begin, modulo their size.
+    const GCM_START: usize = 0;
+
+    /// Where there is a better loop for GCM than the compiler's: takes the groups, the first with the
+    /// counter block `at`, and adds their ciphertext to `hash`. Says whether it did.
     #[inline(always)]
     #[expect(unused_variables, reason = "without such a loop it takes none")]
     fn gcm_groups<const R: usize, const ENCRYPT: bool>(
@@ -107,8 +109,8 @@ trait Lanes<const W: usize>: Copy {
         at: u128,
         from: &[[[Block; W]; DEPTH]],
         to: &mut [[[Hole; W]; DEPTH]],
-    ) -> usize {
-        0
+    ) -> bool {
+        false
     }
 }
 

@@ -8,10 +8,9 @@ use std::mem::MaybeUninit;
 
 use super::super::{Block, Hole, KeySize};
 use super::aesni::AesNi;
-use super::ctr::Counter;
 use super::ghash::{Sum, Table};
 use super::vaes256_gcm::{self, Group, GroupHole, State};
-use super::{DEPTH, Keys, Lanes, RoundKeys, cbc, ctr, expand, gcm, ghash};
+use super::{DEPTH, Keys, Lanes, RoundKeys, cbc, ctr, encrypt_rounds, expand, gcm, ghash};
 
 /// AVX2, VAES and VPCLMULQDQ are there, and what [`AesNi`] asks for.
 #[derive(Clone, Copy)]
@@ -153,6 +152,8 @@ impl Lanes<2> for Vaes256 {
         unsafe { pin(value) }
     }
 
+    const GCM_START: usize = vaes256_gcm::START;
+
     #[inline(always)]
     fn gcm_groups<const R: usize, const ENCRYPT: bool>(
         self,
@@ -162,38 +163,38 @@ impl Lanes<2> for Vaes256 {
         at: u128,
         from: &[Group],
         to: &mut [GroupHole],
-    ) -> usize {
-        let count = from.len();
-        let counters = (count * DEPTH * 2) as u64;
-        if count < 2 || to.len() != count || (at as u64).checked_add(counters).is_none() {
-            return 0;
-        }
+    ) -> bool {
+        let from = &from[..from.len().min(to.len())];
         // The ciphertext is hashed as it comes; encryption has it a group later.
         let behind = usize::from(ENCRYPT);
+        let Some(left) = from.len().checked_sub(behind) else { return true };
         if ENCRYPT {
-            let base = Counter::new(self, &keys[0], at).take(self, &keys[0]);
-            ctr::group::<_, 2, R>(self, keys, base, &from[0], &mut to[0]);
+            let state = vaes256_gcm::counters(self, &keys[0], at);
+            let state = encrypt_rounds::<_, 2, R, DEPTH>(self, keys, state);
+            ctr::finish_group(self, &keys[R - 1], state, &from[0], &mut to[0]);
         }
         let first = to.as_mut_ptr();
-        let hashed = if ENCRYPT { first.cast_const().cast() } else { from.as_ptr() };
-        let mut state = State::new(at + (behind * DEPTH * 2) as u128, hash);
-        // SAFETY: this value exists only where the CPU has the features. `to` is as long as `from`, and
-        // so are, from `hashed` on, either `from` or what is written to `to`, a group behind; the
-        // counter was checked.
-        let [low, high] = unsafe {
-            let to = first.add(behind);
-            vaes256_gcm::groups::<R>(keys, table, &mut state, hashed, &from[behind..], to);
-            state.sum().map(|half| self.load(&half))
-        };
-        let sum = Sum::folded(self, low, high).reduce(self);
-        let cpu = AesNi::implied();
-        *hash = cpu.block(cpu.reverse(sum));
+        if left > 0 {
+            let hashed = if ENCRYPT { first.cast_const().cast() } else { from.as_ptr() };
+            let mut state = State::new(&keys[0], at + (behind * DEPTH * 2) as u128, hash);
+            // SAFETY: this value exists only where the CPU has the features. `to` is as long as
+            // `from`, and so are, from `hashed` on, either `from` or what is written to `to`, a group
+            // behind. A message ends before the lowest 32 bits of its counter overflow.
+            let [low, high] = unsafe {
+                let to = first.add(behind);
+                vaes256_gcm::groups::<R>(keys, table, &mut state, hashed, &from[behind..], to);
+                state.sum().map(|half| self.load(&half))
+            };
+            let sum = Sum::folded(self, low, high).reduce(self);
+            let cpu = AesNi::implied();
+            *hash = cpu.block(cpu.reverse(sum));
+        }
         if ENCRYPT {
             // SAFETY: the last group's room was filled above.
-            let last: &Group = unsafe { &*first.add(count - 1).cast() };
+            let last: &Group = unsafe { &*first.add(left).cast() };
             ghash::add(self, table, hash, last.as_flattened());
         }
-        count
+        true
     }
 }
 

@@ -8,21 +8,25 @@
 #![allow(unsafe_code)]
 
 use std::arch::asm;
-use std::mem::size_of;
+use std::mem::{offset_of, size_of};
 
 use super::super::{Block, Hole};
 use super::ghash::{MOST, Table};
-use super::{AHEAD, DEPTH, RoundKeys};
+use super::{AHEAD, DEPTH, Lanes, RoundKeys};
 
 /// A group: eight registers of two blocks.
 pub(super) type Group = [[Block; 2]; DEPTH];
 /// Room for one.
 pub(super) type GroupHole = [[Hole; 2]; DEPTH];
 
+/// The counter modulo 16 with which groups begin. A message's first one is 2: so it needs no blocks
+/// before its groups. The last register's two blocks are then the first of the next 16.
+pub(super) const START: usize = 2;
+
 /// What the loop reads besides its arguments, at fixed distances.
 #[repr(C, align(64))]
 struct Constants {
-    /// For each block of a group its number, where a counter block has its lowest byte.
+    /// For each block of a group its counter's last four bits, where a counter block has them.
     numbers: Group,
     /// Reverses the bytes of each block.
     reverse: [Block; 2],
@@ -33,7 +37,7 @@ struct Constants {
 }
 
 static CONSTANTS: Constants = Constants {
-    numbers: super::ctr::numbered::<2>(),
+    numbers: super::ctr::numbered::<2>(START),
     reverse: [[15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]; 2],
     poly: [0xc200_0000_0000_0000_u128.to_le_bytes(); 2],
     step: [(2 * DEPTH as u128).to_le_bytes(); 2],
@@ -42,24 +46,50 @@ static CONSTANTS: Constants = Constants {
 /// What the loop has in memory rather than in registers.
 #[repr(C, align(64))]
 pub(super) struct State {
-    /// The next group's counter block, the same in both lanes, bytes reversed.
+    /// The first counter block of the 16 after those that the next group begins in, the same in both
+    /// lanes, bytes reversed.
     counter: [u128; 2],
     /// GHASH's sum of the group before, folded but not reduced: see `ghash::reduce`.
     high: [u128; 2],
     low: [u128; 2],
+    /// The first counter block of the 16 that the next group begins in, with the first round key.
+    base: [Block; 2],
+    /// That key.
+    key: [Block; 2],
 }
 
 impl State {
     /// Before the group whose first counter block is `at`, with what was hashed so far.
-    pub(super) fn new(at: u128, hash: &Block) -> Self {
+    pub(super) fn new(key: &Block, at: u128, hash: &Block) -> Self {
         let high = [u128::from_be_bytes(*hash), 0];
-        Self { counter: [at; 2], high, low: [0; 2] }
+        let [base, next] = sixteens(at);
+        let base = (base.to_be() ^ u128::from_ne_bytes(*key)).to_ne_bytes();
+        Self { counter: [next; 2], high, low: [0; 2], base: [base; 2], key: [*key; 2] }
     }
 
     /// Low and high half of the sum, lane by lane.
     pub(super) fn sum(&self) -> [[Block; 2]; 2] {
         [self.low, self.high].map(|half| half.map(u128::to_le_bytes))
     }
+}
+
+/// Where the 16 counter blocks begin that `at` is one of, and the next 16.
+fn sixteens(at: u128) -> [u128; 2] {
+    let first = at & !15;
+    [first, first + 16]
+}
+
+/// The first round's input of the group whose first counter block is `at`.
+#[inline(always)]
+pub(super) fn counters<L: Lanes<2>>(lanes: L, key: &Block, at: u128) -> [L::V; DEPTH] {
+    let key = u128::from_ne_bytes(*key);
+    let [base, next] = sixteens(at).map(|at| lanes.splat(&(at.to_be() ^ key).to_ne_bytes()));
+    let mut state = [base; DEPTH];
+    state[DEPTH - 1] = next;
+    for (value, numbers) in state.iter_mut().zip(&CONSTANTS.numbers) {
+        *value = lanes.xor(*value, lanes.load(numbers));
+    }
+    state
 }
 
 /// The same AES round for the registers named.
@@ -179,7 +209,8 @@ macro_rules! each {
 ///
 /// # Safety
 /// `to` has room for as many groups as `from` has; from `hashed` on as many can be read, each at
-/// the latest when those before it are written. The low half of `state`'s counter does not overflow.
+/// the latest when those before it are written. Neither is empty. The low half of `state`'s counter
+/// does not overflow.
 #[target_feature(enable = "avx2,vaes,vpclmulqdq")]
 pub(super) unsafe fn groups<const R: usize>(
     keys: &RoundKeys,
@@ -197,13 +228,15 @@ pub(super) unsafe fn groups<const R: usize>(
             ".p2align 5",
             "2:",
             "vmovdqa ymm14, [{state}]",
-            "vbroadcasti128 ymm12, [{keys}]",
-            "vpshufb ymm11, ymm14, [{constants} + 256]",
+            "vmovdqa ymm11, [{state} + 96]",
+            "vpshufb ymm7, ymm14, [{constants} + 256]",
             "vpaddq ymm14, ymm14, [{constants} + 320]",
-            "vpxor ymm11, ymm11, ymm12",
+            "vpxor ymm7, ymm7, [{state} + 128]",
             "vmovdqa [{state}], ymm14",
-            each!(0 0, 1 32, 2 64, 3 96, 4 128, 5 160, 6 192, 7 224;
+            "vmovdqa [{state} + 96], ymm7",
+            each!(0 0, 1 32, 2 64, 3 96, 4 128, 5 160, 6 192;
                 "vpxor ymm", ", ymm11, [{constants} + ", "]\n"),
+            "vpxor ymm7, ymm7, [{constants} + 224]",
             pair!(first, keys 16 32, data 192 224, powers 192 224 608, "", step!()),
             pair!(next, keys 48 64, data 128 160, powers 128 160 576, "",
                 concat!(step!(), "vpxor ymm15, ymm15, [{state} + 32]\n")),
@@ -260,6 +293,7 @@ pub(super) unsafe fn groups<const R: usize>(
 /// The distances that the loop knows.
 const _: () = {
     assert!(size_of::<Group>() == 256 && size_of::<Constants>() == 384);
-    assert!(std::mem::offset_of!(State, high) == 32 && std::mem::offset_of!(State, low) == 64);
+    assert!(offset_of!(State, high) == 32 && offset_of!(State, low) == 64);
+    assert!(offset_of!(State, base) == 96 && offset_of!(State, key) == 128);
     assert!(MOST == 32 && Table::MIDDLES == 512);
 };
