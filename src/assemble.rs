@@ -2,6 +2,7 @@
 //! custodian, for the doors and the command alike.
 
 mod keyring_file;
+mod kmip;
 mod moving;
 
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use keyring_file::parse as parse_keyring_file;
+pub use kmip::{KmipOptions, from_kmip};
 pub use moving::{Moved, Target, import_key_file, import_keyring_file, migrate};
 
 use crate::audit::{Event, Record, Trail};

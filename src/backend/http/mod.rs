@@ -16,8 +16,8 @@ use reqwest::{Client, redirect};
 use tokio::runtime::{Builder, Runtime};
 use zeroize::Zeroizing;
 
-pub use reqwest::{Method, Url};
 pub(super) use failure::broken_off;
+pub use reqwest::{Method, Url};
 pub use trust::Trust;
 
 use crate::env::Deadline;

@@ -1,6 +1,6 @@
 //! The operations that keyward uses, each as a call (OASIS KMIP 1.4, section 4).
 
-use super::attributes::{Attributes, NAMES, attribute, name, text_attribute, application};
+use super::attributes::{Attributes, NAMES, application, attribute, name, text_attribute};
 use super::client::Desk;
 use super::failure::{Fault, Refusal};
 use super::message::{Asked, Operation};

@@ -228,7 +228,8 @@ fn agree(link: &mut Link, address: &Address, by: Deadline) -> Result<Version> {
         let response = link.exchange(request(version, &[asked]).written(), by)?;
         let answers = response.answers(1).ok();
         let Some(answer) = answers.and_then(|mut answers| answers.pop()) else {
-            let what = format!("KMIP server {address} answers {operation} with something senseless");
+            let what =
+                format!("KMIP server {address} answers {operation} with something senseless");
             return Err(Error::new(Kind::Unavailable, what));
         };
         match answer.reason {

@@ -94,6 +94,13 @@ impl Kek {
 }
 
 impl KeyChoice {
+    /// What is looked for.
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Name(text) | Self::Id(text) | Self::Either(text) => text,
+        }
+    }
+
     /// The key to wrap with: the newest active one.
     pub(super) fn newest(&self, desk: &mut Desk<'_>) -> Result<Kek> {
         let mut keks = self.find(desk)?;
@@ -153,8 +160,11 @@ impl KeyChoice {
     /// Has the server make a new key of this name and activates it; it is the newest from then on.
     pub(super) fn create(&self, desk: &mut Desk<'_>) -> Result<Kek> {
         let (Self::Name(base) | Self::Either(base)) = self else {
-            return Err(Error::new(Kind::Unsupported, "a KMIP server chooses a new key's id itself")
-                .advise("name the key with `key` instead of `key_id`"));
+            return Err(Error::new(
+                Kind::Unsupported,
+                "a KMIP server chooses a new key's id itself",
+            )
+            .advise("name the key with `key` instead of `key_id`"));
         };
         let number = by_name(desk, base)?.iter().map(|kek| kek.number).max().map_or(1, |n| n + 1);
         let name = if number == 1 { base.clone() } else { format!("{base}:{number}") };
@@ -198,9 +208,7 @@ fn by_name(desk: &mut Desk<'_>, base: &str) -> Result<Vec<Kek>> {
         let number = told.names.iter().filter_map(|name| number(base, name)).max().unwrap_or(0);
         keks.push(Kek { id: id.clone(), name: format!("{base}#{id}"), number, told });
     }
-    keks.sort_by(|a, b| {
-        (a.number, a.created(), &a.id).cmp(&(b.number, b.created(), &b.id))
-    });
+    keks.sort_by(|a, b| (a.number, a.created(), &a.id).cmp(&(b.number, b.created(), &b.id)));
     Ok(keks)
 }
 

@@ -4,7 +4,6 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
 
-
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion, Stream};
 use zeroize::Zeroizing;
@@ -51,8 +50,10 @@ impl Link {
     pub(super) fn exchange(&mut self, message: &[u8], by: Deadline) -> Result<Response> {
         self.stream.by = by;
         let mut stream = Stream::new(&mut self.tls, &mut self.stream);
-        let answer =
-            stream.write_all(message).and_then(|()| stream.flush()).and_then(|()| read(&mut stream));
+        let answer = stream
+            .write_all(message)
+            .and_then(|()| stream.flush())
+            .and_then(|()| read(&mut stream));
         match answer {
             Ok(Some(bytes)) => Ok(Response::new(bytes)),
             Ok(None) => Err(Error::new(
@@ -142,4 +143,3 @@ impl Write for Timed {
         self.stream.flush()
     }
 }
-

@@ -48,7 +48,10 @@ impl Version {
 
     pub(super) fn read(item: &Item<'_>) -> Option<Self> {
         let number = |tag| item.get(tag).and_then(Item::integer);
-        Some(Self { major: number(PROTOCOL_VERSION_MAJOR)?, minor: number(PROTOCOL_VERSION_MINOR)? })
+        Some(Self {
+            major: number(PROTOCOL_VERSION_MAJOR)?,
+            minor: number(PROTOCOL_VERSION_MINOR)?,
+        })
     }
 }
 
@@ -211,7 +214,9 @@ impl Response {
             let answer = Answer::of(item).ok_or(flaw("an answer has no result"))?;
             if given < asked && answer.reason.is_some() && answer.id.is_none() {
                 let reason = answer.reason;
-                return Ok(std::iter::repeat_with(|| Answer::refusal(reason)).take(asked).collect());
+                return Ok(std::iter::repeat_with(|| Answer::refusal(reason))
+                    .take(asked)
+                    .collect());
             }
             let place = answer.id.map_or(Some(n), |id| (0..asked).find(|n| batch_id(*n) == *id));
             let slot = place.and_then(|n| answers.get_mut(n));

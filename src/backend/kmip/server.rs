@@ -391,7 +391,10 @@ impl KeyServer for KmipServer {
             ("versions".to_owned(), found.len().to_string()),
         ];
         if pre_active > 0 {
-            facts.push(("left Pre-Active, to be activated there".to_owned(), pre_active.to_string()));
+            facts.push((
+                "left Pre-Active, to be activated there".to_owned(),
+                pre_active.to_string(),
+            ));
         }
         Ok(Probe { facts })
     }

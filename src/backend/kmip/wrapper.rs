@@ -46,11 +46,18 @@ impl Settings {
     /// What a `[[provider]]` section says.
     pub fn read(section: &Section) -> Result<Self> {
         let kmip = super::Settings::read(section)?;
-        let key = match (section.text("key")?, section.text("key_id")?) {
-            (Some(name), None) if !name.is_empty() => KeyChoice::Name(name),
-            (None, Some(id)) if !id.is_empty() => KeyChoice::Id(id),
+        let said = [
+            section.text("key")?.map(KeyChoice::Name),
+            section.text("key_id")?.map(KeyChoice::Id),
+            section.text("master_key")?.map(KeyChoice::Either),
+        ];
+        let mut said = said.into_iter().flatten();
+        let key = match (said.next(), said.next()) {
+            (Some(key), None) if !key.text().is_empty() => key,
             (Some(_), Some(_)) => {
-                return Err(section.wrong("key_id", "stands beside key; keep one of them"));
+                return Err(section
+                    .wrong("key", "the key is named twice")
+                    .advise("keep one of key, key_id and master_key"));
             }
             _ => return Err(section.lacks("key")),
         };
@@ -259,7 +266,9 @@ impl KmipWrapper {
                     let error = fault.told(desk.place(), format_args!("key {}", kek.name));
                     refusals.push(format!("{way}: {}", error.what()));
                 }
-                Err(fault) => return Err(fault.told(desk.place(), format_args!("key {}", kek.name))),
+                Err(fault) => {
+                    return Err(fault.told(desk.place(), format_args!("key {}", kek.name)));
+                }
             }
         }
         let what = format!("key {} cannot wrap: {}", kek.name, refusals.join("; "));
@@ -410,7 +419,10 @@ impl KeyWrapper for KmipWrapper {
             ("kek", kek.name.clone()),
             ("state", kek.told.state.map_or("not told", super::attributes::State::name).to_owned()),
             ("algorithm", way.name().to_owned()),
-            ("given out", if kek.told.is_exportable() { "to its owner" } else { "to nobody" }.to_owned()),
+            (
+                "given out",
+                if kek.told.is_exportable() { "to its owner" } else { "to nobody" }.to_owned(),
+            ),
         ];
         if idle > 0 {
             facts.push(("keys of that name that cannot wrap", idle.to_string()));

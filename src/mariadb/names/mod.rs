@@ -6,6 +6,7 @@
 
 mod file_key_management;
 mod keyward;
+mod kmip_key_management;
 
 use std::ffi::CStr;
 use std::path::Path;
@@ -15,7 +16,7 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 
 /// The first one is what an unknown file name means.
-static FACES: [&Face; 2] = [&keyward::FACE, &file_key_management::FACE];
+static FACES: [&Face; 3] = [&keyward::FACE, &file_key_management::FACE, &kmip_key_management::FACE];
 
 /// How the library shows itself to the server under one name.
 pub(super) struct Face {
@@ -179,6 +180,7 @@ mod tests {
         let name = |file| Face::of(Path::new(file)).name.to_str().unwrap();
         assert_eq!(name("/usr/lib/mysql/plugin/file_key_management.so"), "file_key_management");
         assert_eq!(name("/usr/lib/mysql/plugin/keyward.so"), "keyward");
+        assert_eq!(name("kmip_key_management.so"), "kmip_key_management");
         assert_eq!(name("libkeyward.so"), "keyward");
         assert_eq!(name(""), "keyward");
     }

@@ -28,7 +28,9 @@ const EXAMPLES: &[(&str, Value<'static>)] = &[
     ),
     (
         "42 00 20 | 04 | 00 00 00 10 | 00 00 00 00 03 FD 35 EB 6B C2 DF 46 18 08 00 00",
-        Value::BigInteger(&[0, 0, 0, 0, 3, 0xFD, 0x35, 0xEB, 0x6B, 0xC2, 0xDF, 0x46, 0x18, 8, 0, 0]),
+        Value::BigInteger(&[
+            0, 0, 0, 0, 3, 0xFD, 0x35, 0xEB, 0x6B, 0xC2, 0xDF, 0x46, 0x18, 8, 0, 0,
+        ]),
     ),
     ("42 00 20 | 05 | 00 00 00 04 | 00 00 00 FF 00 00 00 00", Value::Enumeration(255)),
     ("42 00 20 | 06 | 00 00 00 08 | 00 00 00 00 00 00 00 01", Value::Boolean(true)),
@@ -82,10 +84,16 @@ fn what_is_no_ttlv_is_refused() {
         ("42 00 20 02 00 00 00 04 00 00", "an item is longer than its place"),
         ("42 00 20 08 FF FF FF FF 00 00 00 00 00 00 00 00", "an item is longer than its place"),
         ("42 00 20 02 00 00 00 04 00 00 00 08 00 00 00 01", "padding is not zero"),
-        ("42 00 20 02 00 00 00 08 00 00 00 08 00 00 00 00", "a value has not the length of its type"),
+        (
+            "42 00 20 02 00 00 00 08 00 00 00 08 00 00 00 00",
+            "a value has not the length of its type",
+        ),
         ("42 00 20 06 00 00 00 08 00 00 00 00 00 00 00 02", "a boolean is neither 0 nor 1"),
         ("42 00 20 07 00 00 00 01 FF 00 00 00 00 00 00 00", "a text is not UTF-8"),
-        ("42 00 20 04 00 00 00 01 FF 00 00 00 00 00 00 00", "a value has not the length of its type"),
+        (
+            "42 00 20 04 00 00 00 01 FF 00 00 00 00 00 00 00",
+            "a value has not the length of its type",
+        ),
         ("42 00 20 08 00 00 00 00 42", "something stands behind the message"),
         // A structure whose last item reaches beyond it.
         (
