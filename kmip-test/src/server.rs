@@ -123,7 +123,7 @@ impl Kmip {
         let text = format!(
             "[server]\nhostname=127.0.0.1\nport={}\ncertificate_path={}\nkey_path={}\nca_path={}\n\
              auth_suite=TLS1.2\nenable_tls_client_auth=True\npolicy_path={}\ndatabase_path={}\n\
-             logging_level=WARNING\n",
+             logging_level=INFO\n",
             self.port,
             at(&format!("{certificate}.pem")),
             at(&format!("{certificate}.key")),

@@ -35,6 +35,9 @@ pub(crate) const TOOLS: &[&str] = &["strace", "gdb", "valgrind"];
 /// Tokens in software, and OpenSC's tool as a second opinion on them.
 pub(crate) const HSM: &[&str] = &["softhsm2", "opensc"];
 
+/// A KMIP server.
+pub(crate) const KMIP: &[&str] = &["python3-pykmip"];
+
 /// To load a server.
 pub(crate) const BENCH: &[&str] = &["sysbench"];
 
@@ -44,7 +47,7 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// `cargo xtask setup`.
 pub(crate) fn task(_words: &[String]) -> Result<()> {
     // In one go: whoever is not root gets one line to run.
-    need(&[BUILD, SERVER, MTR, TOOLS, HSM, BENCH].concat())?;
+    need(&[BUILD, SERVER, MTR, TOOLS, HSM, KMIP, BENCH].concat())?;
     vault::program()?;
     println!("everything is installed");
     Ok(())
