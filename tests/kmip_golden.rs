@@ -49,7 +49,9 @@ fn others_read_the_same_in_every_message() {
         let theirs = theirs.replace("WARNING: TTLV structure length is zero\n", "");
         let flat = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
         assert_eq!(flat(&ours), flat(&theirs), "{}", path.display());
-        if !theirs.contains("Data:\n  Tag: 0x420090") && !path.to_string_lossy().contains("register") {
+        if !theirs.contains("Data:\n  Tag: 0x420090")
+            && !path.to_string_lossy().contains("register")
+        {
             assert_eq!(ours.trim(), theirs.trim(), "{}", path.display());
         }
         let mut writer = Writer::default();

@@ -1,6 +1,7 @@
 //! keyward and a real KMIP server: by itself, and with MariaDB on it.
 
 mod dropin;
+mod front;
 mod life;
 mod load;
 mod python;

@@ -118,9 +118,11 @@ impl KeyChoice {
             Self::Id(id) => self.by_id(desk, id)?,
             Self::Name(name) => by_name(desk, name)?,
             Self::Either(text) => match self.by_id(desk, text) {
-                Ok(keks) => keks,
+                Ok(keks) if !keks.is_empty() => keks,
+                Ok(_) => by_name(desk, text)?,
+                // Some servers refuse what cannot be an id of theirs in words of their own.
                 Err(error) => match by_name(desk, text)? {
-                    keks if keks.is_empty() && error.kind() != Kind::NotFound => return Err(error),
+                    keks if keks.is_empty() => return Err(error),
                     keks => keks,
                 },
             },
@@ -157,8 +159,9 @@ impl KeyChoice {
         (!id.is_empty()).then_some((ours, id))
     }
 
-    /// Has the server make a new key of this name and activates it; it is the newest from then on.
-    pub(super) fn create(&self, desk: &mut Desk<'_>) -> Result<Kek> {
+    /// Has the server make a new key of this name and activates it; it is the newest from then on. A
+    /// sensitive one is never given out, where the server knows of that.
+    pub(super) fn create(&self, desk: &mut Desk<'_>, sensitive: bool) -> Result<Kek> {
         let (Self::Name(base) | Self::Either(base)) = self else {
             return Err(Error::new(
                 Kind::Unsupported,
@@ -169,9 +172,9 @@ impl KeyChoice {
         let number = by_name(desk, base)?.iter().map(|kek| kek.number).max().map_or(1, |n| n + 1);
         let name = if number == 1 { base.clone() } else { format!("{base}:{number}") };
         let new = NewKey { name: &name, group: base, note: None };
-        let made = match desk.create(&new, true) {
+        let made = match desk.create(&new, sensitive) {
             // Servers before 1.4 do not know the attribute.
-            Err(fault) if fault.is_unsupported() => desk.create(&new, false),
+            Err(fault) if sensitive && fault.is_unsupported() => desk.create(&new, false),
             made => made,
         };
         let place = desk.place();

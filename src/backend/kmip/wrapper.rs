@@ -227,7 +227,7 @@ impl KmipWrapper {
     /// once. From then on it is the newest.
     pub fn create_key(&self, by: Deadline) -> Result<KekInfo> {
         let mut desk = self.client.desk("making a key by KMIP", by)?;
-        let kek = self.key.create(&mut desk)?;
+        let kek = self.key.create(&mut desk, self.wanted != Some(Way::Get))?;
         let way = self.way(&mut desk, &kek)?;
         Ok(self.info(&kek, way))
     }
@@ -284,7 +284,7 @@ impl KmipWrapper {
             algorithm: way.name().to_owned(),
             place: self.client.place(),
             created: kek.created(),
-            exportable: kek.told.is_exportable(),
+            exportable: way == Way::Get || kek.told.is_exportable(),
         }
     }
 
@@ -411,6 +411,7 @@ impl KeyWrapper for KmipWrapper {
         let (version, tls) = desk.versions()?;
         let kek = self.key.newest(&mut desk)?;
         let way = self.way(&mut desk, &kek)?;
+        let sensitive = if kek.told.is_exportable() { "no: its owner may take it" } else { "yes" };
         let idle = self.key.find(&mut desk)?.iter().filter(|kek| kek.usable("").is_err()).count();
         let mut facts = vec![
             ("kmip", desk.place()),
@@ -419,10 +420,7 @@ impl KeyWrapper for KmipWrapper {
             ("kek", kek.name.clone()),
             ("state", kek.told.state.map_or("not told", super::attributes::State::name).to_owned()),
             ("algorithm", way.name().to_owned()),
-            (
-                "given out",
-                if kek.told.is_exportable() { "to its owner" } else { "to nobody" }.to_owned(),
-            ),
+            ("sensitive", sensitive.to_owned()),
         ];
         if idle > 0 {
             facts.push(("keys of that name that cannot wrap", idle.to_string()));
