@@ -1,7 +1,7 @@
 //! `kmip`: any server that speaks KMIP 1.0 to 1.4 over TLS. It wraps the store key with a key that
 //! stays there, or (`use = "serve"`) keeps the data keys themselves.
 //!
-//! A connection lasts for one operation; nothing outlives it. See `docs/adr/0061` for why.
+//! A connection lasts for one operation; nothing outlives it. See `docs/adr/0065-kmip-of-our-own.md` for why.
 
 mod attributes;
 mod calls;
