@@ -52,26 +52,29 @@ fn configs(kmip: &Kmip) -> Result<(Arc<ServerConfig>, Arc<ClientConfig>)> {
     let path = |name: &str| kmip.certificates().path(name);
     let provider = Arc::new(ring::default_provider());
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(path("ca.pem"))?)?;
+    told(roots.add(told(CertificateDer::from_pem_file(path("ca.pem")))?))?;
     let roots = Arc::new(roots);
     let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
-            .build()?;
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
+    let verifier = told(verifier.build())?;
     let own = |name: &str| -> Result<_> {
-        let chain = vec![CertificateDer::from_pem_file(path(&format!("{name}.pem")))?];
-        Ok((chain, PrivateKeyDer::from_pem_file(path(&format!("{name}.key")))?))
+        let chain = vec![told(CertificateDer::from_pem_file(path(&format!("{name}.pem"))))?];
+        Ok((chain, told(PrivateKeyDer::from_pem_file(path(&format!("{name}.key"))))?))
     };
     let (chain, key) = own("server")?;
     let ours = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)?;
+        .with_protocol_versions(&[&rustls::version::TLS13]);
+    let ours = told(told(ours)?.with_client_cert_verifier(verifier).with_single_cert(chain, key))?;
     let (chain, key) = own("client")?;
-    let theirs = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)?;
+    let theirs =
+        told(ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions())?;
+    let theirs = theirs.with_root_certificates(roots).with_client_auth_cert(chain, key);
+    let theirs = told(theirs)?;
     Ok((Arc::new(ours), Arc::new(theirs)))
+}
+
+fn told<T, E: std::fmt::Display>(result: std::result::Result<T, E>) -> Result<T> {
+    result.map_err(|error| error.to_string().into())
 }
 
 fn pass(
@@ -82,8 +85,8 @@ fn pass(
     change: Change,
 ) -> Result<()> {
     let mut server = TcpStream::connect(("127.0.0.1", to))?;
-    let mut near = ServerConnection::new(ours)?;
-    let mut far = ClientConnection::new(theirs, ServerName::try_from("127.0.0.1")?)?;
+    let mut near = told(ServerConnection::new(ours))?;
+    let mut far = told(ClientConnection::new(theirs, told(ServerName::try_from("127.0.0.1"))?))?;
     let mut near = Stream::new(&mut near, &mut client);
     let mut far = Stream::new(&mut far, &mut server);
     loop {
@@ -99,7 +102,7 @@ fn message(from: &mut impl Read) -> Result<Vec<u8>> {
     let mut bytes = vec![0; 8];
     from.read_exact(&mut bytes)?;
     let len = u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
-    bytes.resize(8 + usize::try_from(len)?, 0);
+    bytes.resize(8 + told(usize::try_from(len))?, 0);
     from.read_exact(&mut bytes[8..])?;
     Ok(bytes)
 }
