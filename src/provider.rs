@@ -39,6 +39,12 @@ pub trait KeyServer: Send + Sync {
     /// Whether the store answers, and what it says of itself.
     fn probe(&self, by: Deadline) -> Result<Probe>;
 
+    /// Which keys these are, in words that stay while the keys do: not where the store is reached,
+    /// but what would make them other keys.
+    fn identity(&self) -> String {
+        String::new()
+    }
+
     /// How long what it listed is taken for the truth.
     fn refresh(&self) -> Duration {
         Duration::from_millis(500)

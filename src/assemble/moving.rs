@@ -90,15 +90,21 @@ pub fn import_key_file(
 }
 
 /// Takes the keys of MySQL's `component_keyring_file` into the keystore of `config`, from the file
-/// at `path` that it keeps them in. The keystore is made as [`import_key_file`] does.
+/// at `path` that it keeps them in. The keystore is made as [`import_key_file`] does, or, where it is
+/// a server's `own`, as [`ensure_keystore`](super::ensure_keystore) does.
 pub fn import_keyring_file(
     config: &Config,
     path: &Path,
+    own: bool,
     dry_run: bool,
     reason: Reason<'_>,
     env: &Env,
 ) -> Result<Moved> {
-    take_in(config, None, super::keyring_file::read(path)?, dry_run, reason, env)
+    let keys = super::keyring_file::read(path)?;
+    if own && !dry_run {
+        super::ensure_keystore(&config.keystore.path, reason, env)?;
+    }
+    take_in(config, None, keys, dry_run, reason, env)
 }
 
 pub(super) fn named<'a>(config: &'a Config, name: &str) -> Result<&'a ProviderConfig> {

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::keys::age;
 use super::print::{Mark, Printer, plain};
 use super::server::{self, Server};
-use super::{Exit, env, user};
+use super::{Exit, component, env, user};
 use crate::assemble;
 use crate::config::Config;
-use crate::custodian::{Custodian, Role};
+use crate::custodian::{Custodian, Role, StashState};
+use crate::env::{Clock as _, System};
 use crate::error::{Error, Result};
 use crate::secret;
 
@@ -26,18 +28,36 @@ struct Finding {
 }
 
 pub(super) fn run(path: &Path, options: &server::Options, printer: &Printer) -> Result<Exit> {
-    // The server knows us by our own account, so it is asked before we become the keystore's owner.
-    let server = server::ask(options);
     let mut findings = Findings::default();
-    let config = findings.of("configuration", Config::load(path), |_| path.display().to_string());
-    if let Some(config) = config {
-        findings.private(path);
-        findings.keys(&config, server.as_ref().ok(), options);
+    // A file of MySQL's component tells which server it is.
+    match path.extension().is_some_and(|ending| ending == "cnf") {
+        true => of_mysql(&mut findings, path, options),
+        false => of_mariadb(&mut findings, path, options),
     }
-    findings.server(server);
     printer.show(&findings.0, &plain_lines(&findings.0))?;
     let failed = findings.0.iter().any(|finding| finding.mark == Mark::Failed);
     Ok(if failed { Exit::Failure } else { Exit::Success })
+}
+
+fn of_mysql(findings: &mut Findings, path: &Path, options: &server::Options) {
+    let server = component::ask(options);
+    let config = findings.configuration(path);
+    if let Some(config) = &config
+        && !component::is_to_be_made(findings, path)
+    {
+        findings.keys(config, None, options);
+    }
+    let keystore = config.as_ref().map(|config| &*config.keystore.path);
+    component::check(findings, path, keystore, server);
+}
+
+fn of_mariadb(findings: &mut Findings, path: &Path, options: &server::Options) {
+    // The server knows us by our own account, so it is asked before we become the keystore's owner.
+    let server = server::ask(options);
+    if let Some(config) = findings.configuration(path) {
+        findings.keys(&config, server.as_ref().ok(), options);
+    }
+    findings.server(server);
 }
 
 /// The server's generation after the time that it may take to notice a new one; `seen` if it no
@@ -60,11 +80,12 @@ fn plain_lines(findings: &[Finding]) -> String {
     text
 }
 
+/// What was looked at so far.
 #[derive(Default)]
-struct Findings(Vec<Finding>);
+pub(super) struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn add(&mut self, mark: Mark, what: impl Into<String>, advice: Option<&str>) {
+    pub(super) fn add(&mut self, mark: Mark, what: impl Into<String>, advice: Option<&str>) {
         let advice = advice.map(str::to_owned);
         self.0.push(Finding { mark, what: what.into(), advice });
     }
@@ -92,7 +113,14 @@ impl Findings {
         }
     }
 
-    fn private(&mut self, path: &Path) {
+    fn configuration(&mut self, path: &Path) -> Option<Config> {
+        let config =
+            self.of("configuration", Config::load(path), |_| path.display().to_string())?;
+        self.private(path);
+        Some(config)
+    }
+
+    pub(super) fn private(&mut self, path: &Path) {
         let writable = std::fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o022 != 0);
         if writable {
             let what = format!("{} can be written by others", path.display());
@@ -118,6 +146,9 @@ impl Findings {
                 status.keys, status.versions, status.provider, status.generation
             )
         });
+        if let Some(stash) = started.as_ref().and_then(|custodian| custodian.status().stash) {
+            self.stash(&stash);
+        }
         let memory = secret::lock_state();
         let mark = if memory.unlocked == 0 { Mark::Ok } else { Mark::Warning };
         self.add(mark, format!("memory: {memory}"), None);
@@ -127,6 +158,27 @@ impl Findings {
             if seen != generation {
                 let what = format!("the server has generation {seen}, the keystore {generation}");
                 self.add(Mark::Warning, what, Some("see Keyward_last_error in SHOW GLOBAL STATUS"));
+            }
+        }
+    }
+
+    fn stash(&mut self, stash: &StashState) {
+        let path = stash.path.display();
+        match (stash.taken, &stash.failure) {
+            (_, Some(failure)) => {
+                let advice = "without it no server starts while the key store is away";
+                self.add(Mark::Failed, format!("stash: {failure}"), Some(advice));
+            }
+            (None, None) => {
+                let what = format!("stash: there is none at {path} yet");
+                self.add(Mark::Warning, what, Some("start the server while the key store answers"));
+            }
+            (Some(taken), None) => {
+                let old = age(System.now().since(taken));
+                let what = format!("stash: {path} opens, taken {old} ago at {taken}");
+                let mark = if stash.in_use { Mark::Warning } else { Mark::Ok };
+                let advice = stash.in_use.then_some("it stands in: the key store is away");
+                self.add(mark, what, advice);
             }
         }
     }
@@ -176,7 +228,7 @@ impl Findings {
         );
     }
 
-    fn option(&mut self, good: bool, what: &str, advice: &str) {
+    pub(super) fn option(&mut self, good: bool, what: &str, advice: &str) {
         match good {
             true => self.add(Mark::Ok, what, None),
             false => self.add(Mark::Warning, what, Some(&format!("set {advice}"))),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Chore, KeySource, Reason, Which};
+use super::{Chore, KeySource, Reason, Role, Stash, StashState, Which};
 use crate::env::{Deadline, Rng};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
@@ -36,6 +36,9 @@ pub struct ServedSource {
     known: BTreeMap<KeyRef, KeyInfo>,
     /// When it was asked last, and how long that took.
     asked: Option<(Instant, Duration)>,
+    stash: Option<Stash>,
+    /// Why the stash stands in for it.
+    outage: Option<String>,
 }
 
 impl ServedSource {
@@ -43,7 +46,15 @@ impl ServedSource {
     /// takes new ones.
     #[must_use]
     pub fn new(server: NamedServer, cipher: Cipher, rng: Arc<dyn Rng>) -> Self {
-        Self { server, cipher, rng, known: BTreeMap::new(), asked: None }
+        let (known, asked) = (BTreeMap::new(), None);
+        Self { server, cipher, rng, known, asked, stash: None, outage: None }
+    }
+
+    /// With a stash to start with while the key store is away.
+    #[must_use]
+    pub fn with_stash(mut self, stash: Stash) -> Self {
+        self.stash = Some(stash);
+        self
     }
 
     fn within(&self, error: Error) -> Error {
@@ -62,9 +73,19 @@ impl ServedSource {
             let (KeyName::Id(id), Purpose::Pages(cipher)) = (&info.key.name, &info.purpose) else {
                 continue;
             };
-            if ring.get(*id, info.key.version).is_none() {
-                let data = self.server.server.fetch(&info.key, by).map_err(|e| self.within(e))?;
-                ring.insert(*id, info.key.version, RingKey::new(data, *cipher))?;
+            match ring.get(*id, info.key.version) {
+                None => {
+                    let data = self.server.server.fetch(&info.key, by);
+                    let data = data.map_err(|error| self.within(error))?;
+                    ring.insert(*id, info.key.version, RingKey::new(data, *cipher))?;
+                }
+                Some(held) if info.check.is_some_and(|check| check != held.check()) => {
+                    let what = format!("{} is another key than the one in use", info.key);
+                    return Err(self
+                        .within(Error::new(Kind::Conflict, what))
+                        .advise("put the former one back there: data was encrypted with it"));
+                }
+                Some(_) => {}
             }
         }
         for info in listed.iter().filter(|info| info.state == KeyState::Active) {
@@ -74,6 +95,32 @@ impl ServedSource {
         }
         self.known = listed.into_iter().map(|info| (info.key.clone(), info)).collect();
         Ok(())
+    }
+
+    /// What a stash can do for the first reading, and must learn from every one that went well.
+    fn with_stash_read(&mut self, outcome: Result<()>, is_first: bool, ring: &Ring) -> Result<()> {
+        let Some(stash) = &mut self.stash else { return outcome };
+        let provider = &self.server.name;
+        match outcome {
+            Err(cause) if is_first && cause.is_outage() => {
+                let keys = stash.stand_in(ring, &cause)?;
+                self.known = keys.into_iter().map(|info| (info.key.clone(), info)).collect();
+                self.outage = Some(cause.to_string());
+                Ok(())
+            }
+            Err(cause) => Err(cause),
+            Ok(()) => {
+                self.outage = None;
+                let served: Vec<_> =
+                    self.known.values().filter(|info| info.state.decrypts()).collect();
+                if is_first {
+                    let compared = stash.compare(&served, ring);
+                    compared.map_err(|error| error.within(format!("provider {provider:?}")))?;
+                }
+                stash.follow(&served, ring);
+                Ok(())
+            }
+        }
     }
 
     /// The newest version of `id`, whatever its state, and the cipher to go on with.
@@ -95,6 +142,20 @@ impl ServedSource {
 }
 
 impl KeySource for ServedSource {
+    fn begin(&mut self, role: Role) {
+        if let Some(stash) = &mut self.stash {
+            stash.begin(role);
+        }
+    }
+
+    fn stash(&self) -> Option<StashState> {
+        self.stash.as_ref().map(Stash::state)
+    }
+
+    fn outage(&self) -> Option<String> {
+        self.outage.clone()
+    }
+
     fn has_changed(&self) -> bool {
         let due = |(at, took): (Instant, Duration)| {
             at.elapsed() >= self.server.refresh.max(took.saturating_mul(LISTING_SHARE))
@@ -109,16 +170,17 @@ impl KeySource for ServedSource {
     fn chores(&self) -> Vec<Chore> {
         let upkeep = self.server.server.upkeep();
         let chore = |upkeep| Chore::new(&self.server.name, self.server.timeout, upkeep);
-        upkeep.map(chore).into_iter().collect()
+        let sealing = self.stash.as_ref().map(Stash::chores);
+        upkeep.map(chore).into_iter().chain(sealing.into_iter().flatten()).collect()
     }
 
     fn load(&mut self, ring: &Ring) -> Result<()> {
-        let began = Instant::now();
+        let (began, is_first) = (Instant::now(), self.asked.is_none());
         let outcome = self.read(ring);
         // A failure is no reason to ask again at once.
         self.asked =
             Some((Instant::now(), if outcome.is_ok() { began.elapsed() } else { Duration::ZERO }));
-        outcome
+        self.with_stash_read(outcome, is_first, ring)
     }
 
     fn rotate(&mut self, ring: &Ring, which: Which, _: Reason<'_>) -> Result<Vec<KeyRef>> {

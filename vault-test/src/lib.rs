@@ -4,12 +4,17 @@
 //! `cargo xtask` builds the program once and tells the tests where it is.
 
 pub mod certificates;
+pub mod gateway;
+pub mod listening;
+pub mod proxy;
 pub mod shared;
 pub mod vault;
 
 use std::path::PathBuf;
 
 pub use certificates::Certificates;
+pub use gateway::{Namespaced, Tunnel};
+pub use proxy::{Fault, Proxy};
 pub use shared::Shared;
 pub use vault::Vault;
 

@@ -172,7 +172,7 @@ fn what_is_no_kmip_server_is_named() -> Result<()> {
         }
     });
     let with = Settings { servers: vec![at(port)], ..settings(&shared.kmip) };
-    let text = refused(wrapper(with, "k", None).describe(shortly()), Kind::Config)?;
+    let text = refused(wrapper(with, "k", None).describe(shortly()), Kind::Untrusted)?;
     ensure!(text.contains("it does not speak TLS; is the port right?"), "{text}");
     Ok(())
 }

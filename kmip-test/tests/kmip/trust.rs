@@ -15,7 +15,7 @@ fn a_server_with_another_certificate_is_refused_with_the_right_line() -> Result<
     kmip.certificates().issue("over", name, "-1")?;
     kmip.certificates().issue("elsewhere", "subjectAltName=DNS:kms.example", "2")?;
     let says = |kmip: &Kmip, with, wanted: &str| {
-        let text = refused(wrapper(with, "k", None).describe(soon()), Kind::Config)?;
+        let text = refused(wrapper(with, "k", None).describe(soon()), Kind::Untrusted)?;
         ensure!(text.contains(wanted), "{text}");
         seen!("{}", text.replace(&kmip.port().to_string(), "PORT"));
         Ok(())
@@ -46,12 +46,12 @@ fn our_own_certificate_must_be_there_and_right() -> Result<()> {
     let other = Certificates::make(scratch.path())?;
     let mut with = settings(&shared.kmip);
     (with.trust.client_certificate, with.trust.client_key) = (None, None);
-    let text = refused(wrapper(with.clone(), "k", None).describe(soon()), Kind::Config)?;
+    let text = refused(wrapper(with.clone(), "k", None).describe(soon()), Kind::Untrusted)?;
     ensure!(text.contains("it wants a client certificate"), "{text}");
     seen!("without a certificate: {}", text.replace(&shared.kmip.port().to_string(), "PORT"));
     with.trust.client_certificate = Some(other.path("client.pem"));
     with.trust.client_key = Some(other.path("client.key"));
-    let text = refused(wrapper(with, "k", None).describe(soon()), Kind::Config)?;
+    let text = refused(wrapper(with, "k", None).describe(soon()), Kind::Untrusted)?;
     ensure!(text.contains("it refuses our client certificate"), "{text}");
     seen!("with another's: {}", text.replace(&shared.kmip.port().to_string(), "PORT"));
     Ok(())

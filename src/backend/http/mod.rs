@@ -80,8 +80,8 @@ impl Line {
         Ok(Self { proxied, direct, runtime })
     }
 
-    /// Sends `request` and reads the whole reply. Errors are `Timeout`, `Unavailable`, or `Config`
-    /// where TLS found the wrong peer; they name the address and hold nothing of what was sent.
+    /// Sends `request` and reads the whole reply. Errors are `Timeout`, `Unavailable`, or
+    /// `Untrusted` where TLS found the wrong peer; they name the address and hold nothing of what was sent.
     pub fn send(&self, request: Request, by: Deadline) -> Result<Reply> {
         let place = place(&request.url);
         let left = by.left(format_args!("calling {place}"))?;

@@ -28,8 +28,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects to `address`. Errors are `Timeout`, `Unavailable`, or `Config` where TLS found the wrong
-    /// peer.
+    /// Connects to `address`. Errors are `Timeout`, `Unavailable`, or `Untrusted` where TLS found the
+    /// wrong peer.
     pub(super) fn open(address: &Address, tls: Arc<ClientConfig>, by: Deadline) -> Result<Self> {
         let place = address.to_string();
         let name = ServerName::try_from(address.host.clone()).map_err(|_| {

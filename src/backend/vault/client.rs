@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::super::http::{Line, Method, Reply, Request, Url, place};
 use super::Settings;
 use super::login::Session;
-use crate::env::{Deadline, Rng};
+use crate::env::{Deadline, Rng, jittered};
 use crate::error::{Error, Kind, Result};
 use crate::provider::Upkeep;
 
@@ -117,7 +117,7 @@ impl Call<'_> {
     }
 
     /// Sends to the nodes in turn, again and again while the failures are transient, until the
-    /// deadline. The error is the last cause.
+    /// deadline. The error is the last cause but for a timeout, if there was another.
     pub(super) fn send(
         &self,
         method: &Method,
@@ -127,9 +127,9 @@ impl Call<'_> {
     ) -> Result<Answer> {
         let nodes = self.client.settings.addresses.len();
         let mut pause = FIRST_PAUSE;
+        let mut cause: Option<Error> = None;
         loop {
             let first = self.client.preferred.load(Ordering::Relaxed);
-            let mut cause = None;
             let mut may_repeat = false;
             for turn in 0..nodes {
                 let node = (first + turn) % nodes;
@@ -141,15 +141,20 @@ impl Call<'_> {
                     Err(error) => {
                         may_repeat |= error.is_transient();
                         self.repeated.set(true);
-                        cause = Some(error);
+                        // That the last attempt ran out of time says less than what failed before.
+                        let says_more = error.kind() != Kind::Timeout;
+                        if says_more || cause.is_none() {
+                            cause = Some(error);
+                        }
                     }
                 }
             }
-            let cause = cause.unwrap_or_else(|| Error::new(Kind::Config, "Vault has no address"));
             let waited = jittered(pause, &*self.client.rng);
             let left = self.by.left("waiting for Vault").unwrap_or_default();
             if !may_repeat || left <= waited {
-                return Err(cause);
+                return Err(
+                    cause.unwrap_or_else(|| Error::new(Kind::Config, "Vault has no address"))
+                );
             }
             std::thread::sleep(waited);
             pause = (pause * 2).min(LAST_PAUSE);
@@ -287,12 +292,4 @@ fn denied(place: &str, method: &Method, path: &str) -> Error {
     };
     Error::new(Kind::Denied, format!("Vault at {place} denies {right} on {path}"))
         .advise(format!("add to the policy: path \"{path}\" {{ capabilities = [\"{right}\"] }}"))
-}
-
-/// From half of `time` up to all of it, so that many servers do not come back at once.
-pub(super) fn jittered(time: Duration, rng: &dyn Rng) -> Duration {
-    let mut byte = [0];
-    // Without randomness they come back together, which is no reason to fail.
-    let _ = rng.fill(&mut byte);
-    time / 2 + time * u32::from(byte[0]) / 512
 }

@@ -424,6 +424,11 @@ impl KeyServer for KvServer {
         Ok(Probe { facts })
     }
 
+    fn identity(&self) -> String {
+        let namespace = self.client.settings.namespace.as_deref().unwrap_or_default();
+        format!("{namespace} {}/{}", self.mount, self.prefix)
+    }
+
     fn refresh(&self) -> Duration {
         self.refresh
     }

@@ -141,9 +141,9 @@ pub(crate) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "vault",
-        about: "keyward on a real Vault: log-ins, versions, trouble; MariaDB with its keys there",
+        about: "keyward on a real Vault: log-ins, versions, trouble; MariaDB with its keys there, under load while Vault fails",
         extended: false,
-        packages: &[setup::SERVER],
+        packages: &[setup::SERVER, setup::BENCH],
         released: true,
         body: vault::run,
     },

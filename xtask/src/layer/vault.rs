@@ -1,4 +1,4 @@
-//! Vault as a layer: our own suite on a real one.
+//! Vault as a layer: our own suites on a real one.
 
 use mariadb_test::Result;
 use vault_test::PROGRAM_VARIABLE;
@@ -7,5 +7,6 @@ use super::{Report, Run, rust};
 use crate::vault;
 
 pub(super) fn run(run: &Run) -> Result<Report> {
-    rust::suite_of("vault-test", run, &[(PROGRAM_VARIABLE, &vault::program()?)])
+    let program = vault::program()?;
+    rust::suites_of("vault-test", &["vault", "outage"], run, &[(PROGRAM_VARIABLE, &program)])
 }
