@@ -77,7 +77,7 @@ impl KmipOptions {
             self.server_address.split(',').map(|one| text(one.trim())).collect();
         let toml = format!(
             "[keystore]\npath = {}\n[policy]\nversion_step = 1\n[[provider]]\n\
-             name = \"kmip_key_management\"\ntype = \"kmip\"\nservers = [{}]\nport = {}\n\
+             name = \"kmip_key_management\"\ntype = \"kmip\"\nserver = [{}]\nport = {}\n\
              ca_file = {}\nclient_certificate_file = {}\nclient_key_file = {}\nmaster_key = {}\n",
             text(&self.keystore),
             servers.join(", "),

@@ -192,7 +192,7 @@ impl Desk<'_> {
                         return Ok(open);
                     }
                     Err(error) => {
-                        may_help |= error.is_transient();
+                        may_help |= matches!(error.kind(), Kind::Unavailable | Kind::Timeout);
                         cause = Some(error);
                     }
                 }

@@ -29,6 +29,13 @@ const OBJECT_NOT_FOUND: u32 = 0x37;
 const WRONG_STATE: u32 = 0x43;
 const GENERAL_FAILURE: u32 = 0x100;
 
+/// What later releases say instead of an invalid field: invalid data type, unsupported attribute, bad
+/// cryptographic parameters, invalid attribute and its value, unknown enumeration and tag, unsupported
+/// cryptographic parameters.
+const LATER_UNSUPPORTED: [u32; 8] = [0x1C, 0x1F, 0x24, 0x2C, 0x2D, 0x3B, 0x3D, 0x3E];
+/// And instead of a denied permission: not authorised.
+const NOT_AUTHORISED: u32 = 0x39;
+
 /// Why something was not done.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -79,7 +86,7 @@ impl Fault {
 
     /// Whether the server does not know an attribute, a mode or an operation: without it, it might do.
     pub(super) fn is_unsupported(&self) -> bool {
-        matches!(
+        let known = matches!(
             self.reason(),
             Some(
                 INVALID_MESSAGE
@@ -90,15 +97,17 @@ impl Fault {
                     | CRYPTOGRAPHIC_FAILURE
                     | NAMESPACE_NOT_SUPPORTED
                     | GENERAL_FAILURE
-                    | 0x19..
             )
-        ) && !self.is_not_found()
-            && !self.is_taken()
+        );
+        known || self.reason().is_some_and(|reason| LATER_UNSUPPORTED.contains(&reason))
     }
 
     /// Whether it may come of a key's state or of the rights on it.
     pub(super) fn may_be_the_keys_state(&self) -> bool {
-        matches!(self.reason(), Some(PERMISSION_DENIED | ILLEGAL_OPERATION | WRONG_STATE))
+        matches!(
+            self.reason(),
+            Some(PERMISSION_DENIED | NOT_AUTHORISED | ILLEGAL_OPERATION | WRONG_STATE)
+        )
     }
 }
 
@@ -138,7 +147,7 @@ impl Refusal {
             OPERATION_NOT_SUPPORTED | FEATURE_NOT_SUPPORTED => {
                 error(Kind::Unsupported, "it cannot do that", instead_of(operation))
             }
-            PERMISSION_DENIED => error(
+            PERMISSION_DENIED | NOT_AUTHORISED => error(
                 Kind::Denied,
                 "permission denied",
                 "give the owner of our client certificate that right on it",

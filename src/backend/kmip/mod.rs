@@ -51,21 +51,14 @@ impl Settings {
                 .filter(|port| *port > 0)
                 .ok_or_else(|| section.wrong("port", "is not a port from 1 to 65535"))?,
         };
-        let address = |key: &'static str, text: &str| {
+        let address = |text: &String| {
             Address::parse(text, port).map_err(|error| {
-                section.wrong(key, error.what()).advise("write it as kms.example:5696")
+                section.wrong("server", error.what()).advise("write it as kms.example:5696")
             })
         };
-        let servers = match (section.text("server")?, section.text_list("servers")?) {
-            (Some(one), None) => vec![address("server", &one)?],
-            (None, Some(some)) if !some.is_empty() => {
-                some.iter().map(|one| address("servers", one)).collect::<Result<_>>()?
-            }
-            (None, _) => return Err(section.lacks("server")),
-            (Some(_), Some(_)) => {
-                return Err(section.wrong("servers", "stands beside server; keep one of them"));
-            }
-        };
+        let texts = section.texts("server")?.filter(|texts| !texts.is_empty());
+        let texts = texts.ok_or_else(|| section.lacks("server"))?;
+        let servers = texts.iter().map(address).collect::<Result<_>>()?;
         let (trust, version) = (Trust::read(section)?, section.parsed("version")?);
         Ok(Self { servers, trust, version })
     }

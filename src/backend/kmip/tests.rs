@@ -41,7 +41,7 @@ fn an_address_is_read_as_people_write_it() {
 fn a_section_wraps_or_serves() {
     for lines in [
         "server = \"kms\"\nkey = \"kek\"",
-        "servers = [\"a\", \"b:1\"]\nport = 5697\nkey_id = \"7\"\nversion = \"1.2\"",
+        "server = [\"a\", \"b:1\"]\nport = 5697\nkey_id = \"7\"\nversion = \"1.2\"",
         "server = \"kms\"\nmaster_key = \"kek\"\nuse = \"wrap\"\nmechanism = \"get\"",
     ] {
         assert!(matches!(provider(lines).unwrap(), Provider::Wraps(_)), "{lines}");
@@ -57,9 +57,9 @@ fn what_is_wrong_in_it_is_named() {
         ("server = \"kms\"", "lacks \"key\""),
         ("server = \"kms\"\nkey = \"\"", "lacks \"key\""),
         ("server = \"kms\"\nkey = \"a\"\nkey_id = \"b\"", "key: the key is named twice"),
-        ("server = \"kms\"\nservers = [\"kms\"]\nkey = \"k\"", "stands beside server"),
+        ("server = [\"kms\", \"a b\"]\nkey = \"k\"", "server: is no host name and no address"),
         ("server = \"https://kms\"\nkey = \"k\"", "server: is no host name and no address"),
-        ("servers = []\nkey = \"k\"", "lacks \"server\""),
+        ("server = []\nkey = \"k\"", "lacks \"server\""),
         ("server = \"kms\"\nport = 0\nkey = \"k\"", "port: is not a port"),
         ("server = \"kms\"\nversion = \"2.0\"\nkey = \"k\"", "does not speak KMIP \"2.0\""),
         ("server = \"kms\"\nmechanism = \"rsa\"\nkey = \"k\"", "is not a way to wrap"),
