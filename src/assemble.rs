@@ -5,6 +5,7 @@
 mod aws_files;
 mod hashicorp;
 mod keyring_file;
+mod kmip;
 mod moving;
 
 use std::path::Path;
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub use aws_files::{AwsKeyFiles, from_aws_key_files};
 pub use hashicorp::{Hashicorp, HashicorpLogin, from_hashicorp};
 pub use keyring_file::{at as keyring_file_at, parse as parse_keyring_file};
+pub use kmip::{KmipOptions, from_kmip};
 pub use moving::{Moved, Original, Target, import_keyring_file, import_original, migrate};
 
 use crate::audit::{Event, Record, Trail};

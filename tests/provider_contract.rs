@@ -8,6 +8,7 @@ use contract::fixtures;
 server_contract! {
     file_plain: super::fixtures::file::PlainFile,
     file_encrypted: super::fixtures::file::EncryptedFile,
+    kmip_served: super::fixtures::kmip::Served,
     vault_kv: super::fixtures::vault::Kv,
 }
 
@@ -23,6 +24,9 @@ wrapper_contract! {
 }
 
 wrapper_contract! {
+    kmip_cbc: super::fixtures::kmip::Cbc,
+    kmip_gcm: super::fixtures::kmip::Gcm,
+    kmip_get: super::fixtures::kmip::Get,
     local_key_file: super::fixtures::local::KeyFile,
     local_passphrase: super::fixtures::local::Passphrase,
     pkcs11_gcm: super::fixtures::pkcs11::Gcm,

@@ -4,6 +4,7 @@
 pub mod aws_kms;
 pub mod file;
 pub mod http;
+pub mod kmip;
 pub mod local;
 #[cfg(feature = "pkcs11")]
 pub mod pkcs11;
@@ -21,6 +22,7 @@ const KINDS: &[&str] = &[
     #[cfg(feature = "aws-kms")]
     "aws-kms",
     "file",
+    "kmip",
     "local",
     #[cfg(feature = "pkcs11")]
     "pkcs11",
@@ -37,6 +39,16 @@ pub fn open(section: &Section, rng: &Arc<dyn Rng>) -> Result<Provider> {
         "file" => {
             Provider::Serves(Box::new(file::FileServer::new(file::Settings::read(section)?)?))
         }
+        "kmip" => match kmip::Use::read(section)? {
+            kmip::Use::Wrap => {
+                let settings = kmip::WrapperSettings::read(section)?;
+                Provider::Wraps(Box::new(kmip::KmipWrapper::new(settings, Arc::clone(rng))))
+            }
+            kmip::Use::Serve => {
+                let settings = kmip::ServerSettings::read(section)?;
+                Provider::Serves(Box::new(kmip::KmipServer::new(settings, Arc::clone(rng))))
+            }
+        },
         "local" => {
             let settings = local::Settings::read(section)?;
             Provider::Wraps(Box::new(local::LocalWrapper::new(settings, Arc::clone(rng))?))
@@ -104,6 +116,10 @@ pub fn create_wrapping_key(
         "pkcs11" => {
             let settings = pkcs11::Settings::read(section)?;
             pkcs11::Pkcs11Wrapper::new(settings, Arc::clone(rng)).create_key(now, by)
+        }
+        "kmip" if matches!(kmip::Use::read(section)?, kmip::Use::Wrap) => {
+            let settings = kmip::WrapperSettings::read(section)?;
+            kmip::KmipWrapper::new(settings, Arc::clone(rng)).create_key(by)
         }
         "vault-transit" => {
             let settings = vault::TransitSettings::read(section)?;

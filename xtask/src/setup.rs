@@ -39,6 +39,9 @@ pub(crate) const HSM: &[&str] = &["softhsm2", "opensc"];
 /// machine's own server would find it.
 pub(crate) const VAULT_PLUGIN: &[&str] = &["libcurl4"];
 
+/// A KMIP server.
+pub(crate) const KMIP: &[&str] = &["python3-pykmip"];
+
 /// To load a server.
 pub(crate) const BENCH: &[&str] = &["sysbench"];
 
@@ -48,7 +51,7 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// `cargo xtask setup`.
 pub(crate) fn task(_words: &[String]) -> Result<()> {
     // In one go: whoever is not root gets one line to run.
-    need(&[BUILD, SERVER, MTR, TOOLS, HSM, VAULT_PLUGIN, BENCH].concat())?;
+    need(&[BUILD, SERVER, MTR, TOOLS, HSM, VAULT_PLUGIN, KMIP, BENCH].concat())?;
     vault::program()?;
     vault_mtr::original()?;
     localstack::python()?;

@@ -48,6 +48,19 @@ fn unreached(place: &str, words: &str) -> Error {
     Error::new(Kind::Unavailable, format!("cannot reach {place}: {words}"))
 }
 
+/// Puts what `cause`, which ended a connection, means into an error about `place`: for protocols other
+/// than HTTP.
+pub(in crate::backend) fn broken_off(place: &str, cause: &io::Error) -> Error {
+    if let Some(tls) = tls_error(cause) {
+        return untrusted(place, tls);
+    }
+    if matches!(cause.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) {
+        return super::late(place);
+    }
+    let words = spoken(cause).unwrap_or_else(|| "the connection broke off".to_owned());
+    Error::new(Kind::Unavailable, format!("cannot reach {place}: {words}"))
+}
+
 /// The error of TLS in `error`. One in another of the system's does not show as its source.
 fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     if let Some(tls) = error.downcast_ref::<rustls::Error>() {

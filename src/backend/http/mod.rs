@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
+pub(super) use failure::broken_off;
 pub use reqwest::{Method, Url};
 pub use trust::Trust;
 

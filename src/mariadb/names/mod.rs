@@ -9,6 +9,7 @@ mod aws_key_management;
 mod file_key_management;
 mod hashicorp_key_management;
 mod keyward;
+mod kmip_key_management;
 
 use std::ffi::CStr;
 use std::path::Path;
@@ -25,6 +26,7 @@ static FACES: &[&Face] = &[
     &aws_key_management::FACE,
     &file_key_management::FACE,
     &hashicorp_key_management::FACE,
+    &kmip_key_management::FACE,
 ];
 
 /// How the library shows itself to the server under one name.
@@ -207,6 +209,7 @@ mod tests {
         assert_eq!(name("/usr/lib/mysql/plugin/keyward.so"), "keyward");
         #[cfg(feature = "aws-kms")]
         assert_eq!(name("aws_key_management.so"), "aws_key_management");
+        assert_eq!(name("kmip_key_management.so"), "kmip_key_management");
         assert_eq!(name("libkeyward.so"), "keyward");
         assert_eq!(name(""), "keyward");
     }

@@ -48,7 +48,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         name: "contract",
         about: "what every provider must do, on each of them",
         extended: false,
-        packages: &[setup::HSM],
+        packages: &[setup::HSM, setup::KMIP],
         released: false,
         body: rust::contract,
     },
@@ -163,6 +163,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[setup::SERVER],
         released: true,
         body: aws::run,
+    },
+    Layer {
+        name: "kmip",
+        about: "keyward on a real KMIP server: releases, trust, trouble; MariaDB with its keys there",
+        extended: false,
+        packages: &[setup::SERVER, setup::KMIP, setup::BENCH],
+        released: true,
+        body: rust::kmip,
     },
     Layer {
         name: "fuzz",

@@ -50,6 +50,11 @@ pub(super) fn pkcs11(run: &Run) -> Result<Report> {
     suite_of("mariadb-test", run, &[(kryoptic::VARIABLE, &kryoptic::module()?)])
 }
 
+/// The suite of the layer's name, from the package of a real KMIP server.
+pub(super) fn kmip(run: &Run) -> Result<Report> {
+    suite_of("kmip-test", run, &[])
+}
+
 /// The suite of the layer's name, on a real server.
 pub(super) fn suite(run: &Run) -> Result<Report> {
     suite_of("mariadb-test", run, &[])
