@@ -1,6 +1,7 @@
 //! Where everything meets: the only place that joins the configuration, the backends and the
 //! custodian, for the doors and the command alike.
 
+mod hashicorp;
 mod keyring_file;
 mod moving;
 
@@ -8,14 +9,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use hashicorp::{Hashicorp, HashicorpLogin, from_hashicorp};
 pub use keyring_file::{at as keyring_file_at, parse as parse_keyring_file};
-pub use moving::{Moved, Target, import_key_file, import_keyring_file, migrate};
+pub use moving::{Moved, Original, Target, import_keyring_file, import_original, migrate};
 
 use crate::audit::{Event, Record, Trail};
 use crate::backend;
 use crate::config::{self, Config, ProviderConfig};
 use crate::custodian::{
     Custodian, KeySource, KeystoreSource, NamedServer, NamedWrapper, Reason, Role, ServedSource,
+    Stash,
 };
 use crate::env::{Deadline, Env, Rng};
 use crate::error::{Error, Kind, Result};
@@ -70,8 +73,12 @@ pub fn set_up_vault(config: &Config, env: &Env) -> Result<VaultRole> {
 
 /// Whether the configured key store keeps the data keys itself: then there is no keystore of ours.
 pub fn serves(config: &Config, env: &Env) -> Result<bool> {
-    let [only] = config.providers.as_slice() else { return Ok(false) };
-    Ok(matches!(open(only, env)?, Provider::Serves(_)))
+    for provider in &config.providers {
+        if matches!(open(provider, env)?, Provider::Serves(_)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Makes keys 1 and 2 in the key store that serves them, where they are not there.
@@ -126,11 +133,11 @@ pub fn ensure_keystore(path: &Path, reason: Reason<'_>, env: &Env) -> Result<boo
 
 /// Makes the keystore without any key: those of another key store are to come.
 pub fn create_keystore_without_keys(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
-    create_empty_keystore(config, &wrappers(config, env)?, reason, env)
+    create_empty_keystore(&config.keystore.path, &wrappers(config, env)?, reason, env)
 }
 
 fn create_empty_keystore(
-    config: &Config,
+    path: &Path,
     wrappers: &[NamedWrapper],
     reason: Reason<'_>,
     env: &Env,
@@ -143,7 +150,7 @@ fn create_empty_keystore(
         .map(|named| named.wrap(&store_key, &context))
         .collect::<Result<Vec<_>>>()?;
     let keystore = Keystore::create(&id, store_key, wrappings, env.clock.now())?;
-    let file = StoreFile::at(&config.keystore.path);
+    let file = StoreFile::at(path);
     let lock = file.lock(Deadline::after(INIT_LOCK_WAIT))?;
     let keystore = file.commit(&lock, &keystore, &*env.rng)?;
     file.write_witness(&keystore, &*env.rng)?;
@@ -163,21 +170,77 @@ pub fn accept_rollback(config: &Config, reason: Reason<'_>, env: &Env) -> Result
     keystore(config, wrappers(config, env)?, env).accept_rollback(reason)
 }
 
-/// Either all providers wrap the key of our own keystore, or one serves keys.
+/// Either all providers wrap the key of our own keystore, or one serves keys, and the others seal
+/// its stash.
 fn source(config: &Config, env: &Env) -> Result<Box<dyn KeySource>> {
-    if let [only] = config.providers.as_slice()
-        && let Provider::Serves(server) = open(only, env)?
-    {
-        let named = NamedServer {
-            name: only.name.clone(),
-            timeout: only.timeout,
-            refresh: server.refresh(),
-            server,
-        };
-        let source = ServedSource::new(named, config.keystore.cipher, Arc::clone(&env.rng));
-        return Ok(Box::new(source));
+    let mut wrappers = Vec::new();
+    let mut served = None;
+    for provider in &config.providers {
+        let (name, timeout) = (provider.name.clone(), provider.timeout);
+        match open(provider, env)? {
+            Provider::Wraps(wrapper) => wrappers.push(NamedWrapper { name, timeout, wrapper }),
+            Provider::Serves(_) if served.is_some() => {
+                let refused =
+                    provider.section.wrong("type", "another provider serves keys already");
+                return Err(refused.advise("leave one [[provider]] that serves"));
+            }
+            Provider::Serves(server) => {
+                let refresh = server.refresh();
+                served = Some((provider, NamedServer { name, timeout, refresh, server }));
+            }
+        }
     }
-    Ok(Box::new(keystore(config, wrappers(config, env)?, env)))
+    match (served, &config.stash) {
+        (Some((provider, server)), stash) => {
+            served_source(provider, server, stash.as_ref(), wrappers, config, env)
+        }
+        (None, None) => Ok(Box::new(keystore(config, wrappers, env))),
+        (None, Some(stash)) => {
+            let what = format!("{} is for keys that a provider serves", stash.path.display());
+            Err(Error::new(Kind::Config, what)
+                .advise("remove [stash]: the keystore is on this machine already"))
+        }
+    }
+}
+
+fn served_source(
+    provider: &ProviderConfig,
+    server: NamedServer,
+    stash: Option<&config::Stash>,
+    wrappers: Vec<NamedWrapper>,
+    config: &Config,
+    env: &Env,
+) -> Result<Box<dyn KeySource>> {
+    let kind = provider.section.required("type")?;
+    let words = format!("{kind} {}", server.server.identity());
+    let mut source = ServedSource::new(server, config.keystore.cipher, Arc::clone(&env.rng));
+    // `init` makes the folder; without it there is nobody's trail to write.
+    let beside = StoreFile::at(&config.keystore.path);
+    if beside.path().parent().is_some_and(Path::is_dir) {
+        source = source.with_trail(beside, Arc::clone(&env.clock));
+    }
+    match (stash, wrappers.is_empty()) {
+        (None, true) => Ok(Box::new(source)),
+        (None, false) => Err(serves_alone(provider)),
+        (Some(stash), true) => {
+            let what = format!("nothing seals the stash {}", stash.path.display());
+            Err(Error::new(Kind::Config, what)
+                .advise("add a [[provider]] that wraps, such as type = \"local\""))
+        }
+        (Some(stash), false) => {
+            let file = StoreFile::at(&stash.path);
+            let stash = Stash::new(file, wrappers, &words, stash.max_age, env.clone());
+            Ok(Box::new(source.with_stash(stash)))
+        }
+    }
+}
+
+fn serves_alone(provider: &ProviderConfig) -> Error {
+    let what = "this provider serves keys; others beside it can only seal a stash of them";
+    provider
+        .section
+        .wrong("type", what)
+        .advise("add [stash], or leave one [[provider]], or only such as wrap")
 }
 
 fn keystore(config: &Config, wrappers: Vec<NamedWrapper>, env: &Env) -> KeystoreSource {
@@ -196,10 +259,7 @@ fn wrappers(config: &Config, env: &Env) -> Result<Vec<NamedWrapper>> {
         Provider::Wraps(wrapper) => {
             Ok(NamedWrapper { name: provider.name.clone(), timeout: provider.timeout, wrapper })
         }
-        Provider::Serves(_) => Err(provider
-            .section
-            .wrong("type", "this provider serves keys; beside it there can be no other")
-            .advise("leave one [[provider]], or only such as wrap")),
+        Provider::Serves(_) => Err(serves_alone(provider)),
     };
     config.providers.iter().map(named).collect()
 }

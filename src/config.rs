@@ -31,6 +31,8 @@ const MAX_LEN: u64 = 1 << 20;
 pub struct Config {
     /// Where our own keystore lies, and what new keys are for.
     pub keystore: Keystore,
+    /// Where the keys of a key store that serves are kept for its outages, if at all.
+    pub stash: Option<Stash>,
     /// When and how keys change.
     pub policy: Policy,
     /// The key stores, in order of preference; at least one.
@@ -44,6 +46,15 @@ pub struct Keystore {
     pub path: PathBuf,
     /// The cipher of new key versions; each version keeps its own.
     pub cipher: Cipher,
+}
+
+/// The section `[stash]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stash {
+    /// The file.
+    pub path: PathBuf,
+    /// What is older is not served.
+    pub max_age: Option<Duration>,
 }
 
 /// One `[[provider]]`. Its own options stay in `section`, for the backend to read.
@@ -92,6 +103,8 @@ impl Config {
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let mut document = Document::parse(path, text)?;
         let keystore = Keystore::read(document.section("keystore")?)?;
+        let stash = document.optional_section("stash")?;
+        let stash = stash.map(|section| Stash::read(section, &keystore.path)).transpose()?;
         let policy = policy::read(document.section("policy")?)?;
         let providers = document.list("provider")?;
         document.done()?;
@@ -100,7 +113,7 @@ impl Config {
                 .advise("`keyward init` writes a configuration with one"));
         }
         let providers = providers.into_iter().map(ProviderConfig::read).collect::<Result<_>>()?;
-        let config = Self { keystore, policy, providers };
+        let config = Self { keystore, stash, policy, providers };
         config.refuse_same_names()?;
         Ok(config)
     }
@@ -139,6 +152,20 @@ impl Keystore {
         };
         section.done()?;
         Ok(keystore)
+    }
+}
+
+impl Stash {
+    fn read(section: Section, keystore: &Path) -> Result<Self> {
+        let stash = Self {
+            path: section.path("path")?.unwrap_or_else(|| keystore.with_file_name("stash.json")),
+            max_age: section.duration("max_age")?,
+        };
+        section.done()?;
+        if stash.path == keystore {
+            return Err(section.wrong("path", "is the keystore's; the stash is a file of its own"));
+        }
+        Ok(stash)
     }
 }
 
@@ -227,9 +254,10 @@ impl Section {
         })
     }
 
-    /// The list of texts at `key`.
-    pub fn text_list(&self, key: &'static str) -> Result<Option<Vec<String>>> {
-        self.get(key, "a list of strings", |value| match value {
+    /// The text at `key`, or the list of them.
+    pub fn texts(&self, key: &'static str) -> Result<Option<Vec<String>>> {
+        self.get(key, "a string in quotes, or a list of them", |value| match value {
+            Value::Text(text) => Some(vec![text.clone()]),
             Value::TextList(list) => Some(list.clone()),
             _ => None,
         })
@@ -403,6 +431,12 @@ impl Document {
             }),
             _ => Err(self.error_at(at, &format!("{name:?} must be one table: [{name}]"))),
         }
+    }
+
+    /// The one table called `name`, where it is there.
+    fn optional_section(&mut self, name: &'static str) -> Result<Option<Section>> {
+        let is_there = self.sections.iter().any(|(other, ..)| other == name);
+        self.section(name).map(|section| is_there.then_some(section))
     }
 
     /// All tables called `name`, written as `[[name]]`.

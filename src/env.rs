@@ -171,6 +171,15 @@ impl Deadline {
     }
 }
 
+/// From half of `time` up to all of it, so that many servers do not come back at once.
+#[must_use]
+pub fn jittered(time: Duration, rng: &dyn Rng) -> Duration {
+    let mut byte = [0];
+    // Without randomness they come back together, which is no reason to fail.
+    let _ = rng.fill(&mut byte);
+    time / 2 + time * u32::from(byte[0]) / 512
+}
+
 pub mod fake {
     //! A clock that stands still, random numbers that repeat or fail, a log to read, for tests.
 

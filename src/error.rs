@@ -31,6 +31,8 @@ pub enum Kind {
     Unavailable,
     /// The deadline passed.
     Timeout,
+    /// Somebody answered who could not prove to be the key store.
+    Untrusted,
     /// An invariant of ours does not hold. Always worth a bug report.
     Internal,
 }
@@ -85,6 +87,13 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self.kind, Kind::Unavailable | Kind::Timeout | Kind::Conflict)
+    }
+
+    /// Whether nobody could be asked who has the say: neither granted nor refused, and nothing said
+    /// of any key.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        matches!(self.kind, Kind::Unavailable | Kind::Timeout | Kind::Untrusted)
     }
 
     /// A failed file operation: `doing` is a verb phrase such as "cannot open".

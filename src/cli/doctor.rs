@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::keys::age;
 use super::print::{Mark, Printer, plain};
 use super::server::{self, Server};
 use super::{Exit, component, env, user};
 use crate::assemble;
 use crate::config::Config;
-use crate::custodian::{Custodian, Role};
+use crate::custodian::{Custodian, Role, StashState};
+use crate::env::{Clock as _, System};
 use crate::error::{Error, Result};
 use crate::secret;
 
@@ -144,6 +146,9 @@ impl Findings {
                 status.keys, status.versions, status.provider, status.generation
             )
         });
+        if let Some(stash) = started.as_ref().and_then(|custodian| custodian.status().stash) {
+            self.stash(&stash);
+        }
         let memory = secret::lock_state();
         let mark = if memory.unlocked == 0 { Mark::Ok } else { Mark::Warning };
         self.add(mark, format!("memory: {memory}"), None);
@@ -153,6 +158,27 @@ impl Findings {
             if seen != generation {
                 let what = format!("the server has generation {seen}, the keystore {generation}");
                 self.add(Mark::Warning, what, Some("see Keyward_last_error in SHOW GLOBAL STATUS"));
+            }
+        }
+    }
+
+    fn stash(&mut self, stash: &StashState) {
+        let path = stash.path.display();
+        match (stash.taken, &stash.failure) {
+            (_, Some(failure)) => {
+                let advice = "without it no server starts while the key store is away";
+                self.add(Mark::Failed, format!("stash: {failure}"), Some(advice));
+            }
+            (None, None) => {
+                let what = format!("stash: there is none at {path} yet");
+                self.add(Mark::Warning, what, Some("start the server while the key store answers"));
+            }
+            (Some(taken), None) => {
+                let old = age(System.now().since(taken));
+                let what = format!("stash: {path} opens, taken {old} ago at {taken}");
+                let mark = if stash.in_use { Mark::Warning } else { Mark::Ok };
+                let advice = stash.in_use.then_some("it stands in: the key store is away");
+                self.add(mark, what, advice);
             }
         }
     }

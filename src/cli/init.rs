@@ -46,6 +46,10 @@ pub(super) struct Options {
     /// Set up MySQL's component: it makes its keys by itself
     #[arg(long)]
     mysql: bool,
+    /// Where the key store serves the keys: keep a sealed copy of them here, and its key in a file,
+    /// so that the server starts while the key store is away
+    #[arg(long, conflicts_with = "empty")]
+    stash: bool,
     /// Make no keys: those of another key store are to come, by migrate or import
     #[arg(long)]
     empty: bool,
@@ -74,6 +78,9 @@ struct Plan {
     serves: bool,
     /// Whether the server is a MySQL.
     mysql: bool,
+    /// Where the server keeps a sealed copy of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stash: Option<PathBuf>,
 }
 
 /// `KEY=VALUE`, as `--set` has it.
@@ -128,11 +135,12 @@ impl Plan {
         };
         let (config, keystore) = (absolute(&config)?, absolute(&keystore)?);
         let is_local = options.provider == LOCAL && options.set.is_empty();
-        let key_file = is_local.then(|| config.with_file_name("local.key"));
+        let key_file = (is_local || options.stash).then(|| config.with_file_name("local.key"));
+        let stash = options.stash.then(|| keystore.with_file_name("stash.json"));
         let vault = options.admin_token_file.is_some();
         let secret_id_file = vault.then(|| config.with_file_name("vault-secret-id"));
         let (wrapping_key, serves, mysql) = (None, false, options.mysql);
-        Ok(Self { config, key_file, wrapping_key, secret_id_file, keystore, serves, mysql })
+        Ok(Self { config, key_file, wrapping_key, secret_id_file, keystore, serves, stash, mysql })
     }
 
     fn refuse_what_exists(&self) -> Result<()> {
@@ -163,7 +171,7 @@ impl Plan {
             made.file(key_file, owner)?;
         }
         let role = self.set_up_vault(options, owner, made, &env)?;
-        fs::write(&self.config, self.toml(options) + &role)
+        fs::write(&self.config, self.toml(options) + &role + &self.stash_toml())
             .map_err(|e| Error::io("cannot write", &self.config, &e))?;
         made.file(&self.config, owner)?;
         let config = Config::load(&self.config)?;
@@ -220,7 +228,7 @@ impl Plan {
              name = {provider:?}\ntype = {provider:?}\n",
             self.keystore
         );
-        if let Some(key_file) = &self.key_file {
+        if let (Some(key_file), None) = (&self.key_file, &self.stash) {
             text += &format!("key_file = {key_file:?}\n");
         }
         for (key, value) in set {
@@ -234,9 +242,25 @@ impl Plan {
         text
     }
 
+    /// The stash, and the provider that seals it.
+    fn stash_toml(&self) -> String {
+        let (Some(stash), Some(key_file)) = (&self.stash, &self.key_file) else {
+            return String::new();
+        };
+        format!(
+            "\n[[provider]]                      # seals the stash\nname = \"local\"\n\
+             type = \"local\"\nkey_file = {key_file:?}\n\n\
+             [stash]                           # to start with while the key store is away\n\
+             path = {stash:?}\n"
+        )
+    }
+
     fn text(&self) -> String {
         let config = self.config.display();
         let wrapping_key = match (&self.key_file, &self.wrapping_key) {
+            (Some(file), _) if self.stash.is_some() => {
+                format!("stash key      {}   <- opens the stash\n", file.display())
+            }
             (Some(file), _) => format!(
                 "wrapping key   {}   <- keep a copy elsewhere: without it no data can be read\n",
                 file.display()
@@ -249,7 +273,8 @@ impl Plan {
         let line = |name: &str, path: &Path| format!("{name:<14} {}\n", path.display());
         let secret_id = self.secret_id_file.as_ref().map(|path| line("secret id", path));
         let keystore = (!self.serves).then(|| line("keystore", &self.keystore));
-        let files = secret_id.into_iter().chain(keystore).collect::<String>();
+        let stash = self.stash.as_ref().map(|path| line("stash", path));
+        let files = secret_id.into_iter().chain(keystore).chain(stash).collect::<String>();
         let next = if self.mysql { self.mysql_files() } else { self.my_cnf() };
         format!("configuration  {config}\n{wrapping_key}{files}\n{next}")
     }

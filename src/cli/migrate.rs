@@ -34,7 +34,7 @@ pub(super) struct Migrate {
 
 #[derive(clap::Args)]
 pub(super) struct Import {
-    /// The server's option file that configures file_key_management
+    /// The server's option file that configures file_key_management or hashicorp_key_management
     #[arg(long, value_name = "FILE", required_unless_present = "from_keyring_file")]
     from_mycnf: Option<PathBuf>,
     /// The same as `migrate --from-keyring-file`
@@ -104,11 +104,13 @@ pub(super) fn import(path: &Path, options: &Import, printer: &Printer) -> Result
     let actor = user::actor();
     let reason = Reason { actor: &actor, text: reason };
     let my_cnf = options.from_mycnf.as_deref().unwrap_or(Path::new(""));
-    let file = mycnf::Options::read(my_cnf)?.key_file(my_cnf)?;
-    let moved = assemble::import_key_file(&config, file, *dry_run, reason, &env())?;
-    let next = "next: load plugin keyward in place of file_key_management in my.cnf, and restart \
-                the server\n";
-    show(&moved, *dry_run, next, printer)
+    let original = mycnf::Options::read(my_cnf)?.original(my_cnf)?;
+    let plugin = original.plugin();
+    let moved = assemble::import_original(&config, original, *dry_run, reason, &env())?;
+    let next = format!(
+        "next: load plugin keyward in place of {plugin} in my.cnf, and restart the server\n"
+    );
+    show(&moved, *dry_run, &next, printer)
 }
 
 /// Takes over the keys of MySQL's stock component.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::keys::age;
 use super::print::{Printer, plain};
 use super::{Exit, open};
+use crate::custodian::StashState;
 use crate::env::{Clock, System, Timestamp};
 use crate::error::Result;
 use crate::key::KeyState;
@@ -20,6 +21,18 @@ struct Report {
     keys: usize,
     versions: usize,
     oldest_active: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degraded: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stash: Option<Stash>,
+}
+
+#[derive(Serialize)]
+struct Stash {
+    path: String,
+    taken: Option<Timestamp>,
+    in_use: bool,
+    failure: Option<String>,
 }
 
 pub(super) fn run(config: &Path, printer: &Printer) -> Result<Exit> {
@@ -34,6 +47,8 @@ pub(super) fn run(config: &Path, printer: &Printer) -> Result<Exit> {
         keys: status.keys,
         versions: status.versions,
         oldest_active: active.filter_map(|info| info.created).min(),
+        degraded: status.degraded.map(|degraded| degraded.cause),
+        stash: status.stash.map(Stash::from),
     };
     printer.show(&report, &plain(&report.text()))?;
     Ok(Exit::Success)
@@ -49,10 +64,33 @@ impl Report {
             [] => String::new(),
             names => format!("wrapped by  {}\n", names.join(", ")),
         };
+        let line = |name: &str, text: &String| format!("{name:<11} {text}\n");
+        let degraded = self.degraded.as_ref().map(|cause| line("degraded", cause));
+        let stash = self.stash.as_ref().map(|stash| line("stash", &stash.text()));
+        let more: String = degraded.into_iter().chain(stash).collect();
         format!(
             "keystore    {} (generation {})\nopened by   {}\n{wrapped_by}keys        {}, {} \
-             versions\noldest key  {oldest}\n",
+             versions\noldest key  {oldest}\n{more}",
             self.keystore, self.generation, self.opened_by, self.keys, self.versions
         )
+    }
+}
+
+impl From<StashState> for Stash {
+    fn from(state: StashState) -> Self {
+        let StashState { path, taken, in_use, failure } = state;
+        Self { path: path.display().to_string(), taken, in_use, failure }
+    }
+}
+
+impl Stash {
+    fn text(&self) -> String {
+        let taken = match (self.taken, &self.failure) {
+            (_, Some(failure)) => failure.clone(),
+            (Some(at), None) => format!("taken {} ago ({at})", age(System.now().since(at))),
+            (None, None) => "none yet: the server takes it".to_owned(),
+        };
+        let in_use = if self.in_use { ", in use" } else { "" };
+        format!("{}, {taken}{in_use}", self.path)
     }
 }

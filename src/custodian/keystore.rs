@@ -5,7 +5,9 @@ mod named;
 use std::time::Duration;
 
 use super::keeper::Keeper;
-use super::{Chore, Destruction, KeySource, Reason, Rewrap, Rewrapped, Role, Step, Which, destroy};
+use super::{
+    Chore, Destruction, KeySource, Reason, Rewrap, Rewrapped, Role, Step, Which, destroy, opening,
+};
 use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
@@ -30,6 +32,13 @@ pub struct NamedWrapper {
     pub timeout: Duration,
     /// The key store.
     pub wrapper: Box<dyn KeyWrapper>,
+}
+
+impl NamedWrapper {
+    /// What it must do now and then.
+    pub(super) fn chore(&self) -> Option<Chore> {
+        Some(Chore::new(&self.name, self.timeout, self.wrapper.upkeep()?))
+    }
 }
 
 /// Our own keystore as a source of data keys.
@@ -106,7 +115,10 @@ impl KeystoreSource {
         self.refuse_other_or_older(sealed.unverified())?;
         let (store_key, provider) = match self.held_store_key(sealed.unverified()) {
             Some(held) => held,
-            None => self.unwrap_store_key(sealed.unverified())?,
+            None => {
+                let (path, log) = (self.file.path(), &*self.env.log);
+                opening::unwrap_store_key(&self.wrappers, sealed.unverified(), path, log)?
+            }
         };
         let keystore = sealed.open(store_key).map_err(within)?;
         Ok(Opened { keystore, stamp, provider })
@@ -139,70 +151,18 @@ impl KeystoreSource {
         Some((DataKey::copy_of(held.expose()).ok()?, opened.provider.clone()))
     }
 
-    /// Asks the configured providers, in their order, until one opens its wrapping.
-    fn unwrap_store_key(&self, found: &Contents) -> Result<(DataKey, String)> {
-        let context = found.wrap_context();
-        let mut refusals: Vec<Error> = Vec::new();
-        for named in &self.wrappers {
-            let Some(wrapping) = found.wrappings().iter().find(|w| w.provider == named.name) else {
-                continue;
-            };
-            let by = Deadline::after(named.timeout);
-            match named.wrapper.unwrap(&wrapping.key, &context, by) {
-                Ok(store_key) => {
-                    self.tell_of_refusals(&named.name, &refusals);
-                    return Ok((store_key, named.name.clone()));
-                }
-                Err(error) => refusals.push(error.within(format!("provider {:?}", named.name))),
-            }
-        }
-        Err(self.none_opens(found, refusals))
-    }
-
     /// That a configured provider opens the keystore at this moment: what is made while none does
     /// may never be read again.
     pub(super) fn prove_it_opens(&self) -> Result<()> {
         let keystore = self.keystore()?;
-        let (store_key, provider) = self.unwrap_store_key(keystore.contents())?;
+        let (path, log) = (self.file.path(), &*self.env.log);
+        let (store_key, provider) =
+            opening::unwrap_store_key(&self.wrappers, keystore.contents(), path, log)?;
         if store_key.check_value() == keystore.store_key().check_value() {
             return Ok(());
         }
-        let path = self.file.path().display();
-        let what = format!("{path}: provider {provider:?} opens it to another key");
+        let what = format!("{}: provider {provider:?} opens it to another key", path.display());
         Err(Error::new(Kind::Corrupt, what))
-    }
-
-    /// The keys are there, but the next start may depend on the last provider that is left.
-    fn tell_of_refusals(&self, opened_by: &str, refusals: &[Error]) {
-        if refusals.is_empty() {
-            return;
-        }
-        let all: Vec<_> = refusals.iter().map(Error::what).collect();
-        let line = format!(
-            "the keystore was opened by provider {opened_by:?}, because {}",
-            all.join("; ")
-        );
-        self.env.log.log(Level::Warning, &line);
-    }
-
-    fn none_opens(&self, found: &Contents, mut refusals: Vec<Error>) -> Error {
-        let path = self.file.path().display();
-        match refusals.len() {
-            0 => {
-                let names: Vec<_> = found.wrappings().iter().map(|w| w.provider.as_str()).collect();
-                let wrapped_by = names.join(", ");
-                let what = format!("{path} is wrapped by {wrapped_by}; none of them is configured");
-                Error::new(Kind::Config, what)
-                    .advise("add that [[provider]], or correct its `name`")
-            }
-            1 => refusals.remove(0).within(format!("{path} does not open")),
-            _ => {
-                let kind =
-                    refusals.iter().find(|e| e.is_transient()).map_or(Kind::NotMine, Error::kind);
-                let all: Vec<_> = refusals.iter().map(ToString::to_string).collect();
-                Error::new(kind, format!("{path} does not open: {}", all.join(" | ")))
-            }
-        }
     }
 
     /// Everything that a change shares: lock, read again, change the copy, check, commit, and only
@@ -246,10 +206,7 @@ impl KeySource for KeystoreSource {
     }
 
     fn chores(&self) -> Vec<Chore> {
-        let chore = |named: &NamedWrapper| {
-            Some(Chore::new(&named.name, named.timeout, named.wrapper.upkeep()?))
-        };
-        self.wrappers.iter().filter_map(chore).collect()
+        self.wrappers.iter().filter_map(NamedWrapper::chore).collect()
     }
 
     fn has_changed(&self) -> bool {
@@ -476,7 +433,7 @@ pub(super) fn no_such_key(id: KeyId) -> Error {
 }
 
 /// Brings the ring up to date: every version that decrypts, and the active one of each key.
-fn publish(keystore: &Keystore, ring: &Ring) -> Result<()> {
+pub(super) fn publish(keystore: &Keystore, ring: &Ring) -> Result<()> {
     // One wipe of the stack for all keys, not one for each.
     scrubbed(|| {
         for info in infos(keystore.contents()) {
@@ -497,7 +454,7 @@ fn publish(keystore: &Keystore, ring: &Ring) -> Result<()> {
 }
 
 /// Every version of every key, sorted.
-fn infos(contents: &Contents) -> Vec<KeyInfo> {
+pub(super) fn infos(contents: &Contents) -> Vec<KeyInfo> {
     let of_key = |key: &'_ _| -> Vec<KeyInfo> {
         let key: &KeyEntry = key;
         key.versions().map(|version| version.info(key.name())).collect()

@@ -4,13 +4,17 @@
 //! mutex around the key source, so that it happens once and in order; nobody who reads a key that
 //! is in the ring ever waits for it.
 
+mod backoff;
 mod destroy;
 mod keeper;
 mod keystore;
+mod lookup;
 mod moving;
 mod named;
+mod opening;
 mod rewrap;
 mod served;
+mod stash;
 mod states;
 mod summary;
 mod upkeep;
@@ -23,9 +27,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use destroy::Destruction;
 pub use keystore::{KeystoreSource, NamedWrapper};
+pub use lookup::{LookupSource, NamedLookup, Terms};
 pub use moving::Moving;
 pub use rewrap::{Rewrap, Rewrapped, WrapChange};
 pub use served::{NamedServer, ServedSource};
+pub use stash::{Stash, StashState};
 pub use states::Step;
 pub use upkeep::Chore;
 
@@ -36,6 +42,8 @@ use crate::policy::Coming;
 use crate::ring::{Ring, RingKey};
 use crate::secret::DataKey;
 use crate::store::Contents;
+use backoff::BackOff;
+use lookup::Lookups;
 use summary::{Held, Summary};
 use worker::Worker;
 
@@ -86,6 +94,16 @@ pub trait KeySource: Send {
     /// Reads anew and brings the ring up to date. On failure the ring and the source stay as they
     /// were.
     fn load(&mut self, ring: &Ring) -> Result<()>;
+
+    /// How keys are asked for one at a time; nothing where all are read together.
+    fn terms(&self) -> Option<Arc<Terms>> {
+        None
+    }
+
+    /// Asks for key `id` alone, or for that version of it, and puts it into the ring.
+    fn look_up(&mut self, ring: &Ring, _: KeyId, _: Option<KeyVersion>) -> Result<()> {
+        self.load(ring)
+    }
 
     /// Gives each key of `which` a new version and makes that the active one: all or none.
     fn rotate(&mut self, ring: &Ring, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>>;
@@ -140,6 +158,16 @@ pub trait KeySource: Send {
 
     /// The provider that gave the keys, by name.
     fn provider(&self) -> &str;
+
+    /// How the stash stands, where there is to be one.
+    fn stash(&self) -> Option<StashState> {
+        None
+    }
+
+    /// Why the key store could not be asked, while the keys came from a stash.
+    fn outage(&self) -> Option<String> {
+        None
+    }
 
     /// What stands in our own keystore; nothing where keys are served.
     fn contents(&self) -> Option<&Contents> {
@@ -214,6 +242,8 @@ pub struct Status {
     pub keys: usize,
     /// How many versions of them.
     pub versions: usize,
+    /// The stash of a key store that serves, where one is configured.
+    pub stash: Option<StashState>,
     /// Rotations done by this process.
     pub rotations: u64,
     /// When the policy rotates next, if ever.
@@ -236,7 +266,10 @@ struct Shared {
     /// What `status` shows, kept by whoever had the source last.
     summary: Mutex<Summary>,
     absent: Mutex<HashSet<(KeyId, Option<KeyVersion>)>>,
+    /// Where keys are asked for one at a time.
+    lookups: Option<Lookups>,
     degraded: Mutex<Option<Degraded>>,
+    back_off: Mutex<BackOff>,
     rotations: AtomicU64,
     chores: Vec<Chore>,
     started: Timestamp,
@@ -250,13 +283,17 @@ impl Custodian {
         let ring = Ring::new();
         source.begin(role);
         source.load(&ring)?;
+        let outage = source.outage();
+        let back_off = outage.as_ref().map_or_else(BackOff::default, |_| BackOff::begun(&*env.rng));
         let shared = Arc::new(Shared {
             ring,
             chores: source.chores(),
+            lookups: source.terms().map(Lookups::new),
             summary: Mutex::new(Summary::of(&*source)),
+            degraded: Mutex::new(outage.map(|cause| Degraded { since: env.clock.now(), cause })),
+            back_off: Mutex::new(back_off),
             source: Mutex::new(source),
             absent: Mutex::default(),
-            degraded: Mutex::default(),
             rotations: AtomicU64::new(0),
             started: env.clock.now(),
             role,
@@ -288,6 +325,9 @@ impl Custodian {
     #[inline]
     #[must_use]
     pub fn latest(&self, id: KeyId) -> Option<KeyVersion> {
+        if let Some(lookups) = &self.shared.lookups {
+            return self.shared.latest_of(lookups, id);
+        }
         match self.shared.ring.latest(id) {
             None => self.shared.look_again(id, None).and_then(|()| self.shared.ring.latest(id)),
             known => known,
@@ -298,6 +338,9 @@ impl Custodian {
     #[inline]
     #[must_use]
     pub fn key(&self, id: KeyId, version: KeyVersion) -> Option<&RingKey> {
+        if let Some(lookups) = &self.shared.lookups {
+            return self.shared.key_of(lookups, id, version);
+        }
         match self.shared.ring.get(id, version) {
             None => {
                 self.shared.look_again(id, Some(version))?;
@@ -354,6 +397,7 @@ impl Custodian {
             provider: summary.provider.clone(),
             keys: summary.keys,
             versions: summary.versions,
+            stash: summary.stash.clone(),
             rotations: self.shared.rotations.load(Ordering::Relaxed),
             next_rotation: summary.rotation.as_ref().map(|coming| coming.at),
             rotation_due: summary.rotation.as_ref().is_some_and(|coming| coming.told_from <= now),
@@ -388,21 +432,31 @@ impl Shared {
         }
     }
 
-    /// The way of a key that is not in the ring: one thread reads again, the others wait for it.
-    /// An absent key is remembered until the source changes. `None` = still absent.
+    /// The way of a key that is not in the ring: one thread reads again, the others wait for it,
+    /// unless reading failed last: then they have their answer at once. An absent key is remembered
+    /// until the source changes. `None` = still absent.
     #[cold]
     fn look_again(&self, id: KeyId, version: Option<KeyVersion>) -> Option<()> {
         let wanted = (id, version);
-        if lock(&self.absent).contains(&wanted) {
+        let settled = || lock(&self.absent).contains(&wanted) || lock(&self.back_off).holds();
+        if settled() {
             return None;
         }
-        let mut source = self.source();
+        let is_failing = lock(&self.back_off).is_failing();
+        let mut source = match is_failing {
+            true => Held::try_new(&self.source, &self.summary)?,
+            false => self.source(),
+        };
         let found = |ring: &Ring| match version {
             Some(version) => ring.get(id, version).map(|_| ()),
             None => ring.latest(id).map(|_| ()),
         };
         if let Some(()) = found(&self.ring) {
             return Some(());
+        }
+        // What the thread before us learned while we waited for it.
+        if settled() {
+            return None;
         }
         if source.may_know_more() {
             let outcome = source.load(&self.ring);
@@ -452,6 +506,10 @@ impl Shared {
 
     /// Keeps the state `degraded` and tells the log once when it begins, changes cause, and ends.
     fn note_outcome(&self, failure: Option<&Error>) {
+        match failure {
+            Some(_) => lock(&self.back_off).failed(&*self.env.rng),
+            None => lock(&self.back_off).succeeded(),
+        }
         let mut degraded = lock(&self.degraded);
         let cause = failure.map(ToString::to_string);
         if degraded.as_ref().map(|state| &state.cause) == cause.as_ref() {

@@ -1,9 +1,9 @@
 //! What the status shows, kept beside the key source: who asks for it waits for no key store.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
-use super::{KeySource, lock};
+use super::{KeySource, StashState, lock};
 use crate::policy::Coming;
 
 /// What was read last, in numbers.
@@ -14,6 +14,7 @@ pub(super) struct Summary {
     pub(super) keys: usize,
     pub(super) versions: usize,
     pub(super) rotation: Option<Coming>,
+    pub(super) stash: Option<StashState>,
 }
 
 impl Summary {
@@ -27,6 +28,7 @@ impl Summary {
             keys: names.len(),
             versions: keys.len(),
             rotation: source.coming_rotation(),
+            stash: source.stash(),
         }
     }
 
@@ -46,6 +48,19 @@ pub(super) struct Held<'a> {
 impl<'a> Held<'a> {
     pub(super) fn new(source: &'a Mutex<Box<dyn KeySource>>, summary: &'a Mutex<Summary>) -> Self {
         Self { source: lock(source), summary }
+    }
+
+    /// The same if no other thread has it just now.
+    pub(super) fn try_new(
+        source: &'a Mutex<Box<dyn KeySource>>,
+        summary: &'a Mutex<Summary>,
+    ) -> Option<Self> {
+        let source = match source.try_lock() {
+            Ok(source) => source,
+            Err(TryLockError::Poisoned(poison)) => poison.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(Self { source, summary })
     }
 }
 

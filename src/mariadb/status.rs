@@ -30,6 +30,8 @@ pub(super) enum Value {
 pub(super) fn lines(status: &Status, memory_locked: bool, kernel: &str) -> Vec<Line> {
     let degraded = status.degraded.as_ref();
     let state = if degraded.is_some() { "degraded" } else { "ok" };
+    let stash = status.stash.as_ref();
+    let taken = stash.and_then(|stash| stash.taken).map_or(0, Timestamp::as_unix);
     let line = |name, value| Line { name, value };
     let number = |n: usize| Value::Number(u64::try_from(n).unwrap_or(u64::MAX));
     vec![
@@ -41,6 +43,8 @@ pub(super) fn lines(status: &Status, memory_locked: bool, kernel: &str) -> Vec<L
         line(c"generation", Value::Number(status.generation)),
         line(c"keys", number(status.keys)),
         line(c"key_versions", number(status.versions)),
+        line(c"stash_taken", Value::Number(taken)),
+        line(c"stash_in_use", Value::Number(u64::from(stash.is_some_and(|stash| stash.in_use)))),
         line(c"rotations", Value::Number(status.rotations)),
         line(c"next_rotation", Value::Number(status.next_rotation.map_or(0, Timestamp::as_unix))),
         line(c"rotation_due", Value::Number(u64::from(status.rotation_due))),
@@ -54,7 +58,7 @@ pub(super) fn lines(status: &Status, memory_locked: bool, kernel: &str) -> Vec<L
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::custodian::Degraded;
+    use crate::custodian::{Degraded, StashState};
 
     #[test]
     fn an_outage_shows_as_text_and_as_numbers() {
@@ -65,6 +69,12 @@ mod tests {
             provider: "kms".to_owned(),
             keys: 1,
             versions: 2,
+            stash: Some(StashState {
+                path: "/var/lib/keyward/stash.json".into(),
+                taken: Some(Timestamp::from_unix(6)),
+                in_use: true,
+                failure: None,
+            }),
             rotations: 4,
             next_rotation: Some(Timestamp::from_unix(9)),
             rotation_due: true,
@@ -78,6 +88,8 @@ mod tests {
         assert_eq!(value(c"degraded"), Value::Number(1));
         assert_eq!(value(c"degraded_since"), Value::Number(7));
         assert_eq!(value(c"last_error"), Value::Text("no answer".to_owned()));
+        assert_eq!(value(c"stash_taken"), Value::Number(6));
+        assert_eq!(value(c"stash_in_use"), Value::Number(1));
         assert_eq!(value(c"next_rotation"), Value::Number(9));
         assert_eq!(value(c"rotation_due"), Value::Number(1));
         assert_eq!(value(c"cipher_kernel"), Value::Text("soft".to_owned()));

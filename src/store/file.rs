@@ -123,6 +123,18 @@ impl StoreFile {
         Ok(next)
     }
 
+    /// Removes the file, for one whose keys are all elsewhere: the next commit is a first one.
+    pub fn discard(&self, lock: &StoreLock) -> Result<()> {
+        if lock.path != self.path {
+            return Err(Error::new(Kind::Internal, "the lock is another keystore's"));
+        }
+        self.check_folder()?;
+        self.disk
+            .remove(&self.path)
+            .and_then(|()| self.disk.sync_folder(self.folder()))
+            .map_err(|cause| self.failed("cannot remove", &cause))
+    }
+
     /// That nothing newer than `keystore`, and no other, was in force here before: by the witness
     /// beside the file. Whether that is behind and should be written. `State` or `Corrupt`
     /// where the witness speaks against it. A keystore that another took the place of may come back:

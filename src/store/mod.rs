@@ -9,6 +9,7 @@ mod entry;
 mod file;
 mod format;
 mod seal;
+mod stash;
 mod witness;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use disk::{Disk, DiskFile, DiskLock, OsDisk, Stamp};
 pub use entry::{Change, Event, KeyEntry, VersionEntry, may_become};
 pub use file::{StoreFile, StoreLock};
 pub use seal::{MAX_WRAPS, STORE_KEY_LEN};
+pub use stash::Served;
 
 use crate::env::{Rng, Timestamp};
 use crate::error::{Error, Kind, Result};

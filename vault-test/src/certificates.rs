@@ -6,7 +6,11 @@ use std::process::Command;
 use mariadb_test::command::answer;
 use mariadb_test::{Result, files};
 
+/// What makes a certificate that of our server.
+pub const SERVER: &str = "subjectAltName=IP:127.0.0.1,DNS:localhost";
+
 /// The files of one authority, in PEM.
+#[derive(Clone)]
 pub struct Certificates {
     folder: PathBuf,
 }
@@ -33,12 +37,12 @@ impl Certificates {
             "-addext",
             "keyUsage=critical,keyCertSign,cRLSign",
         ])?;
-        certificates.issue("server", "subjectAltName=IP:127.0.0.1,DNS:localhost", "2")?;
+        certificates.issue("server", SERVER, "2")?;
         certificates.issue("client", "extendedKeyUsage=clientAuth", "2")?;
         Ok(certificates)
     }
 
-    /// A certificate `<name>.pem` with its key `<name>.key`, valid for `days`; below 0 it is over.
+    /// A certificate `<name>.pem` with its key `<name>.key`, valid for `days`.
     pub fn issue(&self, name: &str, extension: &str, days: &str) -> Result<()> {
         self.new_key(name)?;
         let (key, request, pem) =
@@ -64,6 +68,27 @@ impl Certificates {
             "-out",
             &pem,
         ])
+    }
+
+    /// A certificate `<name>.pem` as [`issue`](Self::issue) makes one, that ended yesterday.
+    pub fn issue_expired(&self, name: &str, extension: &str) -> Result<()> {
+        self.issue(name, extension, "1")?;
+        let (request, pem) = (format!("{name}.csr"), format!("{name}.pem"));
+        let extensions = format!("{name}.ext");
+        // Only this command of openssl's takes dates.
+        files::write(
+            &self.path("ca.cnf"),
+            "[ca]\ndefault_ca = it\n[it]\ndatabase = ca.index\nnew_certs_dir = .\n\
+             default_md = sha256\nrand_serial = yes\npolicy = any\nunique_subject = no\n\
+             [any]\ncommonName = supplied\n",
+        )?;
+        files::write(&self.path("ca.index"), "")?;
+        let dates = ["-startdate", "20200101000000Z", "-enddate", "20200102000000Z"];
+        let mut words = vec!["ca", "-batch", "-notext", "-config", "ca.cnf", "-in", &request];
+        words.extend(["-cert", "ca.pem", "-keyfile", "ca.key", "-extfile", &extensions]);
+        words.extend(["-out", &pem]);
+        words.extend(dates);
+        self.openssl(&words)
     }
 
     /// A file of these, such as `ca.pem`.

@@ -18,9 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// A Vault of one node; it ends with this value.
+/// A node of a Vault; it ends with this value.
 pub struct Vault {
     child: Option<Child>,
+    node: String,
     port: u16,
     unseal_key: String,
     root_token: String,
@@ -32,16 +33,8 @@ impl Vault {
     /// Starts one with empty storage and unseals it.
     pub fn start() -> Result<Self> {
         let scratch = Scratch::new("vault")?;
-        fs::create_dir(scratch.path().join("data"))?;
         let certificates = Certificates::make(scratch.path())?;
-        let mut vault = Self {
-            child: None,
-            port: free_port()?,
-            unseal_key: String::new(),
-            root_token: String::new(),
-            certificates,
-            scratch,
-        };
+        let mut vault = Self::in_folder(scratch, certificates, "n1")?;
         vault.run()?;
         let words = ["operator", "init", "-key-shares=1", "-key-threshold=1", "-format=json"];
         let made: Value = json(&vault.with_patience(&words)?)?;
@@ -50,6 +43,32 @@ impl Vault {
         vault.root_token = text(&made["root_token"]);
         vault.unseal()?;
         Ok(vault)
+    }
+
+    /// Starts one more node, called `name`, of the Vault that `leader` is one of.
+    pub fn join(leader: &Self, name: &str) -> Result<Self> {
+        let scratch = Scratch::new("vault")?;
+        let mut vault = Self::in_folder(scratch, leader.certificates.clone(), name)?;
+        vault.unseal_key.clone_from(&leader.unseal_key);
+        vault.root_token.clone_from(&leader.root_token);
+        vault.run()?;
+        let ca = format!("-leader-ca-cert=@{}", leader.certificates.path("ca.pem").display());
+        vault.with_patience(&["operator", "raft", "join", &ca, &leader.address()])?;
+        vault.unseal()?;
+        Ok(vault)
+    }
+
+    fn in_folder(scratch: Scratch, certificates: Certificates, node: &str) -> Result<Self> {
+        fs::create_dir(scratch.path().join("data"))?;
+        Ok(Self {
+            child: None,
+            node: node.to_owned(),
+            port: free_port()?,
+            unseal_key: String::new(),
+            root_token: String::new(),
+            certificates,
+            scratch,
+        })
     }
 
     /// Starts the process again after [`kill`](Self::kill): it is sealed.
@@ -74,15 +93,60 @@ impl Vault {
         Ok(())
     }
 
-    /// Unseals it and waits until it leads.
+    /// Unseals it and waits until it answers.
     pub fn unseal(&self) -> Result<()> {
         self.with_patience(&["operator", "unseal", &self.unseal_key])?;
-        self.wait_for("it to lead", || self.vault(&["token", "lookup"]))
+        self.wait_for("it to answer", || self.vault(&["token", "lookup"]))
+    }
+
+    /// Seals this node, whether it leads or not: a standby hands the request on, so it is started
+    /// again, which leaves it sealed.
+    pub fn seal_this(&mut self) -> Result<()> {
+        if self.leads()? {
+            return self.seal();
+        }
+        self.kill()?;
+        self.run()?;
+        self.wait_for("it to be sealed", || match self.vault(&["status"]) {
+            Err(sealed) if sealed.to_string().contains("exit code 2") => Ok(String::new()),
+            other => Err(format!("{other:?}").into()),
+        })
     }
 
     /// Seals it.
     pub fn seal(&self) -> Result<()> {
         self.vault(&["operator", "seal"]).map(drop)
+    }
+
+    /// Whether it leads; an error where it does not answer.
+    pub fn leads(&self) -> Result<bool> {
+        let status: Value = json(&self.vault(&["status", "-format=json"])?)?;
+        Ok(status["is_self"].as_bool() == Some(true))
+    }
+
+    /// Waits until `count` nodes vote for a leader: one that has just joined does not yet.
+    pub fn wait_for_voters(&self, count: usize) -> Result<()> {
+        self.wait_for("all nodes to vote", || {
+            let peers = self.vault(&["operator", "raft", "list-peers", "-format=json"])?;
+            let peers: Value = json(&peers)?;
+            let servers = peers["data"]["config"]["servers"].as_array().cloned();
+            let voters = servers.unwrap_or_default();
+            match voters.iter().filter(|one| one["voter"] == Value::Bool(true)).count() {
+                found if found == count => Ok(String::new()),
+                found => Err(format!("{found} of {count} nodes vote").into()),
+            }
+        })
+    }
+
+    /// Has it read its certificate again.
+    pub fn reload_certificate(&self) -> Result<()> {
+        let pid = self.child.as_ref().ok_or("it does not run")?.id();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).map_err(|e| e.to_string())?);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP)
+            .map_err(|error| error.to_string())?;
+        // It does so on a thread of its own and says so nowhere.
+        sleep(TICK * 5);
+        Ok(())
     }
 
     /// Runs `vault` with these words, as root; gives what it printed.
@@ -116,6 +180,12 @@ impl Vault {
     #[must_use]
     pub fn address(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The token that may do everything.
@@ -162,13 +232,14 @@ impl Vault {
     fn write_config(&self) -> Result<PathBuf> {
         let at = |within: &str| self.path(within).display().to_string();
         let text = format!(
-            "storage \"raft\" {{\n  path = {:?}\n  node_id = \"n1\"\n}}\n\
+            "storage \"raft\" {{\n  path = {:?}\n  node_id = {:?}\n}}\n\
              listener \"tcp\" {{\n  address = \"127.0.0.1:{port}\"\n  tls_cert_file = {:?}\n  \
              tls_key_file = {:?}\n}}\n\
              disable_mlock = true\napi_addr = \"{}\"\ncluster_addr = \"https://127.0.0.1:{}\"\n",
             at("data"),
-            at("server.pem"),
-            at("server.key"),
+            self.node,
+            self.certificates.path("server.pem"),
+            self.certificates.path("server.key"),
             self.address(),
             self.port + 1,
             port = self.port,

@@ -93,5 +93,5 @@ fn untrusted(place: &str, error: &rustls::Error) -> Error {
         rustls::Error::InvalidMessage(_) => ("it does not speak TLS", "is the port right?"),
         _ => ("TLS with it fails", "look at it with `openssl s_client`"),
     };
-    Error::new(Kind::Config, format!("cannot trust {place}: {words}")).advise(advice)
+    Error::new(Kind::Untrusted, format!("cannot trust {place}: {words}")).advise(advice)
 }

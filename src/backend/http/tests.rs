@@ -133,7 +133,7 @@ fn a_peer_without_tls_is_told_from_one_that_is_away() {
     let url = Url::parse(&peer.url.as_str().replace("http:", "https:")).unwrap();
     let line = Line::open(&Trust::default()).unwrap();
     let reply = line.send(request(&url), Deadline::after(Duration::from_secs(10)));
-    let text = refused(reply, Kind::Config);
+    let text = refused(reply, Kind::Untrusted);
     assert_eq!(
         text,
         format!("cannot trust {}: it does not speak TLS; is the port right?", place(&url))

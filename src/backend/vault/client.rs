@@ -13,12 +13,14 @@ use zeroize::Zeroizing;
 use super::super::http::{Line, Method, Reply, Request, Url, place};
 use super::Settings;
 use super::login::Session;
-use crate::env::{Deadline, Rng};
+use crate::env::{Deadline, Rng, jittered};
 use crate::error::{Error, Kind, Result};
 use crate::provider::Upkeep;
 
 /// The first pause before all nodes are tried again; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// How many requests are under way at a time where many are needed: so many connections.
+const AT_ONCE: usize = 16;
 /// The longest pause.
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -29,12 +31,19 @@ pub struct Client {
     pub(super) rng: Arc<dyn Rng>,
     /// The node that answered last.
     preferred: AtomicUsize,
+    /// Whether each node is tried once: whoever calls decides on another attempt.
+    hasty: bool,
 }
 
 impl Client {
     pub(super) fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {
         let session = Mutex::new(Session::default());
-        Self { settings, session, rng, preferred: AtomicUsize::new(0) }
+        Self { settings, session, rng, preferred: AtomicUsize::new(0), hasty: false }
+    }
+
+    /// The same, for who tries again by himself.
+    pub(super) fn hasty(self) -> Self {
+        Self { hasty: true, ..self }
     }
 
     /// Begins an operation, which `what` names.
@@ -86,6 +95,22 @@ impl Call<'_> {
         self.ask(Method::GET, path, None)
     }
 
+    /// The answers to many, some under way at a time. What does not come at the first attempt is
+    /// asked for as [`Self::get`] does.
+    pub(super) fn get_all(&self, paths: &[String]) -> Result<Vec<Answer>> {
+        let token = self.token()?.text()?;
+        let first = self.client.preferred.load(Ordering::Relaxed);
+        let base = &self.client.settings.addresses[first];
+        let request = |path: &String| self.request(base, Method::GET, path, None, Some(&token));
+        let requests = paths.iter().map(request).collect::<Result<Vec<_>>>()?;
+        let replies = self.line.send_all(requests, AT_ONCE, self.by);
+        let answers = paths.iter().zip(replies).map(|(path, reply)| match reply {
+            Ok(reply) if matches!(reply.status, 200 | 404) => understood(base, reply),
+            _ => self.get(path),
+        });
+        answers.collect()
+    }
+
     /// The names at `path`.
     pub(super) fn list(&self, path: &str) -> Result<Answer> {
         self.ask(Method::GET, &format!("{path}?list=true"), None)
@@ -117,7 +142,7 @@ impl Call<'_> {
     }
 
     /// Sends to the nodes in turn, again and again while the failures are transient, until the
-    /// deadline. The error is the last cause.
+    /// deadline. The error is the last cause but for a timeout, if there was another.
     pub(super) fn send(
         &self,
         method: &Method,
@@ -127,9 +152,9 @@ impl Call<'_> {
     ) -> Result<Answer> {
         let nodes = self.client.settings.addresses.len();
         let mut pause = FIRST_PAUSE;
+        let mut cause: Option<Error> = None;
         loop {
             let first = self.client.preferred.load(Ordering::Relaxed);
-            let mut cause = None;
             let mut may_repeat = false;
             for turn in 0..nodes {
                 let node = (first + turn) % nodes;
@@ -141,15 +166,20 @@ impl Call<'_> {
                     Err(error) => {
                         may_repeat |= error.is_transient();
                         self.repeated.set(true);
-                        cause = Some(error);
+                        // That the last attempt ran out of time says less than what failed before.
+                        let says_more = error.kind() != Kind::Timeout;
+                        if says_more || cause.is_none() {
+                            cause = Some(error);
+                        }
                     }
                 }
             }
-            let cause = cause.unwrap_or_else(|| Error::new(Kind::Config, "Vault has no address"));
             let waited = jittered(pause, &*self.client.rng);
             let left = self.by.left("waiting for Vault").unwrap_or_default();
-            if !may_repeat || left <= waited {
-                return Err(cause);
+            if !may_repeat || left <= waited || self.client.hasty {
+                return Err(
+                    cause.unwrap_or_else(|| Error::new(Kind::Config, "Vault has no address"))
+                );
             }
             std::thread::sleep(waited);
             pause = (pause * 2).min(LAST_PAUSE);
@@ -287,12 +317,4 @@ fn denied(place: &str, method: &Method, path: &str) -> Error {
     };
     Error::new(Kind::Denied, format!("Vault at {place} denies {right} on {path}"))
         .advise(format!("add to the policy: path \"{path}\" {{ capabilities = [\"{right}\"] }}"))
-}
-
-/// From half of `time` up to all of it, so that many servers do not come back at once.
-pub(super) fn jittered(time: Duration, rng: &dyn Rng) -> Duration {
-    let mut byte = [0];
-    // Without randomness they come back together, which is no reason to fail.
-    let _ = rng.fill(&mut byte);
-    time / 2 + time * u32::from(byte[0]) / 512
 }

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::super::http::{Method, Trust};
-use super::client::{Answer, Call, Client, jittered};
+use super::client::{Answer, Call, Client};
 use crate::config::Section;
-use crate::env::Deadline;
+use crate::env::{Deadline, jittered};
 use crate::error::{Error, Kind, Result};
 use crate::secret::SecretBytes;
 use crate::secret::source::{SecretSource, without_line_end};
@@ -217,6 +217,13 @@ impl Token {
 }
 
 impl Client {
+    /// Whether our token ends unless it is renewed: no other is to be had by a log-in.
+    pub(super) fn lives_by_renewal(&self) -> bool {
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let lease = session.token.as_ref().and_then(|token| token.lease.as_ref());
+        matches!(self.settings.login, Login::Token(_)) && lease.is_some_and(|lease| lease.renewable)
+    }
+
     /// Renews the token if two thirds of its lease have passed; logs in again where it cannot be
     /// renewed. Does nothing before the first log-in.
     pub(super) fn renew_if_due(&self, by: Deadline) -> Result<()> {
@@ -255,7 +262,10 @@ impl Call<'_> {
     pub(super) fn token_after_denial(&self, refused: &Arc<Token>) -> Result<Option<Arc<Token>>> {
         let mut session = self.client.session.lock().unwrap_or_else(PoisonError::into_inner);
         match &session.token {
-            Some(token) if !Arc::ptr_eq(token, refused) => Ok(Some(Arc::clone(token))),
+            // Renewed meanwhile, it is the same token still.
+            Some(token) if token.value.expose() != refused.value.expose() => {
+                Ok(Some(Arc::clone(token)))
+            }
             _ if refused.since.elapsed() < FRESH => Ok(None),
             _ => self.log_in(&mut session).map(Some),
         }
@@ -274,7 +284,11 @@ impl Call<'_> {
             if answer.is_ok() {
                 let AuthBody { lease_duration, renewable, .. } = answer.json::<Auth>()?.auth;
                 let value = SecretBytes::copy_of(token.value.expose());
-                let renewed = Token::new(value, lease_duration, renewable, self.client);
+                // It is as old as it was: a denial right after its renewal may well be its own.
+                let renewed = Token {
+                    since: token.since,
+                    ..Token::new(value, lease_duration, renewable, self.client)
+                };
                 // Near its last day a token is renewed by less and less.
                 let longer = match (&renewed.lease, &token.lease) {
                     (Some(new), Some(old)) => new.ends > old.ends,
@@ -325,6 +339,10 @@ impl Call<'_> {
         let value = read(source)?;
         let answer =
             self.send(&Method::GET, "auth/token/lookup-self", None, Some(&text(&value, source)?))?;
+        if !answer.is_ok() && matches!(source, SecretSource::Option(_)) {
+            // It may be good for keys, and not for asking what it is good for.
+            return Ok(Token::new(value, 0, false, self.client));
+        }
         if !answer.is_ok() {
             let what = format!("Vault does not accept the token from {source}");
             return Err(Error::new(Kind::Denied, what).advise(

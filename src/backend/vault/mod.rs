@@ -4,6 +4,7 @@
 mod client;
 mod kv;
 mod login;
+mod original;
 mod rights;
 mod setup;
 mod transit;
@@ -18,6 +19,7 @@ use super::http::{Trust, Url};
 pub use client::Client;
 pub use kv::{KvServer, Settings as KvSettings};
 pub use login::{Jwt, Login, RoleId};
+pub use original::{Keys as OriginalKeys, Lookup, Mounted, Place, is_path};
 pub use setup::Role;
 pub use transit::{Settings as TransitSettings, TransitWrapper};
 
@@ -37,17 +39,10 @@ pub struct Settings {
 impl Settings {
     /// What a `[[provider]]` section says.
     pub fn read(section: &Section) -> Result<Self> {
-        let addresses = match (section.text("address")?, section.text_list("addresses")?) {
-            (Some(one), None) => vec![address(section, "address", &one)?],
-            (None, Some(some)) if !some.is_empty() => some
-                .iter()
-                .map(|one| address(section, "addresses", one))
-                .collect::<Result<Vec<_>>>()?,
-            (None, None | Some(_)) => return Err(section.lacks("address")),
-            (Some(_), Some(_)) => {
-                return Err(section.wrong("addresses", "stands beside address; keep one of them"));
-            }
-        };
+        let texts = section.texts("address")?.filter(|texts| !texts.is_empty());
+        let texts = texts.ok_or_else(|| section.lacks("address"))?;
+        let addresses =
+            texts.iter().map(|text| address(section, text)).collect::<Result<Vec<_>>>()?;
         let namespace = section.text("namespace")?;
         let namespace = namespace.map(|name| checked(section, "namespace", &name)).transpose()?;
         let trust = Trust::read(section)?;
@@ -61,9 +56,9 @@ impl Settings {
     }
 }
 
-fn address(section: &Section, key: &'static str, text: &str) -> Result<Url> {
+fn address(section: &Section, text: &str) -> Result<Url> {
     let wrong =
-        |what| -> Error { section.wrong(key, what).advise("write it as https://vault:8200") };
+        |what| -> Error { section.wrong("address", what).advise("write it as https://vault:8200") };
     let url = Url::parse(text).map_err(|_| wrong("is no address"))?;
     let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.username().is_empty();
     match url.scheme() {

@@ -40,7 +40,10 @@ impl Call<'_> {
     /// Asks Vault which of `rights` our token has; the error for what is missing has the rules to
     /// add. A line for `doctor`, where all is there.
     pub(super) fn prove(&self, rights: &[Right]) -> Result<Vec<(String, String)>> {
-        let paths: Vec<_> = rights.iter().map(Right::sample).collect();
+        let renewal = Right::new("auth/token/renew-self".to_owned(), &["update"]);
+        let renewal = self.client.lives_by_renewal().then_some(renewal);
+        let rights: Vec<_> = rights.iter().chain(&renewal).collect();
+        let paths: Vec<_> = rights.iter().map(|right| right.sample()).collect();
         let answer = self.post("sys/capabilities-self", &json!({ "paths": paths }));
         let found = match answer {
             Ok(answer) if answer.is_ok() => answer.json::<Capabilities>()?.data,
@@ -53,11 +56,11 @@ impl Call<'_> {
             let list = found.get(path).and_then(|value| value.as_array());
             list.is_some_and(|list| list.iter().any(|word| word == wanted || word == "root"))
         };
-        let lacks = |right: &&Right| {
+        let lacks = |right: &&&Right| {
             let sample = right.sample();
             right.needed.iter().any(|wanted| !has(&sample, wanted))
         };
-        let missing: Vec<_> = rights.iter().filter(lacks).map(Right::rule).collect();
+        let missing: Vec<_> = rights.iter().filter(lacks).map(|right| right.rule()).collect();
         if missing.is_empty() {
             return Ok(vec![("rights".to_owned(), "all that are needed".to_owned())]);
         }

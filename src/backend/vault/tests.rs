@@ -200,7 +200,7 @@ fn the_configuration_is_read_to_its_end() {
         let opened = opened(&format!("{BASE}{login}\nnamespace = \"a/b\"\nca_file = \"/ca\"\n"));
         assert!(matches!(opened, Ok(Provider::Wraps(_))), "{login}: {:?}", opened.err());
     }
-    let kv = "type = \"vault-kv\"\naddresses = [\"https://a:8200\", \"https://b:8200\"]\n\
+    let kv = "type = \"vault-kv\"\naddress = [\"https://a:8200\", \"https://b:8200\"]\n\
               token_file = \"/t\"\nmount = \"kv\"\nprefix = \"db/one\"\nrefresh = \"3s\"\n\
               mode = \"cbc\"\n";
     assert!(matches!(opened(kv), Ok(Provider::Serves(_))));
@@ -214,7 +214,8 @@ fn what_is_wrong_in_the_configuration_is_named() {
         ("address = \"vault:8200\"\n", "is neither https nor http"),
         ("address = \"https://v:8200/v1/\"\n", "has more than a scheme, a host and a port"),
         ("address = \"https://u:p@v:8200\"\n", "has more than a scheme, a host and a port"),
-        ("address = \"https://v\"\naddresses = []\n", "stands beside address"),
+        ("address = []\n", "lacks \"address\""),
+        ("address = [\"https://v\", \"v\"]\n", "is no address"),
         ("address = \"https://v\"\n", "lacks \"token_file\""),
         ("address = \"https://v\"\ntoken = \"hvs.x\"\n", "a secret may not stand"),
         ("address = \"https://v\"\nauth = \"ldap\"\n", "is no way to log in"),
@@ -239,7 +240,7 @@ fn what_is_wrong_in_the_configuration_is_named() {
 fn a_pause_is_between_half_and_all_of_its_length() {
     let all = Duration::from_secs(2);
     for seed in 0..100 {
-        let pause = client::jittered(all, &crate::env::fake::FakeRng::new(seed));
+        let pause = crate::env::jittered(all, &crate::env::fake::FakeRng::new(seed));
         assert!(pause >= all / 2 && pause <= all, "{pause:?}");
     }
 }

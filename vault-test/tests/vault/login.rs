@@ -123,6 +123,27 @@ fn by_approle_whose_token_is_revoked_and_whose_secret_is_replaced() -> Result<()
 }
 
 #[test]
+fn a_token_revoked_right_after_its_renewal_is_replaced() -> Result<()> {
+    let (shared, scratch) = (Shared::get()?, Scratch::new("renewed-revoked")?);
+    let name = shared.new_name();
+    let role = format!("auth/approle/role/{name}");
+    shared.vault.vault(&["write", &role, "token_policies=keyward", "token_ttl=4s"])?;
+    let role_id = shared.vault.field("role_id", &["read", &format!("{role}/role-id")])?;
+    let path = format!("{role}/secret-id");
+    let secret_id = shared.vault.field("secret_id", &["write", "-f", &path])?;
+    let wrapper = transit(&shared, approle(&role_id, secret(&scratch, "id", &secret_id)?))?;
+    works(&wrapper)?;
+    let accessors = || shared.vault.vault(&["list", "auth/token/accessors"]);
+    let upkeep = wrapper.upkeep().ok_or("nothing keeps the log-in up")?;
+    sleep(Duration::from_millis(2900));
+    let before = accessors()?;
+    upkeep.keep_up(soon()).map_err(|error| error.to_string())?;
+    ensure!(accessors()? == before, "it logged in again instead of renewing");
+    shared.vault.vault(&["lease", "revoke", "-f", "-prefix", "auth/approle/login"])?;
+    works(&wrapper)
+}
+
+#[test]
 fn by_approle_with_a_wrapped_secret_that_works_once() -> Result<()> {
     let (shared, scratch) = (Shared::get()?, Scratch::new("wrapped")?);
     let words = ["write", "-f", "-wrap-ttl=60s", "auth/approle/role/keyward/secret-id"];

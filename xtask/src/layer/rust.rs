@@ -56,7 +56,18 @@ pub(super) fn suite(run: &Run) -> Result<Report> {
 
 /// The same from another package, with more variables in its environment.
 pub(super) fn suite_of(package: &str, run: &Run, environment: &[(&str, &Path)]) -> Result<Report> {
-    let mut command = cargo(&["test", "--package", package, "--test", run.name]);
+    suites_of(package, &[run.name], run, environment)
+}
+
+/// Several suites, one after the other.
+pub(super) fn suites_of(
+    package: &str,
+    names: &[&str],
+    run: &Run,
+    environment: &[(&str, &Path)],
+) -> Result<Report> {
+    let mut command = cargo(&["test", "--no-fail-fast", "--package", package]);
+    command.args(names.iter().flat_map(|name| ["--test", name]));
     command.args(["--", "--show-output"]).env(scratch::ROOT_VARIABLE, scratch::root());
     command.envs(environment.iter().copied());
     if run.extended {

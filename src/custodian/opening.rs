@@ -1,0 +1,65 @@
+//! Getting the store key of a keystore from the providers that wrapped it.
+
+use std::path::Path;
+
+use super::NamedWrapper;
+use crate::env::{Deadline, Level, Log};
+use crate::error::{Error, Kind, Result};
+use crate::secret::DataKey;
+use crate::store::Contents;
+
+/// Asks the configured providers, in their order, until one opens its wrapping in the keystore at
+/// `path`; the store key, and the provider's name. The log is told of those that could not.
+pub(super) fn unwrap_store_key(
+    wrappers: &[NamedWrapper],
+    found: &Contents,
+    path: &Path,
+    log: &dyn Log,
+) -> Result<(DataKey, String)> {
+    let context = found.wrap_context();
+    let mut refusals: Vec<Error> = Vec::new();
+    for named in wrappers {
+        let Some(wrapping) = found.wrappings().iter().find(|w| w.provider == named.name) else {
+            continue;
+        };
+        let by = Deadline::after(named.timeout);
+        match named.wrapper.unwrap(&wrapping.key, &context, by) {
+            Ok(store_key) => {
+                tell_of_refusals(&named.name, &refusals, log);
+                return Ok((store_key, named.name.clone()));
+            }
+            Err(error) => refusals.push(error.within(format!("provider {:?}", named.name))),
+        }
+    }
+    Err(none_opens(found, refusals, path))
+}
+
+/// The keys are there, but the next start may depend on the last provider that is left.
+fn tell_of_refusals(opened_by: &str, refusals: &[Error], log: &dyn Log) {
+    if refusals.is_empty() {
+        return;
+    }
+    let all: Vec<_> = refusals.iter().map(Error::what).collect();
+    let line =
+        format!("the keystore was opened by provider {opened_by:?}, because {}", all.join("; "));
+    log.log(Level::Warning, &line);
+}
+
+fn none_opens(found: &Contents, mut refusals: Vec<Error>, path: &Path) -> Error {
+    let path = path.display();
+    match refusals.len() {
+        0 => {
+            let names: Vec<_> = found.wrappings().iter().map(|w| w.provider.as_str()).collect();
+            let wrapped_by = names.join(", ");
+            let what = format!("{path} is wrapped by {wrapped_by}; none of them is configured");
+            Error::new(Kind::Config, what).advise("add that [[provider]], or correct its `name`")
+        }
+        1 => refusals.remove(0).within(format!("{path} does not open")),
+        _ => {
+            let kind =
+                refusals.iter().find(|e| e.is_transient()).map_or(Kind::NotMine, Error::kind);
+            let all: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+            Error::new(kind, format!("{path} does not open: {}", all.join(" | ")))
+        }
+    }
+}

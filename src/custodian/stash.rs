@@ -1,0 +1,325 @@
+//! The stash: what a key store serves, sealed on this machine under another key, so that a server can
+//! start while that key store is away. Never asked while the key store answers, whatever it answers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::keystore::{infos, publish};
+use super::{Chore, NamedWrapper, Role, opening};
+use crate::env::{Deadline, Env, Level, Timestamp};
+use crate::error::{Error, Kind, Result};
+use crate::key::{KeyInfo, KeyName, KeyRef, KeyState};
+use crate::ring::{Ring, RingKey};
+use crate::secret::DataKey;
+use crate::store::{Change, Contents, Keystore, STORE_KEY_LEN, Served, StoreFile, StoreLock};
+
+/// How long another process may hold the stash's lock.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// A stash in which nothing changed is taken anew after this long, so that its age tells how long
+/// ago the key store said the same.
+const CONFIRMED_FOR: Duration = Duration::from_secs(3600);
+
+/// All that a key store has, those that it says are destroyed as well.
+type Listed = BTreeMap<KeyRef, KeyInfo>;
+
+/// Where the stash of one key store is, and what seals it.
+pub struct Stash {
+    file: StoreFile,
+    wrappers: Vec<NamedWrapper>,
+    /// The id that a stash of this key store has.
+    id: String,
+    /// What is older is not served.
+    max_age: Option<Duration>,
+    env: Env,
+    writes: bool,
+    opened: Option<Keystore>,
+    /// What it keeps though the key store lists it no more, as far as the log was told.
+    unlisted: Vec<KeyRef>,
+    in_use: bool,
+    /// Why it could not be read or written last.
+    failure: Option<String>,
+}
+
+/// What `status` and `doctor` show of a stash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StashState {
+    /// Where it is.
+    pub path: PathBuf,
+    /// When the key store said last that its keys are these; none where there is no stash yet.
+    pub taken: Option<Timestamp>,
+    /// Whether the keys that are served came from it.
+    pub in_use: bool,
+    /// Why it cannot be read or written.
+    pub failure: Option<String>,
+}
+
+impl Stash {
+    /// The stash in `file` of the key store that `words` name; nothing is read yet. All of
+    /// `wrappers` seal it, any one opens it.
+    #[must_use]
+    pub fn new(
+        file: StoreFile,
+        wrappers: Vec<NamedWrapper>,
+        words: &str,
+        max_age: Option<Duration>,
+        env: Env,
+    ) -> Self {
+        let id = Keystore::stash_id(words);
+        let (writes, opened, unlisted, in_use, failure) = (false, None, Vec::new(), false, None);
+        Self { file, wrappers, id, max_age, env, writes, opened, unlisted, in_use, failure }
+    }
+
+    /// Only a server keeps it: who looks at it must not make it look younger.
+    pub(super) fn begin(&mut self, role: Role) {
+        self.writes = matches!(role, Role::Server | Role::Daemon);
+    }
+
+    /// What the providers that seal it must do now and then.
+    pub(super) fn chores(&self) -> Vec<Chore> {
+        self.wrappers.iter().filter_map(NamedWrapper::chore).collect()
+    }
+
+    pub(super) fn state(&self) -> StashState {
+        StashState {
+            path: self.file.path().to_owned(),
+            taken: self.opened.as_ref().map(|stash| stash.contents().created()),
+            in_use: self.in_use,
+            failure: self.failure.clone(),
+        }
+    }
+
+    /// Puts its keys into `ring`, for a start while the key store is away for the reason `cause`.
+    pub(super) fn stand_in(&mut self, ring: &Ring, cause: &Error) -> Result<Vec<KeyInfo>> {
+        let opened = self.read().and_then(|stash| {
+            self.refuse_old(stash.contents())?;
+            publish(&stash, ring).map(|()| stash)
+        });
+        let stash = opened.map_err(|error| {
+            let what = format!("{}; the stash does not help: {error}", cause.what());
+            let both = Error::new(cause.kind(), what);
+            match cause.advice() {
+                Some(advice) => both.advise(advice),
+                None => both,
+            }
+        })?;
+        let taken = stash.contents().created();
+        let age = humantime::format_duration(self.env.clock.now().since(taken));
+        let line = format!("{}; started with the stash, taken {age} ago at {taken}", cause.what());
+        self.env.log.log(Level::Warning, &line);
+        let keys = infos(stash.contents());
+        self.opened = Some(stash);
+        self.in_use = true;
+        Ok(keys)
+    }
+
+    /// That the key store has the keys that it had when the stash was taken. A stash that cannot be
+    /// read tells nothing.
+    pub(super) fn compare(&mut self, listed: &Listed, ring: &Ring) -> Result<()> {
+        match self.read() {
+            Ok(stash) => self.opened = Some(stash),
+            Err(none) if none.kind() == Kind::NotFound => return Ok(()),
+            Err(error) => {
+                self.note(Some(&error));
+                return Ok(());
+            }
+        }
+        let Some(stash) = &self.opened else { return Ok(()) };
+        let at = stash.contents().created();
+        for info in listed.values() {
+            let KeyName::Id(id) = info.key.name else { continue };
+            let (Some(held), Some(before)) =
+                (ring.get(id, info.key.version), stash.contents().info(&info.key))
+            else {
+                continue;
+            };
+            if before.check != Some(held.check()) {
+                let what = format!("{} is another key than it was on {at}", info.key);
+                return Err(Error::new(Kind::Conflict, what).advise(format!(
+                    "put the former one back there; if it is not needed, remove {}",
+                    self.file.path().display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings it up to what the key store has; what of it decrypts is in `ring`. That this fails is
+    /// told once, and tried again.
+    pub(super) fn follow(&mut self, listed: &Listed, ring: &Ring) {
+        self.in_use = false;
+        if !self.writes {
+            return;
+        }
+        self.tell_of_unlisted(listed);
+        let outcome = self.try_follow(listed, ring);
+        self.note(outcome.err().as_ref());
+    }
+
+    fn try_follow(&mut self, listed: &Listed, ring: &Ring) -> Result<()> {
+        if self.opened.as_ref().is_some_and(|stash| self.is_current(stash.contents(), listed)) {
+            return Ok(());
+        }
+        let lock = self.file.lock(Deadline::after(LOCK_WAIT))?;
+        let base = self.base(&lock)?;
+        let unlisted = unlisted(base.contents(), listed);
+        let with_key = |info: KeyInfo| base.data_key(&info.key).map(|data| (info, data));
+        let unlisted: Vec<_> = unlisted.into_iter().map(with_key).collect::<Result<_>>()?;
+        let of_ring = |info: &KeyInfo| match info.key.name {
+            KeyName::Id(id) => ring.get(id, info.key.version).map(RingKey::key),
+            KeyName::Named { .. } => None,
+        };
+        let served = listed.values().filter(|info| info.state.decrypts());
+        let mut all: Vec<_> = served
+            .filter_map(|info| Some(Served { info, data: of_ring(info)? }))
+            .chain(unlisted.iter().map(|(info, data)| Served { info, data }))
+            .collect();
+        all.sort_by(|one, other| one.info.key.cmp(&other.info.key));
+        let at = self.env.clock.now();
+        let (actor, reason) = ("keyward".to_owned(), "taken from the key store".to_owned());
+        let next = base.with_only(&all, &Change { at, actor, reason }, &*self.env.rng)?;
+        self.opened = Some(self.file.commit(&lock, &next, &*self.env.rng)?);
+        Ok(())
+    }
+
+    /// Whether `stash` holds what it is to hold, and was taken lately.
+    fn is_current(&self, stash: &Contents, listed: &Listed) -> bool {
+        let fresh_for = self.max_age.map_or(CONFIRMED_FOR, |max| CONFIRMED_FOR.min(max / 4));
+        let now = self.env.clock.now();
+        let before = infos(stash);
+        let served = listed.values().filter(|info| info.state.decrypts()).cloned();
+        let mut wanted: Vec<_> = served.chain(unlisted(stash, listed)).collect();
+        wanted.sort_by(|one, other| one.key.cmp(&other.key));
+        let same = |(before, now): (&KeyInfo, &KeyInfo)| {
+            let alike =
+                (&before.key, before.state, &before.purpose) == (&now.key, now.state, &now.purpose);
+            alike && now.check.is_none_or(|check| before.check == Some(check))
+        };
+        now.since(stash.created()) < fresh_for
+            && self.is_sealed_by_all(stash)
+            && before.len() == wanted.len()
+            && before.iter().zip(&wanted).all(same)
+    }
+
+    /// The stash may have the last copy, and somebody should know.
+    fn tell_of_unlisted(&mut self, listed: &Listed) {
+        let Some(stash) = &self.opened else { return };
+        let now = unlisted(stash.contents(), listed).into_iter().map(|info| info.key);
+        let now: Vec<_> = now.collect();
+        if let Some(first) = now.first().filter(|_| now != self.unlisted) {
+            let more = match now.len() - 1 {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let line = format!(
+                "the key store lists {first}{more} no longer and never said that it was destroyed; \
+                 the stash keeps it: put it back there, or remove {} if nothing needs it",
+                self.file.path().display()
+            );
+            self.env.log.log(Level::Warning, &line);
+        }
+        self.unlisted = now;
+    }
+
+    fn is_sealed_by_all(&self, stash: &Contents) -> bool {
+        let sealed_by = stash.wrappings().iter().map(|wrapping| &wrapping.provider);
+        sealed_by.eq(self.wrappers.iter().map(|named| &named.name))
+    }
+
+    /// The stash to go on from: the one that is there, or a new one where that is none of use.
+    fn base(&self, lock: &StoreLock) -> Result<Keystore> {
+        match self.read() {
+            Ok(stash) if self.is_sealed_by_all(stash.contents()) => return Ok(stash),
+            Ok(_) => self.file.discard(lock)?,
+            Err(none) if none.kind() == Kind::NotFound => {}
+            Err(error) if matches!(error.kind(), Kind::Corrupt | Kind::NotMine) => {
+                let line = format!("{error}; the stash is taken anew");
+                self.env.log.log(Level::Warning, &line);
+                self.file.discard(lock)?;
+            }
+            Err(error) => return Err(error),
+        }
+        let store_key = DataKey::generate(STORE_KEY_LEN, &*self.env.rng)?;
+        let context = Keystore::first_context(&self.id);
+        let wrap = |named: &NamedWrapper| named.wrap(&store_key, &context);
+        let wrappings = self.wrappers.iter().map(wrap).collect::<Result<_>>()?;
+        Keystore::create(&self.id, store_key, wrappings, self.env.clock.now())
+    }
+
+    /// What stands in the file, opened and verified.
+    fn read(&self) -> Result<Keystore> {
+        let (path, log) = (self.file.path(), &*self.env.log);
+        let (sealed, _) = self.file.read().map_err(|error| match error.kind() {
+            Kind::NotFound => {
+                let what = format!("there is no stash at {} yet", path.display());
+                Error::new(Kind::NotFound, what)
+            }
+            _ => error,
+        })?;
+        let found = sealed.unverified();
+        if found.id() != self.id {
+            let what = format!("{} is the stash of another key store", path.display());
+            return Err(Error::new(Kind::Config, what)
+                .advise("name another `path` in [stash], or remove it"));
+        }
+        let is_configured =
+            |provider: &String| self.wrappers.iter().any(|named| named.name == *provider);
+        if !found.wrappings().iter().any(|wrapping| is_configured(&wrapping.provider)) {
+            let what = format!("{} is sealed by no provider that is configured", path.display());
+            return Err(Error::new(Kind::NotMine, what));
+        }
+        let store_key = match self.held_store_key(found) {
+            Some(held) => held,
+            None => opening::unwrap_store_key(&self.wrappers, found, path, log)?.0,
+        };
+        sealed.open(store_key).map_err(|error| error.within(path.display()))
+    }
+
+    /// The store key in memory, where the file still uses it: then nobody is asked.
+    fn held_store_key(&self, found: &Contents) -> Option<DataKey> {
+        let held = self.opened.as_ref()?.store_key();
+        let active = found.store_keys().last()?;
+        (active.check == held.check_value()).then(|| DataKey::copy_of(held.expose()).ok())?
+    }
+
+    fn refuse_old(&self, stash: &Contents) -> Result<()> {
+        let age = self.env.clock.now().since(stash.created());
+        match self.max_age {
+            Some(max) if age > max => {
+                let (age, max) = (humantime::format_duration(age), humantime::format_duration(max));
+                let what = format!("it was taken {age} ago, and max_age is {max}");
+                Err(Error::new(Kind::State, what))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn note(&mut self, failure: Option<&Error>) {
+        let now = failure.map(ToString::to_string);
+        if let Some(cause) = now.as_ref().filter(|_| now != self.failure) {
+            let line = format!("there is no stash to start with in an outage: {cause}");
+            self.env.log.log(Level::Warning, &line);
+        }
+        self.failure = now;
+    }
+}
+
+/// What `stash` has and the key store does not list, not even as destroyed: gone by mistake, for all
+/// that is known. Beside a version that encrypts it does so no more.
+fn unlisted(stash: &Contents, listed: &Listed) -> Vec<KeyInfo> {
+    let active = |name: &KeyName| {
+        let active = listed.values().find(|i| i.key.name == *name && i.state == KeyState::Active);
+        active.map(|info| info.key.version)
+    };
+    let kept = infos(stash).into_iter().filter(|info| !listed.contains_key(&info.key));
+    kept.map(|mut info| {
+        match active(&info.key.name) {
+            Some(active) if info.key.version > active => info.state = KeyState::Pending,
+            Some(_) if info.state == KeyState::Active => info.state = KeyState::Retired,
+            _ => {}
+        }
+        info
+    })
+    .collect()
+}
