@@ -308,6 +308,29 @@ fn mode_of(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
+/// A server that finds no keystore makes one; the first may come back, unless as an older copy.
+#[test]
+fn a_keystore_comes_back_after_another_took_its_place() {
+    let server = Server::loaded();
+    assert_eq!(server.store("first", "", b"1", "SECRET"), 0);
+    let older = std::fs::read(server.keystore()).unwrap();
+    assert_eq!(server.store("second", "", b"2", "SECRET"), 0);
+    let first = std::fs::read(server.keystore()).unwrap();
+    std::fs::remove_file(server.keystore()).unwrap();
+    assert_eq!(server.load(), 0);
+    assert_eq!(server.fetch("second", ""), Ok(None));
+    assert_eq!(server.store("third", "", b"3", "SECRET"), 0);
+    let other = std::fs::read(server.keystore()).unwrap();
+    std::fs::write(server.keystore(), &older).unwrap();
+    assert_ne!(server.load(), 0, "an older copy of the first was taken");
+    std::fs::write(server.keystore(), &first).unwrap();
+    assert_eq!(server.load(), 0);
+    assert_eq!(server.fetch("second", ""), Ok(Some((b"2".to_vec(), "SECRET".into()))));
+    std::fs::write(server.keystore(), &other).unwrap();
+    assert_eq!(server.load(), 0);
+    assert_eq!(server.fetch("third", ""), Ok(Some((b"3".to_vec(), "SECRET".into()))));
+}
+
 #[test]
 fn declares_one_component() {
     let server = Server::open();

@@ -17,6 +17,9 @@ const MAX_LEN: usize = 1 << 30;
 /// How often a lock is asked for again while somebody else has it.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
+/// How the witness's name goes on after the keystore's.
+const WITNESS: &str = ".witness";
+
 /// The permissions of a new keystore.
 const MODE: u32 = 0o600;
 
@@ -134,30 +137,37 @@ impl StoreFile {
 
     /// That nothing newer than `keystore`, and no other, was in force here before: by the witness
     /// beside the file. Whether that is behind and should be written. `State` or `Corrupt`
-    /// where the witness speaks against it.
+    /// where the witness speaks against it. A keystore that another took the place of may come back:
+    /// its own witness was set aside then.
     pub fn check_witness(&self, keystore: &Keystore) -> Result<bool> {
-        let path = self.beside(".witness");
-        let bytes = match self.disk.read(&path, witness::MAX_LEN) {
-            Ok((bytes, stamp)) => {
-                self.check_owner(&path, &stamp)?;
-                bytes
-            }
-            Err(none) if none.kind() == io::ErrorKind::NotFound => return Ok(true),
-            Err(cause) => return Err(Error::io("cannot read", &path, &cause)),
-        };
-        let within = |error: Error| error.within(path.display());
-        let witness = Witness::parse(&bytes).map_err(within)?;
-        witness.check(keystore).map_err(within)?;
+        let path = self.beside(WITNESS);
+        let Some(witness) = self.read_witness(&path)? else { return Ok(true) };
+        let id = keystore.contents().id();
+        if witness.keystore != id
+            && let Some(aside) = self.aside(id)
+            && let Some(own) = self.read_witness(&aside)?
+        {
+            own.check(keystore).map_err(|error| error.within(aside.display()))?;
+            return Ok(true);
+        }
+        witness.check(keystore).map_err(|error| error.within(path.display()))?;
         Ok(witness.generation < keystore.contents().generation())
     }
 
-    /// Writes the witness of `keystore`, whatever it said before. Under the lock only.
+    /// Writes the witness of `keystore`, whatever it said before; one of another keystore is set
+    /// aside. Under the lock only.
     pub fn write_witness(&self, keystore: &Keystore, rng: &dyn Rng) -> Result<()> {
         let folder = self.check_folder()?;
-        let path = self.beside(".witness");
+        let path = self.beside(WITNESS);
         let bytes = Witness::of(keystore)?.to_bytes()?;
         let temporary = self.temporary(rng)?;
         self.write(&temporary, &bytes, MODE, (folder.owner, folder.group))
+            .and_then(|()| match self.read_witness(&path) {
+                Ok(Some(other)) if other.keystore != keystore.contents().id() => {
+                    self.aside(&other.keystore).map_or(Ok(()), |to| self.disk.rename(&path, &to))
+                }
+                _ => Ok(()),
+            })
             .and_then(|()| self.disk.rename(&temporary, &path))
             .and_then(|()| self.disk.sync_folder(self.folder()))
             .map_err(|cause| {
@@ -165,6 +175,26 @@ impl StoreFile {
                 let _ = self.disk.remove(&temporary);
                 Error::io("cannot write", &path, &cause)
             })
+    }
+
+    /// The witness at `path`, if there is one.
+    fn read_witness(&self, path: &Path) -> Result<Option<Witness>> {
+        let bytes = match self.disk.read(path, witness::MAX_LEN) {
+            Ok((bytes, stamp)) => {
+                self.check_owner(path, &stamp)?;
+                bytes
+            }
+            Err(none) if none.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(Error::io("cannot read", path, &cause)),
+        };
+        Witness::parse(&bytes).map(Some).map_err(|error| error.within(path.display()))
+    }
+
+    /// Where the witness of keystore `id` is while another is in its place; nowhere for what is no
+    /// id, since it becomes part of a path.
+    fn aside(&self, id: &str) -> Option<PathBuf> {
+        let is_id = id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        (is_id && !id.is_empty()).then(|| self.beside(&format!("{WITNESS}.{id}")))
     }
 
     /// The file beside the keystore with `ending` after its name.

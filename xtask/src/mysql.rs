@@ -30,7 +30,7 @@ const UNPACK: &str = "mkdir -p \"$1/unpack\" && cd \"$1/unpack\" && \
 
 /// Makes the driver find its programs, and the server a manifest and a configuration that send it
 /// to those of the instance; copies the suite of the stock component for ours, with our name and
-/// version in what it expects.
+/// version in what it expects, and without the stock component's own notes.
 const PREPARE: &str = r#"
 suites=usr/lib/mysql-test plugins=usr/lib/mysql/plugin
 echo '127.0.0.1 localhost' > etc/hosts
@@ -50,6 +50,8 @@ sed -i s/component_keyring_file/component_keyring_keyward/g \
 sed -i -e 's/^Author\t.*/Author\tThe keyward authors/' -e 's/^License\t.*/License\tMIT OR Apache-2.0/' \
     -e "s/^Version\t.*/Version\t$1/" \
     $suites/suite/component_keyring_keyward/r/keyring_component_status.result
+sed -i '/^TIMESTAMP .* Component component_keyring_keyward reported: /d' \
+    $suites/suite/component_keyring_keyward/r/keyring_encryption_test.result
 sed /KEYRING_FILE_COMPONENT/s/component_keyring_file/component_keyring_keyward/g \
     $suites/include/plugin.defs > $suites/include/plugin.defs.keyward
 "#;
