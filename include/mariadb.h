@@ -28,6 +28,15 @@ struct keyward_sysvar_longlong {
   long long blk_sz;
 };
 
+struct keyward_sysvar_int {
+  MYSQL_PLUGIN_VAR_HEADER;
+  int *value;
+  int def_val;
+  int min_val;
+  int max_val;
+  int blk_sz;
+};
+
 struct keyward_sysvar_uint {
   MYSQL_PLUGIN_VAR_HEADER;
   unsigned int *value;

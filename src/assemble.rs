@@ -1,6 +1,7 @@
 //! Where everything meets: the only place that joins the configuration, the backends and the
 //! custodian, for the doors and the command alike.
 
+mod hashicorp;
 mod keyring_file;
 mod moving;
 
@@ -8,8 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use keyring_file::parse as parse_keyring_file;
-pub use moving::{Moved, Target, import_key_file, import_keyring_file, migrate};
+pub use hashicorp::{Hashicorp, HashicorpLogin, from_hashicorp};
+pub use keyring_file::{at as keyring_file_at, parse as parse_keyring_file};
+pub use moving::{Moved, Original, Target, import_keyring_file, import_original, migrate};
 
 use crate::audit::{Event, Record, Trail};
 use crate::backend;
@@ -131,11 +133,11 @@ pub fn ensure_keystore(path: &Path, reason: Reason<'_>, env: &Env) -> Result<boo
 
 /// Makes the keystore without any key: those of another key store are to come.
 pub fn create_keystore_without_keys(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
-    create_empty_keystore(config, &wrappers(config, env)?, reason, env)
+    create_empty_keystore(&config.keystore.path, &wrappers(config, env)?, reason, env)
 }
 
 fn create_empty_keystore(
-    config: &Config,
+    path: &Path,
     wrappers: &[NamedWrapper],
     reason: Reason<'_>,
     env: &Env,
@@ -148,7 +150,7 @@ fn create_empty_keystore(
         .map(|named| named.wrap(&store_key, &context))
         .collect::<Result<Vec<_>>>()?;
     let keystore = Keystore::create(&id, store_key, wrappings, env.clock.now())?;
-    let file = StoreFile::at(&config.keystore.path);
+    let file = StoreFile::at(path);
     let lock = file.lock(Deadline::after(INIT_LOCK_WAIT))?;
     let keystore = file.commit(&lock, &keystore, &*env.rng)?;
     file.write_witness(&keystore, &*env.rng)?;
@@ -211,7 +213,12 @@ fn served_source(
 ) -> Result<Box<dyn KeySource>> {
     let kind = provider.section.required("type")?;
     let words = format!("{kind} {}", server.server.identity());
-    let source = ServedSource::new(server, config.keystore.cipher, Arc::clone(&env.rng));
+    let mut source = ServedSource::new(server, config.keystore.cipher, Arc::clone(&env.rng));
+    // `init` makes the folder; without it there is nobody's trail to write.
+    let beside = StoreFile::at(&config.keystore.path);
+    if beside.path().parent().is_some_and(Path::is_dir) {
+        source = source.with_trail(beside, Arc::clone(&env.clock));
+    }
     match (stash, wrappers.is_empty()) {
         (None, true) => Ok(Box::new(source)),
         (None, false) => Err(serves_alone(provider)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::env::{Deadline, Timestamp};
 use crate::error::Result;
-use crate::key::{Cipher, KeyInfo, KeyRef};
+use crate::key::{Cipher, KeyId, KeyInfo, KeyRef, KeyVersion};
 use crate::secret::DataKey;
 
 /// One configured key store.
@@ -83,6 +83,34 @@ pub trait KeyWrapper: Send + Sync {
     fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {
         None
     }
+}
+
+/// A key store that is asked for one key at a time, when the server wants it. Every call ends by its
+/// deadline; `NotFound` only where the store said so with authority.
+pub trait KeyLookup: Send + Sync {
+    /// Looks at the store once before the first key is asked for, as far as that is wanted.
+    fn begin(&self, by: Deadline) -> Result<()>;
+
+    /// The version of key `id` that encrypts.
+    fn newest(&self, id: KeyId, by: Deadline) -> Result<Found>;
+
+    /// Version `version` of key `id`.
+    fn version(&self, id: KeyId, version: KeyVersion, by: Deadline) -> Result<Found>;
+
+    /// What must be done now and then though nobody asks for a key.
+    fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {
+        None
+    }
+}
+
+/// A key version that was looked up.
+pub struct Found {
+    /// Which version it is.
+    pub version: KeyVersion,
+    /// The key.
+    pub data: DataKey,
+    /// What it encrypts with.
+    pub cipher: Cipher,
 }
 
 /// What a provider must do by itself, such as staying logged in.

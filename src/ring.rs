@@ -8,7 +8,7 @@
 
 mod named;
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 pub use named::{NamedKey, NamedKeys};
@@ -56,6 +56,8 @@ impl RingKey {
 pub struct Ring {
     keys: Index<RingKey>,
     latest: Index<AtomicU32>,
+    /// When each was asked for last, where keys are asked for again and again.
+    asked: Index<AtomicU64>,
     writer: Mutex<()>,
     named: RwLock<Arc<NamedKeys>>,
 }
@@ -121,6 +123,26 @@ impl Ring {
         }
     }
 
+    /// When [`Self::note_asked`] noted that `id`, or that version of it, was asked for. Wait-free.
+    #[inline]
+    #[must_use]
+    pub fn asked(&self, id: KeyId, version: Option<KeyVersion>) -> Option<u64> {
+        self.asked.get(asked_slot(id, version)).map(|at| at.load(Ordering::Acquire))
+    }
+
+    /// Notes that the key store was asked for `id`, or that version of it, at the time `at`.
+    pub fn note_asked(&self, id: KeyId, version: Option<KeyVersion>, at: u64) -> Result<()> {
+        let turn = self.turn();
+        let slot = asked_slot(id, version);
+        match self.asked.get(slot) {
+            Some(place) => {
+                place.fetch_max(at, Ordering::AcqRel);
+                Ok(())
+            }
+            None => self.asked.append(&turn, slot, AtomicU64::new(at)),
+        }
+    }
+
     /// MySQL's keys as they are now.
     #[must_use]
     pub fn named(&self) -> Arc<NamedKeys> {
@@ -157,6 +179,11 @@ fn id_slot(id: KeyId) -> u64 {
 
 fn key_slot(id: KeyId, version: KeyVersion) -> u64 {
     u64::from(id.get()) << 32 | u64::from(version.get())
+}
+
+/// No version is 0, so that an id by itself has a slot of its own.
+fn asked_slot(id: KeyId, version: Option<KeyVersion>) -> u64 {
+    version.map_or(u64::from(id.get()) << 32, |version| key_slot(id, version))
 }
 
 /// Slots of the first table; each later one has twice as many as the one before.

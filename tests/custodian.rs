@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use keyward::custodian::{Custodian, KeystoreSource, NamedWrapper, Reason, Role, Which};
 use keyward::env::fake::{FakeClock, FakeLog, FakeRng};
 use keyward::env::{Deadline, Env, Level, Timestamp};
-use keyward::key::{Cipher, KeyId, KeyState, KeyVersion};
+use keyward::key::{Cipher, KeyId, KeyName, KeyState, KeyVersion};
 use keyward::provider::{KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
 use keyward::secret::DataKey;
 use keyward::store::{Keystore, StoreFile, Wrapping};
@@ -238,6 +238,29 @@ fn nothing_needs_the_key_store_once_it_has_opened() {
     let refused = bench.start(Role::Command).err().unwrap();
     assert_eq!(refused.kind(), Kind::Unavailable);
     assert!(refused.to_string().contains("provider \"test\": the key store is away"), "{refused}");
+}
+
+#[test]
+fn no_key_of_mysqls_is_made_while_the_key_store_is_away() {
+    let bench = Bench::new();
+    let server = bench.custodian(Role::Server);
+    let name = |id: &str| KeyName::Named { data_id: id.into(), auth_id: String::new() };
+    server.generate_named(&name("INNODBKey-1"), "AES", 32, REASON).unwrap();
+    let (before, known) = (bench.files(), server.all_named().names().count());
+    bench.key_store.away.store(true, Ordering::SeqCst);
+    let refused = server.generate_named(&name("INNODBKey-2"), "AES", 32, REASON).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Unavailable);
+    assert!(refused.to_string().contains("provider \"test\": the key store is away"), "{refused}");
+    assert_eq!(bench.files(), before);
+    assert_eq!(server.all_named().names().count(), known);
+    assert!(server.named(&name("INNODBKey-1")).unwrap().is_some());
+    let calls = bench.key_store.calls.load(Ordering::SeqCst);
+    let taken = server.generate_named(&name("INNODBKey-1"), "AES", 32, REASON).unwrap_err();
+    assert_eq!(taken.kind(), Kind::Conflict);
+    assert_eq!(bench.key_store.calls.load(Ordering::SeqCst), calls, "asked for nothing");
+    bench.key_store.away.store(false, Ordering::SeqCst);
+    server.generate_named(&name("INNODBKey-2"), "AES", 32, REASON).unwrap();
+    assert!(server.named(&name("INNODBKey-2")).unwrap().is_some());
 }
 
 #[test]

@@ -138,9 +138,15 @@ impl Site {
 
     /// Runs the command on our keyring's configuration.
     pub fn keyward(&self, args: &[&str]) -> Result<Answer> {
+        answer(&mut self.keyward_command(args))
+    }
+
+    /// The command on our keyring's configuration, to be run.
+    #[must_use]
+    pub fn keyward_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(artefacts::command());
         command.arg("--config").arg(self.configuration(Keyring::Ours)).args(args);
-        answer(&mut command)
+        command
     }
 
     /// Copies all keys by MySQL's own tool.

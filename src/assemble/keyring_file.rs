@@ -3,7 +3,7 @@
 //! The format was learnt from files that MySQL 9.7 wrote; `tests/golden/keyring` keeps one.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -32,6 +32,28 @@ struct Element<'a> {
     data_id: &'a str,
     data_type: &'a str,
     data: &'a str,
+}
+
+/// The component's own configuration, `component_keyring_file.cnf`.
+#[derive(Deserialize)]
+struct Configuration {
+    path: Option<PathBuf>,
+}
+
+/// The keyring file: the one at `path`, or the one that a `.cnf` there names.
+pub fn at(path: &Path) -> Result<PathBuf> {
+    if path.extension().is_none_or(|ending| ending != "cnf") {
+        return Ok(path.to_owned());
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|cause| Error::io("cannot read config file", path, &cause))?;
+    match serde_json::from_str(&text) {
+        Ok(Configuration { path: Some(file) }) if file.is_absolute() => Ok(file),
+        _ => Err(Error::new(Kind::Config, format!("{} names no `path`", path.display())).advise(
+            "name the keyring file itself, or the component_keyring_file.cnf that names it: with \
+             read_local_config that is the one in the data directory",
+        )),
+    }
 }
 
 /// Every key of the file at `path`.
@@ -108,6 +130,23 @@ impl Element<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn is_found_by_the_components_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let cnf = folder.path().join("component_keyring_file.cnf");
+        let found = |text: &str| {
+            std::fs::write(&cnf, text).unwrap();
+            at(&cnf).map_err(|error| error.to_string())
+        };
+        assert_eq!(found(r#"{"path": "/k", "read_only": false}"#), Ok("/k".into()));
+        for text in [r#"{"read_local_config": true}"#, r#"{"path": "k"}"#, "{", ""] {
+            assert!(
+                found(text).unwrap_err().contains("component_keyring_file.cnf names no `path`")
+            );
+        }
+        assert_eq!(at(Path::new("/any/keyring")).unwrap(), Path::new("/any/keyring"));
+    }
 
     fn file(elements: &str) -> String {
         format!("{{\"version\":\"1.0\",\"elements\":[{elements}]}}")

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{KeyFile, create_empty_keystore, key_file_server, open};
+use super::{Hashicorp, KeyFile, create_empty_keystore, key_file_server, open};
 use crate::backend;
 use crate::config::{Config, ProviderConfig};
 use crate::custodian::{
@@ -15,12 +15,15 @@ use crate::custodian::{
 };
 use crate::env::{Deadline, Env};
 use crate::error::{Error, Kind, Result};
-use crate::key::{KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode, Purpose};
+use crate::key::{Cipher, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode, Purpose};
 use crate::provider::{KeyServer, Provider};
 use crate::secret::SecretBytes;
 
 /// How long a new key file may take to be read back.
 const FILE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long it may take to read all keys of a Vault, each of which is a call or two.
+const VAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What a move does, or would do.
 pub struct Moved {
@@ -76,29 +79,71 @@ pub fn migrate(
     }
 }
 
-/// Takes the keys of a `file_key_management` installation into the keystore of `config`, which is
-/// made if it is not there, wrapped by every configured provider.
-pub fn import_key_file(
+/// A plugin of MariaDB's own whose keys can be taken over, as it is configured.
+pub enum Original {
+    /// `file_key_management`.
+    KeyFile(KeyFile),
+    /// `hashicorp_key_management`.
+    Vault(Hashicorp),
+}
+
+impl Original {
+    /// Its name.
+    #[must_use]
+    pub fn plugin(&self) -> &'static str {
+        match self {
+            Self::KeyFile(_) => "file_key_management",
+            Self::Vault(_) => "hashicorp_key_management",
+        }
+    }
+
+    fn keys(self, env: &Env) -> Result<Vec<Moving>> {
+        let vault = match self {
+            Self::KeyFile(file) => return read(&key_file_server(file)?, FILE_TIMEOUT),
+            Self::Vault(vault) => vault,
+        };
+        let mut keys = read(&vault.all_keys(env)?, VAULT_TIMEOUT)?;
+        if keys.is_empty() {
+            let what = "the Vault has no keys where the option file says".to_owned();
+            return Err(Error::new(Kind::NotFound, what).advise("is vault_url the right one?"));
+        }
+        // The server itself encrypted with them, whatever is noted beside them.
+        for Moving { info, data } in &mut keys {
+            let cipher = Cipher { mode: PageMode::Cbc, key_len: data.expose().len() };
+            info.purpose = cipher.into();
+        }
+        Ok(keys)
+    }
+}
+
+/// Takes the keys of an installation of `original` into the keystore of `config`, which is made if it
+/// is not there, wrapped by every configured provider.
+pub fn import_original(
     config: &Config,
-    file: KeyFile,
+    original: Original,
     dry_run: bool,
     reason: Reason<'_>,
     env: &Env,
 ) -> Result<Moved> {
-    let keys = read(&key_file_server(file)?, FILE_TIMEOUT)?;
-    take_in(config, None, keys, dry_run, reason, env)
+    take_in(config, None, original.keys(env)?, dry_run, reason, env)
 }
 
 /// Takes the keys of MySQL's `component_keyring_file` into the keystore of `config`, from the file
-/// at `path` that it keeps them in. The keystore is made as [`import_key_file`] does.
+/// at `path` that it keeps them in. The keystore is made as [`import_original`] does, or, where it is
+/// a server's `own`, as [`ensure_keystore`](super::ensure_keystore) does.
 pub fn import_keyring_file(
     config: &Config,
     path: &Path,
+    own: bool,
     dry_run: bool,
     reason: Reason<'_>,
     env: &Env,
 ) -> Result<Moved> {
-    take_in(config, None, super::keyring_file::read(path)?, dry_run, reason, env)
+    let keys = super::keyring_file::read(path)?;
+    if own && !dry_run {
+        super::ensure_keystore(&config.keystore.path, reason, env)?;
+    }
+    take_in(config, None, keys, dry_run, reason, env)
 }
 
 pub(super) fn named<'a>(config: &'a Config, name: &str) -> Result<&'a ProviderConfig> {
@@ -152,7 +197,7 @@ fn take_in(
             Some(target) => vec![wrapper(target, env)?],
             None => wrappers(config, env)?,
         };
-        create_empty_keystore(config, &wrappers, reason, env)?;
+        create_empty_keystore(&config.keystore.path, &wrappers, reason, env)?;
     }
     let new = keystore(config, env, Role::Command)?.import(&keys, reason)?;
     keystore(config, env, Role::Reader)?.prove(&keys)?;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::keys::age;
 use super::print::{Mark, Printer, plain};
 use super::server::{self, Server};
-use super::{Exit, env, user};
+use super::{Exit, component, env, user};
 use crate::assemble;
 use crate::config::Config;
 use crate::custodian::{Custodian, Role, StashState};
@@ -28,18 +28,36 @@ struct Finding {
 }
 
 pub(super) fn run(path: &Path, options: &server::Options, printer: &Printer) -> Result<Exit> {
-    // The server knows us by our own account, so it is asked before we become the keystore's owner.
-    let server = server::ask(options);
     let mut findings = Findings::default();
-    let config = findings.of("configuration", Config::load(path), |_| path.display().to_string());
-    if let Some(config) = config {
-        findings.private(path);
-        findings.keys(&config, server.as_ref().ok(), options);
+    // A file of MySQL's component tells which server it is.
+    match path.extension().is_some_and(|ending| ending == "cnf") {
+        true => of_mysql(&mut findings, path, options),
+        false => of_mariadb(&mut findings, path, options),
     }
-    findings.server(server);
     printer.show(&findings.0, &plain_lines(&findings.0))?;
     let failed = findings.0.iter().any(|finding| finding.mark == Mark::Failed);
     Ok(if failed { Exit::Failure } else { Exit::Success })
+}
+
+fn of_mysql(findings: &mut Findings, path: &Path, options: &server::Options) {
+    let server = component::ask(options);
+    let config = findings.configuration(path);
+    if let Some(config) = &config
+        && !component::is_to_be_made(findings, path)
+    {
+        findings.keys(config, None, options);
+    }
+    let keystore = config.as_ref().map(|config| &*config.keystore.path);
+    component::check(findings, path, keystore, server);
+}
+
+fn of_mariadb(findings: &mut Findings, path: &Path, options: &server::Options) {
+    // The server knows us by our own account, so it is asked before we become the keystore's owner.
+    let server = server::ask(options);
+    if let Some(config) = findings.configuration(path) {
+        findings.keys(&config, server.as_ref().ok(), options);
+    }
+    findings.server(server);
 }
 
 /// The server's generation after the time that it may take to notice a new one; `seen` if it no
@@ -62,11 +80,12 @@ fn plain_lines(findings: &[Finding]) -> String {
     text
 }
 
+/// What was looked at so far.
 #[derive(Default)]
-struct Findings(Vec<Finding>);
+pub(super) struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn add(&mut self, mark: Mark, what: impl Into<String>, advice: Option<&str>) {
+    pub(super) fn add(&mut self, mark: Mark, what: impl Into<String>, advice: Option<&str>) {
         let advice = advice.map(str::to_owned);
         self.0.push(Finding { mark, what: what.into(), advice });
     }
@@ -94,7 +113,14 @@ impl Findings {
         }
     }
 
-    fn private(&mut self, path: &Path) {
+    fn configuration(&mut self, path: &Path) -> Option<Config> {
+        let config =
+            self.of("configuration", Config::load(path), |_| path.display().to_string())?;
+        self.private(path);
+        Some(config)
+    }
+
+    pub(super) fn private(&mut self, path: &Path) {
         let writable = std::fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o022 != 0);
         if writable {
             let what = format!("{} can be written by others", path.display());
@@ -202,7 +228,7 @@ impl Findings {
         );
     }
 
-    fn option(&mut self, good: bool, what: &str, advice: &str) {
+    pub(super) fn option(&mut self, good: bool, what: &str, advice: &str) {
         match good {
             true => self.add(Mark::Ok, what, None),
             false => self.add(Mark::Warning, what, Some(&format!("set {advice}"))),

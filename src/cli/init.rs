@@ -1,4 +1,5 @@
-//! `keyward init`: a keystore, its wrapping key and a configuration, and the lines for my.cnf.
+//! `keyward init`: a keystore, its wrapping key and a configuration, and the lines for the server's
+//! own files.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write as _;
@@ -11,7 +12,7 @@ use super::print::Printer;
 use super::user::{self, Account};
 use super::{Exit, env, no_folder};
 use crate::assemble;
-use crate::config::{self, Config};
+use crate::config::{self, Config, component};
 use crate::custodian::Reason;
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
@@ -42,6 +43,9 @@ pub(super) struct Options {
     /// that the server logs in as
     #[arg(long, value_name = "FILE", conflicts_with = "create_key")]
     admin_token_file: Option<PathBuf>,
+    /// Set up MySQL's component: it makes its keys by itself
+    #[arg(long)]
+    mysql: bool,
     /// Where the key store serves the keys: keep a sealed copy of them here, and its key in a file,
     /// so that the server starts while the key store is away
     #[arg(long, conflicts_with = "empty")]
@@ -72,6 +76,8 @@ struct Plan {
     keystore: PathBuf,
     /// Whether the key store keeps the data keys itself, and there is no keystore.
     serves: bool,
+    /// Whether the server is a MySQL.
+    mysql: bool,
     /// Where the server keeps a sealed copy of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     stash: Option<PathBuf>,
@@ -118,6 +124,11 @@ impl Plan {
         let absolute = |path: &Path| {
             std::path::absolute(path).map_err(|e| Error::io("cannot make absolute", path, &e))
         };
+        if options.dir.is_none() && config.extension().is_some_and(|ending| ending == "cnf") {
+            let what = format!("{} is for MySQL's component", config.display());
+            return Err(Error::new(Kind::Config, what)
+                .advise("leave --config away, or name a .toml: that is what init writes"));
+        }
         let (config, keystore) = match &options.dir {
             Some(dir) => (dir.join("keyward.toml"), dir.join("keystore/keystore.json")),
             None => (config.to_owned(), options.keystore.clone()),
@@ -128,8 +139,8 @@ impl Plan {
         let stash = options.stash.then(|| keystore.with_file_name("stash.json"));
         let vault = options.admin_token_file.is_some();
         let secret_id_file = vault.then(|| config.with_file_name("vault-secret-id"));
-        let (wrapping_key, serves) = (None, false);
-        Ok(Self { config, key_file, wrapping_key, secret_id_file, keystore, serves, stash })
+        let (wrapping_key, serves, mysql) = (None, false, options.mysql);
+        Ok(Self { config, key_file, wrapping_key, secret_id_file, keystore, serves, stash, mysql })
     }
 
     fn refuse_what_exists(&self) -> Result<()> {
@@ -165,6 +176,11 @@ impl Plan {
         made.file(&self.config, owner)?;
         let config = Config::load(&self.config)?;
         self.serves = assemble::serves(&config, &env)?;
+        if self.serves && self.mysql {
+            let what = format!("provider {:?} serves MariaDB's keys only", options.provider);
+            return Err(Error::new(Kind::Unsupported, what)
+                .advise("for MySQL take one that wraps, such as local or vault-transit"));
+        }
         let actor = user::actor();
         let reason = Reason { actor: &actor, text: "keyward init" };
         user::acting_as(owner, || {
@@ -172,7 +188,7 @@ impl Plan {
                 let made = assemble::create_wrapping_key(&config, &options.provider, &env)?;
                 self.wrapping_key = Some(made);
             }
-            match (self.serves, options.empty) {
+            match (self.serves, options.empty || options.mysql) {
                 (true, true) => Ok(()),
                 (true, false) => assemble::create_served_keys(&config, reason, &env),
                 (false, true) => assemble::create_keystore_without_keys(&config, reason, &env),
@@ -241,11 +257,6 @@ impl Plan {
 
     fn text(&self) -> String {
         let config = self.config.display();
-        let path_line = if self.config == Path::new(config::DEFAULT_PATH) {
-            String::new()
-        } else {
-            format!("keyward_config = {config}\n")
-        };
         let wrapping_key = match (&self.key_file, &self.wrapping_key) {
             (Some(file), _) if self.stash.is_some() => {
                 format!("stash key      {}   <- opens the stash\n", file.display())
@@ -264,13 +275,33 @@ impl Plan {
         let keystore = (!self.serves).then(|| line("keystore", &self.keystore));
         let stash = self.stash.as_ref().map(|path| line("stash", path));
         let files = secret_id.into_iter().chain(keystore).chain(stash).collect::<String>();
+        let next = if self.mysql { self.mysql_files() } else { self.my_cnf() };
+        format!("configuration  {config}\n{wrapping_key}{files}\n{next}")
+    }
+
+    fn my_cnf(&self) -> String {
+        let path_line = if self.config == Path::new(config::DEFAULT_PATH) {
+            String::new()
+        } else {
+            format!("keyward_config = {}\n", self.config.display())
+        };
         format!(
-            "configuration  {config}\n{wrapping_key}{files}\n\
-             Add to my.cnf and restart the server:\n\n\
+            "Add to my.cnf and restart the server:\n\n\
              [mariadb]\nplugin_load_add = keyward\nkeyward = FORCE_PLUS_PERMANENT\n{path_line}\
              innodb_encrypt_tables = ON\ninnodb_encrypt_log = ON\ninnodb_encryption_threads = 4\n\
              innodb_encryption_rotate_key_age = 1\naria_encrypt_tables = ON\nencrypt_binlog = ON\n\
              encrypt_tmp_disk_tables = ON\nencrypt_tmp_files = ON\n",
+        )
+    }
+
+    fn mysql_files(&self) -> String {
+        let config = serde_json::json!({ "config": self.config });
+        format!(
+            "Write mysqld.my beside the server's program, such as /usr/sbin/mysqld.my:\n\n\
+             {{ \"components\": \"file://component_keyring_keyward\" }}\n\n\
+             and {} beside component_keyring_keyward.so:\n\n{config}\n\n\
+             Restart the server.\n",
+            component::FILE_NAME
         )
     }
 }

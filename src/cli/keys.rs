@@ -7,10 +7,11 @@ use clap::Subcommand;
 use super::print::{Printer, table};
 use super::show::Shown;
 use super::{Exit, open, user};
-use crate::custodian::Reason;
+use crate::custodian::{Custodian, Reason};
 use crate::env::{Clock, System};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyVersion};
+use crate::store::KeyEntry;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -18,9 +19,9 @@ pub(super) enum Command {
     List,
     /// Show one key: its versions, and what happened to each, when, by whom and why
     Show {
-        /// The key's number
-        #[arg(value_name = "ID", value_parser = parse_id)]
-        id: KeyId,
+        /// The key's number, or the name that MySQL has for it
+        #[arg(value_name = "ID")]
+        name: String,
     },
     /// Make a key with a first version
     Create {
@@ -38,8 +39,18 @@ pub(super) enum Command {
 
 /// A key id from the command line.
 pub(super) fn parse_id(text: &str) -> Result<KeyId, String> {
-    let number: u32 = text.parse().map_err(|_| format!("{text:?} is not a key number"))?;
+    let number: u32 = text.parse().map_err(|_| not_a_number(text))?;
     KeyId::try_from(number).map_err(|error| error.to_string())
+}
+
+/// Whoever names a key of MySQL's is told who sees to it.
+fn not_a_number(text: &str) -> String {
+    let by = |what: &str| format!("key {text} is MySQL's own: ALTER INSTANCE ROTATE {what} KEY");
+    match text {
+        _ if text.starts_with("INNODBKey-") => by("INNODB MASTER") + " makes the next",
+        _ if text.starts_with("MySQLReplicationKey_") => by("BINLOG MASTER") + " makes the next",
+        _ => format!("{text:?} is not a key number"),
+    }
 }
 
 /// A key version from the command line.
@@ -55,8 +66,8 @@ pub(super) fn run(config: &Path, command: Command, printer: &Printer) -> Result<
             let keys = custodian.keys();
             printer.show(&keys, &listing(&keys))?;
         }
-        Command::Show { id } => {
-            let shown = Shown::of(&config, &custodian, id)?;
+        Command::Show { name } => {
+            let shown = Shown::of(&config, &custodian, &named(&custodian, &name)?);
             printer.show(&shown, &shown.text())?;
         }
         Command::Create { id, cipher, reason } => {
@@ -66,6 +77,17 @@ pub(super) fn run(config: &Path, command: Command, printer: &Printer) -> Result<
         }
     }
     Ok(Exit::Success)
+}
+
+/// The key that is listed as `text`; a number is MariaDB's key of that number where there is one.
+fn named(custodian: &Custodian, text: &str) -> Result<KeyEntry> {
+    let listed = || custodian.keys().into_iter().map(|info| info.key.name);
+    let by_number = parse_id(text).ok().and_then(|id| custodian.entry(&id.into()));
+    let by_name = || custodian.entry(&listed().find(|name| name.to_string() == text)?);
+    by_number.or_else(by_name).ok_or_else(|| {
+        Error::new(Kind::NotFound, format!("the keystore has no key {text}"))
+            .advise("`keyward keys list` shows all")
+    })
 }
 
 fn listing(keys: &[KeyInfo]) -> String {

@@ -16,10 +16,14 @@ use crate::key::KeyInfo;
 #[derive(clap::Args)]
 pub(super) struct Migrate {
     /// The provider, by its name in the configuration, that keys leave
-    #[arg(long, value_name = "NAME")]
-    from: String,
+    #[arg(long, value_name = "NAME", required_unless_present = "from_keyring_file")]
+    from: Option<String>,
+    /// The file in which MySQL's component_keyring_file keeps its keys, or that component's .cnf;
+    /// they go into the keystore of the configuration
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to", "to_file"])]
+    from_keyring_file: Option<PathBuf>,
     /// The provider that they go to
-    #[arg(long, value_name = "NAME", required_unless_present = "to_file")]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["to_file", "from_keyring_file"])]
     to: Option<String>,
     /// Write the keys, readable for whoever reads it, into a new key file for the provider `file`
     #[arg(long, value_name = "FILE", conflicts_with = "to")]
@@ -30,10 +34,10 @@ pub(super) struct Migrate {
 
 #[derive(clap::Args)]
 pub(super) struct Import {
-    /// The server's option file that configures file_key_management
+    /// The server's option file that configures file_key_management or hashicorp_key_management
     #[arg(long, value_name = "FILE", required_unless_present = "from_keyring_file")]
     from_mycnf: Option<PathBuf>,
-    /// The file in which MySQL's component_keyring_file keeps its keys
+    /// The same as `migrate --from-keyring-file`
     #[arg(long, value_name = "FILE", conflicts_with = "from_mycnf")]
     from_keyring_file: Option<PathBuf>,
     #[command(flatten)]
@@ -60,8 +64,11 @@ struct Report<'a> {
     new: usize,
 }
 
-pub(super) fn migrate(config: &Path, options: &Migrate, printer: &Printer) -> Result<Exit> {
-    let config = Config::load(config)?;
+pub(super) fn migrate(path: &Path, options: &Migrate, printer: &Printer) -> Result<Exit> {
+    if let Some(file) = &options.from_keyring_file {
+        return from_keyring_file(path, file, &options.common, printer);
+    }
+    let config = Config::load(path)?;
     user::become_owner_of(&config.keystore.path)?;
     let target = match (&options.to, &options.to_file) {
         (_, Some(path)) => Target::KeyFile(path),
@@ -71,12 +78,12 @@ pub(super) fn migrate(config: &Path, options: &Migrate, printer: &Printer) -> Re
     let Common { dry_run, reason } = &options.common;
     let actor = user::actor();
     let reason = Reason { actor: &actor, text: reason };
-    let moved = assemble::migrate(&config, &options.from, target, *dry_run, reason, &env())?;
+    let from = options.from.as_deref().unwrap_or("");
+    let moved = assemble::migrate(&config, from, target, *dry_run, reason, &env())?;
     let next = match target {
         Target::Provider(name) => format!(
-            "next: leave provider {name:?} in the configuration, take {:?} out, and restart the \
-             server\n",
-            options.from
+            "next: leave provider {name:?} in the configuration, take {from:?} out, and restart \
+             the server\n"
         ),
         Target::KeyFile(path) => format!(
             "next: configure a provider of type \"file\" for {}, and restart the server\n",
@@ -87,28 +94,45 @@ pub(super) fn migrate(config: &Path, options: &Migrate, printer: &Printer) -> Re
 }
 
 pub(super) fn import(path: &Path, options: &Import, printer: &Printer) -> Result<Exit> {
+    if let Some(file) = &options.from_keyring_file {
+        return from_keyring_file(path, file, &options.common, printer);
+    }
     let config = Config::load(path)?;
     // The key file may be the server's alone to read; so may the keystore.
     user::become_owner_of(&config.keystore.path)?;
     let Common { dry_run, reason } = &options.common;
     let actor = user::actor();
     let reason = Reason { actor: &actor, text: reason };
-    if let Some(file) = &options.from_keyring_file {
-        if let (false, Ok(Component::Keystore { path, .. })) = (dry_run, Component::load(path)) {
-            // MySQL makes it at its first start, and this is before.
-            assemble::ensure_keystore(&path, reason, &env())?;
-        }
-        let moved = assemble::import_keyring_file(&config, file, *dry_run, reason, &env())?;
-        let next = "next: name component_keyring_keyward in mysqld.my in place of \
-                    component_keyring_file, and restart the server\n";
-        return show(&moved, *dry_run, next, printer);
-    }
     let my_cnf = options.from_mycnf.as_deref().unwrap_or(Path::new(""));
-    let file = mycnf::Options::read(my_cnf)?.key_file(my_cnf)?;
-    let moved = assemble::import_key_file(&config, file, *dry_run, reason, &env())?;
-    let next = "next: load plugin keyward in place of file_key_management in my.cnf, and restart \
-                the server\n";
-    show(&moved, *dry_run, next, printer)
+    let original = mycnf::Options::read(my_cnf)?.original(my_cnf)?;
+    let plugin = original.plugin();
+    let moved = assemble::import_original(&config, original, *dry_run, reason, &env())?;
+    let next = format!(
+        "next: load plugin keyward in place of {plugin} in my.cnf, and restart the server\n"
+    );
+    show(&moved, *dry_run, &next, printer)
+}
+
+/// Takes over the keys of MySQL's stock component.
+fn from_keyring_file(path: &Path, file: &Path, common: &Common, printer: &Printer) -> Result<Exit> {
+    let config = Config::load(path)?;
+    // The keyring file may be the server's alone to read; so may the keystore.
+    user::become_owner_of(&config.keystore.path)?;
+    let Common { dry_run, reason } = common;
+    let actor = user::actor();
+    let reason = Reason { actor: &actor, text: reason };
+    // MySQL makes it at its first start, and this is before.
+    let own_keystore = matches!(Component::load(path), Ok(Component::Keystore { .. }));
+    let file = assemble::keyring_file_at(file)?;
+    let env = env();
+    let moved =
+        assemble::import_keyring_file(&config, &file, own_keystore, *dry_run, reason, &env)?;
+    let next = format!(
+        "next: name component_keyring_keyward in mysqld.my in place of component_keyring_file, \
+         restart the server, then destroy {}: every key stands clear in it\n",
+        file.display()
+    );
+    show(&moved, *dry_run, &next, printer)
 }
 
 fn show(moved: &Moved, dry_run: bool, next: &str, printer: &Printer) -> Result<Exit> {

@@ -1,5 +1,6 @@
 //! The command: one file a subcommand, one place for arguments, exit codes and printing.
 
+mod component;
 mod destroy;
 mod doctor;
 mod follow;
@@ -91,7 +92,7 @@ enum Command {
     AcceptRollback(rollback::Options),
     /// Move from one key store to another; no page is touched
     Migrate(migrate::Migrate),
-    /// Take over the keys of file_key_management, or of MySQL's component_keyring_file
+    /// Take over the keys of file_key_management, hashicorp_key_management or component_keyring_file
     Import(migrate::Import),
     /// Change how the keystore itself is wrapped; no page is touched
     Rewrap(rewrap::Options),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::assemble::KeyFile;
+use crate::assemble::{Hashicorp, HashicorpLogin, KeyFile, Original};
 use crate::error::{Error, Kind, Result};
 use crate::key::PageMode;
+use crate::secret::source::{Given, SecretSource};
 
 /// How deep `!include` may lead.
 const MAX_DEPTH: usize = 10;
@@ -16,11 +17,12 @@ const MAX_LEN: u64 = 1 << 20;
 /// The sections that the server reads; each also with a version behind it, such as `mariadb-10.11`.
 const SECTIONS: [&str; 6] = ["mysqld", "server", "mariadb", "mariadbd", "client-server", "galera"];
 
-/// The plugin whose keys can be taken over.
-const PLUGIN: &str = "file_key_management";
+/// The plugins whose keys can be taken over.
+const FILE: &str = "file_key_management";
+const VAULT: &str = "hashicorp_key_management";
 
-/// Plugins whose keys lie in key stores that come with their own providers.
-const LATER: [&str; 2] = ["hashicorp_key_management", "aws_key_management"];
+/// Plugins whose keys cannot be taken over yet.
+const LATER: [&str; 1] = ["aws_key_management"];
 
 /// The options of the encryption plugins, the last of a name counting, as for the server.
 pub(super) struct Options(BTreeMap<String, String>);
@@ -33,54 +35,102 @@ impl Options {
         Ok(options)
     }
 
+    /// The plugin that they configure, and what they say of its keys.
+    pub(super) fn original(&self, path: &Path) -> Result<Original> {
+        let is_set = |plugin, name| self.get(plugin, name).is_some_and(|text| !text.is_empty());
+        match (is_set(FILE, "filename"), is_set(VAULT, "vault_url")) {
+            (true, false) => self.key_file(path).map(Original::KeyFile),
+            (false, true) => self.vault(path).map(Original::Vault),
+            (true, true) => refused(
+                path,
+                format!("it configures both {FILE} and {VAULT}"),
+                "take out the one that is not loaded",
+            ),
+            (false, false) => self.nothing(path),
+        }
+    }
+
+    fn nothing(&self, path: &Path) -> Result<Original> {
+        match LATER.into_iter().find(|name| self.0.keys().any(|key| key.starts_with(name))) {
+            Some(plugin) => refused(
+                path,
+                format!("it configures {plugin}, whose keys cannot be imported yet"),
+                "this release imports from file_key_management and hashicorp_key_management",
+            ),
+            None => refused(
+                path,
+                format!("there is neither {FILE}_filename nor {VAULT}_vault_url in it"),
+                "name the option file that configures the plugin",
+            ),
+        }
+    }
+
+    fn vault(&self, path: &Path) -> Result<Hashicorp> {
+        let text = |name| self.get(VAULT, name).filter(|text| !text.is_empty());
+        let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+        let login = match (text("role_id"), text("secret_id")) {
+            (Some(role_id), Some(secret_id)) => HashicorpLogin::AppRole {
+                role_id: role_id.to_owned(),
+                secret_id: match secret_id.strip_prefix("FILE:") {
+                    Some(file) => SecretSource::File(file.into()),
+                    None => SecretSource::Option(Given::new("secret_id", secret_id)),
+                },
+            },
+            _ => {
+                let token = text("token").map(str::to_owned).or_else(|| variable("VAULT_TOKEN"));
+                let Some(token) = token else {
+                    return refused(
+                        path,
+                        format!("there is no {VAULT}_token in it, and no VAULT_TOKEN"),
+                        "set VAULT_TOKEN to a token that may list and read the keys",
+                    );
+                };
+                let source = SecretSource::Option(Given::new("the plugin's token", &token));
+                HashicorpLogin::Token(source)
+            }
+        };
+        Ok(Hashicorp {
+            url: text("vault_url").unwrap_or_default().to_owned(),
+            ca: text("vault_ca").map(PathBuf::from),
+            login,
+            check_version: true,
+            mount: text("vault_mount").map(str::to_owned),
+            prefix: text("vault_prefix").map(str::to_owned),
+        })
+    }
+
     /// The key file that they describe.
-    pub(super) fn key_file(&self, path: &Path) -> Result<KeyFile> {
-        let refused = |what: String, advice: &str| {
-            let what = format!("{}: {what}", path.display());
-            Err(Error::new(Kind::Config, what).advise(advice))
-        };
-        let Some(filename) = self.get("filename").filter(|name| !name.is_empty()) else {
-            let others =
-                LATER.into_iter().find(|name| self.0.keys().any(|key| key.starts_with(name)));
-            return match others {
-                Some(plugin) => {
-                    let what = format!("it configures {plugin}, whose keys cannot be imported yet");
-                    refused(what, "this release imports from file_key_management only")
-                }
-                None => refused(
-                    format!("there is no {PLUGIN}_filename in it"),
-                    "name the option file that configures the plugin",
-                ),
-            };
-        };
+    fn key_file(&self, path: &Path) -> Result<KeyFile> {
+        let filename = self.get(FILE, "filename").unwrap_or_default();
+        let refused = |what: String, advice: &str| refused(path, what, advice);
         if Path::new(filename).is_relative() {
-            let what = format!("{PLUGIN}_filename: {filename:?} is not an absolute path");
+            let what = format!("{FILE}_filename: {filename:?} is not an absolute path");
             return refused(what, "the server reads it from its data folder: write the whole path");
         }
-        let rounds = self.get("use_pbkdf2").unwrap_or("0");
+        let rounds = self.get(FILE, "use_pbkdf2").unwrap_or("0");
         let Ok(use_pbkdf2) = rounds.parse() else {
-            return refused(format!("{PLUGIN}_use_pbkdf2 is no number"), "write the iterations");
+            return refused(format!("{FILE}_use_pbkdf2 is no number"), "write the iterations");
         };
-        let encryption = match self.get("encryption_algorithm").map(str::to_ascii_lowercase) {
+        let encryption = match self.get(FILE, "encryption_algorithm").map(str::to_ascii_lowercase) {
             None => PageMode::Cbc,
             Some(word) if word == "aes_cbc" || word == "0" => PageMode::Cbc,
             Some(word) if word == "aes_ctr" || word == "1" => PageMode::Ctr,
             Some(word) => {
-                let what = format!("{PLUGIN}_encryption_algorithm: {word:?} is not one");
+                let what = format!("{FILE}_encryption_algorithm: {word:?} is not one");
                 return refused(what, "it is aes_cbc or aes_ctr");
             }
         };
         Ok(KeyFile {
             filename: filename.to_owned(),
-            filekey: self.get("filekey").map(str::to_owned),
-            digest: self.get("digest").unwrap_or("sha1").to_ascii_lowercase(),
+            filekey: self.get(FILE, "filekey").map(str::to_owned),
+            digest: self.get(FILE, "digest").unwrap_or("sha1").to_ascii_lowercase(),
             use_pbkdf2,
             encryption,
         })
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(&format!("{PLUGIN}_{name}")).map(String::as_str)
+    fn get(&self, plugin: &str, name: &str) -> Option<&str> {
+        self.0.get(&format!("{plugin}_{name}")).map(String::as_str)
     }
 
     fn add(&mut self, path: &Path, depth: usize) -> Result<()> {
@@ -120,10 +170,14 @@ impl Options {
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
         let name = name.trim().replace('-', "_");
         let name = name.strip_prefix("loose_").unwrap_or(&name);
-        if name.starts_with(PLUGIN) || LATER.iter().any(|other| name.starts_with(other)) {
+        if [FILE, VAULT].iter().chain(&LATER).any(|plugin| name.starts_with(plugin)) {
             self.0.insert(name.to_owned(), plain_value(value.trim()).to_owned());
         }
     }
+}
+
+fn refused<T>(path: &Path, what: String, advice: &str) -> Result<T> {
+    Err(Error::new(Kind::Config, format!("{}: {what}", path.display())).advise(advice))
 }
 
 fn is_servers(section: &str) -> bool {
@@ -165,18 +219,49 @@ fn option_files(folder: &Path) -> Result<Vec<PathBuf>> {
 mod tests {
     use super::*;
 
-    fn key_file(text: &str) -> Result<KeyFile> {
+    fn original(text: &str) -> Result<Original> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("my.cnf");
         std::fs::write(&path, text.replace("DIR", folder.path().to_str().unwrap())).unwrap();
         std::fs::create_dir(folder.path().join("conf.d")).unwrap();
         let included = "[mariadb-10.11]\nfile_key_management_use_pbkdf2 = 1000\n";
         std::fs::write(folder.path().join("conf.d/a.cnf"), included).unwrap();
-        Options::read(&path)?.key_file(Path::new("my.cnf"))
+        Options::read(&path)?.original(Path::new("my.cnf"))
+    }
+
+    fn key_file(text: &str) -> Result<KeyFile> {
+        match original(text)? {
+            Original::KeyFile(file) => Ok(file),
+            Original::Vault(_) => panic!("a Vault was read"),
+        }
     }
 
     fn refused(text: &str) -> String {
-        key_file(text).err().unwrap().to_string()
+        original(text).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn reads_where_vault_is() {
+        let text = "[mariadb]\nhashicorp-key-management-vault-url = \"https://v:8200/v1/m\"\n\
+                    hashicorp_key_management_vault_ca=/ca.pem\n\
+                    loose-hashicorp_key_management_token=hunter2\n";
+        let Original::Vault(vault) = original(text).unwrap() else { panic!("no Vault was read") };
+        assert_eq!(vault.url, "https://v:8200/v1/m");
+        assert_eq!(vault.ca.as_deref(), Some(Path::new("/ca.pem")));
+        let HashicorpLogin::Token(token) = vault.login else { panic!("no token was read") };
+        assert_eq!(token.read(64).unwrap().expose(), b"hunter2");
+        let text = "[mysqld]\nhashicorp_key_management_vault_url=https://v:8200\n\
+                    hashicorp_key_management_vault_mount=kv\n\
+                    hashicorp_key_management_vault_prefix=db1\n\
+                    hashicorp_key_management_role_id=me\n\
+                    hashicorp_key_management_secret_id=FILE:/etc/mysql/secret-id\n";
+        let Original::Vault(vault) = original(text).unwrap() else { panic!("no Vault was read") };
+        assert_eq!((vault.mount.as_deref(), vault.prefix.as_deref()), (Some("kv"), Some("db1")));
+        let HashicorpLogin::AppRole { role_id, secret_id } = vault.login else { panic!("no role") };
+        assert_eq!(
+            (role_id.as_str(), secret_id.to_string().as_str()),
+            ("me", "/etc/mysql/secret-id")
+        );
     }
 
     #[test]
@@ -206,11 +291,14 @@ mod tests {
     #[test]
     fn says_what_cannot_be_imported_and_why() {
         assert_eq!(
-            refused("[mariadb]\nhashicorp_key_management_vault_url = https://x/v1/m\n"),
-            "my.cnf: it configures hashicorp_key_management, whose keys cannot be imported yet; \
-             this release imports from file_key_management only"
+            refused("[mariadb]\naws_key_management_master_key_id = alias/x\n"),
+            "my.cnf: it configures aws_key_management, whose keys cannot be imported yet; \
+             this release imports from file_key_management and hashicorp_key_management"
         );
-        assert!(refused("[mariadb]\nport=3306\n").contains("no file_key_management_filename"));
+        assert!(refused("[mariadb]\nport=3306\n").contains("neither file_key_management_filename"));
+        let both = "[mysqld]\nfile_key_management_filename=/k\n\
+                    hashicorp_key_management_vault_url=https://x/v1/m\n";
+        assert!(refused(both).contains("both"));
         assert!(refused("[mysqld]\nfile_key_management_filename=keys.txt\n").contains("absolute"));
         assert!(refused("!include DIR/my.cnf\n").contains("too deep"));
         assert!(refused("!include DIR/none.cnf\n").contains("cannot read the option file"));

@@ -11,7 +11,7 @@ use super::{Exit, open, server, user};
 use crate::config::Config;
 use crate::custodian::{Custodian, Reason, Step, Which};
 use crate::error::{Error, Kind, Result};
-use crate::key::{KeyId, KeyName, KeyRef, KeyState};
+use crate::key::{KeyId, KeyInfo, KeyName, KeyRef, KeyState};
 use crate::policy;
 
 #[derive(clap::Args)]
@@ -68,7 +68,7 @@ pub(super) fn run(config: &Path, options: Options, printer: &Printer) -> Result<
         changed.iter().filter(|key| is_active(&custodian, key)).cloned().collect();
     let mut text = outcome(&custodian, &changed);
     if changed.is_empty() {
-        text += if options.due { "nothing is due\n" } else { "every key has a pending version\n" };
+        text += nothing_changed(&custodian, options.due);
     } else if !active.is_empty() && !options.wait {
         text += "a running server uses it within a second; pages follow by \
                  innodb_encryption_threads\n";
@@ -80,6 +80,18 @@ pub(super) fn run(config: &Path, options: Options, printer: &Printer) -> Result<
         printer.note("every page of every tablespace has it\n")?;
     }
     Ok(Exit::Success)
+}
+
+fn nothing_changed(custodian: &Custodian, due: bool) -> &'static str {
+    let is_mariadbs = |info: &KeyInfo| matches!(info.key.name, KeyName::Id(_));
+    match due {
+        true => "nothing is due\n",
+        false if custodian.keys().iter().any(is_mariadbs) => "every key has a pending version\n",
+        false => {
+            "no key of MariaDB's is here; MySQL rotates its own: ALTER INSTANCE ROTATE INNODB \
+             MASTER KEY\n"
+        }
+    }
 }
 
 fn is_active(custodian: &Custodian, key: &KeyRef) -> bool {

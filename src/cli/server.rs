@@ -84,7 +84,12 @@ pub(super) fn ask(options: &Options) -> Result<Server, String> {
 
 /// What the client prints for `text`, a line a row, tabs between columns.
 pub(super) fn query(options: &Options, text: &str) -> Result<String, String> {
-    let mut client = Command::new("mariadb");
+    query_with("mariadb", options, text)
+}
+
+/// The same by the client called `program`.
+pub(super) fn query_with(program: &str, options: &Options, text: &str) -> Result<String, String> {
+    let mut client = Command::new(program);
     if let Some(socket) = &options.socket {
         client.arg(format!("--socket={}", socket.display()));
     }
@@ -92,7 +97,7 @@ pub(super) fn query(options: &Options, text: &str) -> Result<String, String> {
         .args(["--batch", "--skip-column-names", "--connect-timeout=5", "-e", text])
         .stdin(Stdio::null())
         .output()
-        .map_err(|e| format!("the mariadb client cannot be run: {e}"))?;
+        .map_err(|e| format!("the {program} client cannot be run: {e}"))?;
     if !answer.status.success() {
         let words = String::from_utf8_lossy(&answer.stderr);
         return Err(words.lines().next().unwrap_or("the client gave no reason").to_owned());

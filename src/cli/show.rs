@@ -6,8 +6,7 @@ use super::print::{plain, table};
 use crate::config::Config;
 use crate::custodian::Custodian;
 use crate::env::Timestamp;
-use crate::error::{Error, Kind, Result};
-use crate::key::{CheckValue, KeyId, KeyName, KeyState, KeyVersion};
+use crate::key::{CheckValue, KeyName, KeyState, KeyVersion};
 use crate::store::{Event, KeyEntry, VersionEntry};
 
 /// A key, for machines.
@@ -31,17 +30,12 @@ struct Version {
 }
 
 impl Shown {
-    pub(super) fn of(config: &Config, custodian: &Custodian, id: KeyId) -> Result<Self> {
-        let none = || {
-            Error::new(Kind::NotFound, format!("the keystore has no key {id}"))
-                .advise("`keyward keys list` shows all")
-        };
-        let key = custodian.entry(&id.into()).ok_or_else(none)?;
-        Ok(Self {
-            next_rotation: config.policy.next_rotation(&custodian.keystore_id(), &key),
+    pub(super) fn of(config: &Config, custodian: &Custodian, key: &KeyEntry) -> Self {
+        Self {
+            next_rotation: config.policy.next_rotation(&custodian.keystore_id(), key),
             versions: key.versions().map(Version::of).collect(),
-            key: KeyEntry::name(&key).clone(),
-        })
+            key: KeyEntry::name(key).clone(),
+        }
     }
 
     pub(super) fn text(&self) -> String {

@@ -151,6 +151,20 @@ impl KeystoreSource {
         Some((DataKey::copy_of(held.expose()).ok()?, opened.provider.clone()))
     }
 
+    /// That a configured provider opens the keystore at this moment: what is made while none does
+    /// may never be read again.
+    pub(super) fn prove_it_opens(&self) -> Result<()> {
+        let keystore = self.keystore()?;
+        let (path, log) = (self.file.path(), &*self.env.log);
+        let (store_key, provider) =
+            opening::unwrap_store_key(&self.wrappers, keystore.contents(), path, log)?;
+        if store_key.check_value() == keystore.store_key().check_value() {
+            return Ok(());
+        }
+        let what = format!("{}: provider {provider:?} opens it to another key", path.display());
+        Err(Error::new(Kind::Corrupt, what))
+    }
+
     /// Everything that a change shares: lock, read again, change the copy, check, commit, and only
     /// then use it. A `change` that gives nothing had nothing to do. The keys that were changed.
     pub(super) fn commit(

@@ -8,6 +8,7 @@ mod backoff;
 mod destroy;
 mod keeper;
 mod keystore;
+mod lookup;
 mod moving;
 mod named;
 mod opening;
@@ -26,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use destroy::Destruction;
 pub use keystore::{KeystoreSource, NamedWrapper};
+pub use lookup::{LookupSource, NamedLookup, Terms};
 pub use moving::Moving;
 pub use rewrap::{Rewrap, Rewrapped, WrapChange};
 pub use served::{NamedServer, ServedSource};
@@ -41,6 +43,7 @@ use crate::ring::{Ring, RingKey};
 use crate::secret::DataKey;
 use crate::store::Contents;
 use backoff::BackOff;
+use lookup::Lookups;
 use summary::{Held, Summary};
 use worker::Worker;
 
@@ -91,6 +94,16 @@ pub trait KeySource: Send {
     /// Reads anew and brings the ring up to date. On failure the ring and the source stay as they
     /// were.
     fn load(&mut self, ring: &Ring) -> Result<()>;
+
+    /// How keys are asked for one at a time; nothing where all are read together.
+    fn terms(&self) -> Option<Arc<Terms>> {
+        None
+    }
+
+    /// Asks for key `id` alone, or for that version of it, and puts it into the ring.
+    fn look_up(&mut self, ring: &Ring, _: KeyId, _: Option<KeyVersion>) -> Result<()> {
+        self.load(ring)
+    }
 
     /// Gives each key of `which` a new version and makes that the active one: all or none.
     fn rotate(&mut self, ring: &Ring, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>>;
@@ -253,6 +266,8 @@ struct Shared {
     /// What `status` shows, kept by whoever had the source last.
     summary: Mutex<Summary>,
     absent: Mutex<HashSet<(KeyId, Option<KeyVersion>)>>,
+    /// Where keys are asked for one at a time.
+    lookups: Option<Lookups>,
     degraded: Mutex<Option<Degraded>>,
     back_off: Mutex<BackOff>,
     rotations: AtomicU64,
@@ -273,6 +288,7 @@ impl Custodian {
         let shared = Arc::new(Shared {
             ring,
             chores: source.chores(),
+            lookups: source.terms().map(Lookups::new),
             summary: Mutex::new(Summary::of(&*source)),
             degraded: Mutex::new(outage.map(|cause| Degraded { since: env.clock.now(), cause })),
             back_off: Mutex::new(back_off),
@@ -309,6 +325,9 @@ impl Custodian {
     #[inline]
     #[must_use]
     pub fn latest(&self, id: KeyId) -> Option<KeyVersion> {
+        if let Some(lookups) = &self.shared.lookups {
+            return self.shared.latest_of(lookups, id);
+        }
         match self.shared.ring.latest(id) {
             None => self.shared.look_again(id, None).and_then(|()| self.shared.ring.latest(id)),
             known => known,
@@ -319,6 +338,9 @@ impl Custodian {
     #[inline]
     #[must_use]
     pub fn key(&self, id: KeyId, version: KeyVersion) -> Option<&RingKey> {
+        if let Some(lookups) = &self.shared.lookups {
+            return self.shared.key_of(lookups, id, version);
+        }
         match self.shared.ring.get(id, version) {
             None => {
                 self.shared.look_again(id, Some(version))?;

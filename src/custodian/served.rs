@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::keystore::LOCK_WAIT;
 use super::{Chore, KeySource, Reason, Role, Stash, StashState, Which};
-use crate::env::{Deadline, Rng};
+use crate::audit::{Event, Record, Trail};
+use crate::env::{Clock, Deadline, Rng};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
 use crate::provider::KeyServer;
 use crate::ring::{Ring, RingKey};
 use crate::secret::DataKey;
+use crate::store::StoreFile;
 
 /// A key store that takes long to list is listed less often: at most this share of the time.
 const LISTING_SHARE: u32 = 20;
@@ -27,12 +30,19 @@ pub struct NamedServer {
     pub server: Box<dyn KeyServer>,
 }
 
+/// Where the audit trail is, and the clock for it.
+struct Journal {
+    beside: StoreFile,
+    clock: Arc<dyn Clock>,
+}
+
 /// One key store that serves data keys, as a source.
 pub struct ServedSource {
     server: NamedServer,
     /// The cipher of new keys.
     cipher: Cipher,
     rng: Arc<dyn Rng>,
+    journal: Option<Journal>,
     known: BTreeMap<KeyRef, KeyInfo>,
     /// When it was asked last, and how long that took.
     asked: Option<(Instant, Duration)>,
@@ -47,7 +57,7 @@ impl ServedSource {
     #[must_use]
     pub fn new(server: NamedServer, cipher: Cipher, rng: Arc<dyn Rng>) -> Self {
         let (known, asked) = (BTreeMap::new(), None);
-        Self { server, cipher, rng, known, asked, stash: None, outage: None }
+        Self { server, cipher, rng, journal: None, known, asked, stash: None, outage: None }
     }
 
     /// With a stash to start with while the key store is away.
@@ -55,6 +65,22 @@ impl ServedSource {
     pub fn with_stash(mut self, stash: Stash) -> Self {
         self.stash = Some(stash);
         self
+    }
+
+    /// With an audit trail of what this process makes in the key store, beside where a keystore of
+    /// ours would be.
+    #[must_use]
+    pub fn with_trail(self, beside: StoreFile, clock: Arc<dyn Clock>) -> Self {
+        Self { journal: Some(Journal { beside, clock }), ..self }
+    }
+
+    fn tell(&self, event: Event, keys: &[KeyRef], reason: Reason<'_>) -> Result<()> {
+        let Some(Journal { beside, clock }) = &self.journal else { return Ok(()) };
+        let Reason { actor, text } = reason;
+        let record = Record { event, keys, generation: 0, actor, reason: text };
+        // Only who has the lock writes.
+        let _lock = beside.lock(Deadline::after(LOCK_WAIT))?;
+        Trail::beside(beside.path()).append(&**clock, &record)
     }
 
     fn within(&self, error: Error) -> Error {
@@ -131,6 +157,28 @@ impl ServedSource {
         Some((newest.key.version, cipher))
     }
 
+    /// The error of a rotation that stored `rotated` before it failed: those are in force.
+    fn half_rotated(
+        &mut self,
+        ring: &Ring,
+        error: Error,
+        rotated: &[KeyRef],
+        reason: Reason<'_>,
+    ) -> Error {
+        if rotated.is_empty() {
+            return error;
+        }
+        // What matters is the first failure; the intention is in the trail in any case, and they come
+        // into force with the next reading that works.
+        let _ = self.tell(Event::Rotated, rotated, reason);
+        let _ = self.load(ring);
+        let done: Vec<_> = rotated.iter().map(ToString::to_string).collect();
+        let what =
+            format!("{}; stored before that, and in force: {}", error.what(), done.join(", "));
+        let advice = error.advice().map_or_else(String::new, |advice| format!("{advice}; "));
+        Error::new(error.kind(), what).advise(format!("{advice}then rotate the others one by one"))
+    }
+
     /// Stores a new random key as `key`.
     fn add(&self, key: &KeyRef, cipher: Cipher) -> Result<()> {
         let data = DataKey::generate(cipher.key_len, &*self.rng)?;
@@ -181,26 +229,32 @@ impl KeySource for ServedSource {
         self.with_stash_read(outcome, is_first, ring)
     }
 
-    fn rotate(&mut self, ring: &Ring, which: Which, _: Reason<'_>) -> Result<Vec<KeyRef>> {
+    fn rotate(&mut self, ring: &Ring, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
         self.load(ring)?;
         let mut ids: Vec<KeyId> = match which {
             Which::One(id) => vec![id],
             Which::All => self.known.keys().filter_map(number).collect(),
         };
         ids.dedup();
-        let mut rotated = Vec::new();
-        for id in ids {
+        let next = |id| {
             let (version, cipher) = self.newest(id).ok_or_else(|| {
                 let what = format!("provider {:?} has no key {id}", self.server.name);
                 Error::new(Kind::NotFound, what)
                     .advise(format!("make it: keyward keys create {id}"))
             })?;
-            let key = KeyRef::new(id, version.plus(1)?);
-            self.add(&key, cipher)?;
-            rotated.push(key);
+            Ok((KeyRef::new(id, version.plus(1)?), cipher))
+        };
+        let (keys, ciphers): (Vec<KeyRef>, Vec<Cipher>) =
+            ids.into_iter().map(next).collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        self.tell(Event::Intended, &keys, reason)?;
+        for (done, (key, cipher)) in keys.iter().zip(ciphers).enumerate() {
+            if let Err(error) = self.add(key, cipher) {
+                return Err(self.half_rotated(ring, error, &keys[..done], reason));
+            }
         }
+        let told = self.tell(Event::Rotated, &keys, reason);
         self.load(ring)?;
-        Ok(rotated)
+        told.map(|()| keys)
     }
 
     fn create(
@@ -208,7 +262,7 @@ impl KeySource for ServedSource {
         ring: &Ring,
         id: KeyId,
         cipher: Option<Cipher>,
-        _: Reason<'_>,
+        reason: Reason<'_>,
     ) -> Result<KeyRef> {
         self.load(ring)?;
         if self.newest(id).is_some() {
@@ -216,9 +270,11 @@ impl KeySource for ServedSource {
             return Err(Error::new(Kind::Conflict, what).advise("rotate it, or choose another id"));
         }
         let key = KeyRef::new(id, KeyVersion::FIRST);
+        self.tell(Event::Intended, std::slice::from_ref(&key), reason)?;
         self.add(&key, cipher.unwrap_or(self.cipher))?;
+        let told = self.tell(Event::KeyCreated, std::slice::from_ref(&key), reason);
         self.load(ring)?;
-        Ok(key)
+        told.map(|()| key)
     }
 
     fn keys(&self) -> Vec<KeyInfo> {
@@ -238,5 +294,89 @@ fn number(key: &KeyRef) -> Option<KeyId> {
     match key.name {
         KeyName::Id(id) => Some(id),
         KeyName::Named { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::env::System;
+    use crate::provider::Probe;
+
+    /// Takes versions of keys until it has as many as it has room for.
+    struct Full(Mutex<Vec<KeyRef>>, usize);
+
+    impl KeyServer for Full {
+        fn list(&self, _: Deadline) -> Result<Vec<KeyInfo>> {
+            let keys = self.0.lock().unwrap().clone();
+            let newest = |key: &KeyRef| {
+                !keys.iter().any(|one| one.name == key.name && one.version > key.version)
+            };
+            let info = |key: &KeyRef| KeyInfo {
+                key: key.clone(),
+                state: if newest(key) { KeyState::Active } else { KeyState::Retired },
+                purpose: Cipher::DEFAULT.into(),
+                created: None,
+                check: None,
+            };
+            Ok(keys.iter().map(info).collect())
+        }
+
+        fn fetch(&self, key: &KeyRef, _: Deadline) -> Result<DataKey> {
+            DataKey::copy_of(&[u8::try_from(key.version.get()).unwrap(); 32])
+        }
+
+        fn put(&self, key: &KeyRef, _: &DataKey, _: Deadline) -> Result<()> {
+            let mut keys = self.0.lock().unwrap();
+            if keys.len() == self.1 {
+                return Err(
+                    Error::new(Kind::Unavailable, format!("no room for {key}")).advise("make room")
+                );
+            }
+            keys.push(key.clone());
+            Ok(())
+        }
+
+        fn remove(&self, _: &KeyRef, _: Deadline) -> Result<()> {
+            Ok(())
+        }
+
+        fn probe(&self, _: Deadline) -> Result<Probe> {
+            Ok(Probe::default())
+        }
+    }
+
+    #[test]
+    fn a_rotation_that_fails_midway_names_what_is_stored_and_uses_it() {
+        let id = |number| KeyId::try_from(number).unwrap();
+        let keys = (1..=3).map(|number| KeyRef::new(id(number), KeyVersion::FIRST)).collect();
+        let server = NamedServer {
+            name: "kv".to_owned(),
+            timeout: Duration::from_secs(1),
+            refresh: Duration::from_secs(1),
+            server: Box::new(Full(Mutex::new(keys), 5)),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let beside = StoreFile::at(&folder.path().join("keystore.json"));
+        let source = ServedSource::new(server, Cipher::DEFAULT, Arc::new(System));
+        let mut source = source.with_trail(beside, Arc::new(System));
+        let ring = Ring::new();
+        let reason = Reason { actor: "test", text: "test" };
+        let error = source.rotate(&ring, Which::All, reason).unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable);
+        assert_eq!(
+            error.to_string(),
+            "provider \"kv\": no room for key 3 version 2; stored before that, and in force: key 1 \
+             version 2, key 2 version 2; make room; then rotate the others one by one"
+        );
+        let latest = |number| ring.latest(id(number)).map(KeyVersion::get);
+        assert_eq!([latest(1), latest(2), latest(3)], [Some(2), Some(2), Some(1)]);
+        let error = source.rotate(&ring, Which::One(id(3)), reason).unwrap_err();
+        assert_eq!(error.to_string(), "provider \"kv\": no room for key 3 version 2; make room");
+        let trail = Trail::beside(&folder.path().join("keystore.json")).read().unwrap();
+        let told: Vec<_> = trail.iter().map(|line| (line.event, line.keys.len())).collect();
+        assert_eq!(told, [(Event::Intended, 3), (Event::Rotated, 2), (Event::Intended, 1)]);
     }
 }

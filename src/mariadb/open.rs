@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::core::{Custodian, Role};
 use super::message::{self, ServerLog};
-use super::names::{Face, Values};
+use super::names::{Changed, Face, Started, Values};
 use super::status;
 use crate::cipher::{self, Kernel};
 use crate::env::{Env, Level, Log};
@@ -18,6 +18,7 @@ use crate::secret;
 /// The plugin while it serves keys.
 pub(super) struct Open {
     custodian: Custodian,
+    changed: Option<Changed>,
 }
 
 impl Open {
@@ -26,9 +27,9 @@ impl Open {
     pub(super) fn start(face: &'static Face, values: &dyn Values) -> Option<Self> {
         let env = Env::system(Arc::new(ServerLog));
         match Kernel::select().and_then(|_| (face.start)(values, role(), env)) {
-            Ok(custodian) => {
+            Ok(Started { custodian, changed }) => {
                 tell_of_unlocked_memory(face);
-                Some(Self { custodian })
+                Some(Self { custodian, changed })
             }
             Err(error) => {
                 message::refuse_start(face, &error);
@@ -62,6 +63,13 @@ impl Open {
         actor: &str,
     ) -> Result<(), ()> {
         run(&self.custodian, number, actor).map_err(|error| message::refuse_statement(&error))
+    }
+
+    /// Goes by the values of the dynamic variables as they are now.
+    pub(super) fn change(&self, values: &dyn Values) {
+        if let Some(changed) = &self.changed {
+            changed(values);
+        }
     }
 
     /// What SHOW STATUS shows.

@@ -28,11 +28,13 @@ pub(super) fn not_loaded(error: &Error) {
 /// Tells why `call` failed; the server tells its client only that it did. What a client asked for
 /// in vain is a note: any user of a SQL function could fill the log with errors otherwise.
 pub(super) fn failed(call: &str, error: &Error) {
-    let level = match error.kind() {
-        Kind::Config | Kind::Conflict | Kind::NotFound => Level::Note,
-        _ => Level::Error,
-    };
+    let level = if asked_in_vain(error) { Level::Note } else { Level::Error };
     ServerLog.log(level, &format!("cannot {call}: {error}"));
+}
+
+/// Whether an error is an answer to whoever asked for what cannot be, and the keyring is well.
+pub(super) fn asked_in_vain(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Config | Kind::Conflict | Kind::NotFound)
 }
 
 /// Tells that a call of the server's met a defect of ours.

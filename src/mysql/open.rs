@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use zeroize::Zeroizing;
 
 use super::aes::{self, Direction, Mode};
-use super::message::ServerLog;
+use super::message::{self, ServerLog};
 use crate::assemble;
 use crate::config::component::{Component, FILE_NAME};
 use crate::custodian::{Custodian, Reason, Role};
@@ -26,14 +26,17 @@ use crate::secret::{self, DataKey};
 /// Who changes keys, as history and audit trail have it.
 const ACTOR: &str = "mysqld";
 
-static STATE: RwLock<State> = RwLock::new(State { folders: None, open: None, cause: None });
+static STATE: RwLock<State> =
+    RwLock::new(State { folders: None, open: None, cause: None, failure: None });
 
 struct State {
     /// Library and instance: where the server said that configuration is.
     folders: Option<(PathBuf, PathBuf)>,
     open: Option<Arc<Open>>,
-    /// Why it is not open.
+    /// Why the last load failed.
     cause: Option<String>,
+    /// Why the last change failed, where the keyring was at fault and not the one who asked.
+    failure: Option<String>,
 }
 
 /// A keyring that serves.
@@ -54,6 +57,9 @@ pub(super) fn load(library: PathBuf, instance: PathBuf) -> Result<()> {
     let mut state = state_mut();
     state.folders = Some((library, instance));
     state.cause = opened.as_ref().err().map(ToString::to_string);
+    if opened.is_ok() {
+        state.failure = None;
+    }
     // Ended outside the lock: its worker may be waiting for a key store.
     let before = state.open.take();
     state.open = opened.as_ref().ok().cloned().or_else(|| before.clone());
@@ -86,17 +92,17 @@ pub(super) fn names() -> Result<Vec<KeyName>> {
 
 /// Stores a key; when this returns, it is on disk.
 pub(super) fn store(name: &KeyName, kind: &str, data: &DataKey) -> Result<()> {
-    open()?.changed(|custodian| custodian.store_named(name, kind, data, because("stored")))
+    change(|custodian| custodian.store_named(name, kind, data, because("stored")))
 }
 
 /// Makes and stores a random key of `len` bytes.
 pub(super) fn generate(name: &KeyName, kind: &str, len: usize) -> Result<()> {
-    open()?.changed(|custodian| custodian.generate_named(name, kind, len, because("generated")))
+    change(|custodian| custodian.generate_named(name, kind, len, because("generated")))
 }
 
 /// Removes a key for ever.
 pub(super) fn remove(name: &KeyName) -> Result<()> {
-    open()?.changed(|custodian| custodian.remove_named(name, because("removed")))
+    change(|custodian| custodian.remove_named(name, because("removed")))
 }
 
 /// Encrypts or decrypts `data` with the key called `name`, which must be of type AES.
@@ -151,7 +157,7 @@ pub(super) fn describe() -> Vec<(String, String)> {
             rows.push(("Degraded".to_owned(), text));
         }
     }
-    if let Some(cause) = &state.cause {
+    if let Some(cause) = state.cause.as_ref().or(state.failure.as_ref()) {
         rows.push(("Last_error".to_owned(), cause.clone()));
     }
     rows
@@ -180,13 +186,28 @@ impl Open {
         }))
     }
 
-    fn changed(&self, change: impl FnOnce(&Custodian) -> Result<()>) -> Result<()> {
-        if self.read_only {
-            return Err(Error::new(Kind::Unsupported, "the keyring is read-only")
-                .advise(format!("set \"read_only\": false in {FILE_NAME}")));
+    fn refuse_if_read_only(&self) -> Result<()> {
+        match self.read_only {
+            true => Err(Error::new(Kind::Unsupported, "the keyring is read-only")
+                .advise(format!("set \"read_only\": false in {FILE_NAME}"))),
+            false => Ok(()),
         }
-        change(&self.custodian)
     }
+}
+
+/// Changes a key, and remembers for the status why that failed: the server tells its client only
+/// that it did.
+fn change(work: impl FnOnce(&Custodian) -> Result<()>) -> Result<()> {
+    let open = open()?;
+    open.refuse_if_read_only()?;
+    let outcome = work(&open.custodian);
+    let failure = match &outcome {
+        Err(error) if message::asked_in_vain(error) => return outcome,
+        Err(error) => Some(error.to_string()),
+        Ok(()) => None,
+    };
+    state_mut().failure = failure;
+    outcome
 }
 
 /// The open keyring, awake, and opened by this very process.

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -22,7 +23,38 @@ pub enum SecretSource {
     Env(String),
     /// A systemd credential, by the name that the unit gives it.
     Credential(String),
+    /// An option of the server's, where a plugin that we stand in for takes it so.
+    Option(Given),
 }
+
+/// A secret that was handed over, and under which name.
+#[derive(Clone)]
+pub struct Given {
+    name: &'static str,
+    secret: Arc<SecretBytes>,
+}
+
+impl Given {
+    /// The value of the option `name`.
+    #[must_use]
+    pub fn new(name: &'static str, value: &str) -> Self {
+        Self { name, secret: Arc::new(SecretBytes::copy_of(value.as_bytes())) }
+    }
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for Given {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.secret, &other.secret)
+    }
+}
+
+impl Eq for Given {}
 
 impl SecretSource {
     /// The secret, at most `max_len` bytes, exactly as it lies there. Each call reads anew.
@@ -42,6 +74,11 @@ impl SecretSource {
             Self::Credential(name) => {
                 read_file(&credential_path(name, variable(CREDENTIALS_DIRECTORY))?, max_len)
             }
+            Self::Option(given) if given.secret.expose().len() > max_len => {
+                let what = format!("{self} is longer than {max_len} bytes");
+                Err(Error::new(Kind::Config, what))
+            }
+            Self::Option(given) => Ok(SecretBytes::copy_of(given.secret.expose())),
         }
     }
 }
@@ -52,6 +89,7 @@ impl fmt::Display for SecretSource {
             Self::File(path) => path.display().fmt(f),
             Self::Env(name) => write!(f, "environment variable {name}"),
             Self::Credential(name) => write!(f, "systemd credential {name}"),
+            Self::Option(given) => f.write_str(given.name),
         }
     }
 }
@@ -134,6 +172,7 @@ mod tests {
             SecretSource::File(path),
             SecretSource::Env("PIN".into()),
             SecretSource::Credential("pin".into()),
+            SecretSource::Option(Given::new("the_pin", "1234\n")),
         ];
         for source in sources {
             assert_eq!(source.read_in(64, environment)?.expose(), b"1234\n", "{source}");
@@ -165,6 +204,14 @@ mod tests {
             assert_eq!(error.to_string(), text);
             assert_eq!(error.kind(), Kind::Config);
         }
+    }
+
+    #[test]
+    fn a_secret_that_was_handed_over_shows_nowhere() {
+        let source = SecretSource::Option(Given::new("the_pin", "hunter2"));
+        assert_eq!(format!("{source} {source:?}"), "the_pin Option(the_pin)");
+        assert_eq!(source, source.clone());
+        assert_ne!(source, SecretSource::Option(Given::new("the_pin", "hunter2")));
     }
 
     #[test]

@@ -57,9 +57,14 @@ impl Shell {
     }
 
     pub(crate) fn run(&self, words: &[&str]) -> Ended {
+        self.run_on(&self.config(), words)
+    }
+
+    /// The same on another configuration.
+    pub(crate) fn run_on(&self, config: &Path, words: &[&str]) -> Ended {
         let output = Command::new(env!("CARGO_BIN_EXE_keyward"))
             .arg("--config")
-            .arg(self.config())
+            .arg(config)
             .args(words)
             .output()
             .unwrap();

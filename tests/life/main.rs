@@ -7,6 +7,7 @@ mod bench;
 mod command;
 mod crash;
 mod moving;
+mod mysql;
 mod policy;
 mod states;
 mod witness;

@@ -195,13 +195,18 @@ fn mysqls_stock_keyring_is_imported_and_opens_its_tablespace() {
     let tablespace = "tests/golden/inspect/mysql.ibd";
     let before = shell.run(&["inspect", tablespace]);
     assert!(before.code == 0 && before.out.contains("  missing  "), "{before:?}");
-    let words = ["import", "--from-keyring-file", file.to_str().unwrap()];
+    let cnf = shell.path("component_keyring_file.cnf");
+    std::fs::write(&cnf, format!("{{\"path\": {file:?}}}")).unwrap();
+    let dry = ["migrate", "--from-keyring-file", cnf.to_str().unwrap(), "--dry-run"];
+    let dry = shell.run(&dry);
+    assert!(dry.out.ends_with("2 of them new there\ndry run: nothing was changed\n"), "{dry:?}");
+    let words = ["migrate", "--from-keyring-file", file.to_str().unwrap()];
     let done = shell.run(&words);
     assert!(
         done.out.ends_with(
             "2 key versions arrived, 2 of them new, all check values right\nnext: name \
-             component_keyring_keyward in mysqld.my in place of component_keyring_file, and restart \
-             the server\n"
+             component_keyring_keyward in mysqld.my in place of component_keyring_file, restart the \
+             server, then destroy DIR/keyring: every key stands clear in it\n"
         ),
         "{done:?}"
     );

@@ -4,6 +4,7 @@
 //! `cargo xtask` builds the program once and tells the tests where it is.
 
 pub mod certificates;
+pub mod dev;
 pub mod gateway;
 pub mod listening;
 pub mod proxy;
@@ -13,6 +14,7 @@ pub mod vault;
 use std::path::PathBuf;
 
 pub use certificates::Certificates;
+pub use dev::DevVault;
 pub use gateway::{Namespaced, Tunnel};
 pub use proxy::{Fault, Proxy};
 pub use shared::Shared;
@@ -31,4 +33,13 @@ pub fn program() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?;
     let program = cache.join("keyward/vault-1.21.2/vault");
     program.exists().then_some(program)
+}
+
+/// Where `cargo xtask` tells the tests that MariaDB's own `hashicorp_key_management.so` is.
+pub const ORIGINAL_VARIABLE: &str = "KEYWARD_ORIGINAL_VAULT_PLUGIN";
+
+/// MariaDB's own plugin, which `cargo xtask` unpacks and nobody installs.
+pub fn original_plugin() -> mariadb_test::Result<PathBuf> {
+    let plugin = std::env::var_os(ORIGINAL_VARIABLE).map(PathBuf::from);
+    Ok(plugin.ok_or("`cargo xtask test vault` unpacks the original plugin and names it")?)
 }

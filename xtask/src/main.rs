@@ -13,6 +13,7 @@ mod setup;
 mod sweep;
 mod test;
 mod vault;
+mod vault_mtr;
 
 use std::process::ExitCode;
 

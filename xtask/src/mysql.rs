@@ -139,7 +139,7 @@ pub(crate) fn measure(root: &Path, whose: Whose, log: &Path) -> Result<Results> 
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     steps.push(format!(
         "exec chroot {at} sh -c 'cd /usr/lib/mysql-test && exec perl mysql-test-run.pl \
-         --suite={} --parallel={cores} --force --max-test-fail=0 --retry=0 \
+         --suite={} --big-test --parallel={cores} --force --max-test-fail=0 --retry=0 \
          --mysqld=--user=root --vardir=/mnt/var'",
         whose.suite()
     ));

@@ -8,7 +8,7 @@ use mariadb_test::command::answer;
 use mariadb_test::{Result, run, scratch};
 use nix::unistd::Uid;
 
-use crate::{job, vault};
+use crate::{job, vault, vault_mtr};
 
 /// To build the library and the command: bindgen needs libclang and the server's headers, the
 /// tests compare with OpenSSL and have it encrypt key files.
@@ -35,6 +35,10 @@ pub(crate) const TOOLS: &[&str] = &["strace", "gdb", "valgrind"];
 /// Tokens in software, and OpenSC's tool as a second opinion on them.
 pub(crate) const HSM: &[&str] = &["softhsm2", "opensc"];
 
+/// What the original `hashicorp_key_management` links; the plugin itself is never installed, or the
+/// machine's own server would find it.
+pub(crate) const VAULT_PLUGIN: &[&str] = &["libcurl4"];
+
 /// To load a server.
 pub(crate) const BENCH: &[&str] = &["sysbench"];
 
@@ -44,8 +48,9 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// `cargo xtask setup`.
 pub(crate) fn task(_words: &[String]) -> Result<()> {
     // In one go: whoever is not root gets one line to run.
-    need(&[BUILD, SERVER, MTR, TOOLS, HSM, BENCH].concat())?;
+    need(&[BUILD, SERVER, MTR, TOOLS, HSM, VAULT_PLUGIN, BENCH].concat())?;
     vault::program()?;
+    vault_mtr::original()?;
     println!("everything is installed");
     Ok(())
 }

@@ -1,7 +1,10 @@
 //! keyward as MySQL's keyring, on a real server.
 
+mod command;
+mod configuration;
 mod crash;
-mod features;
 mod inspect;
 mod migrate;
 mod outage;
+mod stores;
+mod story;

@@ -1,7 +1,10 @@
-//! From the stock component to ours and back, by MySQL's own tool and by the command.
+//! From the stock component to ours and back, by MySQL's own tool and by the command; from one key
+//! store to another.
 
-use mariadb_test::{Result, ensure, seen};
+use mariadb_test::{Result, ensure, files, seen};
 use mysql_test::{Keyring, Site};
+
+use crate::stores::{Away, KeyStore};
 
 #[test]
 fn there_and_back() -> Result<()> {
@@ -32,8 +35,8 @@ const FETCH: &str = "
     SELECT keyring_key_fetch('mine'), keyring_key_fetch('none'), keyring_key_length_fetch('none')";
 
 #[test]
-fn imported_by_the_command_and_back_by_the_servers_tool() -> Result<()> {
-    let site = Site::new("import", Keyring::Stock)?;
+fn by_the_command_and_back_by_the_servers_tool() -> Result<()> {
+    let site = Site::new("by-command", Keyring::Stock)?;
     let server = site.start()?;
     server.sql(
         "INSTALL PLUGIN keyring_udf SONAME 'keyring_udf.so';
@@ -50,8 +53,15 @@ fn imported_by_the_command_and_back_by_the_servers_tool() -> Result<()> {
     ensure!(fetched.starts_with("of a user\t"), "fetched {fetched}");
     server.stop()?;
     site.use_keyring(Keyring::Ours)?;
-    let file = site.keyring(Keyring::Stock).display().to_string();
-    let words = ["import", "--from-keyring-file", &file];
+    let file = site.keyring(Keyring::Stock);
+    let cnf = site.configuration(Keyring::Stock).display().to_string();
+    let words = ["migrate", "--from-keyring-file", &cnf];
+    let whole = std::fs::read(&file)?;
+    std::fs::write(&file, "{")?;
+    let refused = site.keyward(&words)?;
+    ensure!(refused.code == 1 && refused.err.contains("not a keyring file"), "{}", refused.text());
+    ensure!(!site.keyring(Keyring::Ours).exists(), "what failed made a keystore");
+    std::fs::write(&file, whole)?;
     let dry = site.keyward(&[&words[..], &["--dry-run"]].concat())?.ok()?;
     ensure!(dry.ends_with("dry run: nothing was changed\n"), "{dry}");
     ensure!(!site.keyring(Keyring::Ours).exists(), "a dry run made a keystore");
@@ -74,6 +84,47 @@ fn imported_by_the_command_and_back_by_the_servers_tool() -> Result<()> {
     let server = site.start()?;
     ensure!(server.sql("SELECT SUM(a) FROM d.t")? == "3", "the rows are gone");
     ensure!(server.sql(FETCH)? == fetched, "other keys than before");
-    seen!("4 keys of component_keyring_file imported by the command, used, and migrated back");
+    seen!("4 keys of component_keyring_file taken by the command, used, and migrated back");
+    server.stop().map(drop)
+}
+
+/// The keystore of a `path` moves to Vault and back; no table is touched, and what it left opens
+/// nothing any more.
+#[test]
+fn from_a_key_file_to_vault_and_back() -> Result<()> {
+    let mut vault = KeyStore::vault()?;
+    let site = Site::new("to-vault", Keyring::Ours)?;
+    let server = site.start()?;
+    server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT) ENCRYPTION = 'Y'")?;
+    server.sql("INSERT INTO d.t VALUES (1)")?;
+    server.stop()?;
+    let table = files::read(&site.data().join("d/t.ibd"))?;
+    vault.set_up(&site, "keyward")?;
+    let toml = site.path("keyward/keyward.toml");
+    let both = files::text(&toml)?;
+    let (_, in_vault) = both.split_once("[[provider]]").ok_or("no provider")?;
+    let both = format!(
+        "[keystore]\npath = {:?}\n[[provider]]\ntype = \"local\"\nkey_file = {:?}\n[[provider]]{in_vault}",
+        site.keyring(Keyring::Ours),
+        site.wrapping_key()
+    );
+    files::write(&toml, both)?;
+
+    let said = site.keyward(&["migrate", "--from", "local", "--to", vault.provider()])?.ok()?;
+    ensure!(said.contains("\"vault-transit\": added\n"), "{said}");
+    std::fs::rename(site.wrapping_key(), site.path("away"))?;
+    ensure!(files::read(&site.data().join("d/t.ibd"))? == table, "a table was touched");
+    let server = site.start()?;
+    ensure!(server.component("Provider")? == vault.provider(), "Vault does not open it");
+    ensure!(server.sql("SELECT a FROM d.t")? == "1", "the row is gone");
+    server.sql("ALTER INSTANCE ROTATE INNODB MASTER KEY")?;
+    server.stop()?;
+
+    std::fs::rename(site.path("away"), site.wrapping_key())?;
+    site.keyward(&["migrate", "--from", vault.provider(), "--to", "local"])?.ok()?;
+    vault.leave(&site, Away::Gone)?;
+    let server = site.start()?;
+    ensure!(server.component("Provider")? == "local", "the key file does not open it");
+    ensure!(server.sql("SELECT a FROM d.t")? == "1", "the row is gone");
     server.stop().map(drop)
 }

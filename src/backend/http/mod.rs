@@ -14,6 +14,7 @@ use std::time::Duration;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Client, redirect};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 pub use reqwest::{Method, Url};
@@ -82,21 +83,66 @@ impl Line {
     /// Sends `request` and reads the whole reply. Errors are `Timeout`, `Unavailable`, or
     /// `Untrusted` where TLS found the wrong peer; they name the address and hold nothing of what was sent.
     pub fn send(&self, request: Request, by: Deadline) -> Result<Reply> {
-        let place = place(&request.url);
-        let left = by.left(format_args!("calling {place}"))?;
-        let client = if is_loopback(&request.url) { &self.direct } else { &self.proxied };
-        let request = prepare(client, request, left)?;
+        let (client, request) = self.ready(request, by)?;
+        self.runtime.block_on(exchange(client, request, by))
+    }
+
+    /// Sends all of `requests`, at most `at_once` of them at a time, and gives the replies in their
+    /// order; each as [`Self::send`] would.
+    pub fn send_all(
+        &self,
+        requests: Vec<Request>,
+        at_once: usize,
+        by: Deadline,
+    ) -> Vec<Result<Reply>> {
+        let mut replies: Vec<Result<Reply>> = Vec::with_capacity(requests.len());
+        replies.resize_with(requests.len(), || {
+            Err(Error::new(Kind::Internal, "a request was not carried out"))
+        });
+        let mut waiting = requests.into_iter().enumerate();
         self.runtime.block_on(async {
-            let connected = tokio::time::timeout(left, client.execute(request)).await;
-            match connected {
-                Ok(Ok(response)) => {
-                    let body = tokio::time::timeout(by.left(&place)?, receive(response));
-                    body.await.unwrap_or_else(|_| Err(late(&place)))
+            let mut under_way = JoinSet::new();
+            loop {
+                while under_way.len() < at_once
+                    && let Some((n, request)) = waiting.next()
+                {
+                    match self.ready(request, by) {
+                        Ok((client, request)) => {
+                            under_way
+                                .spawn(async move { (n, exchange(client, request, by).await) });
+                        }
+                        Err(error) => replies[n] = Err(error),
+                    }
                 }
-                Ok(Err(cause)) => Err(failed(&place, &cause)),
-                Err(_) => Err(late(&place)),
+                match under_way.join_next().await {
+                    None => return,
+                    Some(Ok((n, reply))) => replies[n] = reply,
+                    // It panicked, which was reported: its place says that it was not carried out.
+                    Some(Err(_)) => {}
+                }
             }
-        })
+        });
+        replies
+    }
+
+    /// The client for `request`, and what it sends.
+    fn ready(&self, request: Request, by: Deadline) -> Result<(Client, reqwest::Request)> {
+        let left = by.left(format_args!("calling {}", place(&request.url)))?;
+        let client = if is_loopback(&request.url) { &self.direct } else { &self.proxied };
+        Ok((client.clone(), prepare(client, request, left)?))
+    }
+}
+
+async fn exchange(client: Client, request: reqwest::Request, by: Deadline) -> Result<Reply> {
+    let place = place(request.url());
+    let left = by.left(format_args!("calling {place}"))?;
+    match tokio::time::timeout(left, client.execute(request)).await {
+        Ok(Ok(response)) => {
+            let body = tokio::time::timeout(by.left(&place)?, receive(response));
+            body.await.unwrap_or_else(|_| Err(late(&place)))
+        }
+        Ok(Err(cause)) => Err(failed(&place, &cause)),
+        Err(_) => Err(late(&place)),
     }
 }
 

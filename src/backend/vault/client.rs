@@ -19,6 +19,8 @@ use crate::provider::Upkeep;
 
 /// The first pause before all nodes are tried again; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// How many requests are under way at a time where many are needed: so many connections.
+const AT_ONCE: usize = 16;
 /// The longest pause.
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -29,12 +31,19 @@ pub struct Client {
     pub(super) rng: Arc<dyn Rng>,
     /// The node that answered last.
     preferred: AtomicUsize,
+    /// Whether each node is tried once: whoever calls decides on another attempt.
+    hasty: bool,
 }
 
 impl Client {
     pub(super) fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {
         let session = Mutex::new(Session::default());
-        Self { settings, session, rng, preferred: AtomicUsize::new(0) }
+        Self { settings, session, rng, preferred: AtomicUsize::new(0), hasty: false }
+    }
+
+    /// The same, for who tries again by himself.
+    pub(super) fn hasty(self) -> Self {
+        Self { hasty: true, ..self }
     }
 
     /// Begins an operation, which `what` names.
@@ -84,6 +93,22 @@ struct Errors {
 impl Call<'_> {
     pub(super) fn get(&self, path: &str) -> Result<Answer> {
         self.ask(Method::GET, path, None)
+    }
+
+    /// The answers to many, some under way at a time. What does not come at the first attempt is
+    /// asked for as [`Self::get`] does.
+    pub(super) fn get_all(&self, paths: &[String]) -> Result<Vec<Answer>> {
+        let token = self.token()?.text()?;
+        let first = self.client.preferred.load(Ordering::Relaxed);
+        let base = &self.client.settings.addresses[first];
+        let request = |path: &String| self.request(base, Method::GET, path, None, Some(&token));
+        let requests = paths.iter().map(request).collect::<Result<Vec<_>>>()?;
+        let replies = self.line.send_all(requests, AT_ONCE, self.by);
+        let answers = paths.iter().zip(replies).map(|(path, reply)| match reply {
+            Ok(reply) if matches!(reply.status, 200 | 404) => understood(base, reply),
+            _ => self.get(path),
+        });
+        answers.collect()
     }
 
     /// The names at `path`.
@@ -151,7 +176,7 @@ impl Call<'_> {
             }
             let waited = jittered(pause, &*self.client.rng);
             let left = self.by.left("waiting for Vault").unwrap_or_default();
-            if !may_repeat || left <= waited {
+            if !may_repeat || left <= waited || self.client.hasty {
                 return Err(
                     cause.unwrap_or_else(|| Error::new(Kind::Config, "Vault has no address"))
                 );

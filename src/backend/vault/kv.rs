@@ -2,7 +2,7 @@
 //! hex in its field `data`, as `hashicorp_key_management` has it, and its cipher in `cipher`; the
 //! engine's versions are the key's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,9 @@ use crate::secret::source::hex_into;
 /// How often new versions are looked for when the configuration does not say.
 const REFRESH: Duration = Duration::from_secs(10);
 
+/// How many keys are read before the next are asked for, so that not all answers are held at once.
+const BATCH: usize = 512;
+
 /// How many versions the engine keeps where neither secret nor mount says.
 const ENGINE_MAX_VERSIONS: u32 = 10;
 
@@ -38,7 +41,7 @@ pub struct Settings {
     pub vault: super::Settings,
     /// Where the engine is mounted.
     pub mount: String,
-    /// The folder of the keys within it.
+    /// The folder of the keys within it; empty where they are at its top.
     pub prefix: String,
     /// How the server encrypts pages with keys whose secret does not say.
     pub mode: PageMode,
@@ -57,7 +60,10 @@ impl Settings {
         Ok(Self {
             vault: super::Settings::read(section)?,
             mount: super::path(section, "mount", "secret")?,
-            prefix: super::path(section, "prefix", "keyward")?,
+            prefix: match section.text("prefix")?.as_deref() {
+                Some("") => String::new(),
+                _ => super::path(section, "prefix", "keyward")?,
+            },
             mode,
             refresh: section.duration("refresh")?.unwrap_or(REFRESH),
         })
@@ -98,7 +104,9 @@ struct MetadataBody {
 }
 
 #[derive(Deserialize)]
-struct VersionBody {
+pub(super) struct VersionBody {
+    /// Told only beside the secret itself.
+    version: Option<u32>,
     created_time: String,
     #[serde(default)]
     deletion_time: String,
@@ -106,20 +114,31 @@ struct VersionBody {
     destroyed: bool,
 }
 
-/// The answer of `data/<secret>`, also where that version was deleted: then without the secret.
+/// What stands beside the secret in the answer of `data/<secret>`.
 #[derive(Deserialize)]
-struct Data {
-    data: DataBody,
+struct Newest {
+    data: NewestBody,
 }
 
 #[derive(Deserialize)]
-struct DataBody {
-    data: Option<Secret>,
+struct NewestBody {
     metadata: Option<VersionBody>,
 }
 
+/// The answer of `data/<secret>`, also where that version was deleted: then without the secret.
 #[derive(Deserialize)]
-struct Secret {
+pub(super) struct Data {
+    pub(super) data: DataBody,
+}
+
+#[derive(Deserialize)]
+pub(super) struct DataBody {
+    pub(super) data: Option<Secret>,
+    pub(super) metadata: Option<VersionBody>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Secret {
     data: Option<String>,
     cipher: Option<String>,
 }
@@ -168,11 +187,28 @@ impl KvServer {
 
     /// The API's path of a secret: `secret/data/keyward/1`.
     fn path(&self, kind: &str, name: impl std::fmt::Display) -> String {
-        format!("{}/{kind}/{}/{name}", self.mount, self.prefix)
+        format!("{}{name}", self.folder(kind))
+    }
+
+    /// The API's path of all secrets: `secret/data/keyward/`.
+    fn folder(&self, kind: &str) -> String {
+        match self.prefix.as_str() {
+            "" => format!("{}/{kind}/", self.mount),
+            prefix => format!("{}/{kind}/{prefix}/", self.mount),
+        }
+    }
+
+    /// Where the secrets are, for people and for Vault's own command: `secret/keyward`.
+    fn place(&self) -> String {
+        match self.prefix.as_str() {
+            "" => self.mount.clone(),
+            prefix => format!("{}/{prefix}", self.mount),
+        }
     }
 
     fn ids(&self, call: &Call<'_>) -> Result<Vec<KeyId>> {
-        let answer = call.list(&format!("{}/metadata/{}", self.mount, self.prefix))?;
+        let folder = self.folder("metadata");
+        let answer = call.list(folder.trim_end_matches('/'))?;
         if answer.status == 404 {
             self.refuse_other_engines(&answer)?;
             return Ok(Vec::new());
@@ -195,29 +231,97 @@ impl KvServer {
     }
 
     fn metadata(&self, call: &Call<'_>, id: KeyId) -> Result<Option<MetadataBody>> {
-        let answer = call.get(&self.path("metadata", id))?;
+        self.described(id, &call.get(&self.path("metadata", id))?)
+    }
+
+    fn described(&self, id: KeyId, answer: &Answer) -> Result<Option<MetadataBody>> {
         match answer.status {
-            404 => self.refuse_other_engines(&answer).map(|()| None),
+            404 => self.refuse_other_engines(answer).map(|()| None),
             _ if answer.is_ok() => Ok(Some(answer.json::<Metadata>()?.data)),
             _ => Err(answer.unexpected(&format!("to describe key {id}"))),
         }
     }
 
+    /// The keys of which some version was read.
+    fn known_ids(&self) -> HashSet<KeyId> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = |key: &KeyRef| match key.name {
+            KeyName::Id(id) => Some(id),
+            KeyName::Named { .. } => None,
+        };
+        known.keys().filter_map(id).collect()
+    }
+
+    /// Reads the newest version of each of `ids`. What that tells of a key is all there is to know
+    /// if it is the first; the others are given back, to be read as a whole.
+    fn read_new(&self, call: &Call<'_>, ids: &[KeyId]) -> Result<(Vec<KeyInfo>, Vec<KeyId>)> {
+        let paths: Vec<_> = ids.iter().map(|id| self.path("data", id)).collect();
+        let (mut infos, mut rest) = (Vec::new(), Vec::new());
+        for (id, answer) in ids.iter().zip(call.get_all(&paths)?) {
+            let metadata = || answer.json::<Newest>().ok()?.data.metadata;
+            let newest = if answer.is_ok() { metadata() } else { None };
+            let Some((version, body)) = newest.and_then(|body| Some((body.number()?, body))) else {
+                rest.push(*id);
+                continue;
+            };
+            let key = KeyRef::new(*id, version);
+            self.remember(key.clone(), self.understand(&key, &answer)?);
+            if version != KeyVersion::FIRST {
+                rest.push(*id);
+                continue;
+            }
+            let versions = BTreeMap::from([(version.get(), body)]);
+            let body = MetadataBody { current_version: 1, max_versions: 0, versions };
+            infos.extend(self.infos(*id, &body));
+        }
+        Ok((infos, rest))
+    }
+
+    /// Reads what the engine tells of `ids` and every version that can be read and is not known yet.
+    fn read_all(&self, call: &Call<'_>, ids: &[KeyId]) -> Result<Vec<KeyInfo>> {
+        let paths: Vec<_> = ids.iter().map(|id| self.path("metadata", id)).collect();
+        let mut bodies = Vec::new();
+        for (id, answer) in ids.iter().zip(call.get_all(&paths)?) {
+            bodies.extend(self.described(*id, &answer)?.map(|body| (*id, body)));
+        }
+        let mut unknown = Vec::new();
+        for (id, body) in &bodies {
+            let live = body.versions.iter().filter(|(_, one)| one.condition() == Condition::Live);
+            let keys = live.filter_map(|(number, _)| KeyVersion::try_from(*number).ok());
+            unknown.extend(keys.map(|version| KeyRef::new(*id, version)));
+        }
+        unknown.retain(|key| !self.knows(key));
+        for keys in unknown.chunks(BATCH) {
+            let path =
+                |key: &KeyRef| format!("{}?version={}", self.path("data", &key.name), key.version);
+            let paths: Vec<_> = keys.iter().map(path).collect();
+            for (key, answer) in keys.iter().zip(call.get_all(&paths)?) {
+                self.remember(key.clone(), self.understand(key, &answer)?);
+            }
+        }
+        Ok(bodies.iter().flat_map(|(id, body)| self.infos(*id, body)).collect())
+    }
+
+    fn knows(&self, key: &KeyRef) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    }
+
+    fn remember(&self, key: KeyRef, found: Known) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, found);
+    }
+
     /// Reads a version into `known`, unless it is there.
     fn learn(&self, call: &Call<'_>, id: KeyId, version: KeyVersion) -> Result<()> {
         let key = KeyRef::new(id, version);
-        let is_known = |known: &BTreeMap<KeyRef, Known>| known.contains_key(&key);
-        if is_known(&self.known.lock().unwrap_or_else(PoisonError::into_inner)) {
-            return Ok(());
+        if !self.knows(&key) {
+            let answer = call.get(&format!("{}?version={version}", self.path("data", id)))?;
+            self.remember(key.clone(), self.understand(&key, &answer)?);
         }
-        let answer = call.get(&format!("{}?version={version}", self.path("data", id)))?;
-        let found = self.understand(&key, &answer)?;
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, found);
         Ok(())
     }
 
     fn understand(&self, key: &KeyRef, answer: &Answer) -> Result<Known> {
-        let place = format!("{}/{}", self.mount, self.prefix);
+        let place = self.place();
         let gone =
             |what: &str| Error::new(Kind::NotFound, format!("Vault has no {key} at {place}{what}"));
         if answer.status == 404 {
@@ -239,18 +343,14 @@ impl KvServer {
             Error::new(Kind::Config, format!("the secret of {key} at {place} {what}"))
                 .advise("write the key there as 32, 48 or 64 hex digits in the field `data`")
         };
-        let secret = answer.json::<Data>()?.data.data.ok_or_else(|| wrong("is empty"))?;
-        let hex = Zeroizing::new(secret.data.ok_or_else(|| wrong("has no field `data`"))?);
-        let is_hex = hex.bytes().all(|digit| digit.is_ascii_hexdigit());
-        if !is_hex || !matches!(hex.len(), 32 | 48 | 64) {
-            return Err(wrong("is no AES key in hex"));
-        }
-        let data = DataKey::build(hex.len() / 2, |to| {
-            hex_into(to, hex.as_bytes());
-            Ok(())
+        let mut secret = answer.json::<Data>()?.data.data.ok_or_else(|| wrong("is empty"))?;
+        let cipher = secret.cipher.take();
+        let data = key_of(secret, |what| match what {
+            NO_DATA => wrong("has no field `data`"),
+            _ => wrong("is no AES key in hex"),
         })?;
         let len = data.expose().len();
-        let cipher = match secret.cipher.map(|text| text.parse::<Cipher>()) {
+        let cipher = match cipher.map(|text| text.parse::<Cipher>()) {
             None => Cipher { mode: self.mode, key_len: len },
             Some(Ok(cipher)) if cipher.key_len == len => cipher,
             Some(_) => {
@@ -272,15 +372,14 @@ impl KvServer {
         }) else {
             return Ok(());
         };
-        let (place, name) = (format!("{}/{}", self.mount, self.prefix), &key.name);
+        let (place, name) = (self.place(), &key.name);
         let what = format!(
             "cannot add {key}: Vault keeps {max} versions at {place}/{name} and would drop version {}, \
              which may still be needed",
             dropped.0
         );
         Err(Error::new(Kind::State, what).advise(format!(
-            "run: vault kv metadata patch -mount={} -max-versions={OUR_MAX_VERSIONS} {}/{name}",
-            self.mount, self.prefix
+            "run: vault kv metadata patch -max-versions={OUR_MAX_VERSIONS} {place}/{name}"
         )))
     }
 
@@ -315,9 +414,9 @@ impl KvServer {
 
     /// What the policy must allow.
     pub(super) fn rights(&self) -> Vec<Right> {
-        let all = |kind: &str| format!("{}/{kind}/{}/*", self.mount, self.prefix);
+        let all = |kind: &str| format!("{}*", self.folder(kind));
         vec![
-            Right::new(format!("{}/metadata/{}/", self.mount, self.prefix), &["list"]),
+            Right::new(self.folder("metadata"), &["list"]),
             Right::new(all("metadata"), &["create", "read", "update"]),
             Right::new(all("data"), &["create", "read", "update"]),
             Right::new(format!("{}/config", self.mount), &["read"]),
@@ -329,15 +428,13 @@ impl KeyServer for KvServer {
     fn list(&self, by: Deadline) -> Result<Vec<KeyInfo>> {
         let call = self.client.call("listing the keys in Vault", by)?;
         let mut infos = Vec::new();
-        for id in self.ids(&call)? {
-            let Some(body) = self.metadata(&call, id)? else { continue };
-            for (number, version) in &body.versions {
-                let Ok(number) = KeyVersion::try_from(*number) else { continue };
-                if version.condition() == Condition::Live {
-                    self.learn(&call, id, number)?;
-                }
-            }
-            infos.extend(self.infos(id, &body));
+        for ids in self.ids(&call)?.chunks(BATCH) {
+            let known = self.known_ids();
+            let (old, new): (Vec<KeyId>, Vec<KeyId>) =
+                ids.iter().partition(|id| known.contains(*id));
+            let (found, rest) = self.read_new(&call, &new)?;
+            infos.extend(found);
+            infos.extend(self.read_all(&call, &[old, rest].concat())?);
         }
         Ok(infos)
     }
@@ -417,7 +514,7 @@ impl KeyServer for KvServer {
         let ids = self.ids(&call)?;
         let mut facts = vec![
             ("vault".to_owned(), self.client.place()),
-            ("keys at".to_owned(), format!("{}/{}", self.mount, self.prefix)),
+            ("keys at".to_owned(), self.place()),
             ("keys".to_owned(), ids.len().to_string()),
         ];
         facts.extend(call.prove(&self.rights())?);
@@ -466,7 +563,34 @@ impl KvServer {
     }
 }
 
+/// The words of the plugin that wrote such secrets first, for what is wrong with one.
+const NO_DATA: &str = "Unable to get data string";
+const NO_HEX: &str = "Syntax error - the key data should contain only hexadecimal digits";
+const ODD: &str = "Syntax error - extra character in the key data";
+const LENGTH: &str = "The key data has not the length of an AES key";
+
+/// The key in the field `data`; `wrong` makes the error for one that is none.
+pub(super) fn key_of(secret: Secret, wrong: impl Fn(&str) -> Error) -> Result<DataKey> {
+    let hex = Zeroizing::new(secret.data.ok_or_else(|| wrong(NO_DATA))?);
+    if !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(wrong(NO_HEX));
+    }
+    match hex.len() {
+        32 | 48 | 64 => DataKey::build(hex.len() / 2, |to| {
+            hex_into(to, hex.as_bytes());
+            Ok(())
+        }),
+        odd if odd % 2 == 1 => Err(wrong(ODD)),
+        _ => Err(wrong(LENGTH)),
+    }
+}
+
 impl VersionBody {
+    /// Which version it is of.
+    pub(super) fn number(&self) -> Option<KeyVersion> {
+        KeyVersion::try_from(self.version?).ok()
+    }
+
     fn condition(&self) -> Condition {
         match (self.destroyed, self.deletion_time.is_empty()) {
             (true, _) => Condition::Destroyed,

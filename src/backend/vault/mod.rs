@@ -4,6 +4,7 @@
 mod client;
 mod kv;
 mod login;
+mod original;
 mod rights;
 mod setup;
 mod transit;
@@ -18,6 +19,7 @@ use super::http::{Trust, Url};
 pub use client::Client;
 pub use kv::{KvServer, Settings as KvSettings};
 pub use login::{Jwt, Login, RoleId};
+pub use original::{Keys as OriginalKeys, Lookup, Mounted, Place, is_path};
 pub use setup::Role;
 pub use transit::{Settings as TransitSettings, TransitWrapper};
 

@@ -117,7 +117,7 @@ impl Call<'_> {
 
     fn role(&self, name: &str, rights: &[Right]) -> Result<Role> {
         let name = match name.replace('/', "-") {
-            name if name == "keyward" => name,
+            name if name.is_empty() || name == "keyward" => "keyward".to_owned(),
             name => format!("keyward-{name}"),
         };
         let rules: Vec<_> = rights.iter().map(Right::rule).collect();

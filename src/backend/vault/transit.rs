@@ -25,6 +25,7 @@ const TYPES: &[&str] = &["aes128-gcm96", "aes256-gcm96", "chacha20-poly1305"];
 pub(super) const NEW_TYPE: &str = "aes256-gcm96";
 
 /// What the configuration says of a transit key.
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// The Vault.
     pub vault: super::Settings,

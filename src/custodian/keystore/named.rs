@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Changed, KeystoreSource, Reason};
+use super::{Changed, KeySource, KeystoreSource, Reason};
 use crate::audit::Event;
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyName, KeyRef, KeyState, KeyVersion, KeyringKey, Purpose};
@@ -21,6 +21,10 @@ impl KeystoreSource {
         reason: Reason<'_>,
     ) -> Result<()> {
         let purpose = Purpose::Keyring(KeyringKey::new(kind, data.expose().len())?);
+        self.load(ring)?;
+        // Asked before the key store is: a name that is taken costs no call.
+        free_version(self.keystore()?.contents(), name)?;
+        self.prove_it_opens().map_err(not_the_callers)?;
         self.commit(ring, reason, |source, before| {
             let key = free_version(before.contents(), name)?;
             let after = source.with_key(before, &key, purpose, data, KeyState::Active, reason)?;
@@ -54,6 +58,20 @@ fn free_version(contents: &Contents, name: &KeyName) -> Result<KeyRef> {
     }
     let newest = key.newest().map_or(Ok(KeyVersion::FIRST), |newest| newest.version.plus(1))?;
     Ok(KeyRef::new(name.clone(), newest))
+}
+
+/// An error of the key store's, by its kind no answer to what the caller asked for.
+fn not_the_callers(error: Error) -> Error {
+    match error.kind() {
+        Kind::Config | Kind::Conflict | Kind::NotFound => {
+            let same = Error::new(Kind::State, error.what());
+            match error.advice() {
+                Some(advice) => same.advise(advice),
+                None => same,
+            }
+        }
+        _ => error,
+    }
 }
 
 fn no_such_key(name: &KeyName) -> Error {

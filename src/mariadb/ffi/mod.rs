@@ -8,6 +8,7 @@
 #![allow(unreachable_pub)]
 
 mod crypt;
+pub(super) mod environment;
 mod keys;
 pub(super) mod message;
 mod status;

@@ -8,11 +8,11 @@
 
 use std::ffi::CStr;
 
-use super::{Face, Values, Variable, VariableKind};
+use super::{Face, Size, Started, Values, Variable, VariableKind};
 use crate::env::{Env, Level};
 use crate::error::{Error, Kind, Result};
 use crate::key::PageMode;
-use crate::mariadb::core::{Custodian, KeyFile, Role, from_key_file};
+use crate::mariadb::core::{KeyFile, Role, from_key_file};
 
 /// The server's numbers for file errors, which the original answers with.
 const EE_READ: u32 = 2;
@@ -27,40 +27,46 @@ pub(super) static FACE: Face = Face {
     description: c"File-based key management plugin (keyward)",
     stable: true,
     variables: &[
-        Variable {
-            name: c"encryption_algorithm",
-            comment: c"Encryption algorithm to use, aes_ctr is the recommended one.",
-            kind: VariableKind::Choice { words: &[c"aes_cbc", CTR] },
-        },
-        Variable {
-            name: c"filekey",
-            comment: c"Key to encrypt / decrypt the keyfile.",
-            kind: VariableKind::Text { default: c"" },
-        },
-        Variable {
-            name: c"filename",
-            comment: c"Path and name of the key file.",
-            kind: VariableKind::Text { default: c"" },
-        },
-        Variable {
-            name: c"digest",
-            comment: c"Digest algorithm that made the key of the key file from filekey.",
-            kind: VariableKind::Choice {
+        Variable::new(
+            c"encryption_algorithm",
+            c"Encryption algorithm to use, aes_ctr is the recommended one.",
+            VariableKind::Choice { words: &[c"aes_cbc", CTR], default: 0 },
+        ),
+        Variable::new(
+            c"filekey",
+            c"Key to encrypt / decrypt the keyfile.",
+            VariableKind::Text { default: c"" },
+        ),
+        Variable::new(
+            c"filename",
+            c"Path and name of the key file.",
+            VariableKind::Text { default: c"" },
+        ),
+        Variable::new(
+            c"digest",
+            c"Digest algorithm that made the key of the key file from filekey.",
+            VariableKind::Choice {
                 words: &[c"sha1", c"sha224", c"sha256", c"sha384", c"sha512"],
+                default: 0,
             },
-        },
-        Variable {
-            name: c"use_pbkdf2",
-            comment: c"Number of PBKDF2 iterations that made the key of the key file; 0 = none.",
-            kind: VariableKind::Count,
-        },
+        ),
+        Variable::new(
+            c"use_pbkdf2",
+            c"Number of PBKDF2 iterations that made the key of the key file; 0 = none.",
+            VariableKind::Number {
+                size: Size::UnsignedInt,
+                default: 0,
+                min: 0,
+                max: u32::MAX as i64,
+            },
+        ),
     ],
     start,
     error_number,
     original_texts: true,
 };
 
-fn start(values: &dyn Values, role: Role, env: Env) -> Result<Custodian> {
+fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
     let filename = values.text(c"filename");
     if filename.is_empty() {
         return Err(Error::new(Kind::Config, NOT_SET)
@@ -79,10 +85,10 @@ fn start(values: &dyn Values, role: Role, env: Env) -> Result<Custodian> {
         filename,
         filekey,
         digest: values.choice(c"digest").unwrap_or(c"sha1").to_string_lossy().into_owned(),
-        use_pbkdf2: values.count(c"use_pbkdf2"),
+        use_pbkdf2: u32::try_from(values.number(c"use_pbkdf2")).unwrap_or_default(),
         encryption: if ctr { PageMode::Ctr } else { PageMode::Cbc },
     };
-    from_key_file(file, role, env).map_err(without_provider)
+    from_key_file(file, role, env).map(Started::from).map_err(without_provider)
 }
 
 /// There is but one provider here, and the original's texts do not begin with its name.

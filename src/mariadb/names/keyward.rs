@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::{Face, Values, Variable, VariableKind};
+use super::{Face, Started, Values, Variable, VariableKind};
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 use crate::key::KeyId;
@@ -18,37 +18,37 @@ pub(super) static FACE: Face = Face {
     description: c"Encryption keys from any key store",
     stable: false,
     variables: &[
-        Variable {
-            name: c"config",
-            comment: c"The configuration file. Nothing in it can be a variable of the server, so \
-                       that no secret ever is one",
-            kind: VariableKind::Text { default: c"/etc/keyward/keyward.toml" },
-        },
-        Variable {
-            name: c"rotate_key",
-            comment: c"SET GLOBAL to a key id gives that key a new version, to -1 every key. \
-                       What it is set to at start-up has no effect",
-            kind: VariableKind::Command { switch: false, run: rotate },
-        },
-        Variable {
-            name: c"refresh",
-            comment: c"SET GLOBAL to ON reads the key store again at once. \
-                       What it is set to at start-up has no effect",
-            kind: VariableKind::Command { switch: true, run: refresh },
-        },
+        Variable::new(
+            c"config",
+            c"The configuration file. Nothing in it can be a variable of the server, so that no \
+              secret ever is one",
+            VariableKind::Text { default: c"/etc/keyward/keyward.toml" },
+        ),
+        Variable::new(
+            c"rotate_key",
+            c"SET GLOBAL to a key id gives that key a new version, to -1 every key. What it is set \
+              to at start-up has no effect",
+            VariableKind::Command { switch: false, run: rotate },
+        ),
+        Variable::new(
+            c"refresh",
+            c"SET GLOBAL to ON reads the key store again at once. What it is set to at start-up \
+              has no effect",
+            VariableKind::Command { switch: true, run: refresh },
+        ),
     ],
     start,
     error_number: |_| NO_NUMBER,
     original_texts: false,
 };
 
-fn start(values: &dyn Values, role: Role, env: Env) -> Result<Custodian> {
+fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
     let path = values.text(c"config");
     if path.is_empty() {
         return Err(Error::new(Kind::Config, "keyward_config is empty")
             .advise("set it to the path of the configuration file"));
     }
-    from_file(Path::new(&path), role, env)
+    from_file(Path::new(&path), role, env).map(Started::from)
 }
 
 fn rotate(custodian: &Custodian, number: i64, actor: &str) -> Result<()> {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod file_key_management;
+mod hashicorp_key_management;
 mod keyward;
 
 use std::ffi::CStr;
@@ -15,7 +16,8 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 
 /// The first one is what an unknown file name means.
-static FACES: [&Face; 2] = [&keyward::FACE, &file_key_management::FACE];
+static FACES: [&Face; 3] =
+    [&keyward::FACE, &file_key_management::FACE, &hashicorp_key_management::FACE];
 
 /// How the library shows itself to the server under one name.
 pub(super) struct Face {
@@ -28,14 +30,27 @@ pub(super) struct Face {
     /// Its system variables.
     pub(super) variables: &'static [Variable],
     /// Reads the variables and gets the keys.
-    pub(super) start: fn(&dyn Values, Role, Env) -> Result<Custodian>,
+    pub(super) start: fn(&dyn Values, Role, Env) -> Result<Started>,
     /// Under which number a client learns of a failed start.
     pub(super) error_number: fn(&Error) -> u32,
     /// Whether a failed start has texts of its own that other programs look for.
     pub(super) original_texts: bool,
 }
 
-/// A system variable. Its name in the server has the plugin's name before it.
+/// What starting gives.
+pub(super) struct Started {
+    /// Who serves the keys.
+    pub(super) custodian: Custodian,
+    /// Takes over the values of dynamic variables after a SET. The server holds its lock on all
+    /// system variables meanwhile: it must neither wait nor call a key store.
+    pub(super) changed: Option<Changed>,
+}
+
+/// See [`Started::changed`].
+pub(super) type Changed = Box<dyn Fn(&dyn Values) + Send + Sync>;
+
+/// A system variable. Its name in the server has the plugin's name before it. Set at start-up only,
+/// unless it says otherwise.
 pub(super) struct Variable {
     /// The name.
     pub(super) name: &'static CStr,
@@ -43,21 +58,44 @@ pub(super) struct Variable {
     pub(super) comment: &'static CStr,
     /// What it holds or does.
     pub(super) kind: VariableKind,
+    /// Whether SET GLOBAL changes it, and by [`Started::changed`] the plugin that runs.
+    pub(super) dynamic: bool,
+    /// Whether it is an option alone: SHOW VARIABLES does not show it, and `mariadb-backup`, which is
+    /// given what that shows, does not learn of it.
+    pub(super) hidden: bool,
+    /// Whether the server warns who sets it.
+    pub(super) deprecated: bool,
 }
 
 /// What a system variable holds or does.
 pub(super) enum VariableKind {
-    /// A text, set at start-up only.
+    /// A text; never dynamic.
     Text {
         /// What it holds when it is not set.
         default: &'static CStr,
     },
-    /// A number from 0 on, set at start-up only; 0 when it is not set.
-    Count,
-    /// One of some words, set at start-up only; the first one when it is not set.
+    /// A number. The server moves one out of range to the nearer end, with a warning.
+    Number {
+        /// Its type in the server.
+        size: Size,
+        /// What it holds when it is not set.
+        default: i64,
+        /// The least it may be.
+        min: i64,
+        /// The most it may be.
+        max: i64,
+    },
+    /// ON or OFF.
+    Switch {
+        /// What it holds when it is not set.
+        default: bool,
+    },
+    /// One of some words.
     Choice {
         /// The words.
         words: &'static [&'static CStr],
+        /// Which of them it is when it is not set, from 0 on.
+        default: u32,
     },
     /// Does something when it is SET, and stays what it was. What it is given at start-up is
     /// ignored: a backup replays the server's values into a second process.
@@ -69,15 +107,60 @@ pub(super) enum VariableKind {
     },
 }
 
+/// A number's type in the server, which INFORMATION_SCHEMA.SYSTEM_VARIABLES shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Size {
+    /// `INT`.
+    Int,
+    /// `INT UNSIGNED`.
+    UnsignedInt,
+    /// `BIGINT`.
+    BigInt,
+}
+
 /// The values of a face's variables. A name that it does not have, or has as another kind, is
-/// empty, 0 or `None`.
+/// empty, 0, false or `None`.
 pub(super) trait Values {
     /// The text of a `Text`.
     fn text(&self, name: &CStr) -> String;
-    /// The number of a `Count`.
-    fn count(&self, name: &CStr) -> u32;
+    /// The number of a `Number`.
+    fn number(&self, name: &CStr) -> i64;
+    /// Whether a `Switch` is on.
+    fn switch(&self, name: &CStr) -> bool;
     /// The word of a `Choice`.
     fn choice(&self, name: &CStr) -> Option<&'static CStr>;
+}
+
+impl Variable {
+    /// A variable that is set at start-up only, and shown.
+    pub(super) const fn new(
+        name: &'static CStr,
+        comment: &'static CStr,
+        kind: VariableKind,
+    ) -> Self {
+        Self { name, comment, kind, dynamic: false, hidden: false, deprecated: false }
+    }
+
+    /// The same, changed by SET GLOBAL.
+    pub(super) const fn dynamic(self) -> Self {
+        Self { dynamic: true, ..self }
+    }
+
+    /// The same as an option that no statement shows.
+    pub(super) const fn hidden(self) -> Self {
+        Self { hidden: true, ..self }
+    }
+
+    /// The same, with the server's warning for who sets it.
+    pub(super) const fn deprecated(self) -> Self {
+        Self { deprecated: true, ..self }
+    }
+}
+
+impl From<Custodian> for Started {
+    fn from(custodian: Custodian) -> Self {
+        Self { custodian, changed: None }
+    }
 }
 
 impl Face {

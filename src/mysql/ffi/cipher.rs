@@ -32,7 +32,8 @@ pub(super) struct Functions {
     decrypt: Crypt,
 }
 
-pub(super) static FUNCTIONS: Functions = Functions { get_size, encrypt, decrypt };
+pub(super) static FUNCTIONS: Functions =
+    Functions { get_size, encrypt: crypt::<true>, decrypt: crypt::<false> };
 
 unsafe extern "C" fn get_size(
     len: usize,
@@ -49,7 +50,7 @@ unsafe extern "C" fn get_size(
     })
 }
 
-unsafe extern "C" fn encrypt(
+unsafe extern "C" fn crypt<const ENCRYPTS: bool>(
     data_id: *const c_char,
     auth_id: *const c_char,
     mode: *const c_char,
@@ -62,33 +63,16 @@ unsafe extern "C" fn encrypt(
     room: usize,
     used: *mut usize,
 ) -> c_int {
-    guard("keyring_aes encrypt", 1, || {
+    let (name, direction) = match ENCRYPTS {
+        true => ("keyring_aes encrypt", Direction::Encrypt),
+        false => ("keyring_aes decrypt", Direction::Decrypt),
+    };
+    guard(name, 1, || {
         // SAFETY: the server passes texts that end in NUL or null, 16 bytes or null for the IV, and
         // `len` bytes of data, all of which stay for this call.
         let call = unsafe { Call::of(data_id, auth_id, mode, bits, iv, padding, data, len) };
         // SAFETY: the server passes `room` bytes, and a place for how many of them were used.
-        unsafe { run(call, Direction::Encrypt, out, room, used) }
-    })
-}
-
-unsafe extern "C" fn decrypt(
-    data_id: *const c_char,
-    auth_id: *const c_char,
-    mode: *const c_char,
-    bits: usize,
-    iv: *const c_uchar,
-    padding: bool,
-    data: *const c_uchar,
-    len: usize,
-    out: *mut c_uchar,
-    room: usize,
-    used: *mut usize,
-) -> c_int {
-    guard("keyring_aes decrypt", 1, || {
-        // SAFETY: as for `encrypt`.
-        let call = unsafe { Call::of(data_id, auth_id, mode, bits, iv, padding, data, len) };
-        // SAFETY: as for `encrypt`.
-        unsafe { run(call, Direction::Decrypt, out, room, used) }
+        unsafe { run(call, direction, out, room, used) }
     })
 }
 

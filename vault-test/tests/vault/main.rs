@@ -1,6 +1,8 @@
 //! keyward and a real Vault: by itself, and with MariaDB on it.
 
+mod dropin;
 mod login;
+mod many;
 mod mariadb;
 mod trouble;
 mod versions;

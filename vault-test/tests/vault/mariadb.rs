@@ -35,11 +35,30 @@ fn keys_wrapped_by_transit() -> Result<()> {
     vault.vault(&["write", "-f", "transit/keys/keyward/rotate"])?;
     let said = site.keyward(&["rewrap", "--to-latest"])?.ok()?;
     ensure!(said.contains("renewed"), "the transit key's version 2 was to wrap: {said}");
-    // From now on the first version opens nothing any more.
-    vault.vault(&["write", "transit/keys/keyward/config", "min_decryption_version=2"])?;
+    new_version_by_command(&vault, &site)?;
+    // From now on the versions before open nothing any more.
+    vault.vault(&["write", "transit/keys/keyward/config", "min_decryption_version=3"])?;
     let server = backup_and_restore(&site, server)?;
     let log = survive_an_outage(&mut vault, &site, server)?;
     nothing_secret(&vault, &site, &log)
+}
+
+/// `rewrap --new-kek` makes a version of the key in Vault, where the policy has the rule that it
+/// prints otherwise.
+fn new_version_by_command(vault: &Vault, site: &Site) -> Result<()> {
+    let words = ["rewrap", "--new-kek", "vault-transit"];
+    let denied = site.keyward(&words)?;
+    let rule = "path \"transit/keys/keyward/rotate\" { capabilities = [\"update\"] }";
+    ensure!(denied.code == 1 && denied.err.contains(rule), "{}", denied.text());
+    vault.policy("rotate", rule)?;
+    vault.vault(&["write", "auth/approle/role/keyward", "token_policies=keyward,rotate"])?;
+    let said = site.keyward(&words)?.ok()?;
+    ensure!(said.contains("new wrapping key transit/keyward:v3"), "{said}");
+    ensure!(said.contains("renewed"), "version 3 was to wrap: {said}");
+    let keystore = files::text(&site.keystore())?;
+    ensure!(keystore.contains("transit/keyward:v3"), "the keystore names another version");
+    ensure!(!keystore.contains("transit/keyward:v2"), "the version before still wraps");
+    Ok(())
 }
 
 #[test]
@@ -57,6 +76,11 @@ fn keys_served_by_kv() -> Result<()> {
         sleep(Duration::from_millis(500));
     }
     seen!("a rotation in Vault is in force after {:.1} s", began.elapsed().as_secs_f64());
+    // The next one at once, because it is asked for.
+    let data = format!("data={}", "6d".repeat(32));
+    vault.vault(&["kv", "put", "-mount=secret", "-cas=3", "keyward/1", &data])?;
+    server.sql("SET GLOBAL keyward_refresh = 1")?;
+    ensure!(version_of_a_new_table(&server)? == 4, "version 4 was to be in force at once");
     check(&server, TABLES)?;
     nothing_in_memory(&site, &server, &["5c".repeat(32)])?;
     let server = backup_and_restore(&site, server)?;

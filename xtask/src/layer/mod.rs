@@ -143,9 +143,17 @@ pub(crate) const LAYERS: &[Layer] = &[
         name: "vault",
         about: "keyward on a real Vault: log-ins, versions, trouble; MariaDB with its keys there, under load while Vault fails",
         extended: false,
-        packages: &[setup::SERVER, setup::BENCH],
+        packages: &[setup::SERVER, setup::BENCH, setup::VAULT_PLUGIN],
         released: true,
         body: vault::run,
+    },
+    Layer {
+        name: "vault-mtr",
+        about: "MariaDB's suite for hashicorp_key_management, with that plugin and with keyward in its place",
+        extended: false,
+        packages: &[setup::SERVER, setup::MTR, setup::VAULT_PLUGIN],
+        released: true,
+        body: vault::mtr,
     },
     Layer {
         name: "fuzz",

@@ -81,7 +81,7 @@ fn suite(name: &str, place: &Place, kernel: Option<&str>, run: &Run) -> Result<R
 }
 
 /// The first lines from the first failed test on.
-fn details(text: &str, lines: usize) -> String {
+pub(super) fn details(text: &str, lines: usize) -> String {
     let from = text.lines().skip_while(|line| !line.contains("[ fail ]"));
     from.take(lines).map(|line| format!("{line}\n")).collect()
 }

@@ -1,16 +1,21 @@
 //! MySQL as a layer: our own suite on a real server, and MySQL's suite for keyring components.
 
+use std::collections::BTreeSet;
+
 use mariadb_test::Result;
 use mysql_test::root::ROOT_VARIABLE;
+use vault_test::PROGRAM_VARIABLE;
 
-use crate::mtr::{summary, worse};
+use crate::mtr::{Results, summary, worse};
 use crate::mysql::{self, Whose};
+use crate::vault;
 
 use super::{Report, Run, rust};
 
 pub(super) fn run(run: &Run) -> Result<Report> {
     let root = mysql::server_root()?;
-    let mut report = rust::suite_of("mysql-test", run, &[(ROOT_VARIABLE, &root)])?;
+    let variables = [(ROOT_VARIABLE, &*root), (PROGRAM_VARIABLE, &*vault::program()?)];
+    let mut report = rust::suite_of("mysql-test", run, &variables)?;
     report.notes.insert(0, format!("on {}", mysql::version(&root)?));
     Ok(report)
 }
@@ -23,11 +28,18 @@ pub(super) fn mtr(run: &Run) -> Result<Report> {
     let ours = mysql::measure(&root, Whose::Ours, &log)?;
     let worse = worse(&stock, &ours);
     let count = |end: &str| ours.values().filter(|is| *is == end).count();
-    let notes = vec![
+    let mut notes = vec![
         format!("on {}", mysql::version(&root)?),
         format!("with component_keyring_file:    {}", summary(&stock)),
         format!("with component_keyring_keyward: {}", summary(&ours)),
     ];
+    let ran = |results: &Results, name: &str| {
+        results.get(name).filter(|end| *end != "skipped").map_or("-", String::as_str).to_owned()
+    };
+    let names: BTreeSet<_> = stock.keys().chain(ours.keys()).collect();
+    let ends = names.into_iter().map(|name| (name, ran(&stock, name), ran(&ours, name)));
+    let ran = ends.filter(|(_, stock, ours)| stock != "-" || ours != "-");
+    notes.extend(ran.map(|(name, stock, ours)| format!("{name}: {stock}, with ours {ours}")));
     Ok(Report {
         passed: count("pass"),
         failed: worse.len(),

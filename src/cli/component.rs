@@ -1,0 +1,220 @@
+//! What `keyward doctor` looks at for MySQL's component: the files that the server reads, and what a
+//! running server says of its keyring.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::doctor::Findings;
+use super::print::Mark;
+use super::server;
+use crate::config::component::{Component, FILE_NAME};
+
+/// The component's name, in the manifest and as a file.
+const NAME: &str = "component_keyring_keyward";
+
+/// What a manifest names it by.
+const URN: &str = "file://component_keyring_keyward";
+
+/// Where the server's program may be beside the folders of PATH, which for some has no `sbin`.
+const FOLDERS: &[&str] = &["/usr/sbin", "/usr/libexec"];
+
+const QUERY: &str = "\
+    select status_key, status_value from performance_schema.keyring_component_status; \
+    select 'innodb_redo_log_encrypt', if(@@innodb_redo_log_encrypt, 'ON', 'OFF'); \
+    select 'innodb_undo_log_encrypt', if(@@innodb_undo_log_encrypt, 'ON', 'OFF'); \
+    select 'binlog_encryption', if(@@binlog_encryption, 'ON', 'OFF') where @@log_bin";
+
+/// What a running server says, by name.
+pub(super) type Server = BTreeMap<String, String>;
+
+/// The file that tells the server what to load.
+#[derive(Deserialize)]
+struct Manifest {
+    #[serde(default)]
+    read_local_manifest: bool,
+    components: Option<String>,
+}
+
+/// Asks the server; `Err` holds the client's own words.
+pub(super) fn ask(options: &server::Options) -> Result<Server, String> {
+    server::query_with("mysql", options, QUERY).map(|text| parse(&text))
+}
+
+fn parse(text: &str) -> Server {
+    let row = |line: &str| {
+        let (name, value) = line.split_once('\t')?;
+        Some((name.to_owned(), value.to_owned()))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+/// Looks at the component that the file at `path` configures; `keystore` is the one it names.
+pub(super) fn check(
+    findings: &mut Findings,
+    path: &Path,
+    keystore: Option<&Path>,
+    server: Result<Server, String>,
+) {
+    if let Ok(Component::Config(config)) = Component::load(path) {
+        findings.private(&config);
+    }
+    match server {
+        Ok(server) => running(findings, keystore, &server),
+        Err(words) => {
+            library(findings, path);
+            manifest(findings);
+            let advice = "start it, or name its socket with --socket";
+            findings.add(Mark::Skipped, format!("server: {words}"), Some(advice));
+        }
+    }
+}
+
+/// Whether the keystore is one that the server makes at its first start, and it is not there.
+pub(super) fn is_to_be_made(findings: &mut Findings, path: &Path) -> bool {
+    let Ok(Component::Keystore { path: keystore, .. }) = Component::load(path) else {
+        return false;
+    };
+    let shown = keystore.display();
+    if keystore.exists() {
+        return false;
+    }
+    if keystore.parent().is_some_and(Path::is_dir) {
+        let what = format!("keystore: {shown} is not there; a server's first start makes it");
+        findings.add(Mark::Warning, what, Some("where there was one, put it back first"));
+    } else {
+        let what = format!("keystore: the folder of {shown} is not there");
+        findings.add(Mark::Failed, what, Some("make it, for the server's user alone"));
+    }
+    true
+}
+
+/// A server that runs with our component has found library and manifest.
+fn running(findings: &mut Findings, keystore: Option<&Path>, server: &Server) {
+    let get = |name: &str| server.get(name).map(String::as_str);
+    let why = get("Last_error").unwrap_or("no reason is told");
+    match (get("Component_name"), get("Component_status")) {
+        (Some(NAME), Some("Active")) => {
+            findings.add(Mark::Ok, format!("server: {NAME} is active"), None);
+        }
+        (Some(NAME), _) => {
+            let advice = "mend that, then run ALTER INSTANCE RELOAD KEYRING";
+            findings.add(Mark::Failed, format!("server: {NAME} is disabled: {why}"), Some(advice));
+            return;
+        }
+        (other, _) => {
+            let has = other.unwrap_or("no keyring component");
+            findings.add(Mark::Failed, format!("server: it has {has}, not {NAME}"), None);
+            return manifest(findings);
+        }
+    }
+    if let (Some(used), Some(named)) = (get("Data_file"), keystore)
+        && Path::new(used) != named
+    {
+        let what = format!("server: its keystore is {used}, not {}", named.display());
+        findings.add(Mark::Failed, what, Some("restart it, or run ALTER INSTANCE RELOAD KEYRING"));
+    }
+    for name in ["Degraded", "Last_error"] {
+        if let Some(value) = get(name) {
+            findings.add(Mark::Warning, format!("server: {name}: {value}"), None);
+        }
+    }
+    for (option, holds) in [
+        ("innodb_redo_log_encrypt", "the redo log"),
+        ("innodb_undo_log_encrypt", "undo tablespaces"),
+        ("binlog_encryption", "the binary log"),
+    ] {
+        // Without a binary log there is nothing to say of it.
+        if let Some(value) = get(option) {
+            let advice =
+                format!("{option} = ON, or rows of encrypted tables stand clear in {holds}");
+            findings.option(value == "ON", &format!("server: {option} = {value}"), &advice);
+        }
+    }
+}
+
+fn library(findings: &mut Findings, path: &Path) {
+    let library = path.with_file_name(format!("{NAME}.so"));
+    let shown = library.display();
+    match std::fs::metadata(&library) {
+        Ok(meta) if meta.mode() & 0o022 == 0 => {
+            findings.add(Mark::Ok, format!("library: {shown}"), None);
+        }
+        Ok(_) => {
+            let what = format!("library: {shown} can be written by others");
+            findings.add(Mark::Failed, what, Some("chmod 0755 it"));
+        }
+        Err(_) => {
+            let advice = format!(
+                "put libkeyward.so there; where this is an instance's own {FILE_NAME}, the library \
+                 is with the one that says read_local_config"
+            );
+            findings.add(Mark::Warning, format!("library: {shown} is not there"), Some(&advice));
+        }
+    }
+}
+
+/// The manifest beside the server's program.
+fn manifest(findings: &mut Findings) {
+    let Some(program) = server_program() else {
+        let advice = "its manifest, mysqld.my, is to be beside it";
+        return findings.add(Mark::Skipped, "manifest: mysqld was not found", Some(advice));
+    };
+    let path = program.with_extension("my");
+    let shown = path.display();
+    let wanted = format!("write {{ \"components\": \"{URN}\" }}");
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        let what = format!("manifest: {shown} cannot be read");
+        return findings.add(Mark::Failed, what, Some(&wanted));
+    };
+    match serde_json::from_str(&text) {
+        Ok(Manifest { read_local_manifest: true, .. }) => {
+            let what = format!("manifest: {shown} sends to the one in each data directory");
+            findings.add(Mark::Ok, what, None);
+        }
+        Ok(Manifest { components: Some(all), .. }) if names_ours(&all) => {
+            findings.add(Mark::Ok, format!("manifest: {shown}"), None);
+        }
+        Ok(_) => {
+            findings.add(Mark::Failed, format!("manifest: {shown} names no {NAME}"), Some(&wanted));
+        }
+        Err(cause) => {
+            let what = format!("manifest: {shown} is not valid: {cause}");
+            findings.add(Mark::Failed, what, Some(&wanted));
+        }
+    }
+}
+
+/// Several are apart by `,`, of one group by `;`.
+fn names_ours(all: &str) -> bool {
+    all.split([',', ';']).any(|one| one.trim() == URN)
+}
+
+fn server_program() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(FOLDERS.iter().map(PathBuf::from));
+    folders.map(|folder| folder.join("mysqld")).find(|program| program.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_clients_rows() {
+        let server = parse("Component_status\tActive\nData_file\t/a b\tc\nredo\tON\n");
+        assert_eq!(server["Component_status"], "Active");
+        assert_eq!(server["Data_file"], "/a b\tc");
+        assert_eq!(server["redo"], "ON");
+    }
+
+    #[test]
+    fn finds_ours_among_others() {
+        assert!(names_ours(URN));
+        assert!(names_ours("file://component_a, file://component_keyring_keyward"));
+        assert!(!names_ours("file://component_keyring_file"));
+        assert!(!names_ours("file://component_keyring_keyward_2"));
+    }
+}
