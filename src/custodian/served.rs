@@ -359,7 +359,7 @@ mod tests {
             server: Box::new(Full(Mutex::new(keys), 5)),
         };
         let folder = tempfile::tempdir().unwrap();
-        let beside = StoreFile::at(&folder.path().join("keystore.json"));
+        let beside = StoreFile::at(folder.path().join("keystore.json"));
         let source = ServedSource::new(server, Cipher::DEFAULT, Arc::new(System));
         let mut source = source.with_trail(beside, Arc::new(System));
         let ring = Ring::new();
