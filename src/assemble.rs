@@ -1,16 +1,22 @@
 //! Where everything meets: the only place that joins the configuration, the backends and the
 //! custodian, for the doors and the command alike.
 
+#[cfg(feature = "aws-kms")]
+mod aws_files;
 mod hashicorp;
 mod keyring_file;
+mod kmip;
 mod moving;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "aws-kms")]
+pub use aws_files::{AwsKeyFiles, from_aws_key_files};
 pub use hashicorp::{Hashicorp, HashicorpLogin, from_hashicorp};
 pub use keyring_file::{at as keyring_file_at, parse as parse_keyring_file};
+pub use kmip::{KmipOptions, from_kmip};
 pub use moving::{Moved, Original, Target, import_keyring_file, import_original, migrate};
 
 use crate::audit::{Event, Record, Trail};

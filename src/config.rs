@@ -216,6 +216,12 @@ impl Section {
         })
     }
 
+    /// Whether there is a `key` at all, whatever it holds.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key)
+    }
+
     /// The text at `key`, which must be there.
     pub fn required(&self, key: &'static str) -> Result<String> {
         self.text(key)?.ok_or_else(|| self.lacks(key))
@@ -296,7 +302,7 @@ impl Section {
         inline: &'static str,
         keys: [&'static str; 3],
     ) -> Result<Option<SecretSource>> {
-        if self.entries.iter().any(|entry| entry.key == inline) {
+        if self.has(inline) {
             return Err(self.wrong(inline, "a secret may not stand in the configuration").advise(
                 format!("put it into a file of mode 0600 and name that file as `{}`", keys[0]),
             ));

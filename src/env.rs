@@ -138,16 +138,37 @@ pub fn spawn_without_signals(
     name: &str,
     run: impl FnOnce() + Send + 'static,
 ) -> Result<std::thread::JoinHandle<()>> {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    let thread = without_signals(|| builder.spawn(run));
+    thread.map_err(|cause| no_thread(name, &cause))
+}
+
+/// Runs `work` on such a thread, with a stack of `stack` bytes, and waits for its end. A server's
+/// thread for a connection has some 300 KB, too little for some libraries.
+pub fn run_apart<T: Send>(name: &str, stack: usize, work: impl FnOnce() -> T + Send) -> Result<T> {
+    let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(stack);
+    std::thread::scope(|scope| {
+        let thread = without_signals(|| builder.spawn_scoped(scope, work));
+        let thread = thread.map_err(|cause| no_thread(name, &cause))?;
+        let broken = |_| Error::new(Kind::Internal, format!("the thread {name} broke off"));
+        thread.join().map_err(broken)
+    })
+}
+
+/// Does `start` with all signals blocked, which a thread that it starts inherits.
+fn without_signals<T>(start: impl FnOnce() -> T) -> T {
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    let started = start();
     if let Ok(before) = before {
         // Setting a mask that was in force a moment ago cannot fail.
         let _ = before.thread_set_mask();
     }
-    thread.map_err(|cause| {
-        Error::new(Kind::Internal, format!("cannot start the thread {name}: {cause}"))
-            .advise("raise the limit of processes (ulimit -u)")
-    })
+    started
+}
+
+fn no_thread(name: &str, cause: &std::io::Error) -> Error {
+    Error::new(Kind::Internal, format!("cannot start the thread {name}: {cause}"))
+        .advise("raise the limit of processes (ulimit -u)")
 }
 
 /// The moment by which a call must have answered.

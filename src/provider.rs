@@ -33,6 +33,12 @@ pub trait KeyServer: Send + Sync {
         self.put(key, data, by)
     }
 
+    /// Has the store itself make a new version of a length of its own; `None` where it takes only
+    /// what it is given.
+    fn make(&self, _: &KeyRef, _: Deadline) -> Option<Result<()>> {
+        None
+    }
+
     /// Removes one version for ever; `Unsupported` where nothing can be removed.
     fn remove(&self, key: &KeyRef, by: Deadline) -> Result<()>;
 

@@ -8,10 +8,25 @@ use contract::fixtures;
 server_contract! {
     file_plain: super::fixtures::file::PlainFile,
     file_encrypted: super::fixtures::file::EncryptedFile,
+    kmip_served: super::fixtures::kmip::Served,
     vault_kv: super::fixtures::vault::Kv,
 }
 
+#[cfg(feature = "aws-kms")]
+server_contract! {
+    aws_key_files: super::fixtures::aws_kms::Files,
+}
+
+#[cfg(feature = "aws-kms")]
 wrapper_contract! {
+    aws_kms: super::fixtures::aws_kms::Key,
+    aws_kms_alias: super::fixtures::aws_kms::Alias,
+}
+
+wrapper_contract! {
+    kmip_cbc: super::fixtures::kmip::Cbc,
+    kmip_gcm: super::fixtures::kmip::Gcm,
+    kmip_get: super::fixtures::kmip::Get,
     local_key_file: super::fixtures::local::KeyFile,
     local_passphrase: super::fixtures::local::Passphrase,
     pkcs11_gcm: super::fixtures::pkcs11::Gcm,

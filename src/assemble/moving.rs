@@ -7,6 +7,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[cfg(feature = "aws-kms")]
+use super::AwsKeyFiles;
 use super::{Hashicorp, KeyFile, create_empty_keystore, key_file_server, open};
 use crate::backend;
 use crate::config::{Config, ProviderConfig};
@@ -85,6 +87,9 @@ pub enum Original {
     KeyFile(KeyFile),
     /// `hashicorp_key_management`.
     Vault(Hashicorp),
+    /// `aws_key_management`.
+    #[cfg(feature = "aws-kms")]
+    Aws(AwsKeyFiles),
 }
 
 impl Original {
@@ -94,12 +99,16 @@ impl Original {
         match self {
             Self::KeyFile(_) => "file_key_management",
             Self::Vault(_) => "hashicorp_key_management",
+            #[cfg(feature = "aws-kms")]
+            Self::Aws(_) => "aws_key_management",
         }
     }
 
     fn keys(self, env: &Env) -> Result<Vec<Moving>> {
         let vault = match self {
             Self::KeyFile(file) => return read(&key_file_server(file)?, FILE_TIMEOUT),
+            #[cfg(feature = "aws-kms")]
+            Self::Aws(files) => return files.keys(env),
             Self::Vault(vault) => vault,
         };
         let mut keys = read(&vault.all_keys(env)?, VAULT_TIMEOUT)?;
@@ -156,7 +165,7 @@ pub(super) fn named<'a>(config: &'a Config, name: &str) -> Result<&'a ProviderCo
 }
 
 /// All keys of a key store that serves, by key and version.
-fn read(server: &dyn KeyServer, timeout: Duration) -> Result<Vec<Moving>> {
+pub(super) fn read(server: &dyn KeyServer, timeout: Duration) -> Result<Vec<Moving>> {
     let by = Deadline::after(timeout);
     let mut infos = server.list(by)?;
     infos.retain(|info| info.state.decrypts());

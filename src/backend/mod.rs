@@ -1,7 +1,10 @@
 //! Key stores, one file or folder each. They know the nouns and the joint, and not one another.
 
+#[cfg(feature = "aws-kms")]
+pub mod aws_kms;
 pub mod file;
 pub mod http;
+pub mod kmip;
 pub mod local;
 #[cfg(feature = "pkcs11")]
 pub mod pkcs11;
@@ -16,7 +19,10 @@ use crate::provider::{KekInfo, Provider};
 
 /// The words that `type` may be.
 const KINDS: &[&str] = &[
+    #[cfg(feature = "aws-kms")]
+    "aws-kms",
     "file",
+    "kmip",
     "local",
     #[cfg(feature = "pkcs11")]
     "pkcs11",
@@ -33,9 +39,24 @@ pub fn open(section: &Section, rng: &Arc<dyn Rng>) -> Result<Provider> {
         "file" => {
             Provider::Serves(Box::new(file::FileServer::new(file::Settings::read(section)?)?))
         }
+        "kmip" => match kmip::Use::read(section)? {
+            kmip::Use::Wrap => {
+                let settings = kmip::WrapperSettings::read(section)?;
+                Provider::Wraps(Box::new(kmip::KmipWrapper::new(settings, Arc::clone(rng))))
+            }
+            kmip::Use::Serve => {
+                let settings = kmip::ServerSettings::read(section)?;
+                Provider::Serves(Box::new(kmip::KmipServer::new(settings, Arc::clone(rng))))
+            }
+        },
         "local" => {
             let settings = local::Settings::read(section)?;
             Provider::Wraps(Box::new(local::LocalWrapper::new(settings, Arc::clone(rng))?))
+        }
+        #[cfg(feature = "aws-kms")]
+        "aws-kms" => {
+            let settings = aws_kms::Settings::read(section)?;
+            Provider::Wraps(Box::new(aws_kms::KmsWrapper::new(settings, Arc::clone(rng))))
         }
         #[cfg(feature = "pkcs11")]
         "pkcs11" => {
@@ -86,10 +107,19 @@ pub fn create_wrapping_key(
     by: Deadline,
 ) -> Result<KekInfo> {
     match section.required("type")?.as_str() {
+        #[cfg(feature = "aws-kms")]
+        "aws-kms" => {
+            let settings = aws_kms::Settings::read(section)?;
+            aws_kms::KmsWrapper::new(settings, Arc::clone(rng)).create_key(by)
+        }
         #[cfg(feature = "pkcs11")]
         "pkcs11" => {
             let settings = pkcs11::Settings::read(section)?;
             pkcs11::Pkcs11Wrapper::new(settings, Arc::clone(rng)).create_key(now, by)
+        }
+        "kmip" if matches!(kmip::Use::read(section)?, kmip::Use::Wrap) => {
+            let settings = kmip::WrapperSettings::read(section)?;
+            kmip::KmipWrapper::new(settings, Arc::clone(rng)).create_key(by)
         }
         "vault-transit" => {
             let settings = vault::TransitSettings::read(section)?;

@@ -34,7 +34,8 @@ pub(super) struct Migrate {
 
 #[derive(clap::Args)]
 pub(super) struct Import {
-    /// The server's option file that configures file_key_management or hashicorp_key_management
+    /// The server's option file that configures file_key_management, hashicorp_key_management or
+    /// aws_key_management
     #[arg(long, value_name = "FILE", required_unless_present = "from_keyring_file")]
     from_mycnf: Option<PathBuf>,
     /// The same as `migrate --from-keyring-file`

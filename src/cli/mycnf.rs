@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "aws-kms")]
+use std::time::Duration;
 
+#[cfg(feature = "aws-kms")]
+use crate::assemble::AwsKeyFiles;
 use crate::assemble::{Hashicorp, HashicorpLogin, KeyFile, Original};
 use crate::error::{Error, Kind, Result};
 use crate::key::PageMode;
@@ -21,8 +25,11 @@ const SECTIONS: [&str; 6] = ["mysqld", "server", "mariadb", "mariadbd", "client-
 const FILE: &str = "file_key_management";
 const VAULT: &str = "hashicorp_key_management";
 
-/// Plugins whose keys cannot be taken over yet.
-const LATER: [&str; 1] = ["aws_key_management"];
+const AWS: &str = "aws_key_management";
+
+/// Where the server keeps its data when no option says so.
+#[cfg(feature = "aws-kms")]
+const DEFAULT_DATADIR: &str = "/var/lib/mysql";
 
 /// The options of the encryption plugins, the last of a name counting, as for the server.
 pub(super) struct Options(BTreeMap<String, String>);
@@ -38,29 +45,31 @@ impl Options {
     /// The plugin that they configure, and what they say of its keys.
     pub(super) fn original(&self, path: &Path) -> Result<Original> {
         let is_set = |plugin, name| self.get(plugin, name).is_some_and(|text| !text.is_empty());
-        match (is_set(FILE, "filename"), is_set(VAULT, "vault_url")) {
-            (true, false) => self.key_file(path).map(Original::KeyFile),
-            (false, true) => self.vault(path).map(Original::Vault),
-            (true, true) => refused(
+        let mut found = Vec::new();
+        found.extend(is_set(FILE, "filename").then_some(FILE));
+        found.extend(is_set(VAULT, "vault_url").then_some(VAULT));
+        found.extend(self.0.keys().any(|key| key.starts_with(AWS)).then_some(AWS));
+        match found[..] {
+            [FILE] => self.key_file(path).map(Original::KeyFile),
+            [VAULT] => self.vault(path).map(Original::Vault),
+            #[cfg(feature = "aws-kms")]
+            [AWS] => self.aws(path).map(Original::Aws),
+            [one] => refused(
                 path,
-                format!("it configures both {FILE} and {VAULT}"),
-                "take out the one that is not loaded",
+                format!("it configures {one}"),
+                "this program was built without the key store of that plugin",
             ),
-            (false, false) => self.nothing(path),
-        }
-    }
-
-    fn nothing(&self, path: &Path) -> Result<Original> {
-        match LATER.into_iter().find(|name| self.0.keys().any(|key| key.starts_with(name))) {
-            Some(plugin) => refused(
+            [] => refused(
                 path,
-                format!("it configures {plugin}, whose keys cannot be imported yet"),
-                "this release imports from file_key_management and hashicorp_key_management",
-            ),
-            None => refused(
-                path,
-                format!("there is neither {FILE}_filename nor {VAULT}_vault_url in it"),
+                format!(
+                    "there is no {FILE}_filename, no {VAULT}_vault_url and no option of {AWS} in it"
+                ),
                 "name the option file that configures the plugin",
+            ),
+            [one, other, ..] => refused(
+                path,
+                format!("it configures both {one} and {other}"),
+                "take out the one that is not loaded",
             ),
         }
     }
@@ -133,6 +142,31 @@ impl Options {
         self.0.get(&format!("{plugin}_{name}")).map(String::as_str)
     }
 
+    /// The key files that they describe.
+    #[cfg(feature = "aws-kms")]
+    fn aws(&self, path: &Path) -> Result<AwsKeyFiles> {
+        let text = |name| self.get(AWS, name).filter(|text| !text.is_empty());
+        let folder = PathBuf::from(self.0.get("datadir").map_or(DEFAULT_DATADIR, String::as_str));
+        if folder.is_relative() {
+            let what = "datadir: it is not an absolute path".to_owned();
+            return refused(path, what, "write the whole path");
+        }
+        let Ok(timeout) = text("request_timeout").unwrap_or("0").parse().map(Duration::from_millis)
+        else {
+            let what = format!("{AWS}_request_timeout is no number");
+            return refused(path, what, "write milliseconds");
+        };
+        Ok(AwsKeyFiles {
+            folder,
+            master_key_id: text("master_key_id").unwrap_or_default().to_owned(),
+            region: text("region").map(str::to_owned),
+            endpoint_url: text("endpoint_url").map(str::to_owned),
+            // Of new keys, and none is made.
+            key_len: 16,
+            timeout: Some(timeout).filter(|timeout| !timeout.is_zero()),
+        })
+    }
+
     fn add(&mut self, path: &Path, depth: usize) -> Result<()> {
         let failed = |cause: &std::io::Error| Error::io("cannot read the option file", path, cause);
         if std::fs::metadata(path).map_err(|cause| failed(&cause))?.len() > MAX_LEN {
@@ -170,7 +204,8 @@ impl Options {
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
         let name = name.trim().replace('-', "_");
         let name = name.strip_prefix("loose_").unwrap_or(&name);
-        if [FILE, VAULT].iter().chain(&LATER).any(|plugin| name.starts_with(plugin)) {
+        let is_ours = [FILE, VAULT, AWS].iter().any(|plugin| name.starts_with(plugin));
+        if is_ours || name == "datadir" {
             self.0.insert(name.to_owned(), plain_value(value.trim()).to_owned());
         }
     }
@@ -232,7 +267,7 @@ mod tests {
     fn key_file(text: &str) -> Result<KeyFile> {
         match original(text)? {
             Original::KeyFile(file) => Ok(file),
-            Original::Vault(_) => panic!("a Vault was read"),
+            _ => panic!("no key file was read"),
         }
     }
 
@@ -288,14 +323,35 @@ mod tests {
         assert!(file.filekey.is_none());
     }
 
+    #[cfg(feature = "aws-kms")]
+    #[test]
+    fn reads_what_the_guides_write_for_aws() {
+        let files = |text: &str| match original(text).unwrap() {
+            Original::Aws(files) => files,
+            _ => panic!("no key files were read"),
+        };
+        let found = files(
+            "[mysqld]\ndatadir=/srv/db\nplugin-load-add=aws_key_management.so\n\
+             aws-key-management-master-key-id = 'alias/mariadb'\naws_key_management_region=eu-west-1\n\
+             aws_key_management_key_spec = AES_256\naws_key_management_request_timeout = 2500\n",
+        );
+        assert_eq!(
+            (found.folder, found.master_key_id.as_str()),
+            ("/srv/db".into(), "alias/mariadb")
+        );
+        assert_eq!(found.region.as_deref(), Some("eu-west-1"));
+        assert_eq!(found.timeout, Some(Duration::from_millis(2500)));
+        let found = files("[mysqld]\naws_key_management_master_key_id=k\n");
+        assert_eq!((found.folder, found.timeout), ("/var/lib/mysql".into(), None));
+        let relative = refused("[mysqld]\naws_key_management_region=x\ndatadir=data\n");
+        assert!(relative.contains("not an absolute path"), "{relative}");
+        let number = refused("[mysqld]\naws_key_management_request_timeout=soon\n");
+        assert!(number.contains("write milliseconds"), "{number}");
+    }
+
     #[test]
     fn says_what_cannot_be_imported_and_why() {
-        assert_eq!(
-            refused("[mariadb]\naws_key_management_master_key_id = alias/x\n"),
-            "my.cnf: it configures aws_key_management, whose keys cannot be imported yet; \
-             this release imports from file_key_management and hashicorp_key_management"
-        );
-        assert!(refused("[mariadb]\nport=3306\n").contains("neither file_key_management_filename"));
+        assert!(refused("[mariadb]\nport=3306\n").contains("no file_key_management_filename"));
         let both = "[mysqld]\nfile_key_management_filename=/k\n\
                     hashicorp_key_management_vault_url=https://x/v1/m\n";
         assert!(refused(both).contains("both"));

@@ -117,6 +117,12 @@ pub trait KeySource: Send {
         reason: Reason<'_>,
     ) -> Result<KeyRef>;
 
+    /// Makes key `id`, which somebody asked for and is not there, where that is how this source has
+    /// it; whether it did.
+    fn make_missing(&mut self, _: &Ring, _: KeyId) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Takes a step towards the end of a version. `Unsupported` where the keys are not ours.
     fn destroy(&mut self, _: &Ring, step: &Destruction, _: Reason<'_>) -> Result<()> {
         self.may_destroy(step.key())
@@ -463,6 +469,14 @@ impl Shared {
             self.note_outcome(outcome.as_ref().err());
             outcome.ok()?;
             self.forget_absent();
+        }
+        if found(&self.ring).is_none() && version.is_none() && self.may_write().is_ok() {
+            let made = source.make_missing(&self.ring, id);
+            self.note_outcome(made.as_ref().err());
+            if made.ok()? {
+                let line = format!("key {id} was made, because the server asked for it");
+                self.env.log.log(Level::Note, &line);
+            }
         }
         let found = found(&self.ring);
         if found.is_none() {

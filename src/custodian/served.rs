@@ -43,6 +43,8 @@ pub struct ServedSource {
     cipher: Cipher,
     rng: Arc<dyn Rng>,
     journal: Option<Journal>,
+    /// Whether a key is made as soon as somebody asks for it.
+    on_demand: bool,
     known: BTreeMap<KeyRef, KeyInfo>,
     /// When it was asked last, and how long that took.
     asked: Option<(Instant, Duration)>,
@@ -57,7 +59,17 @@ impl ServedSource {
     #[must_use]
     pub fn new(server: NamedServer, cipher: Cipher, rng: Arc<dyn Rng>) -> Self {
         let (known, asked) = (BTreeMap::new(), None);
-        Self { server, cipher, rng, journal: None, known, asked, stash: None, outage: None }
+        Self {
+            server,
+            cipher,
+            rng,
+            journal: None,
+            on_demand: false,
+            known,
+            asked,
+            stash: None,
+            outage: None,
+        }
     }
 
     /// With a stash to start with while the key store is away.
@@ -65,6 +77,12 @@ impl ServedSource {
     pub fn with_stash(mut self, stash: Stash) -> Self {
         self.stash = Some(stash);
         self
+    }
+
+    /// The same; a key that is asked for and is not there is made.
+    #[must_use]
+    pub fn on_demand(self) -> Self {
+        Self { on_demand: true, ..self }
     }
 
     /// With an audit trail of what this process makes in the key store, beside where a keystore of
@@ -181,6 +199,9 @@ impl ServedSource {
 
     /// Stores a new random key as `key`.
     fn add(&self, key: &KeyRef, cipher: Cipher) -> Result<()> {
+        if let Some(made) = self.server.server.make(key, self.by()) {
+            return made.map_err(|error| self.within(error));
+        }
         let data = DataKey::generate(cipher.key_len, &*self.rng)?;
         let stored = self.server.server.put_for(key, &data, cipher, self.by());
         stored.map_err(|error| self.within(error))
@@ -275,6 +296,15 @@ impl KeySource for ServedSource {
         let told = self.tell(Event::KeyCreated, std::slice::from_ref(&key), reason);
         self.load(ring)?;
         told.map(|()| key)
+    }
+
+    fn make_missing(&mut self, ring: &Ring, id: KeyId) -> Result<bool> {
+        if !self.on_demand || self.newest(id).is_some() {
+            return Ok(false);
+        }
+        self.add(&KeyRef::new(id, KeyVersion::FIRST), self.cipher)?;
+        self.load(ring)?;
+        Ok(true)
     }
 
     fn keys(&self) -> Vec<KeyInfo> {

@@ -5,6 +5,7 @@ mod demo;
 mod job;
 mod kryoptic;
 mod layer;
+mod localstack;
 mod mtr;
 mod mysql;
 mod root118;

@@ -1,4 +1,4 @@
-//! Installs what the other tasks need: Debian's packages, and a Vault built from its source.
+//! Installs what the other tasks need: Debian's packages, a Vault built from its source, and LocalStack.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use mariadb_test::command::answer;
 use mariadb_test::{Result, run, scratch};
 use nix::unistd::Uid;
 
-use crate::{job, vault, vault_mtr};
+use crate::{job, localstack, vault, vault_mtr};
 
 /// To build the library and the command: bindgen needs libclang and the server's headers, the
 /// tests compare with OpenSSL and have it encrypt key files.
@@ -39,6 +39,9 @@ pub(crate) const HSM: &[&str] = &["softhsm2", "opensc"];
 /// machine's own server would find it.
 pub(crate) const VAULT_PLUGIN: &[&str] = &["libcurl4"];
 
+/// A KMIP server.
+pub(crate) const KMIP: &[&str] = &["python3-pykmip"];
+
 /// To load a server.
 pub(crate) const BENCH: &[&str] = &["sysbench"];
 
@@ -48,9 +51,10 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// `cargo xtask setup`.
 pub(crate) fn task(_words: &[String]) -> Result<()> {
     // In one go: whoever is not root gets one line to run.
-    need(&[BUILD, SERVER, MTR, TOOLS, HSM, VAULT_PLUGIN, BENCH].concat())?;
+    need(&[BUILD, SERVER, MTR, TOOLS, HSM, VAULT_PLUGIN, KMIP, BENCH].concat())?;
     vault::program()?;
     vault_mtr::original()?;
+    localstack::python()?;
     println!("everything is installed");
     Ok(())
 }

@@ -13,24 +13,51 @@ pub(super) fn failed(place: &str, cause: &reqwest::Error) -> Error {
     if cause.is_timeout() {
         return super::late(place);
     }
-    let mut next: Option<&(dyn StdError + 'static)> = Some(cause);
+    if let Some(error) = told(place, cause) {
+        return error;
+    }
+    let words = if cause.is_dns() {
+        "its name is not known"
+    } else if cause.is_connect() {
+        "no connection"
+    } else {
+        "the connection broke off"
+    };
+    unreached(place, words)
+}
+
+/// The error about `place` where TLS or the system says in `cause`, or in one of its own causes, what
+/// it was.
+#[must_use]
+pub fn told(place: &str, cause: &(dyn StdError + 'static)) -> Option<Error> {
+    let mut next = Some(cause);
     let mut words = None;
     while let Some(here) = next {
         if let Some(tls) = tls_error(here) {
-            return untrusted(place, tls);
+            return Some(untrusted(place, tls));
         }
         if let Some(io) = here.downcast_ref::<io::Error>() {
             words = words.or_else(|| spoken(io));
         }
         next = here.source();
     }
-    if words.is_none() && cause.is_dns() {
-        words = Some("its name is not known".to_owned());
+    words.map(|words| unreached(place, &words))
+}
+
+fn unreached(place: &str, words: &str) -> Error {
+    Error::new(Kind::Unavailable, format!("cannot reach {place}: {words}"))
+}
+
+/// Puts what `cause`, which ended a connection, means into an error about `place`: for protocols other
+/// than HTTP.
+pub(in crate::backend) fn broken_off(place: &str, cause: &io::Error) -> Error {
+    if let Some(tls) = tls_error(cause) {
+        return untrusted(place, tls);
     }
-    let words = words.unwrap_or_else(|| {
-        let what = if cause.is_connect() { "no connection" } else { "the connection broke off" };
-        what.to_owned()
-    });
+    if matches!(cause.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) {
+        return super::late(place);
+    }
+    let words = spoken(cause).unwrap_or_else(|| "the connection broke off".to_owned());
     Error::new(Kind::Unavailable, format!("cannot reach {place}: {words}"))
 }
 

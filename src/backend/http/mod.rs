@@ -17,12 +17,14 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
+pub(super) use failure::broken_off;
 pub use reqwest::{Method, Url};
 pub use trust::Trust;
 
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
 use failure::failed;
+pub use failure::told;
 
 /// The longest answer that is read, in bytes: a list of 10,000 keys has a hundredth of it.
 const MAX_BODY: usize = 8 << 20;
@@ -158,7 +160,8 @@ fn late(place: &str) -> Error {
 }
 
 /// As the tools of this field have it, a proxy is never asked for what is on this machine.
-fn is_loopback(url: &Url) -> bool {
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
     match url.host_str() {
         Some("localhost") => true,
         Some(host) => host

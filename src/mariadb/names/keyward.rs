@@ -4,11 +4,10 @@
 
 use std::path::Path;
 
-use super::{Face, Started, Values, Variable, VariableKind};
+use super::{Face, Started, Values, Variable, VariableKind, rotate_by};
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
-use crate::key::KeyId;
-use crate::mariadb::core::{Custodian, Reason, Role, Which, from_file};
+use crate::mariadb::core::{Custodian, Role, from_file};
 
 /// `ER_UNKNOWN_ERROR`: the server has no number for this.
 const NO_NUMBER: u32 = 1105;
@@ -52,17 +51,7 @@ fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
 }
 
 fn rotate(custodian: &Custodian, number: i64, actor: &str) -> Result<()> {
-    let which = match u32::try_from(number) {
-        // Setting it to what it always shows changes nothing.
-        Ok(0) => return Ok(()),
-        Ok(id) => Which::One(KeyId::try_from(id)?),
-        Err(_) if number == -1 => Which::All,
-        Err(_) => {
-            return Err(Error::new(Kind::Config, format!("{number} is not a key id"))
-                .advise("set keyward_rotate_key to a key id, or to -1 for every key"));
-        }
-    };
-    custodian.rotate(which, Reason { actor, text: "SET GLOBAL keyward_rotate_key" }).map(|_| ())
+    rotate_by(custodian, number, actor, "keyward_rotate_key")
 }
 
 fn refresh(custodian: &Custodian, on: i64, _actor: &str) -> Result<()> {

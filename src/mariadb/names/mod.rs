@@ -4,20 +4,30 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "aws-kms")]
+mod aws_key_management;
 mod file_key_management;
 mod hashicorp_key_management;
 mod keyward;
+mod kmip_key_management;
 
 use std::ffi::CStr;
 use std::path::Path;
 
-use super::core::{Custodian, Role};
+use super::core::{Custodian, Reason, Role, Which};
 use crate::env::Env;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::key::KeyId;
 
 /// The first one is what an unknown file name means.
-static FACES: [&Face; 3] =
-    [&keyward::FACE, &file_key_management::FACE, &hashicorp_key_management::FACE];
+static FACES: &[&Face] = &[
+    &keyward::FACE,
+    #[cfg(feature = "aws-kms")]
+    &aws_key_management::FACE,
+    &file_key_management::FACE,
+    &hashicorp_key_management::FACE,
+    &kmip_key_management::FACE,
+];
 
 /// How the library shows itself to the server under one name.
 pub(super) struct Face {
@@ -167,9 +177,25 @@ impl Face {
     /// The face for a library that was opened as `file`.
     pub(super) fn of(file: &Path) -> &'static Self {
         let stem = file.file_stem().unwrap_or_default();
-        let named = FACES.into_iter().find(|face| stem == face.name.to_string_lossy().as_ref());
-        named.unwrap_or(&keyward::FACE)
+        let named = FACES.iter().find(|face| stem == face.name.to_string_lossy().as_ref());
+        named.copied().unwrap_or(&keyward::FACE)
     }
+}
+
+/// What SETting a variable called `variable` does that rotates: a key id, or -1 for every key.
+fn rotate_by(custodian: &Custodian, number: i64, actor: &str, variable: &str) -> Result<()> {
+    let which = match u32::try_from(number) {
+        // Setting it to what it always shows changes nothing.
+        Ok(0) => return Ok(()),
+        Ok(id) => Which::One(KeyId::try_from(id)?),
+        Err(_) if number == -1 => Which::All,
+        Err(_) => {
+            return Err(Error::new(Kind::Config, format!("{number} is not a key id"))
+                .advise(format!("set {variable} to a key id, or to -1 for every key")));
+        }
+    };
+    let text = format!("SET GLOBAL {variable}");
+    custodian.rotate(which, Reason { actor, text: &text }).map(|_| ())
 }
 
 #[cfg(test)]
@@ -181,6 +207,9 @@ mod tests {
         let name = |file| Face::of(Path::new(file)).name.to_str().unwrap();
         assert_eq!(name("/usr/lib/mysql/plugin/file_key_management.so"), "file_key_management");
         assert_eq!(name("/usr/lib/mysql/plugin/keyward.so"), "keyward");
+        #[cfg(feature = "aws-kms")]
+        assert_eq!(name("aws_key_management.so"), "aws_key_management");
+        assert_eq!(name("kmip_key_management.so"), "kmip_key_management");
         assert_eq!(name("libkeyward.so"), "keyward");
         assert_eq!(name(""), "keyward");
     }

@@ -27,6 +27,7 @@ const INSTRUMENTED: &str = "--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-mo
 const SEEDS: &[(&str, &str)] = &[
     ("inspect_tablespace", "tests/golden/inspect"),
     ("keyfile_parse", "tests/golden/keyfile"),
+    ("kmip_ttlv", "tests/golden/kmip"),
     ("keystore_parse", "tests/golden/keystore"),
 ];
 

@@ -1,5 +1,6 @@
 //! The layers of the tests, from the quickest to find a mistake to the slowest.
 
+mod aws;
 mod fuzz;
 mod lint;
 mod mtr;
@@ -47,7 +48,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         name: "contract",
         about: "what every provider must do, on each of them",
         extended: false,
-        packages: &[setup::HSM],
+        packages: &[setup::HSM, setup::KMIP],
         released: false,
         body: rust::contract,
     },
@@ -154,6 +155,22 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[setup::SERVER, setup::MTR, setup::VAULT_PLUGIN],
         released: true,
         body: vault::mtr,
+    },
+    Layer {
+        name: "aws",
+        about: "keyward on AWS KMS, as LocalStack emulates it: errors, regions, roles; MariaDB on it",
+        extended: false,
+        packages: &[setup::SERVER],
+        released: true,
+        body: aws::run,
+    },
+    Layer {
+        name: "kmip",
+        about: "keyward on a real KMIP server: releases, trust, trouble; MariaDB with its keys there",
+        extended: false,
+        packages: &[setup::SERVER, setup::KMIP, setup::BENCH],
+        released: true,
+        body: rust::kmip,
     },
     Layer {
         name: "fuzz",

@@ -8,7 +8,7 @@ use mariadb_test::{Result, artefacts, files, scratch};
 use vault_test::PROGRAM_VARIABLE;
 
 use crate::build::cargo;
-use crate::{job, kryoptic, vault};
+use crate::{job, kryoptic, localstack, vault};
 
 use super::{Report, Run};
 
@@ -41,12 +41,18 @@ pub(super) fn contract(run: &Run) -> Result<Report> {
     let mut command = cargo(&["test", "--test", CONTRACT]);
     command.env(scratch::ROOT_VARIABLE, scratch::root()).env("KEYWARD_REQUIRE_ALL", "1");
     command.env(kryoptic::VARIABLE, kryoptic::module()?).env(PROGRAM_VARIABLE, vault::program()?);
+    command.env(aws_test::PYTHON_VARIABLE, localstack::python()?);
     tests(&mut command, run)
 }
 
 /// The suite of the layer's name, with a second PKCS#11 module.
 pub(super) fn pkcs11(run: &Run) -> Result<Report> {
     suite_of("mariadb-test", run, &[(kryoptic::VARIABLE, &kryoptic::module()?)])
+}
+
+/// The suite of the layer's name, from the package of a real KMIP server.
+pub(super) fn kmip(run: &Run) -> Result<Report> {
+    suite_of("kmip-test", run, &[])
 }
 
 /// The suite of the layer's name, on a real server.

@@ -1,0 +1,110 @@
+//! Where credentials come from.
+
+use std::sync::Mutex;
+
+use aws_test::{FakeAws, REGION, Reply, Shared};
+use keyward::provider::KeyWrapper;
+use mariadb_test::{Result, ensure, seen};
+
+use crate::{Told as _, context, file, new_key, settings, soon, wrapper};
+
+/// When the role's credentials end: no test runs so long.
+const EXPIRATION: &str = "2099-01-01T00:00:00Z";
+
+#[test]
+fn the_role_of_an_instance_by_version_2_of_its_metadata() -> Result<()> {
+    let shared = Shared::get()?;
+    let key = shared.localstack.new_key(REGION)?;
+    let metadata = instance("ASIAROLEONE")?;
+    let kms = FakeAws::before(shared.localstack.address())?;
+    let mut settings = settings(&shared, &key, &kms.url())?;
+    let config = format!("[default]\nec2_metadata_service_endpoint = {}\n", metadata.url());
+    settings.config_file = Some(file(&shared, &config)?);
+    settings.credentials_file = Some(file(&shared, "")?);
+    let provider = wrapper(settings);
+    let data = new_key()?;
+    let wrapped = provider.wrap(&data, &context(), soon()).told()?;
+    let opened = provider.unwrap(&wrapped, &context(), soon()).told()?;
+    ensure!(opened.check_value() == data.check_value(), "another key");
+    let asked = metadata.seen();
+    ensure!(asked.iter().any(|request| request.method == "PUT"), "no session was asked for");
+    for request in kms.seen() {
+        let signed = request.header("authorization");
+        ensure!(signed.contains("Credential=ASIAROLEONE/"), "signed by somebody else: {signed}");
+        ensure!(request.header("x-amz-security-token") == "the role's token", "no token");
+    }
+    seen!("IMDSv2: {} requests to the instance's metadata for two operations", asked.len());
+    Ok(())
+}
+
+/// The metadata of an instance that has a role; who asks without a session's token is refused, as
+/// where version 1 is switched off.
+fn instance(access_key: &'static str) -> Result<FakeAws> {
+    let role = "/latest/meta-data/iam/security-credentials";
+    FakeAws::start(move |request| {
+        let with_token = request.header("x-aws-ec2-metadata-token") == "session";
+        let path = request.path.trim_end_matches('/');
+        Ok(match (request.method.as_str(), path) {
+            ("PUT", "/latest/api/token") => Reply::ok("session"),
+            _ if !with_token => Reply { status: 401, body: Vec::new() },
+            ("GET", path) if path.starts_with(&format!("{role}/")) => Reply::ok(format!(
+                "{{\"Code\": \"Success\", \"Type\": \"AWS-HMAC\", \"AccessKeyId\": \"{access_key}\",
+                 \"SecretAccessKey\": \"secret\", \"Token\": \"the role's token\",
+                 \"LastUpdated\": \"2026-01-01T00:00:00Z\", \"Expiration\": \"{EXPIRATION}\"}}"
+            )),
+            ("GET", path) if path == role => Reply::ok("keyward-role"),
+            _ => Reply { status: 404, body: Vec::new() },
+        })
+    })
+}
+
+#[test]
+fn a_profile_of_the_credentials_file() -> Result<()> {
+    let shared = Shared::get()?;
+    let key = shared.localstack.new_key(REGION)?;
+    let kms = FakeAws::before(shared.localstack.address())?;
+    let mut settings = settings(&shared, &key, &kms.url())?;
+    let profile = |name: &str, key: &str| {
+        format!("[{name}]\naws_access_key_id = {key}\naws_secret_access_key = secret\n")
+    };
+    let both = profile("default", "AKIDDEFAULT") + &profile("db", "AKIDDB");
+    settings.credentials_file = Some(file(&shared, &both)?);
+    settings.profile = Some("db".into());
+    wrapper(settings).wrap(&new_key()?, &context(), soon()).told()?;
+    let signed = kms.seen().first().map(|request| request.header("authorization").to_owned());
+    ensure!(signed.is_some_and(|signed| signed.contains("Credential=AKIDDB/")), "another profile");
+    Ok(())
+}
+
+#[test]
+fn credentials_that_were_renewed_are_taken_up() -> Result<()> {
+    let shared = Shared::get()?;
+    let key = shared.localstack.new_key(REGION)?;
+    let address = shared.localstack.address();
+    let expired = Mutex::new(true);
+    let kms = FakeAws::start(move |request| {
+        let mut expired = expired.lock().map_err(|_| "broken off")?;
+        *expired = !request.header("authorization").contains("AKIDNEW");
+        if *expired {
+            Ok(Reply::error(400, "ExpiredTokenException"))
+        } else {
+            request.send(address)
+        }
+    })?;
+    let mut settings = settings(&shared, &key, &kms.url())?;
+    let text = |key: &str| {
+        format!(
+            "[default]\naws_access_key_id = {key}\naws_secret_access_key = s\naws_session_token = t\n"
+        )
+    };
+    let path = file(&shared, &text("AKIDOLD"))?;
+    settings.credentials_file = Some(path.clone());
+    let provider = wrapper(settings);
+    ensure!(
+        provider.wrap(&new_key()?, &context(), soon()).is_err(),
+        "an expired token went through"
+    );
+    mariadb_test::files::write(&path, text("AKIDNEW"))?;
+    provider.wrap(&new_key()?, &context(), soon()).told()?;
+    Ok(())
+}

@@ -1,0 +1,274 @@
+//! Calls to KMS: with which credentials, over which connection, again or not.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
+use aws_sdk_kms::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_kms::config::retry::RetryConfig;
+use aws_sdk_kms::config::timeout::TimeoutConfig;
+use aws_sdk_kms::config::{
+    AppName, ConfigBag, Intercept, ProvideCredentials, RuntimeComponents,
+    SharedCredentialsProvider, SharedHttpClient,
+};
+use aws_sdk_kms::error::{BoxError, ProvideErrorMetadata, SdkError};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{Provider as Tls, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{Builder as HttpBuilder, Connector};
+use tokio::runtime::{Builder, Runtime};
+
+use super::super::http::{Url, is_loopback, place};
+use super::failure::{self, Scene};
+use super::{Settings, region_of};
+use crate::env::{Deadline, Rng, run_apart};
+use crate::error::{Error, Kind, Result};
+
+/// The first pause before a call is made again; it doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause.
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How often a region that nobody answers in is tried: another provider may be waiting.
+const CONNECT_TRIES: u32 = 3;
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What the SDK's futures have room in, in bytes.
+const STACK: usize = 4 << 20;
+
+/// KMS as the configuration has it. Nothing of a call outlives it, no credentials either.
+pub(super) struct Client {
+    settings: Settings,
+    rng: Arc<dyn Rng>,
+}
+
+impl Client {
+    pub(super) fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {
+        Self { settings, rng }
+    }
+
+    /// Does `work`, an operation that `what` names, on a thread of its own: the SDK's futures are
+    /// too large for the stack of a server's connection. The thread has ended when this returns.
+    pub(super) fn run<T: Send>(
+        &self,
+        what: &str,
+        by: Deadline,
+        work: impl FnOnce(&Call<'_>) -> Result<T> + Send,
+    ) -> Result<T> {
+        by.left(what)?;
+        run_apart("keyward-aws", STACK, || work(&self.call(by)?))?
+    }
+
+    /// Finds region and credentials, as the SDK does.
+    fn call(&self, by: Deadline) -> Result<Call<'_>> {
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(|cause| {
+            Error::new(Kind::Internal, format!("cannot prepare calls to AWS: {cause}"))
+        })?;
+        let gate = Arc::new(Gate::default());
+        let found = runtime.block_on(async {
+            let left = by.left("looking for AWS credentials")?;
+            let found = tokio::time::timeout(left, self.configure(Arc::clone(&gate)));
+            found.await.unwrap_or_else(|_| Err(failure::slow_credentials()))
+        });
+        Ok(Call { kms: found?, client: self, gate, by, runtime })
+    }
+
+    async fn configure(&self, gate: Arc<Gate>) -> Result<aws_sdk_kms::Client> {
+        let config = self.load().await;
+        let otherwise = self.settings.default_region.map(Region::new);
+        let region = config.region().cloned().or(otherwise).ok_or_else(failure::no_region)?;
+        let provider = config.credentials_provider().ok_or_else(failure::no_provider)?;
+        let credentials = provider
+            .provide_credentials()
+            .await
+            .map_err(|error| failure::no_credentials(&error, self.settings.profile.as_deref()))?;
+        let mut builder = aws_sdk_kms::config::Builder::from(&config).region(region);
+        // The chain would be asked again, and fail with fewer words.
+        builder.set_credentials_provider(Some(SharedCredentialsProvider::new(credentials)));
+        if let Some(endpoint) = &self.settings.endpoint {
+            builder.set_endpoint_url(Some(endpoint.as_str().to_owned()));
+        }
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build();
+        // Calls are made again here, where the deadline and the cause are known.
+        let builder = builder
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts)
+            .interceptor(Guard(gate));
+        Ok(aws_sdk_kms::Client::from_conf(builder.build()))
+    }
+
+    async fn load(&self) -> SdkConfig {
+        let Settings { key, region, fips, profile, .. } = &self.settings;
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(https())
+            .profile_files(self.files());
+        if let Ok(name) = AppName::new(concat!("keyward-", env!("CARGO_PKG_VERSION"))) {
+            loader = loader.app_name(name);
+        }
+        if let Some(region) = region.as_deref().or_else(|| region_of(key)) {
+            loader = loader.region(Region::new(region.to_owned()));
+        }
+        if *fips {
+            loader = loader.use_fips(true);
+        }
+        if let Some(profile) = profile {
+            loader = loader.profile_name(profile);
+        }
+        loader.load().await
+    }
+
+    /// The files that the configuration names, and the usual ones in place of those it does not.
+    fn files(&self) -> EnvConfigFiles {
+        let Settings { config_file, credentials_file, .. } = &self.settings;
+        let mut files = EnvConfigFiles::builder()
+            .include_default_config_file(config_file.is_none())
+            .include_default_credentials_file(credentials_file.is_none());
+        for (kind, path) in [
+            (EnvConfigFileKind::Config, config_file),
+            (EnvConfigFileKind::Credentials, credentials_file),
+        ] {
+            if let Some(path) = path {
+                files = files.with_file(kind, path);
+            }
+        }
+        files.build()
+    }
+}
+
+/// HTTPS by rustls with *ring*, over the proxy that the environment names.
+fn https() -> SharedHttpClient {
+    HttpBuilder::new().build_with_connector_fn(|settings, components| {
+        let mut builder = Connector::builder()
+            .tls_provider(Tls::Rustls(CryptoMode::Ring))
+            .proxy_config(ProxyConfig::from_env());
+        builder.set_connector_settings(settings.cloned());
+        builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        builder.build()
+    })
+}
+
+/// One operation: some requests, over connections that end with it.
+pub(super) struct Call<'a> {
+    // Before the runtime, so that its connections end while that still stands.
+    kms: aws_sdk_kms::Client,
+    client: &'a Client,
+    gate: Arc<Gate>,
+    by: Deadline,
+    runtime: Runtime,
+}
+
+impl Call<'_> {
+    /// The SDK's client, for requests that [`send`](Self::send) is to run.
+    pub(super) fn kms(&self) -> &aws_sdk_kms::Client {
+        &self.kms
+    }
+
+    /// Where KMS is: `https://kms.eu-central-1.amazonaws.com`, once it was called.
+    pub(super) fn place(&self) -> String {
+        self.gate.place().unwrap_or_else(|| "AWS KMS".to_owned())
+    }
+
+    /// The error that the answer is not one of KMS's.
+    pub(super) fn foreign(&self) -> Error {
+        let what = format!("{} answers something else than KMS's API has", self.place());
+        Error::new(Kind::Unavailable, what).advise("is `endpoint` the right address?")
+    }
+
+    /// Makes a request, again and again while the failures are transient, until the deadline. The
+    /// error is the last cause. `action` is what a policy must allow, and `key` on what.
+    pub(super) fn send<O, E, F>(
+        &self,
+        action: &str,
+        key: &str,
+        request: impl Fn() -> F,
+    ) -> Result<O>
+    where
+        F: Future<Output = Result<O, SdkError<E>>>,
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let mut pause = FIRST_PAUSE;
+        let mut unreached = 0;
+        loop {
+            let left = self.by.left(format_args!("calling {}", self.place()))?;
+            let answer = self.runtime.block_on(async {
+                // The request is built in here: it wants the runtime.
+                tokio::time::timeout(left, async { request().await }).await
+            });
+            let error = match answer {
+                Ok(Ok(output)) => return Ok(output),
+                Ok(Err(error)) => error,
+                Err(_) => return Err(failure::late(&self.place())),
+            };
+            unreached +=
+                u32::from(!matches!(error, SdkError::ServiceError(_) | SdkError::ResponseError(_)));
+            let place = self.place();
+            let cause = match self.gate.is_shut() {
+                true => failure::in_the_clear(&place),
+                false => failure::failed(&Scene { action, key, place: &place }, &error),
+            };
+            let waited = jittered(pause, &*self.client.rng);
+            let left = self.by.left("waiting for AWS KMS").unwrap_or_default();
+            let again = cause.kind() == Kind::Unavailable && unreached < CONNECT_TRIES;
+            if !again || left <= waited {
+                return Err(cause);
+            }
+            std::thread::sleep(waited);
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+}
+
+/// From half of `time` up to all of it, so that many servers do not come back at once.
+fn jittered(time: Duration, rng: &dyn Rng) -> Duration {
+    let mut byte = [0];
+    // Without randomness they come back together, which is no reason to fail.
+    let _ = rng.fill(&mut byte);
+    time / 2 + time * u32::from(byte[0]) / 512
+}
+
+/// Takes note of where requests go, and lets none pass that would cross a network in the clear:
+/// the environment and the profile can name an endpoint as well.
+#[derive(Debug, Default)]
+struct Gate {
+    place: Mutex<Option<String>>,
+    shut: AtomicBool,
+}
+
+impl Gate {
+    fn place(&self) -> Option<String> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::Relaxed)
+    }
+}
+
+/// As the SDK wants it, which owns what it is given.
+#[derive(Debug)]
+struct Guard(Arc<Gate>);
+
+impl Intercept for Guard {
+    fn name(&self) -> &'static str {
+        "keyward"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let url = Url::parse(context.request().uri())?;
+        *self.0.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place(&url));
+        if url.scheme() == "https" || is_loopback(&url) {
+            return Ok(());
+        }
+        self.0.shut.store(true, Ordering::Relaxed);
+        Err("not over a network in the clear".into())
+    }
+}

@@ -1,0 +1,271 @@
+//! Calls to one of several servers: which, in which release of the protocol, and again or not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+
+use super::failure::{Fault, INVALID_MESSAGE, OPERATION_NOT_SUPPORTED, Refusal};
+use super::link::Link;
+use super::message::{Asked, Operation, Response, Version, request};
+use super::tags::PROTOCOL_VERSION;
+use super::ttlv::Item;
+use super::{Address, Settings};
+use crate::env::{Deadline, Rng};
+use crate::error::{Error, Kind, Result};
+
+/// The first pause before all servers are tried again; it doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause.
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+/// The least that one of several servers is given.
+const LEAST_SHARE: Duration = Duration::from_secs(1);
+
+/// In which release a server is asked which ones it speaks. That question came with 1.1, and some
+/// servers answer nothing that is older than their own.
+const ASK_IN: [Version; 2] = [Version::of(1), Version::of(4)];
+
+/// The servers of one key store, each as good as the other.
+pub(super) struct Client {
+    settings: Settings,
+    rng: Arc<dyn Rng>,
+    /// The server that answered last.
+    preferred: AtomicUsize,
+}
+
+impl Client {
+    pub(super) fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {
+        Self { settings, rng, preferred: AtomicUsize::new(0) }
+    }
+
+    /// Begins an operation, which `what` names. Nobody is called yet.
+    pub(super) fn desk(&self, what: impl std::fmt::Display, by: Deadline) -> Result<Desk<'_>> {
+        by.left(what)?;
+        let tls = Arc::new(self.settings.trust.tls()?);
+        Ok(Desk { client: self, tls, by, open: None, mended: false, repeated: false })
+    }
+
+    /// `KMIP server kms:5696`, for people.
+    pub(super) fn place(&self) -> String {
+        let places: Vec<_> = self.settings.servers.iter().map(Address::to_string).collect();
+        format!("KMIP server {}", places.join(", "))
+    }
+}
+
+/// One operation: some requests, over a connection that ends with it.
+pub(super) struct Desk<'a> {
+    client: &'a Client,
+    tls: Arc<ClientConfig>,
+    by: Deadline,
+    open: Option<Open>,
+    /// Whether the connection was lost once already.
+    mended: bool,
+    /// Whether something was asked twice, so that the first time may have been carried out.
+    repeated: bool,
+}
+
+struct Open {
+    link: Link,
+    version: Version,
+    server: usize,
+}
+
+impl Desk<'_> {
+    /// Asks for one thing and reads what was given.
+    pub(super) fn ask<T>(
+        &mut self,
+        asked: Asked,
+        read: impl FnOnce(&Item<'_>) -> Option<T>,
+    ) -> Result<T, Fault> {
+        let operation = asked.operation;
+        let response = self.exchange(&[asked])?;
+        let senseless = || self.senseless(operation);
+        let mut answers = response.answers(1).map_err(|_| senseless())?;
+        let answer = answers.pop().ok_or_else(senseless)?;
+        match answer.reason {
+            Some(reason) => Err(Fault::Refused(Refusal { operation, reason })),
+            None => Ok(read(&answer.payload).ok_or_else(senseless)?),
+        }
+    }
+
+    /// Asks for several things of one kind in one message; `read` gets what was given, or why not,
+    /// for each of them in order.
+    pub(super) fn ask_all<T>(
+        &mut self,
+        asked: &[Asked],
+        mut read: impl FnMut(usize, Result<&Item<'_>, Refusal>) -> Result<Option<T>>,
+    ) -> Result<Vec<T>> {
+        let Some(operation) = asked.first().map(|one| one.operation) else { return Ok(Vec::new()) };
+        let response = self.exchange(asked)?;
+        let answers = response.answers(asked.len()).map_err(|_| self.senseless(operation))?;
+        let mut all = Vec::with_capacity(answers.len());
+        for (n, answer) in answers.iter().enumerate() {
+            let outcome = match answer.reason {
+                Some(reason) => Err(Refusal { operation, reason }),
+                None => Ok(&answer.payload),
+            };
+            all.push(read(n, outcome)?.ok_or_else(|| self.senseless(operation))?);
+        }
+        Ok(all)
+    }
+
+    /// The release of the protocol that was agreed on, and that of TLS.
+    pub(super) fn versions(&mut self) -> Result<(Version, &'static str)> {
+        let open = self.opened()?;
+        Ok((open.version, open.link.tls()))
+    }
+
+    /// Whether a request was sent again after its first outcome was lost.
+    pub(super) fn was_repeated(&self) -> bool {
+        self.repeated
+    }
+
+    /// `KMIP server kms:5696`: the one that we talk to, or all of them.
+    pub(super) fn place(&self) -> String {
+        match &self.open {
+            Some(open) => format!("KMIP server {}", self.client.settings.servers[open.server]),
+            None => self.client.place(),
+        }
+    }
+
+    /// Where random bytes come from.
+    pub(super) fn rng(&self) -> &dyn Rng {
+        &*self.client.rng
+    }
+
+    fn senseless(&self, operation: Operation) -> Error {
+        let what = format!("{} answers {operation} with something senseless", self.place());
+        Error::new(Kind::Unavailable, what).advise("is it the right address and port?")
+    }
+
+    /// Sends `asked`, once more over a new connection where the first was lost, unless that could do
+    /// it twice.
+    fn exchange(&mut self, asked: &[Asked]) -> Result<Response> {
+        let error = match self.send(asked) {
+            Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Timeout) => error,
+            outcome => return outcome,
+        };
+        let twice = !asked.iter().all(|one| one.operation.is_repeatable());
+        if self.mended || twice || self.by.left("").is_err() {
+            return Err(error);
+        }
+        (self.mended, self.repeated) = (true, true);
+        self.send(asked)
+    }
+
+    fn send(&mut self, asked: &[Asked]) -> Result<Response> {
+        let (by, servers) = (self.by, self.client.settings.servers.len());
+        // One that hangs leaves time for the others.
+        let by = if self.mended { by } else { share(by, servers)? };
+        let open = self.opened()?;
+        let message = request(open.version, asked);
+        let (outcome, server) = (open.link.exchange(message.written(), by), open.server);
+        if outcome.is_err() {
+            self.open = None;
+            self.client.preferred.store((server + 1) % servers, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    fn opened(&mut self) -> Result<&mut Open> {
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => self.connect()?,
+        };
+        Ok(self.open.insert(open))
+    }
+
+    /// Connects to the first server that answers, all of them in turn, again and again while that may
+    /// help, until the deadline. The error is the last cause.
+    fn connect(&self) -> Result<Open> {
+        let servers = self.client.settings.servers.len();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let first = self.client.preferred.load(Ordering::Relaxed);
+            let (mut cause, mut may_help) = (None, false);
+            for turn in 0..servers {
+                let server = (first + turn) % servers;
+                match share(self.by, servers - turn).and_then(|by| self.connect_to(server, by)) {
+                    Ok(open) => {
+                        self.client.preferred.store(server, Ordering::Relaxed);
+                        return Ok(open);
+                    }
+                    Err(error) => {
+                        may_help |= matches!(error.kind(), Kind::Unavailable | Kind::Timeout);
+                        cause = Some(error);
+                    }
+                }
+            }
+            let cause = cause.unwrap_or_else(|| Error::new(Kind::Config, "KMIP has no server"));
+            let waited = jittered(pause, &*self.client.rng);
+            let left = self.by.left("").unwrap_or_default();
+            if !may_help || left <= waited {
+                return Err(cause);
+            }
+            std::thread::sleep(waited);
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+
+    fn connect_to(&self, server: usize, by: Deadline) -> Result<Open> {
+        let address = &self.client.settings.servers[server];
+        let mut link = Link::open(address, Arc::clone(&self.tls), by)?;
+        let version = match self.client.settings.version {
+            Some(version) => version,
+            None => agree(&mut link, address, by)?,
+        };
+        Ok(Open { link, version, server })
+    }
+}
+
+/// The best release of the protocol that both speak. A server that cannot be asked speaks 1.0.
+fn agree(link: &mut Link, address: &Address, by: Deadline) -> Result<Version> {
+    let operation = Operation::DiscoverVersions;
+    for version in ASK_IN {
+        let asked =
+            Asked::new(operation, |to| Version::ALL.iter().for_each(|version| version.write(to)));
+        let response = link.exchange(request(version, &[asked]).written(), by)?;
+        let answers = response.answers(1).ok();
+        let Some(answer) = answers.and_then(|mut answers| answers.pop()) else {
+            let what =
+                format!("KMIP server {address} answers {operation} with something senseless");
+            return Err(Error::new(Kind::Unavailable, what));
+        };
+        match answer.reason {
+            None => return best(&answer.payload, address),
+            Some(OPERATION_NOT_SUPPORTED) => return Ok(Version::of(0)),
+            // 0x3F: "unsupported protocol version", of later releases.
+            Some(INVALID_MESSAGE | 0x3F | 0x100) => {}
+            Some(reason) => {
+                let refusal = Fault::Refused(Refusal { operation, reason });
+                return Err(refusal.told(format_args!("KMIP server {address}"), "KMIP"));
+            }
+        }
+    }
+    Ok(Version::of(0))
+}
+
+fn best(payload: &Item<'_>, address: &Address) -> Result<Version> {
+    let theirs: Vec<Version> = payload.all(PROTOCOL_VERSION).filter_map(Version::read).collect();
+    let both = Version::ALL.into_iter().find(|version| theirs.contains(version));
+    both.ok_or_else(|| {
+        let what = format!("KMIP server {address} speaks none of KMIP 1.0 to 1.4");
+        Error::new(Kind::Unsupported, what).advise("allow one of them there")
+    })
+}
+
+/// The part of what is left until `by` that one of `servers` gets.
+fn share(by: Deadline, servers: usize) -> Result<Deadline> {
+    let left = by.left("calling a KMIP server")?;
+    let share = left / u32::try_from(servers.max(1)).unwrap_or(u32::MAX);
+    Ok(Deadline::after(share.max(LEAST_SHARE).min(left)))
+}
+
+/// From half of `time` up to all of it, so that many servers do not come back at once.
+fn jittered(time: Duration, rng: &dyn Rng) -> Duration {
+    let mut byte = [0];
+    // Without randomness they come back together, which is no reason to fail.
+    let _ = rng.fill(&mut byte);
+    time / 2 + time * u32::from(byte[0]) / 512
+}

@@ -1,0 +1,256 @@
+//! Finding the wrapping key, and making one.
+//!
+//! A name is a key's own, so a second key for the same use has a number behind it: `kek`, then `kek:2`,
+//! `kek:3`. All of them are in the object group `kek`, by which they are found; the highest number is
+//! the newest.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::attributes::{Attributes, State};
+use super::calls::{NewKey, Wanted};
+use super::client::Desk;
+use super::failure::Fault;
+use crate::env::Timestamp;
+use crate::error::{Error, Kind, Result};
+
+/// Which key of the server wraps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyChoice {
+    /// The newest of this name.
+    Name(String),
+    /// The one with this unique identifier.
+    Id(String),
+    /// Either: the one with this unique identifier, or else the newest of this name.
+    Either(String),
+}
+
+impl fmt::Display for KeyChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(text) | Self::Either(text) => write!(f, "key {text:?}"),
+            Self::Id(id) => write!(f, "key with the id {id:?}"),
+        }
+    }
+}
+
+/// A wrapping key.
+pub(super) struct Kek {
+    /// Its unique identifier.
+    pub(super) id: String,
+    /// `name#id`, or `#id` where it was asked for by that: what a wrapped key says of it.
+    pub(super) name: String,
+    /// Where it stands among those of its name.
+    number: u32,
+    pub(super) told: Attributes,
+}
+
+impl Kek {
+    /// The key that a wrapped key calls `name`.
+    pub(super) fn of(id: String, name: &str, told: Attributes) -> Self {
+        Self { id, name: name.escape_default().to_string(), number: 0, told }
+    }
+
+    /// Whether the server may wrap with it now; otherwise why not.
+    pub(super) fn usable(&self, place: impl fmt::Display) -> Result<()> {
+        let error = |kind, words: &str, advice: &str| {
+            let what = format!("{place}: wrapping key {} {words}", self.name);
+            Err(Error::new(kind, what).advise(advice))
+        };
+        if !self.told.is_aes() {
+            return error(Kind::Config, "is no AES key", "name a symmetric key for AES");
+        }
+        match self.told.state {
+            None | Some(State::Active) => {}
+            Some(State::PreActive) => {
+                return error(
+                    Kind::State,
+                    "is Pre-Active: nobody has activated it",
+                    "activate it in the KMIP server",
+                );
+            }
+            Some(state) => {
+                let words = format!("is {}", state.name());
+                return error(
+                    Kind::State,
+                    &words,
+                    "have a new one made: keyward rewrap --new-kek PROVIDER",
+                );
+            }
+        }
+        if !self.told.may_wrap() {
+            return error(
+                Kind::Config,
+                "may not encrypt and decrypt",
+                "its cryptographic usage mask needs both",
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn created(&self) -> Option<Timestamp> {
+        self.told.created
+    }
+}
+
+impl KeyChoice {
+    /// What is looked for.
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Name(text) | Self::Id(text) | Self::Either(text) => text,
+        }
+    }
+
+    /// The key to wrap with: the newest active one.
+    pub(super) fn newest(&self, desk: &mut Desk<'_>) -> Result<Kek> {
+        let mut keks = self.find(desk)?;
+        let active = keks.iter().rposition(|kek| kek.told.state == Some(State::Active));
+        // Where none is, the newest tells why.
+        let at = active.unwrap_or(keks.len().saturating_sub(1));
+        let kek = keks.swap_remove(at);
+        kek.usable(desk.place())?;
+        Ok(kek)
+    }
+
+    /// All keys that fit, the newest last; at least one.
+    pub(super) fn find(&self, desk: &mut Desk<'_>) -> Result<Vec<Kek>> {
+        let keks = match self {
+            Self::Id(id) => self.by_id(desk, id)?,
+            Self::Name(name) => by_name(desk, name)?,
+            Self::Either(text) => match self.by_id(desk, text) {
+                Ok(keks) if !keks.is_empty() => keks,
+                Ok(_) => by_name(desk, text)?,
+                // Some servers refuse what cannot be an id of theirs in words of their own.
+                Err(error) => match by_name(desk, text)? {
+                    keks if keks.is_empty() => return Err(error),
+                    keks => keks,
+                },
+            },
+        };
+        if keks.is_empty() {
+            let what = format!("{} has no {self}", desk.place());
+            return Err(Error::new(Kind::NotFound, what).advise(
+                "correct `key`, use the certificate of the key's owner, or have it made: keyward \
+                 init --create-key",
+            ));
+        }
+        Ok(keks)
+    }
+
+    fn by_id(&self, desk: &mut Desk<'_>, id: &str) -> Result<Vec<Kek>> {
+        match desk.attributes(id) {
+            Ok(told) => {
+                let (id, name) = (id.to_owned(), format!("#{id}"));
+                Ok(vec![Kek { id, name, number: 0, told }])
+            }
+            Err(fault) if fault.is_not_found() => Ok(Vec::new()),
+            Err(fault) => Err(fault.told(desk.place(), self)),
+        }
+    }
+
+    /// Whether a key that calls itself `kek` is one of these, as far as its name says; its id.
+    pub(super) fn claims<'a>(&self, kek: &'a str) -> Option<(bool, &'a str)> {
+        let (name, id) = kek.rsplit_once('#')?;
+        let ours = match self {
+            Self::Name(own) => name == own,
+            Self::Id(own) => id == own,
+            Self::Either(own) => name == own || id == own,
+        };
+        (!id.is_empty()).then_some((ours, id))
+    }
+
+    /// Has the server make a new key of this name and activates it; it is the newest from then on. A
+    /// sensitive one is never given out, where the server knows of that.
+    pub(super) fn create(&self, desk: &mut Desk<'_>, sensitive: bool) -> Result<Kek> {
+        let (Self::Name(base) | Self::Either(base)) = self else {
+            return Err(Error::new(
+                Kind::Unsupported,
+                "a KMIP server chooses a new key's id itself",
+            )
+            .advise("name the key with `key` instead of `key_id`"));
+        };
+        let number = by_name(desk, base)?.iter().map(|kek| kek.number).max().map_or(1, |n| n + 1);
+        let name = if number == 1 { base.clone() } else { format!("{base}:{number}") };
+        let new = NewKey { name: &name, group: base, note: None };
+        let made = match desk.create(&new, sensitive) {
+            // Servers before 1.4 do not know the attribute.
+            Err(fault) if sensitive && fault.is_unsupported() => desk.create(&new, false),
+            made => made,
+        };
+        let place = desk.place();
+        let on = format!("key {name:?}");
+        let id = made.map_err(|fault| fault.told(&place, &on))?;
+        if let Err(fault) = desk.activate(&id) {
+            // A key that nobody can use is in everybody's way; it is not active, so this is allowed.
+            let _ = desk.destroy(&id);
+            return Err(fault.told(&place, &on));
+        }
+        let told = desk.attributes(&id).map_err(|fault| fault.told(&place, &on))?;
+        let kek = Kek { name: format!("{base}#{id}"), id, number, told };
+        kek.usable(place)?;
+        Ok(kek)
+    }
+}
+
+/// The keys of that name, or in the group of that name, in order.
+fn by_name(desk: &mut Desk<'_>, base: &str) -> Result<Vec<Kek>> {
+    let told = |fault: Fault, desk: &Desk<'_>| fault.told(desk.place(), format!("key {base:?}"));
+    let mut ids = BTreeSet::new();
+    let named = desk.locate(&Wanted { name: Some(base), ..Wanted::default() });
+    ids.extend(named.map_err(|fault| told(fault, desk))?);
+    match desk.locate(&Wanted { group: Some(base), ..Wanted::default() }) {
+        Ok(grouped) => ids.extend(grouped),
+        // A server without groups has keys that others made, one of each name.
+        Err(fault) if fault.is_unsupported() => {}
+        Err(fault) => return Err(told(fault, desk)),
+    }
+    let ids: Vec<String> = ids.into_iter().collect();
+    let mut keks = Vec::new();
+    for (id, told) in ids.iter().zip(desk.attributes_of(&ids)?) {
+        let Some(told) = told.filter(|told| told.state != Some(State::Destroyed)) else { continue };
+        let number = told.names.iter().filter_map(|name| number(base, name)).max().unwrap_or(0);
+        keks.push(Kek { id: id.clone(), name: format!("{base}#{id}"), number, told });
+    }
+    keks.sort_by(|a, b| (a.number, a.created(), &a.id).cmp(&(b.number, b.created(), &b.id)));
+    Ok(keks)
+}
+
+/// 3 of `kek:3`, 1 of `kek`.
+fn number(base: &str, name: &str) -> Option<u32> {
+    match name.strip_prefix(base)? {
+        "" => Some(1),
+        rest => rest.strip_prefix(':')?.parse().ok().filter(|number| *number > 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_a_name_are_numbered() {
+        for (name, wanted) in [
+            ("kek", Some(1)),
+            ("kek:2", Some(2)),
+            ("kek:17", Some(17)),
+            ("kek:1", None),
+            ("kek:", None),
+            ("kek2", None),
+            ("other", None),
+        ] {
+            assert_eq!(number("kek", name), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_wrapped_key_says_whose_it_is() {
+        let name = KeyChoice::Name("a#b".into());
+        assert_eq!(name.claims("a#b#7"), Some((true, "7")));
+        assert_eq!(name.claims("a#7"), Some((false, "7")));
+        assert_eq!(name.claims("a"), None);
+        assert_eq!(name.claims("a#b#"), None);
+        assert_eq!(KeyChoice::Id("7".into()).claims("x#7"), Some((true, "7")));
+        assert_eq!(KeyChoice::Either("7".into()).claims("#7"), Some((true, "7")));
+        assert_eq!(KeyChoice::Either("7".into()).claims("8#9"), Some((false, "9")));
+    }
+}

@@ -1,0 +1,112 @@
+//! `kmip_key_management`, which guides describe and nobody ships: a keystore of ours, wrapped by a key
+//! of a KMIP server.
+
+#![forbid(unsafe_code)]
+
+use super::{Face, Size, Started, Values, Variable, VariableKind};
+use crate::env::Env;
+use crate::error::{Error, Kind, Result};
+use crate::mariadb::core::{KmipOptions, Role, from_kmip};
+
+/// `ER_UNKNOWN_ERROR`: the server has no number for this.
+const NO_NUMBER: u32 = 1105;
+
+/// The settings of the provider, as advice names them, and what they are called here.
+const IN_MY_CNF: [(&str, &str); 6] = [
+    ("client_certificate_file", "kmip_key_management_client_certificate"),
+    ("client_key_file", "kmip_key_management_client_key"),
+    ("ca_file", "kmip_key_management_client_ca"),
+    ("`server` and `key`", "kmip_key_management_server_address and _master_key_id"),
+    ("`key`", "kmip_key_management_master_key_id"),
+    ("have it made: keyward init --create-key", "make it in the KMIP server"),
+];
+
+pub(super) static FACE: Face = Face {
+    name: c"kmip_key_management",
+    description: c"Encryption keys wrapped by a KMIP server (keyward)",
+    stable: false,
+    variables: &[
+        Variable::new(
+            c"server_address",
+            c"The KMIP server's name or address; several with commas between, tried in order",
+            VariableKind::Text { default: c"" },
+        ),
+        Variable::new(
+            c"server_port",
+            c"The KMIP server's port",
+            VariableKind::Number { size: Size::UnsignedInt, default: 5696, min: 1, max: 65535 },
+        ),
+        Variable::new(
+            c"client_ca",
+            c"The certificate of the authority that the KMIP server's is from, in PEM",
+            VariableKind::Text { default: c"" },
+        ),
+        Variable::new(
+            c"client_certificate",
+            c"Our own certificate, in PEM",
+            VariableKind::Text { default: c"" },
+        ),
+        Variable::new(
+            c"client_key",
+            c"The private key of our certificate, in PEM",
+            VariableKind::Text { default: c"" },
+        ),
+        Variable::new(
+            c"master_key_id",
+            c"The id or the name of the KMIP server's key that wraps the keystore",
+            VariableKind::Text { default: c"" },
+        ),
+        Variable::new(
+            c"keystore",
+            c"The keystore file, made where there is none",
+            VariableKind::Text { default: c"/var/lib/keyward/keystore.json" },
+        ),
+    ],
+    start,
+    error_number: |_| NO_NUMBER,
+    original_texts: false,
+};
+
+fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
+    let set = |name: &std::ffi::CStr| match values.text(name) {
+        text if text.is_empty() => {
+            let name = format!("kmip_key_management_{}", name.to_string_lossy());
+            Err(Error::new(Kind::Config, format!("{name} is not set"))
+                .advise(format!("add a line to my.cnf: {name} = ...")))
+        }
+        text => Ok(text),
+    };
+    let options = KmipOptions {
+        server_address: set(c"server_address")?,
+        server_port: values.number(c"server_port"),
+        client_ca: set(c"client_ca")?,
+        client_certificate: set(c"client_certificate")?,
+        client_key: set(c"client_key")?,
+        master_key_id: set(c"master_key_id")?,
+        keystore: set(c"keystore")?,
+    };
+    from_kmip(&options, role, &env).map(Started::from).map_err(in_my_cnfs_words)
+}
+
+/// Advice names the settings of a configuration that there is none of here.
+fn in_my_cnfs_words(error: Error) -> Error {
+    let bare = Error::new(error.kind(), error.what());
+    let Some(advice) = error.advice() else { return bare };
+    bare.advise(
+        IN_MY_CNF.iter().fold(advice.to_owned(), |text, (ours, theirs)| text.replace(ours, theirs)),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_names_the_variables_of_my_cnf() {
+        let error = Error::new(Kind::Config, "no").advise("name the file as ca_file");
+        let said = in_my_cnfs_words(error).to_string();
+        assert_eq!(said, "no; name the file as kmip_key_management_client_ca");
+        let error = Error::new(Kind::Config, "no").advise("point `server` and `key` at it");
+        assert!(!in_my_cnfs_words(error).to_string().contains('`'));
+    }
+}
