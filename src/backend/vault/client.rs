@@ -53,6 +53,11 @@ impl Client {
         Ok(Call { client: self, line, by, repeated: Cell::new(false) })
     }
 
+    /// The namespace; empty where that is the root.
+    pub(super) fn namespace(&self) -> &str {
+        self.settings.namespace.as_deref().unwrap_or_default()
+    }
+
     /// `Vault at https://vault:8200`, for people.
     pub(super) fn place(&self) -> String {
         let places: Vec<_> = self.settings.addresses.iter().map(place).collect();

@@ -522,8 +522,7 @@ impl KeyServer for KvServer {
     }
 
     fn identity(&self) -> String {
-        let namespace = self.client.settings.namespace.as_deref().unwrap_or_default();
-        format!("{namespace} {}/{}", self.mount, self.prefix)
+        format!("{} {}/{}", self.client.namespace(), self.mount, self.prefix)
     }
 
     fn refresh(&self) -> Duration {

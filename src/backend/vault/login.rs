@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::super::http::{Method, Trust};
@@ -27,6 +28,10 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A token this young is not the reason of a denial.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// How long credentials that were refused are not tried again: Vault locks a role out, for all who
+/// use it, after five failures of which none is older than 15 minutes.
+const REFUSED_FOR: Duration = Duration::from_secs(300);
 
 /// How to log in. Each secret is read anew for each log-in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,8 +142,18 @@ pub(super) struct Session {
     token: Option<Arc<Token>>,
     /// A secret id that was unwrapped, with the wrapping token that it came from: that works once.
     unwrapped: Option<(SecretBytes, SecretBytes)>,
+    /// The credentials that were refused last.
+    refused: Option<Refused>,
     /// Not before this does the next attempt to renew begin.
     not_before: Option<Instant>,
+}
+
+/// Credentials that Vault refused, and how.
+struct Refused {
+    /// SHA-256 of them.
+    digest: [u8; 32],
+    status: u16,
+    until: Instant,
 }
 
 /// A token of Vault's.
@@ -312,8 +327,10 @@ impl Call<'_> {
                     RoleId::From(source) => text(&read(source)?, source)?,
                 };
                 let secret = self.secret_id(secret_id, *wrapped, session)?;
+                let digest = Sha256::new().chain_update(&*role_id).chain_update([0]);
+                let digest = digest.chain_update(&*secret).finalize().into();
                 let body = json!({ "role_id": *role_id, "secret_id": *secret });
-                self.log_in_at(mount, &body, "its role id or secret id is wrong, over or used up")?
+                self.log_in_unless_refused(mount, &body, digest, session)?
             }
             Login::Jwt { mount, role, jwt } => {
                 let jwt = match jwt {
@@ -353,14 +370,43 @@ impl Call<'_> {
         Ok(Token::new(value, ttl, renewable, self.client))
     }
 
-    fn log_in_at(&self, mount: &str, body: &Value, refused: &str) -> Result<Token> {
-        let answer = self.send(&Method::POST, &format!("auth/{mount}/login"), Some(body), None)?;
-        if !answer.is_ok() {
-            let what =
-                format!("Vault refuses our log-in at auth/{mount}: {}", reason(&answer, refused));
-            return Err(Error::new(Kind::Denied, what)
-                .advise("put new credentials where the configuration says"));
+    /// Logs in as a role, but not again with what was refused a moment ago.
+    fn log_in_unless_refused(
+        &self,
+        mount: &str,
+        body: &Value,
+        digest: [u8; 32],
+        session: &mut Session,
+    ) -> Result<Token> {
+        let reason = "its role id or secret id is wrong, over or used up";
+        let before = session.refused.take().filter(|before| before.digest == digest);
+        if let Some(before) = before.filter(|before| Instant::now() < before.until) {
+            let error = refusal(mount, before.status, reason);
+            session.refused = Some(before);
+            return Err(error);
         }
+        match self.ask_to_log_in(mount, body)? {
+            answer if answer.is_ok() => self.logged_in(&answer),
+            answer => {
+                let (status, until) = (answer.status, Instant::now() + REFUSED_FOR);
+                session.refused = Some(Refused { digest, status, until });
+                Err(refusal(mount, status, reason))
+            }
+        }
+    }
+
+    fn log_in_at(&self, mount: &str, body: &Value, reason: &str) -> Result<Token> {
+        match self.ask_to_log_in(mount, body)? {
+            answer if answer.is_ok() => self.logged_in(&answer),
+            answer => Err(refusal(mount, answer.status, reason)),
+        }
+    }
+
+    fn ask_to_log_in(&self, mount: &str, body: &Value) -> Result<Answer> {
+        self.send(&Method::POST, &format!("auth/{mount}/login"), Some(body), None)
+    }
+
+    fn logged_in(&self, answer: &Answer) -> Result<Token> {
         let AuthBody { client_token, lease_duration, renewable } = answer.json::<Auth>()?.auth;
         let value = SecretBytes::copy_of(Zeroizing::new(client_token).as_bytes());
         Ok(Token::new(value, lease_duration, renewable, self.client))
@@ -396,8 +442,20 @@ impl Call<'_> {
     }
 }
 
-fn reason<'a>(answer: &Answer, refused: &'a str) -> &'a str {
-    if answer.status == 404 { "nothing is mounted there" } else { refused }
+/// The error for a log-in that was refused, most likely for `reason`.
+fn refusal(mount: &str, status: u16, reason: &str) -> Error {
+    let (reason, advice) = match status {
+        404 => ("nothing is mounted there", "correct `auth_mount`"),
+        _ => (reason, "put new credentials where the configuration says"),
+    };
+    let what = format!("Vault refuses our log-in at auth/{mount}: {reason}");
+    let error = Error::new(Kind::Denied, what);
+    match status {
+        403 => error.advise(format!(
+            "{advice}; after several failures Vault refuses right ones, too, for some minutes"
+        )),
+        _ => error.advise(advice),
+    }
 }
 
 fn read(source: &SecretSource) -> Result<SecretBytes> {

@@ -123,6 +123,27 @@ fn by_approle_whose_token_is_revoked_and_whose_secret_is_replaced() -> Result<()
 }
 
 #[test]
+fn a_wrong_secret_is_tried_once_and_locks_nobody_out() -> Result<()> {
+    let (shared, scratch) = (Shared::get()?, Scratch::new("lockout")?);
+    let name = shared.new_name();
+    let role = format!("auth/approle/role/{name}");
+    shared.vault.vault(&["write", &role, "token_policies=keyward"])?;
+    let role_id = shared.vault.field("role_id", &["read", &format!("{role}/role-id")])?;
+    let wrong = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
+    let wrapper = transit(&shared, approle(&role_id, secret(&scratch, "id", wrong)?))?;
+    // After five failures Vault would refuse the right one as well, for 15 minutes.
+    for _ in 0..12 {
+        let said = refused(&wrapper)?;
+        ensure!(said.contains("its role id or secret id is wrong, over or used up"), "{said}");
+    }
+    let path = format!("{role}/secret-id");
+    secret(&scratch, "id", &shared.vault.field("secret_id", &["write", "-f", &path])?)?;
+    works(&wrapper)?;
+    seen!("refused 12 times, asked once: the right secret works at once");
+    Ok(())
+}
+
+#[test]
 fn a_token_revoked_right_after_its_renewal_is_replaced() -> Result<()> {
     let (shared, scratch) = (Shared::get()?, Scratch::new("renewed-revoked")?);
     let name = shared.new_name();
