@@ -18,6 +18,8 @@ pub struct Launch {
     pub under: Vec<String>,
     /// As Debian's unit does: /etc, /usr and /boot read-only, files made for owner and group only.
     pub as_unit: bool,
+    /// Folders of the test's own in the place of the machine's, for this process alone: what, where.
+    pub binds: Vec<(PathBuf, PathBuf)>,
     /// The size of a core file in KiB, where one is wanted.
     pub core: Option<u64>,
 }
@@ -51,12 +53,18 @@ impl Launch {
              umask 007"
                 .to_owned()
         });
-        let steps: Vec<_> = [core, unit].into_iter().flatten().collect();
+        let bind = |(what, at): &(PathBuf, PathBuf)| {
+            format!("mount --bind {} {}", what.display(), at.display())
+        };
+        let binds = (!self.binds.is_empty())
+            .then(|| self.binds.iter().map(bind).collect::<Vec<_>>().join("; "));
+        let steps: Vec<_> = [core, unit, binds].into_iter().flatten().collect();
         if steps.is_empty() {
             return Vec::new();
         }
         let script = format!("set -e; {}; exec \"$@\"", steps.join("; "));
-        let namespace: &[&str] = if self.as_unit { &["unshare", "--mount"] } else { &[] };
+        let own = self.as_unit || !self.binds.is_empty();
+        let namespace: &[&str] = if own { &["unshare", "--mount"] } else { &[] };
         let shell = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", script.as_str(), "sh"];
         namespace.iter().chain(&shell).map(|word| (*word).to_owned()).collect()
     }

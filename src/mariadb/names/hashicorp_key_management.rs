@@ -136,8 +136,8 @@ fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
         ca: given(values, c"vault_ca").map(Into::into),
         login: login(values, role, &env)?,
         check_version: values.switch(c"check_kv_version"),
-        mount: given(values, c"vault_mount"),
-        prefix: given(values, c"vault_prefix"),
+        mount: handed_on(values, c"vault_mount", "HASHICORP_KEY_MANAGEMENT_VAULT_MOUNT", role),
+        prefix: handed_on(values, c"vault_prefix", "HASHICORP_KEY_MANAGEMENT_VAULT_PREFIX", role),
     };
     if options.prefix.is_some() && options.mount.is_none() {
         let what = "hashicorp: vault_prefix is set, and vault_mount is not";
@@ -168,8 +168,9 @@ fn take_over(values: &dyn Values, terms: &Terms) {
 }
 
 fn login(values: &dyn Values, role: Role, env: &Env) -> Result<HashicorpLogin> {
-    if let Some(role_id) = given(values, c"role_id").or_else(|| variable("VAULT_ROLE_ID")) {
-        let secret_id = given(values, c"secret_id").or_else(|| variable("VAULT_SECRET_ID"));
+    let role_id = handed_on(values, c"role_id", "HASHICORP_KEY_MANAGEMENT_ROLE_ID", role);
+    if let Some(role_id) = role_id {
+        let secret_id = handed_on(values, c"secret_id", "HASHICORP_KEY_MANAGEMENT_SECRET_ID", role);
         let secret_id = secret_id.ok_or_else(|| {
             let what = "hashicorp: role_id is set, and secret_id is not";
             Error::new(Kind::Config, what)
@@ -205,6 +206,16 @@ const NO_TOKEN: &str = "hashicorp: The --hashicorp-key-management-token option v
 
 const DIFFERS: &str = "hashicorp: The --hashicorp-key-management-token option value or the value \
     of the corresponding parameter is not equal to the value of the VAULT_TOKEN environment variable";
+
+/// An option that is no variable of the server's: `mariadb-backup`, which is not told of it, takes it
+/// from the environment, and so do programs that the server starts.
+fn handed_on(values: &dyn Values, name: &CStr, in_env: &str, role: Role) -> Option<String> {
+    let option = given(values, name);
+    if let (Some(value), Role::Server) = (&option, role) {
+        environment::set(in_env, value);
+    }
+    option.or_else(|| variable(in_env))
+}
 
 /// A text that was set to something.
 fn given(values: &dyn Values, name: &CStr) -> Option<String> {

@@ -190,6 +190,57 @@ fn the_options_that_guides_have_beside_the_originals() -> Result<()> {
 }
 
 #[test]
+fn a_transit_engine_named_by_vault_mount() -> Result<()> {
+    let vault = Vault::start()?;
+    vault.vault(&["secrets", "enable", "transit"])?;
+    vault.vault(&["write", "-f", "transit/keys/db1"])?;
+    let rules = "path \"transit/keys/db1\" { capabilities = [\"read\"] }
+                 path \"transit/encrypt/db1\" { capabilities = [\"update\"] }
+                 path \"transit/decrypt/db1\" { capabilities = [\"update\"] }";
+    vault.policy("db", rules)?;
+    let words = ["token", "create", "-policy=db", "-orphan", "-field=token"];
+    let token = vault.vault(&words)?.trim().to_owned();
+    let mut site = Site::new("vault-dropin-transit")?;
+    link(&site, true)?;
+    let ca = site.path("etc/ca.pem");
+    files::write(&ca, files::read(&vault.certificates().path("ca.pem"))?)?;
+    site.set(&format!("plugin_load_add = {PLUGIN}"));
+    site.set(&format!("{PLUGIN} = FORCE"));
+    for (name, value) in [
+        ("vault_url", vault.address().as_str()),
+        ("vault_ca", &ca.display().to_string()),
+        ("vault_mount", "transit"),
+        ("vault_prefix", "db1"),
+    ] {
+        site.set(&format!("{PLUGIN}_{name} = {value}"));
+    }
+    let library = site.path("lib");
+    fs::create_dir(&library)?;
+    let launch = Launch {
+        environment: vec![("VAULT_TOKEN".to_owned(), token.clone())],
+        binds: vec![(library.clone(), "/var/lib".into())],
+        ..Launch::default()
+    };
+    let refused = site.launch(&launch).err().ok_or("it started without a folder for its keys")?;
+    ensure!(refused.log.contains("there is no folder /var/lib/keyward"), "{}", refused.log);
+    fs::create_dir(library.join("keyward"))?;
+    files::chmod(&library.join("keyward"), 0o700)?;
+    give_to_server(&library.join("keyward"))?;
+    let tables = &TABLES[..2];
+    let server = site.launch(&launch)?;
+    create(&server, tables)?;
+    let log = server.stop()?;
+    ensure!(log.contains("making a keystore at /var/lib/keyward/keystore.json"), "{log}");
+    let keystore = files::text(&library.join("keyward/keystore.json"))?;
+    ensure!(keystore.contains("transit/db1:v1"), "the keystore is not wrapped by the key");
+    let server = site.launch(&launch)?;
+    check(&server, tables)?;
+    let log = log + &server.stop()?;
+    ensure!(!log.contains(&token), "the token is in the log");
+    Ok(())
+}
+
+#[test]
 fn the_originals_keys_in_a_keystore() -> Result<()> {
     let vault = filled()?;
     let mut site = site(&vault, "vault-import", false)?;
