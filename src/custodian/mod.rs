@@ -465,18 +465,18 @@ impl Shared {
             return None;
         }
         if source.may_know_more() {
-            let outcome = source.load(&self.ring);
+            let outcome = source.load(&self.ring).and_then(|()| match version {
+                None if found(&self.ring).is_none() && self.may_write().is_ok() => {
+                    source.make_missing(&self.ring, id)
+                }
+                _ => Ok(false),
+            });
             self.note_outcome(outcome.as_ref().err());
-            outcome.ok()?;
-            self.forget_absent();
-        }
-        if found(&self.ring).is_none() && version.is_none() && self.may_write().is_ok() {
-            let made = source.make_missing(&self.ring, id);
-            self.note_outcome(made.as_ref().err());
-            if made.ok()? {
+            if outcome.ok()? {
                 let line = format!("key {id} was made, because the server asked for it");
                 self.env.log.log(Level::Note, &line);
             }
+            self.forget_absent();
         }
         let found = found(&self.ring);
         if found.is_none() {

@@ -4,7 +4,9 @@ use std::sync::Mutex;
 
 use aws_test::{FakeAws, REGION, Reply, Shared};
 use keyward::provider::KeyWrapper;
-use mariadb_test::{Result, ensure, seen};
+use mariadb_test::command::answer;
+use mariadb_test::launch::give_to_server;
+use mariadb_test::{Result, Site, ensure, files, seen};
 
 use crate::{Told as _, context, file, new_key, settings, soon, wrapper};
 
@@ -104,7 +106,72 @@ fn credentials_that_were_renewed_are_taken_up() -> Result<()> {
         provider.wrap(&new_key()?, &context(), soon()).is_err(),
         "an expired token went through"
     );
-    mariadb_test::files::write(&path, text("AKIDNEW"))?;
+    files::write(&path, text("AKIDNEW"))?;
     provider.wrap(&new_key()?, &context(), soon()).told()?;
     Ok(())
+}
+
+/// The variables that the command is given, on top of none of AWS's.
+type Environment = Vec<(&'static str, String)>;
+
+#[test]
+fn variables_a_container_and_a_web_identity() -> Result<()> {
+    let shared = Shared::get()?;
+    let container = FakeAws::start(|request| {
+        Ok(match request.header("authorization") {
+            "let me in" => Reply::ok(format!(
+                "{{\"AccessKeyId\": \"ASIACONTAINER\", \"SecretAccessKey\": \"secret\",
+                 \"Token\": \"t\", \"Expiration\": \"{EXPIRATION}\"}}"
+            )),
+            _ => Reply { status: 401, body: Vec::new() },
+        })
+    })?;
+    let variables = vec![
+        ("AWS_ACCESS_KEY_ID", "AKIDVARIABLE".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+    ];
+    ensure!(signer(&shared, "variables", |_| Ok(variables))? == "AKIDVARIABLE", "variables");
+    let variables = vec![
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", container.url()),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "let me in".to_owned()),
+    ];
+    ensure!(signer(&shared, "container", |_| Ok(variables))? == "ASIACONTAINER", "container");
+    let web = signer(&shared, "web-identity", |site| {
+        let token = site.path("etc/token");
+        files::write(&token, "a token of the cluster's")?;
+        give_to_server(&token)?;
+        Ok(vec![
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", token.display().to_string()),
+            ("AWS_ROLE_ARN", "arn:aws:iam::000000000000:role/keyward".to_owned()),
+            ("AWS_ENDPOINT_URL_STS", shared.localstack.url()),
+        ])
+    })?;
+    // LocalStack's STS gives ids that begin with LSIA where AWS's begin with ASIA.
+    ensure!(web.starts_with("LSIA") || web.starts_with("ASIA"), "web identity: {web}");
+    seen!("credentials from variables, a container and a web identity ({web})");
+    Ok(())
+}
+
+/// Who signed the first request to KMS, when `keyward init` runs with these variables.
+fn signer(
+    shared: &Shared,
+    name: &str,
+    variables: impl FnOnce(&Site) -> Result<Environment>,
+) -> Result<String> {
+    let site = Site::new(&format!("aws-{name}"))?;
+    let kms = FakeAws::before(shared.localstack.address())?;
+    let folder = site.path("keyward").display().to_string();
+    let key = format!("key={}", shared.localstack.new_key(REGION)?);
+    let endpoint = format!("endpoint={}", kms.url());
+    let words =
+        ["init", "--dir", &folder, "--provider", "aws-kms", "--set", &key, "--set", &endpoint];
+    let mut command = site.keyward_command(&words);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
+        command.env_remove(name);
+    }
+    answer(command.env("HOME", "/nonexistent").envs(variables(&site)?))?.ok()?;
+    let seen = kms.seen();
+    let signed = seen.first().ok_or("KMS was not called")?.header("authorization");
+    let id = signed.split("Credential=").nth(1).and_then(|rest| rest.split('/').next());
+    Ok(id.ok_or_else(|| format!("signed by nobody: {signed}"))?.to_owned())
 }
