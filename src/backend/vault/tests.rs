@@ -53,7 +53,7 @@ impl Peer {
     fn refusal(&self, kind: Kind) -> String {
         let folder = tempfile::tempdir().unwrap();
         let wrapper = wrapper(&[&self.address], folder.path());
-        let by = Deadline::after(Duration::from_millis(1500));
+        let by = Deadline::after(Duration::from_millis(3000));
         let error = crate::provider::KeyWrapper::describe(&wrapper, by).err().unwrap();
         assert_eq!(error.kind(), kind, "{error}");
         let text = error.to_string();

@@ -35,7 +35,7 @@ pub(super) fn encrypt<L: Lanes<W>, const W: usize, const R: usize>(
     let groups = groups.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
     let outs = outs.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
     if lanes.gcm_groups::<R, true>(keys, table, hash, at, groups, outs) {
-        at += groups.as_flattened().as_flattened().len() as u128;
+        at = at.wrapping_add(groups.as_flattened().as_flattened().len() as u128);
     } else if let Some(((from, others), (to, others_out))) =
         groups.split_first().zip(outs.split_first_mut())
     {
@@ -79,7 +79,7 @@ pub(super) fn decrypt<L: Lanes<W>, const W: usize, const R: usize>(
     let groups = groups.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
     let outs = outs.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
     if lanes.gcm_groups::<R, false>(keys, table, hash, at, groups, outs) {
-        at += groups.as_flattened().as_flattened().len() as u128;
+        at = at.wrapping_add(groups.as_flattened().as_flattened().len() as u128);
     } else {
         let mut state = cpu.reverse(cpu.splat(hash));
         let mut groups_at = Counter::new(lanes, &keys[0], at);
@@ -168,7 +168,7 @@ fn few<L: Lanes<W>, const W: usize, const R: usize, const ENCRYPT: bool>(
     let mut room = [[[0; 16]; W]; DEPTH];
     let (mut src, mut dst) = (src, dst);
     while !src.is_empty() {
-        let len = src.len().min(ctr::until::<W>(0, *at + 1) + 1);
+        let len = src.len().min(ctr::until::<W>(0, at.wrapping_add(1)) + 1);
         let stream = ctr::stream::<_, W, R>(lanes, keys, at, len, &mut room);
         let (now, later) = src.split_at(len);
         let (out, later_out) = dst.split_at_mut(len);

@@ -98,6 +98,10 @@ macro_rules! everything {
         cpu.encrypt_block(&keys, &mut chains[0][1]);
         cpu.ghash(&table, &mut chains[1][1], blocks);
         cpu.cbc_encrypt(&keys, &mut chains[1][0], blocks, enc.as_chunks_mut().0);
+        // GCM counts in the last four bytes, and its messages end before these overflow.
+        for chain in &mut chains[2..4] {
+            chain[1][12..15].fill(0);
+        }
         let [hash, at] = &mut chains[2];
         cpu.gcm_encrypt(&keys, &table, hash, at, blocks, seal.as_chunks_mut().0);
         let [hash, at] = &mut chains[3];

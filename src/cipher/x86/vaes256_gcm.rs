@@ -76,7 +76,7 @@ impl State {
 /// Where the 16 counter blocks begin that `at` is one of, and the next 16.
 fn sixteens(at: u128) -> [u128; 2] {
     let first = at & !15;
-    [first, first + 16]
+    [first, first.wrapping_add(16)]
 }
 
 /// The first round's input of the group whose first counter block is `at`.
