@@ -18,7 +18,7 @@ pub(super) const HEAD_LEN: usize = 8;
 /// Values end at a multiple of this.
 const BLOCK: usize = 8;
 
-/// What an item is; the names are in [`tags`](super::tags).
+/// What an item is; the names are in `tags`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag(pub u32);
 

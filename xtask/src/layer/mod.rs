@@ -2,6 +2,7 @@
 
 mod aws;
 mod fuzz;
+mod journey;
 mod lint;
 mod mtr;
 mod mysql;
@@ -171,6 +172,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[setup::SERVER, setup::KMIP, setup::BENCH],
         released: true,
         body: rust::kmip,
+    },
+    Layer {
+        name: "journey",
+        about: "one keystore of a real MariaDB, moved through every key store and home again",
+        extended: false,
+        packages: &[setup::SERVER, setup::HSM, setup::KMIP],
+        released: true,
+        body: journey::run,
     },
     Layer {
         name: "fuzz",
