@@ -14,6 +14,7 @@ pub mod rows;
 pub mod scratch;
 pub mod server;
 pub mod session;
+pub mod shared;
 pub mod site;
 pub mod strace;
 pub mod trouble;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::config::Section;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
+use crate::key::PageMode;
 use crate::provider::{KekInfo, Provider};
 
 /// The words that `type` may be.
@@ -78,6 +79,15 @@ pub fn open(section: &Section, rng: &Arc<dyn Rng>) -> Result<Provider> {
     };
     section.done()?;
     Ok(provider)
+}
+
+/// How a server encrypts pages with served keys that do not say.
+fn page_mode(section: &Section) -> Result<PageMode> {
+    match section.text("mode")?.as_deref() {
+        None | Some("ctr") => Ok(PageMode::Ctr),
+        Some("cbc") => Ok(PageMode::Cbc),
+        Some(_) => Err(section.wrong("mode", "must be \"ctr\" or \"cbc\"")),
+    }
 }
 
 /// Sets up the Vault that `section` describes, which logs in there as an administrator: engine, key,

@@ -59,18 +59,13 @@ impl Settings {
         let password =
             section.secret("password", ["password_file", "password_env", "password_credential"])?;
         let iterations = section.number("pbkdf2_iterations")?.unwrap_or(0);
-        let mode = match section.text("mode")?.as_deref() {
-            None | Some("ctr") => PageMode::Ctr,
-            Some("cbc") => PageMode::Cbc,
-            Some(_) => return Err(section.wrong("mode", "must be \"ctr\" or \"cbc\"")),
-        };
         Ok(Self {
             path,
             password: password.map(Password::From),
             digest: section.parsed("digest")?.unwrap_or_default(),
             pbkdf2_iterations: u32::try_from(iterations)
                 .map_err(|_| section.wrong("pbkdf2_iterations", "must be from 0 to 4294967295"))?,
-            mode,
+            mode: super::page_mode(section)?,
             strict_permissions: true,
             dialect: Dialect::Keyward,
         })

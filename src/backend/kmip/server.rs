@@ -36,11 +36,6 @@ pub struct Settings {
 impl Settings {
     /// What a `[[provider]]` section says.
     pub fn read(section: &Section) -> Result<Self> {
-        let mode = match section.text("mode")?.as_deref() {
-            None | Some("ctr") => PageMode::Ctr,
-            Some("cbc") => PageMode::Cbc,
-            Some(_) => return Err(section.wrong("mode", "must be \"ctr\" or \"cbc\"")),
-        };
         let prefix = section.text("prefix")?.unwrap_or_else(|| "keyward".to_owned());
         if prefix.is_empty() || prefix.chars().any(char::is_control) {
             return Err(section.wrong("prefix", "is empty, or has what cannot be seen"));
@@ -48,7 +43,7 @@ impl Settings {
         Ok(Self {
             kmip: super::Settings::read(section)?,
             prefix,
-            mode,
+            mode: super::super::page_mode(section)?,
             refresh: section.duration("refresh")?.unwrap_or(REFRESH),
         })
     }

@@ -52,11 +52,6 @@ pub struct Settings {
 impl Settings {
     /// What a `[[provider]]` section says.
     pub fn read(section: &Section) -> Result<Self> {
-        let mode = match section.text("mode")?.as_deref() {
-            None | Some("ctr") => PageMode::Ctr,
-            Some("cbc") => PageMode::Cbc,
-            Some(_) => return Err(section.wrong("mode", "must be \"ctr\" or \"cbc\"")),
-        };
         Ok(Self {
             vault: super::Settings::read(section)?,
             mount: super::path(section, "mount", "secret")?,
@@ -64,7 +59,7 @@ impl Settings {
                 Some("") => String::new(),
                 _ => super::path(section, "prefix", "keyward")?,
             },
-            mode,
+            mode: super::super::page_mode(section)?,
             refresh: section.duration("refresh")?.unwrap_or(REFRESH),
         })
     }
