@@ -7,5 +7,5 @@ use super::{Report, Run, rust};
 use crate::localstack;
 
 pub(super) fn run(run: &Run) -> Result<Report> {
-    rust::suite_of("aws-test", run, &[(PYTHON_VARIABLE, &localstack::python()?)])
+    rust::suite_of(run, &[(PYTHON_VARIABLE, &localstack::python()?)])
 }

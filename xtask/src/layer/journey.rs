@@ -10,5 +10,5 @@ use crate::{localstack, vault};
 pub(super) fn run(run: &Run) -> Result<Report> {
     let (python, program) = (localstack::python()?, vault::program()?);
     let places = [(PYTHON_VARIABLE, &*python), (PROGRAM_VARIABLE, &*program)];
-    rust::suite_of("journey-test", run, &places)
+    rust::suite_of(run, &places)
 }

@@ -171,7 +171,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         extended: false,
         packages: &[setup::SERVER, setup::KMIP, setup::BENCH],
         released: true,
-        body: rust::kmip,
+        body: rust::suite,
     },
     Layer {
         name: "journey",

@@ -15,7 +15,7 @@ use super::{Report, Run, rust};
 pub(super) fn run(run: &Run) -> Result<Report> {
     let root = mysql::server_root()?;
     let variables = [(ROOT_VARIABLE, &*root), (PROGRAM_VARIABLE, &*vault::program()?)];
-    let mut report = rust::suite_of("mysql-test", run, &variables)?;
+    let mut report = rust::suite_of(run, &variables)?;
     report.notes.insert(0, format!("on {}", mysql::version(&root)?));
     Ok(report)
 }

@@ -17,28 +17,26 @@ const LIMIT: Duration = Duration::from_secs(1800);
 /// The test that every provider is put through; a layer of its own.
 const CONTRACT: &str = "provider_contract";
 
-/// Everything of the root package but the contract.
+/// Everything of the root package but the contract, and what the tools test of themselves.
 pub(super) fn unit(run: &Run) -> Result<Report> {
-    // Without the flag cargo stops at the first target with a failure, and the count is short.
-    let mut words: Vec<String> =
-        ["test", "--no-fail-fast", "--lib", "--bins"].map(str::to_owned).to_vec();
+    let mut words = ["--lib", "--bins"].map(str::to_owned).to_vec();
     for name in targets(&artefacts::repository().join("tests")) {
         if name != CONTRACT {
             words.extend(["--test".into(), name]);
         }
     }
-    let mut report = tests(&mut cargo(&borrowed(&words)), run)?;
-    report.add(&tests(&mut cargo(&["test", "--doc"]), run)?);
-    // What optimised code alone can promise: nothing of a key left in a finished context.
-    report.add(&tests(&mut cargo(&["test", "--release", "--test", "cipher_vectors"]), run)?);
-    let tools = ["test", "--package", "mariadb-test", "--lib", "--package", "xtask", "--bins"];
-    report.add(&tests(&mut cargo(&tools), run)?);
+    let mut report = tests(&mut of_workspace(&borrowed(&words)), run)?;
+    report.add(&tests(&mut of_workspace(&["--doc"]), run)?);
+    // What optimised code alone can promise: nothing of a key left in a finished context. No provider
+    // has a part in it, and some take minutes to optimise.
+    let wiped = ["test", "--release", "--no-default-features", "--test", "cipher_vectors"];
+    report.add(&tests(&mut cargo(&wiped), run)?);
     Ok(report)
 }
 
 /// The contract suite, on every key store: a missing one is a failure here.
 pub(super) fn contract(run: &Run) -> Result<Report> {
-    let mut command = cargo(&["test", "--test", CONTRACT]);
+    let mut command = of_workspace(&["--test", CONTRACT]);
     command.env(scratch::ROOT_VARIABLE, scratch::root()).env("KEYWARD_REQUIRE_ALL", "1");
     command.env(kryoptic::VARIABLE, kryoptic::module()?).env(PROGRAM_VARIABLE, vault::program()?);
     command.env(aws_test::PYTHON_VARIABLE, localstack::python()?);
@@ -47,39 +45,42 @@ pub(super) fn contract(run: &Run) -> Result<Report> {
 
 /// The suite of the layer's name, with a second PKCS#11 module.
 pub(super) fn pkcs11(run: &Run) -> Result<Report> {
-    suite_of("mariadb-test", run, &[(kryoptic::VARIABLE, &kryoptic::module()?)])
-}
-
-/// The suite of the layer's name, from the package of a real KMIP server.
-pub(super) fn kmip(run: &Run) -> Result<Report> {
-    suite_of("kmip-test", run, &[])
+    suite_of(run, &[(kryoptic::VARIABLE, &kryoptic::module()?)])
 }
 
 /// The suite of the layer's name, on a real server.
 pub(super) fn suite(run: &Run) -> Result<Report> {
-    suite_of("mariadb-test", run, &[])
+    suite_of(run, &[])
 }
 
-/// The same from another package, with more variables in its environment.
-pub(super) fn suite_of(package: &str, run: &Run, environment: &[(&str, &Path)]) -> Result<Report> {
-    suites_of(package, &[run.name], run, environment)
+/// The same with more variables in its environment.
+pub(super) fn suite_of(run: &Run, environment: &[(&str, &Path)]) -> Result<Report> {
+    suites_of(&[run.name], run, environment)
 }
 
 /// Several suites, one after the other.
 pub(super) fn suites_of(
-    package: &str,
     names: &[&str],
     run: &Run,
     environment: &[(&str, &Path)],
 ) -> Result<Report> {
-    let mut command = cargo(&["test", "--no-fail-fast", "--package", package]);
-    command.args(names.iter().flat_map(|name| ["--test", name]));
+    let words: Vec<_> = names.iter().flat_map(|name| ["--test", name]).collect();
+    let mut command = of_workspace(&words);
     command.args(["--", "--show-output"]).env(scratch::ROOT_VARIABLE, scratch::root());
     command.envs(environment.iter().copied());
     if run.extended {
         command.env("KEYWARD_EXTENDED", "1");
     }
     tests(&mut command, run)
+}
+
+/// `cargo test` with these words. Always of the whole workspace: of one package alone, cargo would
+/// build the dependencies again, with that package's choice of their features.
+fn of_workspace(words: &[&str]) -> Command {
+    // Without the last flag cargo stops at the first target with a failure, and the count is short.
+    let mut command = cargo(&["test", "--workspace", "--no-fail-fast"]);
+    command.args(words);
+    command
 }
 
 /// Runs `cargo test` and reads what it counted.

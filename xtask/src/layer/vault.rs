@@ -11,7 +11,7 @@ use crate::{vault, vault_mtr};
 pub(super) fn run(run: &Run) -> Result<Report> {
     let (program, original) = (vault::program()?, vault_mtr::original()?);
     let places = [(PROGRAM_VARIABLE, &*program), (ORIGINAL_VARIABLE, &*original)];
-    rust::suites_of("vault-test", &["vault", "outage"], run, &places)
+    rust::suites_of(&["vault", "outage"], run, &places)
 }
 
 /// MariaDB's suite for its own plugin, with that one and with ours.
