@@ -40,9 +40,8 @@ where
         SdkError::TimeoutError(_) => away("no connection in time"),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => away("no connection in time"),
         other => told(place, other).unwrap_or_else(|| match other {
-            SdkError::DispatchFailure(failure) if failure.is_io() => {
-                away("no connection").advise("is the region's name right?")
-            }
+            SdkError::DispatchFailure(failure) if failure.is_io() => away("no connection")
+                .advise("is the region's name right, and the proxy, where HTTPS_PROXY names one?"),
             SdkError::DispatchFailure(failure) if !failure.is_user() => {
                 away("the connection broke off")
             }
@@ -65,7 +64,9 @@ fn refused(scene: &Scene<'_>, code: &str, message: &str, status: u16) -> Error {
         }
         "DisabledException" => disabled(key),
         "KMSInvalidStateException" | "KMSInvalidState" => match message {
-            text if text.contains("pending deletion") => pending_deletion(key),
+            text if text.contains("pending deletion") || text.contains("PendingDeletion") => {
+                pending_deletion(key)
+            }
             text if text.contains("is disabled") => disabled(key),
             _ => unusable(key, "in a state that does not allow it"),
         },
