@@ -24,7 +24,8 @@ fn a_profile_that_assumes_a_role() -> Result<()> {
     let said = room.keyward(&["doctor"], &sts)?;
     ensure!(said.text().contains("encrypts and decrypts"), "{}", said.text());
 
-    room.account.set_policy(&user, &allowing(&["sts:GetCallerIdentity"], "*"))?;
+    let denying = allowing(&["sts:AssumeRole"], &arn).replace("\"Allow\"", "\"Deny\"");
+    room.account.set_policy(&user, &denying)?;
     let said = room.keyward(&["rewrap", "--to-latest"], &sts)?;
     let words = "the AWS credentials could not be had";
     ensure!(said.code != 0 && said.text().contains(words), "{}", said.text());

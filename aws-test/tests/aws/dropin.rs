@@ -219,7 +219,16 @@ fn without_a_master_key_what_there_is_opens_and_nothing_is_made() -> Result<()> 
 }
 
 /// As the original's documentation has them; numbers are wider where an id needs it.
-const VARIABLES: &str = "";
+const VARIABLES: &str = "\
+aws_key_management_endpoint_url\tVARCHAR\t\tYES\tNULL
+aws_key_management_keyfile_dir\tVARCHAR\t\tYES\tNULL
+aws_key_management_key_spec\tENUM\tAES_128\tYES\tAES_128,AES_256
+aws_key_management_log_level\tENUM\tOff\tYES\tOff,Fatal,Error,Warn,Info,Debug,Trace
+aws_key_management_master_key_id\tVARCHAR\t\tYES\tNULL
+aws_key_management_mock\tBOOLEAN\tOFF\tYES\tOFF,ON
+aws_key_management_region\tVARCHAR\t\tYES\tNULL
+aws_key_management_request_timeout\tINT UNSIGNED\t0\tYES\tNULL
+aws_key_management_rotate_key\tBIGINT\t0\tNO\tNULL";
 
 #[test]
 fn its_variables_are_those_of_the_original() -> Result<()> {
