@@ -40,20 +40,8 @@ fn requests_are_what_they_were() {
 
 #[test]
 fn what_differs_between_releases_is_the_attributes_alone() {
-    let bytes = |version: Version, asked: Asked<'_>| {
-        let mut message = request(version, &[asked]).written().to_vec();
-        // The number in the header.
-        let [major, minor] = [version.major, version.minor].map(i32::to_be_bytes);
-        let at = |number: [u8; 4], tag: u8| {
-            [0x42, 0, tag, 2, 0, 0, 0, 4, number[0], number[1], number[2], number[3]]
-        };
-        for (number, tag) in [(major, 0x6A), (minor, 0x6B)] {
-            let head = at(number, tag);
-            let place = message.windows(head.len()).position(|some| some == head).unwrap();
-            message[place + 8..place + 12].fill(0);
-        }
-        message
-    };
+    // Behind the heads of message and header, and the release itself.
+    let bytes = |version, asked| request(version, &[asked]).written()[56..].to_vec();
     let [old, new, newest] = [(1, 4), (2, 0), (2, 1)].map(|(a, b)| Version::new(a, b));
     assert!(bytes(old, get("1")) == bytes(new, get("1")));
     assert!(bytes(old, describe("1")) != bytes(new, describe("1")));
