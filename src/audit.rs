@@ -15,8 +15,9 @@ use crate::env::{Clock, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::KeyRef;
 
-/// The longest line that is read back, in bytes.
-const MAX_LINE: u64 = 1 << 20;
+/// How much of the trail's end is read first to find its last line, in bytes. A line that names many
+/// keys is longer.
+const TAIL: u64 = 1 << 16;
 /// What the first line is chained to.
 const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -118,7 +119,7 @@ impl Trail {
     pub fn append(&self, clock: &dyn Clock, record: &Record<'_>) -> Result<()> {
         let mut file = self.open()?;
         let (number, previous) = match self.last_line(&mut file)? {
-            Some(text) => (self.number_of(&text)? + 1, digest(&text)),
+            Some(text) => (self.number_after(&text)?, digest(&text)),
             None => (1, GENESIS.to_owned()),
         };
         let line = Line {
@@ -179,32 +180,39 @@ impl Trail {
     fn last_line(&self, file: &mut File) -> Result<Option<String>> {
         let failed = |e: std::io::Error| Error::io("cannot read the audit trail", &self.path, &e);
         let end = file.seek(SeekFrom::End(0)).map_err(failed)?;
-        let start = end.saturating_sub(MAX_LINE);
-        file.seek(SeekFrom::Start(start)).map_err(failed)?;
-        let mut tail = Vec::new();
-        file.read_to_end(&mut tail).map_err(failed)?;
-        let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |n| n + 1);
-        if whole < tail.len() {
-            file.set_len(start + whole as u64).map_err(failed)?;
-        }
-        let lines = &tail[..whole.saturating_sub(1)];
-        let from = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |n| n + 1);
-        match std::str::from_utf8(&lines[from..]) {
-            Ok("") => Ok(None),
-            Ok(text) => Ok(Some(text.to_owned())),
-            Err(_) => Err(self.broken()),
+        let mut len = TAIL;
+        loop {
+            let start = end.saturating_sub(len);
+            file.seek(SeekFrom::Start(start)).map_err(failed)?;
+            let mut tail = Vec::new();
+            file.read_to_end(&mut tail).map_err(failed)?;
+            let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |n| n + 1);
+            let lines = &tail[..whole.saturating_sub(1)];
+            let before = lines.iter().rposition(|byte| *byte == b'\n');
+            if before.is_none() && start > 0 {
+                len = len.saturating_mul(2);
+                continue;
+            }
+            if whole < tail.len() {
+                file.set_len(start + whole as u64).map_err(failed)?;
+            }
+            return match std::str::from_utf8(&lines[before.map_or(0, |n| n + 1)..]) {
+                Ok("") => Ok(None),
+                Ok(text) => Ok(Some(text.to_owned())),
+                Err(_) => Err(self.broken()),
+            };
         }
     }
 
-    /// The number of a line, whatever else it holds: a server that was not restarted yet must still
-    /// rotate after a newer command wrote of an event that it does not know.
-    fn number_of(&self, text: &str) -> Result<u64> {
+    /// The number that comes after a line, whatever else that holds: a server that was not restarted
+    /// yet must still rotate after a newer command wrote of an event that it does not know.
+    fn number_after(&self, text: &str) -> Result<u64> {
         #[derive(Deserialize)]
         struct Numbered {
             number: u64,
         }
         let line: Numbered = serde_json::from_str(text).map_err(|_| self.broken())?;
-        Ok(line.number)
+        line.number.checked_add(1).ok_or_else(|| self.broken())
     }
 
     fn parse(&self, text: &str) -> Result<Line> {
@@ -273,6 +281,38 @@ mod tests {
         trail.append(&clock, &record).unwrap();
         let text = std::fs::read_to_string(&trail.path).unwrap();
         assert!(text.lines().nth(2).unwrap().contains("\"number\":3"));
+    }
+
+    #[test]
+    fn goes_on_after_a_line_of_any_length() {
+        let (_folder, trail) = trail_of(1);
+        let clock = FakeClock::at(Timestamp::from_unix(1_700_000_000));
+        let keys: Vec<_> = (1..=60_000)
+            .map(|id| KeyRef::new(KeyId::try_from(id).unwrap(), KeyVersion::FIRST))
+            .collect();
+        for keys in [&keys[..], &keys[..1]] {
+            let event = Event::Imported;
+            let record = Record { event, keys, generation: 2, actor: "me", reason: "" };
+            trail.append(&clock, &record).unwrap();
+        }
+        assert_eq!(trail.read().unwrap().len(), 3);
+        // A crash may leave as much of an unfinished one.
+        let mut file = OpenOptions::new().append(true).open(&trail.path).unwrap();
+        file.write_all(&vec![b'x'; 3 << 20]).unwrap();
+        let record =
+            Record { event: Event::Rotated, keys: &[], generation: 3, actor: "me", reason: "" };
+        trail.append(&clock, &record).unwrap();
+        assert_eq!(trail.read().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn a_number_that_none_follows_is_no_line_of_ours() {
+        let (_folder, trail) = trail_of(1);
+        std::fs::write(&trail.path, "{\"number\":18446744073709551615}\n").unwrap();
+        let clock = FakeClock::at(Timestamp::from_unix(1_700_000_000));
+        let record =
+            Record { event: Event::Rotated, keys: &[], generation: 3, actor: "me", reason: "" };
+        assert_eq!(trail.append(&clock, &record).unwrap_err().kind(), Kind::Corrupt);
     }
 
     #[test]

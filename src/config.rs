@@ -24,6 +24,8 @@ pub const DEFAULT_PATH: &str = "/etc/keyward/keyward.toml";
 pub const DEFAULT_KEYSTORE: &str = "/var/lib/keyward/keystore.json";
 /// How long a key store may take to answer when the configuration does not say.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest time that anything may take or wait: a clock can show its end.
+const LONGEST_TIME: Duration = Duration::from_secs(1000 * 365 * 86_400);
 /// A configuration longer than this is none of ours, in bytes.
 const MAX_LEN: u64 = 1 << 20;
 
@@ -273,6 +275,9 @@ impl Section {
     pub fn duration(&self, key: &'static str) -> Result<Option<Duration>> {
         let Some(text) = self.text(key)? else { return Ok(None) };
         match humantime::parse_duration(&text) {
+            Ok(time) if time > LONGEST_TIME => {
+                Err(self.wrong(key, "is longer than a thousand years"))
+            }
             Ok(time) if !time.is_zero() => Ok(Some(time)),
             _ => {
                 Err(self.wrong(key, "is not a length of time").advise("write it as 5s, 30m or 90d"))

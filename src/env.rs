@@ -11,15 +11,18 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::{Error, Kind, Result};
 
+/// The last moment that RFC 3339 can write: 9999-12-31T23:59:59Z.
+const LAST_MOMENT: u64 = 253_402_300_799;
+
 /// A moment of wall-clock time, in whole seconds of UTC; written as RFC 3339 (`2026-03-01T12:00:00Z`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// `seconds` since 1970-01-01T00:00:00Z.
+    /// `seconds` since 1970-01-01T00:00:00Z; what lies behind the year 9999 counts as its end.
     #[must_use]
     pub const fn from_unix(seconds: u64) -> Self {
-        Self(seconds)
+        Self(if seconds < LAST_MOMENT { seconds } else { LAST_MOMENT })
     }
 
     /// Seconds since 1970-01-01T00:00:00Z.
@@ -49,7 +52,7 @@ impl FromStr for Timestamp {
         humantime::parse_rfc3339(text)
             .ok()
             .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-            .map(|age| Self(age.as_secs()))
+            .map(|age| Self::from_unix(age.as_secs()))
             .ok_or_else(|| Error::new(Kind::Config, format!("{text:?} is not an RFC 3339 time")))
     }
 }
@@ -85,7 +88,7 @@ pub struct System;
 impl Clock for System {
     fn now(&self) -> Timestamp {
         let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(age.as_secs())
+        Timestamp::from_unix(age.as_secs())
     }
 }
 
@@ -293,5 +296,18 @@ pub mod fake {
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_moment_can_be_written_and_read_back() {
+        for seconds in [0, 1_800_000_000, LAST_MOMENT, LAST_MOMENT + 1, i64::MAX as u64, u64::MAX] {
+            let moment = Timestamp::from_unix(seconds);
+            assert_eq!(moment.to_string().parse::<Timestamp>().unwrap(), moment, "{seconds}");
+        }
     }
 }

@@ -48,20 +48,20 @@ pub struct Error {
 impl Error {
     /// An error of `kind`; `what` names the operation and the key, or file and line.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), advice: None }
+        Self { kind, what: one_line(what.into()), advice: None }
     }
 
     /// The same error with a sentence on how to mend it.
     #[must_use]
     pub fn advise(mut self, advice: impl Into<String>) -> Self {
-        self.advice = Some(advice.into());
+        self.advice = Some(one_line(advice.into()));
         self
     }
 
     /// The same error seen from one step further out: "`context`: what failed".
     #[must_use]
     pub fn within(mut self, context: impl fmt::Display) -> Self {
-        self.what = format!("{context}: {}", self.what);
+        self.what = one_line(format!("{context}: {}", self.what));
         self
     }
 
@@ -102,6 +102,22 @@ impl Error {
     }
 }
 
+/// The same text where it is one line. Names and words of others may have line ends in them, by which
+/// they could write lines of their own into a log, and what a terminal takes for a command.
+fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line
+}
+
 /// The system's words without Rust's "(os error 2)".
 fn io_cause(cause: &std::io::Error) -> String {
     let text = cause.to_string();
@@ -122,3 +138,17 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_whatever_others_put_into_it() {
+        let error = Error::new(Kind::Config, "no key \"a\nb\"")
+            .advise("look at \u{1b}[2J")
+            .within("/tmp/x\r\ny");
+        let text = error.to_string();
+        assert_eq!(text, "/tmp/x\\r\\ny: no key \"a\\nb\"; look at \\u{1b}[2J");
+    }
+}

@@ -373,7 +373,8 @@ impl FromStr for CheckValue {
 
     fn from_str(text: &str) -> Result<Self> {
         let bad = || Error::new(Kind::Corrupt, "a check value is not 32 hex digits");
-        if text.len() != 32 || !text.is_ascii() {
+        // Of its own accord, the number's parser would take a plus sign as well.
+        if text.len() != 32 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(bad());
         }
         let mut value = [0; 16];

@@ -77,6 +77,10 @@ fn names_place_and_cure() {
             "k.toml:2:1: rotate_after: is not a length of time; write it as 5s, 30m or 90d",
         ),
         (
+            "[policy]\nrotate_after = \"500000000000y\"\n",
+            "k.toml:2:1: rotate_after: is longer than a thousand years",
+        ),
+        (
             "[policy]\njitter = \"1d\"\n",
             "k.toml:2:1: jitter: has nothing to vary; set rotate_after, too",
         ),

@@ -169,7 +169,9 @@ impl KeyChoice {
             )
             .advise("name the key with `key` instead of `key_id`"));
         };
-        let number = by_name(desk, base)?.iter().map(|kek| kek.number).max().map_or(1, |n| n + 1);
+        let newest = by_name(desk, base)?.iter().map(|kek| kek.number).max();
+        // Behind the last number there is the last one again, which the server refuses as taken.
+        let number = newest.map_or(1, |number| number.saturating_add(1));
         let name = if number == 1 { base.clone() } else { format!("{base}:{number}") };
         let new = NewKey { name: &name, group: base, note: None };
         let made = match desk.create(&new, sensitive) {

@@ -2,7 +2,7 @@
 //! hex in its field `data`, as `hashicorp_key_management` has it, and its cipher in `cipher`; the
 //! engine's versions are the key's.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -210,9 +210,11 @@ impl KvServer {
         }
         let names = answer.json::<Names>()?.data.keys;
         let id = |name: &String| {
-            name.parse::<u32>().ok().and_then(|number| KeyId::try_from(number).ok())
+            // A secret called 01 or +1 is another one than 1.
+            let id = name.parse().ok().and_then(|number: u32| KeyId::try_from(number).ok());
+            id.filter(|id| id.to_string() == *name)
         };
-        Ok(names.iter().filter_map(id).collect())
+        Ok(names.iter().filter_map(id).collect::<BTreeSet<_>>().into_iter().collect())
     }
 
     /// An empty folder is no error; an engine that is not there, or of another kind, is one.
@@ -363,7 +365,8 @@ impl KvServer {
             max => max,
         };
         let Some(dropped) = body.versions.iter().find(|(number, version)| {
-            version.condition() == Condition::Live && *number + max <= key.version.get()
+            version.condition() == Condition::Live
+                && number.saturating_add(max) <= key.version.get()
         }) else {
             return Ok(());
         };
@@ -467,7 +470,9 @@ impl KeyServer for KvServer {
                 .advise("somebody else has rotated it: look again")
         };
         match self.metadata(&call, id)? {
-            Some(body) if body.current_version + 1 != key.version.get() => return Err(taken()),
+            Some(body) if body.current_version.checked_add(1) != Some(key.version.get()) => {
+                return Err(taken());
+            }
             Some(body) => self.guard_old_versions(&call, key, &body)?,
             None if key.version != KeyVersion::FIRST => return Err(taken()),
             None => self.keep_versions(&call, id),

@@ -26,6 +26,9 @@ const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// The shortest pause between two attempts to renew.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// No token is believed to live longer than this: as good as for ever, and within what a clock can show.
+const LONGEST_LEASE: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// A token this young is not the reason of a denial.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -213,7 +216,7 @@ impl Token {
     fn new(value: SecretBytes, seconds: u64, renewable: bool, client: &Client) -> Self {
         let now = Instant::now();
         let lease = (seconds > 0).then(|| {
-            let all = Duration::from_secs(seconds);
+            let all = Duration::from_secs(seconds).min(LONGEST_LEASE);
             // Two thirds of it at the latest.
             let renew_at = now + jittered(all / 6, &*client.rng) + all / 2;
             Lease { renewable, renew_at, ends: now + all }

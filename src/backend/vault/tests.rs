@@ -13,7 +13,8 @@ use crate::backend;
 use crate::config::Config;
 use crate::env::{Deadline, System};
 use crate::error::Kind;
-use crate::provider::Provider;
+use crate::key::{KeyId, KeyRef, KeyVersion, PageMode};
+use crate::provider::{KeyServer as _, KeyWrapper as _, Provider};
 use crate::secret::source::SecretSource;
 
 /// A peer that gives every request the same answer, and counts them.
@@ -63,18 +64,33 @@ impl Peer {
 }
 
 fn wrapper(addresses: &[&str], folder: &Path) -> TransitWrapper {
+    let vault = vault(addresses, folder);
+    let settings = TransitSettings { vault, mount: "transit".into(), key: "k".into() };
+    TransitWrapper::new(settings, Arc::new(System))
+}
+
+fn server(peer: &Peer, folder: &Path) -> KvServer {
+    let settings = KvSettings {
+        vault: vault(&[&peer.address], folder),
+        mount: "secret".into(),
+        prefix: "keyward".into(),
+        mode: PageMode::Ctr,
+        refresh: Duration::from_secs(10),
+    };
+    KvServer::new(settings, Arc::new(System))
+}
+
+fn vault(addresses: &[&str], folder: &Path) -> Settings {
     use std::os::unix::fs::PermissionsExt as _;
     let token = folder.join("token");
     std::fs::write(&token, "hunter2").unwrap();
     std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let vault = Settings {
+    Settings {
         addresses: addresses.iter().map(|address| Url::parse(address).unwrap()).collect(),
         namespace: Some("team".into()),
         trust: Trust::default(),
         login: Login::Token(SecretSource::File(token)),
-    };
-    let settings = TransitSettings { vault, mount: "transit".into(), key: "k".into() };
-    TransitWrapper::new(settings, Arc::new(System))
+    }
 }
 
 #[test]
@@ -234,6 +250,55 @@ fn what_is_wrong_in_the_configuration_is_named() {
         let said = error.to_string();
         assert!(said.contains(words) && !said.contains("hvs.x"), "{text}: {said}");
     }
+}
+
+#[test]
+fn a_lease_and_a_date_beyond_all_time_are_taken_for_the_last_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let peer = Peer::status(
+        200,
+        r#"{"data":{"ttl":18446744073709551615,"renewable":true,"type":"aes256-gcm96",
+            "latest_version":1,"keys":{"1":18446744073709551615}}}"#,
+    );
+    let by = Deadline::after(Duration::from_secs(10));
+    let info = wrapper(&[&peer.address], folder.path()).describe(by).unwrap();
+    assert_eq!(info.created.unwrap().to_string(), "9999-12-31T23:59:59Z");
+}
+
+/// The metadata and the data of a secret of one live version, and a folder's names.
+fn secret(fields: &str) -> Peer {
+    let body = format!(
+        r#"{{"data":{{"ttl":0,{fields},
+            "versions":{{"1":{{"created_time":"2026-03-01T12:00:00Z"}}}},
+            "data":{{"data":"{}"}},
+            "metadata":{{"version":1,"created_time":"2026-03-01T12:00:00Z"}}}}}}"#,
+        "5a".repeat(32)
+    );
+    Peer::status(200, &body)
+}
+
+#[test]
+fn a_secret_whose_name_is_a_number_in_another_spelling_is_no_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let peer = secret(r#""keys":["1","01","+1","1","0","keys/"]"#);
+    let by = Deadline::after(Duration::from_secs(10));
+    let infos = server(&peer, folder.path()).list(by).unwrap();
+    let names: Vec<_> = infos.iter().map(|info| info.key.to_string()).collect();
+    assert_eq!(names, ["key 1 version 1"]);
+}
+
+#[test]
+fn numbers_at_their_end_neither_wrap_round_nor_refuse_what_can_be_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |fields: &str| {
+        let version = KeyVersion::try_from(2).unwrap();
+        let data = crate::secret::DataKey::copy_of(&[7; 32]).unwrap();
+        let by = Deadline::after(Duration::from_secs(10));
+        server(&secret(fields), folder.path()).put(&KeyRef::new(KeyId::SYSTEM, version), &data, by)
+    };
+    put(r#""current_version":1,"max_versions":4294967295"#).unwrap();
+    let error = put(r#""current_version":4294967295,"max_versions":0"#).err().unwrap();
+    assert_eq!(error.kind(), Kind::Conflict);
 }
 
 #[test]
