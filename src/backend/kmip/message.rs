@@ -153,8 +153,11 @@ impl fmt::Display for Operation {
 /// server may speak another one.
 pub(super) struct Asked<'a> {
     pub(super) operation: Operation,
-    payload: Box<dyn Fn(&mut Writer, Version) + 'a>,
+    payload: Box<Payload<'a>>,
 }
+
+/// Writes a payload as a release has it.
+type Payload<'a> = dyn Fn(&mut Writer, Version) + 'a;
 
 impl<'a> Asked<'a> {
     /// `operation` with the payload that `payload` writes.
