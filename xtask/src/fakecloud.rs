@@ -29,7 +29,7 @@ pub(crate) fn program() -> Result<PathBuf> {
         of(&folder).is_some() && of(&folder) == of(&source)
     };
     let program = folder.join(PROGRAM);
-    if !program.exists() || !PARTS.iter().all(|part| is_same(&part)) {
+    if !program.exists() || !PARTS.iter().all(is_same) {
         make(&source, &folder)?;
     }
     Ok(program)
