@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use mariadb_test::command::answer;
-use mariadb_test::{Result, run, scratch};
+use mariadb_test::{Result, Scratch, run, scratch};
 use nix::unistd::Uid;
 
 use crate::{job, localstack, vault, vault_mtr};
@@ -42,6 +42,19 @@ pub(crate) const VAULT_PLUGIN: &[&str] = &["libcurl4"];
 /// A KMIP server.
 pub(crate) const KMIP: &[&str] = &["python3-pykmip"];
 
+/// To emulate a PC and make the CD that it starts from.
+pub(crate) const EMULATOR: &[&str] = &[
+    "bochs",
+    "bochs-term",
+    "bochsbios",
+    "vgabios",
+    "busybox-static",
+    "cpio",
+    "isolinux",
+    "syslinux-common",
+    "xorriso",
+];
+
 /// To load a server.
 pub(crate) const BENCH: &[&str] = &["sysbench"];
 
@@ -51,7 +64,7 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// `cargo xtask setup`.
 pub(crate) fn task(_words: &[String]) -> Result<()> {
     // In one go: whoever is not root gets one line to run.
-    need(&[BUILD, SERVER, MTR, TOOLS, HSM, VAULT_PLUGIN, KMIP, BENCH].concat())?;
+    need(&[BUILD, SERVER, MTR, TOOLS, HSM, VAULT_PLUGIN, KMIP, EMULATOR, BENCH].concat())?;
     vault::program()?;
     vault_mtr::original()?;
     localstack::python()?;
@@ -75,6 +88,18 @@ pub(crate) fn need(packages: &[&str]) -> Result<()> {
     }
     println!("installing {}", missing.join(" "));
     install(&words)
+}
+
+/// The files of `package`, fetched and unpacked without being installed.
+pub(crate) fn unpacked(package: &str) -> Result<Scratch> {
+    let scratch = Scratch::new("package")?;
+    let mut download = Command::new("apt-get");
+    download.args(["--option=APT::Sandbox::User=root", "download", package]);
+    answer(download.current_dir(scratch.path()))?.ok().map_err(|error| error.within("apt-get"))?;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "dpkg-deb --extract *.deb . && rm *.deb"]).current_dir(scratch.path());
+    answer(&mut shell)?.ok().map_err(|error| error.within("dpkg-deb"))?;
+    Ok(scratch)
 }
 
 fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {

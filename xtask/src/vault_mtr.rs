@@ -15,7 +15,7 @@ use vault_test::dev::ROOT_TOKEN;
 
 use crate::mtr::{Outcome, Whose, results};
 use crate::root118::cache;
-use crate::{job, vault};
+use crate::{job, setup, vault};
 
 const SUITE: &str = "plugin/hashicorp_key_management/vault";
 const PACKAGE: &str = "mariadb-plugin-hashicorp-key-management";
@@ -30,14 +30,8 @@ pub(crate) fn original() -> Result<PathBuf> {
         return Ok(library);
     }
     fs::create_dir_all(&folder)?;
-    let scratch = Scratch::new("package")?;
-    let mut download = Command::new("apt-get");
-    download.args(["--option=APT::Sandbox::User=root", "download", PACKAGE]);
-    answer(download.current_dir(scratch.path()))?.ok().map_err(|error| error.within("apt-get"))?;
-    let unpack = "dpkg-deb --extract *.deb unpacked";
-    let mut shell = Command::new("sh");
-    answer(shell.args(["-c", unpack]).current_dir(scratch.path()))?.ok()?;
-    let unpacked = scratch.path().join("unpacked").join(artefacts::PLUGINS.trim_start_matches('/'));
+    let package = setup::unpacked(PACKAGE)?;
+    let unpacked = package.path().join(artefacts::PLUGINS.trim_start_matches('/'));
     // Under its own name only once it is whole.
     let part = folder.join("part");
     fs::copy(unpacked.join(LIBRARY), &part)?;

@@ -1,6 +1,7 @@
 //! The layers of the tests, from the quickest to find a mistake to the slowest.
 
 mod aws;
+mod emulated;
 mod fuzz;
 mod journey;
 mod lint;
@@ -196,6 +197,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[],
         released: false,
         body: fuzz::run,
+    },
+    Layer {
+        name: "emulated",
+        about: "the page cipher's AVX-512 kernel on an emulated Ice Lake",
+        extended: true,
+        packages: &[setup::EMULATOR],
+        released: false,
+        body: emulated::run,
     },
     Layer {
         name: "deny",

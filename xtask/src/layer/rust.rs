@@ -101,7 +101,7 @@ fn tests(command: &mut Command, run: &Run) -> Result<Report> {
 }
 
 /// The number before `word` in `test result: ok. 3 passed; 0 failed; ...`.
-fn counted(line: &str, word: &str) -> usize {
+pub(super) fn counted(line: &str, word: &str) -> usize {
     let number = line
         .split([';', '.'])
         .find_map(|part| part.trim().strip_suffix(word))
