@@ -2,9 +2,8 @@
 //! and length, redirects handed back to the caller, nothing of a body in an error.
 //!
 //! No thread and no connection outlives an operation. A [`Line`] is opened for it, runs its requests
-//! on the calling thread, and leaves nothing behind for a fork, for a core file or for the unloading
-//! of the library. Only a host name is looked up by a short-lived helper thread, which the line
-//! waits for.
+//! apart from the caller, whose stack may be a server's, and leaves nothing behind for a fork, for a
+//! core file or for the unloading of the library.
 
 mod failure;
 mod trust;
@@ -21,7 +20,7 @@ pub(super) use failure::broken_off;
 pub use reqwest::{Method, Url};
 pub use trust::Trust;
 
-use crate::env::Deadline;
+use crate::env::{Deadline, run_apart};
 use crate::error::{Error, Kind, Result};
 use failure::failed;
 pub use failure::told;
@@ -86,12 +85,21 @@ impl Line {
     /// `Untrusted` where TLS found the wrong peer; they name the address and hold nothing of what was sent.
     pub fn send(&self, request: Request, by: Deadline) -> Result<Reply> {
         let (client, request) = self.ready(request, by)?;
-        self.runtime.block_on(exchange(client, request, by))
+        run_apart(|| self.runtime.block_on(exchange(client, request, by)))?
     }
 
     /// Sends all of `requests`, at most `at_once` of them at a time, and gives the replies in their
     /// order; each as [`Self::send`] would.
     pub fn send_all(
+        &self,
+        requests: Vec<Request>,
+        at_once: usize,
+        by: Deadline,
+    ) -> Result<Vec<Result<Reply>>> {
+        run_apart(|| self.runtime.block_on(self.exchange_all(requests, at_once, by)))
+    }
+
+    async fn exchange_all(
         &self,
         requests: Vec<Request>,
         at_once: usize,
@@ -102,29 +110,25 @@ impl Line {
             Err(Error::new(Kind::Internal, "a request was not carried out"))
         });
         let mut waiting = requests.into_iter().enumerate();
-        self.runtime.block_on(async {
-            let mut under_way = JoinSet::new();
-            loop {
-                while under_way.len() < at_once
-                    && let Some((n, request)) = waiting.next()
-                {
-                    match self.ready(request, by) {
-                        Ok((client, request)) => {
-                            under_way
-                                .spawn(async move { (n, exchange(client, request, by).await) });
-                        }
-                        Err(error) => replies[n] = Err(error),
+        let mut under_way = JoinSet::new();
+        loop {
+            while under_way.len() < at_once
+                && let Some((n, request)) = waiting.next()
+            {
+                match self.ready(request, by) {
+                    Ok((client, request)) => {
+                        under_way.spawn(async move { (n, exchange(client, request, by).await) });
                     }
-                }
-                match under_way.join_next().await {
-                    None => return,
-                    Some(Ok((n, reply))) => replies[n] = reply,
-                    // It panicked, which was reported: its place says that it was not carried out.
-                    Some(Err(_)) => {}
+                    Err(error) => replies[n] = Err(error),
                 }
             }
-        });
-        replies
+            match under_way.join_next().await {
+                None => return replies,
+                Some(Ok((n, reply))) => replies[n] = reply,
+                // It panicked, which was reported: its place says that it was not carried out.
+                Some(Err(_)) => {}
+            }
+        }
     }
 
     /// The client for `request`, and what it sends.

@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::mechanism::changed;
+use super::failure::changed;
 use crate::env::Rng;
 use crate::error::{Error, Kind, Result};
 use crate::secret::{DataKey, SecretBytes, scrubbed};
