@@ -7,9 +7,13 @@ mod attributes;
 mod calls;
 mod client;
 mod failure;
+mod frame;
 mod kek;
+#[cfg(not(fuzzing))]
 mod link;
 pub mod message;
+#[cfg(fuzzing)]
+pub mod scripted;
 mod seal;
 mod server;
 mod tags;
@@ -20,6 +24,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use self::message::Version;
+#[cfg(fuzzing)]
+use self::scripted as link;
 use super::http::Trust;
 use crate::config::Section;
 use crate::error::{Error, Kind, Result};
