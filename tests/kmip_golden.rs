@@ -1,4 +1,5 @@
-//! Messages of OASIS's KMIP 1.1 test cases, read here and by an implementation that is not ours.
+//! Messages of OASIS's KMIP 1.1 test cases, what keyward asks in KMIP 1.4 and 2.0 and what PyKMIP answered to
+//! it, read here and by an implementation that is not ours.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use std::fmt::Write as _;
@@ -27,6 +28,7 @@ fn shown(item: &Item<'_>, depth: usize, to: &mut String) {
         Value::Structure(_) => ("Structure (0x01)", String::new()),
         Value::Integer(number) => ("Integer (0x02)", format!(" {number:#08X} ({number})")),
         Value::Enumeration(value) => ("Enumeration (0x05)", format!(" {value:#08X} ({value})")),
+        Value::Boolean(boolean) => ("Boolean (0x06)", format!(" {boolean}")),
         Value::Text(text) => ("TextString (0x07)", format!(" {text}")),
         Value::Bytes(bytes) => ("ByteString (0x08)", format!(" {}", hex(bytes))),
         Value::DateTime(seconds) => ("DateTime (0x09)", format!(" {seconds:#08X}")),
@@ -63,9 +65,12 @@ fn others_read_the_same_in_every_message() {
 fn every_response_is_understood_and_no_request_is_taken_for_one() {
     for (path, bytes) in golden("-response.ttlv") {
         let response = Response::new(bytes.into());
-        let answers = response.answers(1).unwrap_or_else(|_| panic!("{}", path.display()));
-        assert_eq!(answers[0].reason, None, "{}", path.display());
-        assert!(!answers[0].payload.items().is_empty(), "{}", path.display());
+        let asked = if path.to_string_lossy().contains("-two-") { 2 } else { 1 };
+        let answers = response.answers(asked).unwrap_or_else(|_| panic!("{}", path.display()));
+        for answer in answers {
+            assert_eq!(answer.reason, None, "{}", path.display());
+            assert!(!answer.payload.items().is_empty(), "{}", path.display());
+        }
     }
     for (path, bytes) in golden("-request.ttlv") {
         assert!(Response::new(bytes.into()).answers(1).is_err(), "{}", path.display());

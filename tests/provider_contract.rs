@@ -8,7 +8,8 @@ use contract::fixtures;
 server_contract! {
     file_plain: super::fixtures::file::PlainFile,
     file_encrypted: super::fixtures::file::EncryptedFile,
-    kmip_served: super::fixtures::kmip::Served,
+    kmip_1_0_served: super::fixtures::kmip::Served10,
+    kmip_2_0_served: super::fixtures::kmip::Served20,
     vault_kv: super::fixtures::vault::Kv,
 }
 
@@ -24,9 +25,10 @@ wrapper_contract! {
 }
 
 wrapper_contract! {
-    kmip_cbc: super::fixtures::kmip::Cbc,
-    kmip_gcm: super::fixtures::kmip::Gcm,
-    kmip_get: super::fixtures::kmip::Get,
+    kmip_1_0_get: super::fixtures::kmip::Get10,
+    kmip_1_2_cbc: super::fixtures::kmip::Cbc12,
+    kmip_1_4_gcm: super::fixtures::kmip::Gcm14,
+    kmip_2_0_gcm: super::fixtures::kmip::Gcm20,
     local_key_file: super::fixtures::local::KeyFile,
     local_passphrase: super::fixtures::local::Passphrase,
     pkcs11_gcm: super::fixtures::pkcs11::Gcm,

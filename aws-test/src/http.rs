@@ -47,6 +47,11 @@ impl Request {
     /// Reads one from a client; nothing where it hung up before it asked.
     pub fn read(stream: &TcpStream) -> Result<Option<Self>> {
         stream.set_read_timeout(Some(PATIENCE))?;
+        Self::read_from(stream)
+    }
+
+    /// The same from anything.
+    pub fn read_from(stream: impl Read) -> Result<Option<Self>> {
         let mut reader = BufReader::new(stream);
         let (first, headers) = head(&mut reader)?;
         let mut words = first.split(' ');
@@ -105,7 +110,7 @@ impl Reply {
     }
 
     /// Sends it.
-    pub fn write(&self, mut stream: &TcpStream) -> Result<()> {
+    pub fn write(&self, mut stream: impl Write) -> Result<()> {
         let head = format!(
             "HTTP/1.1 {} Status\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\n\
              x-aws-ec2-metadata-token-ttl-seconds: 21600\r\nconnection: close\r\n\r\n",

@@ -5,6 +5,7 @@
 //! The suites themselves are under `tests/`; `cargo xtask test` runs them in layers.
 
 pub mod artefacts;
+pub mod backup;
 pub mod command;
 pub mod files;
 pub mod launch;
@@ -20,6 +21,7 @@ pub mod strace;
 pub mod trouble;
 pub mod versions;
 
+pub use backup::Backup;
 pub use command::{Answer, run};
 pub use launch::Launch;
 pub use scratch::Scratch;

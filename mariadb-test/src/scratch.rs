@@ -11,11 +11,14 @@ use crate::Result;
 /// Where `cargo xtask` tells its tests to put their folders, so that it can sweep up after them.
 pub const ROOT_VARIABLE: &str = "KEYWARD_TEST_ROOT";
 
+/// The same for folders that are to be on a disk.
+pub const DISK_ROOT_VARIABLE: &str = "KEYWARD_TEST_DISK_ROOT";
+
 /// Room for a handful of servers: below this the folders go to the disk.
 const ENOUGH_MEMORY: u64 = 2 << 30;
 
-/// The root that this process was given by [`set_root`].
-static ROOT: OnceLock<PathBuf> = OnceLock::new();
+/// The roots that this process was given by [`set_roots`].
+static ROOTS: OnceLock<[PathBuf; 2]> = OnceLock::new();
 
 /// A folder that is removed with everything in it when this value is dropped.
 pub struct Scratch(PathBuf);
@@ -23,9 +26,18 @@ pub struct Scratch(PathBuf);
 impl Scratch {
     /// A new folder under [`root`], which others may enter but not list.
     pub fn new(name: &str) -> Result<Self> {
+        Self::within(&root(), name)
+    }
+
+    /// A new folder under [`disk_root`].
+    pub fn on_disk(name: &str) -> Result<Self> {
+        Self::within(&disk_root(), name)
+    }
+
+    fn within(root: &Path, name: &str) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = root().join(format!("keyward-{}-{count}-{name}", std::process::id()));
+        let path = root.join(format!("keyward-{}-{count}-{name}", std::process::id()));
         // Servers run as another user and must be able to pass through.
         fs::DirBuilder::new()
             .mode(0o755)
@@ -56,7 +68,7 @@ impl Drop for Scratch {
 /// syncs its files hundreds of times, else the usual temporary folder.
 #[must_use]
 pub fn root() -> PathBuf {
-    if let Some(root) = ROOT.get() {
+    if let Some([root, _]) = ROOTS.get() {
         return root.clone();
     }
     if let Some(root) = std::env::var_os(ROOT_VARIABLE) {
@@ -69,8 +81,18 @@ pub fn root() -> PathBuf {
     }
 }
 
-/// Has this process make its folders in `root`.
-pub fn set_root(root: &Path) {
+/// The folder for what must be on a disk. `/tmp` is in memory on many systems; `/var/tmp` outlives
+/// a restart and so cannot be.
+#[must_use]
+pub fn disk_root() -> PathBuf {
+    match ROOTS.get() {
+        Some([_, root]) => root.clone(),
+        None => std::env::var_os(DISK_ROOT_VARIABLE).unwrap_or("/var/tmp".into()).into(),
+    }
+}
+
+/// Has this process make its folders in `root`, those on a disk in `disk_root`.
+pub fn set_roots(root: &Path, disk_root: &Path) {
     // The first to say so is the task itself; nobody asks twice.
-    let _ = ROOT.set(root.into());
+    let _ = ROOTS.set([root.into(), disk_root.into()]);
 }

@@ -19,11 +19,16 @@ const REFRESH: Duration = Duration::from_secs(60);
 /// The region where nothing names one, as the original's SDK has it.
 const DEFAULT_REGION: &str = "us-east-1";
 
+/// What to do before a key can be made where no master key is named.
+const NAME_A_MASTER: &str =
+    "set aws_key_management_master_key_id, and the first table with that id makes it";
+
 /// What `aws_key_management` is configured with, by its variables' names.
 pub struct AwsKeyFiles {
-    /// The server's data folder, where the files are.
+    /// `keyfile_dir`, or the server's data folder: where the files are.
     pub folder: PathBuf,
-    /// `master_key_id`: ARN, id or alias of the key that wraps new keys.
+    /// `master_key_id`: ARN, id or alias of the key that wraps new keys; none are made where it is
+    /// empty.
     pub master_key_id: String,
     /// `region`.
     pub region: Option<String>,
@@ -47,7 +52,9 @@ impl AwsKeyFiles {
         if keys.is_empty() {
             let what = format!("{folder} has no file aws-kms-key.<id>.<version>");
             let none = Error::new(Kind::NotFound, what);
-            return Err(none.advise("set `datadir` to the server's data folder"));
+            return Err(none.advise(
+                "set `datadir` to the server's data folder, or aws_key_management_keyfile_dir to theirs",
+            ));
         }
         Ok(keys)
     }
@@ -80,12 +87,17 @@ fn endpoint(text: &str) -> Result<Url> {
 /// Begins to serve the keys of a data folder's key files, and makes those that are asked for.
 pub fn from_aws_key_files(files: AwsKeyFiles, role: Role, env: Env) -> Result<Custodian> {
     let cipher = Cipher { mode: PageMode::Cbc, key_len: files.key_len };
+    let has_master = !files.master_key_id.is_empty();
     let named = NamedServer {
         name: "aws_key_management".to_owned(),
         timeout: files.timeout(),
         refresh: REFRESH,
         server: Box::new(files.server(&env)?),
     };
-    let source = ServedSource::new(named, cipher, Arc::clone(&env.rng)).on_demand();
+    let source = ServedSource::new(named, cipher, Arc::clone(&env.rng));
+    let source = match has_master {
+        true => source.on_demand(),
+        false => source.makes_none_until(NAME_A_MASTER),
+    };
     Custodian::start(Box::new(source), role, env)
 }

@@ -34,13 +34,14 @@ impl Cbc {
         }
     }
 
-    /// Takes an engine whose key is expanded for encryption.
-    pub(super) fn start(&mut self, engine: &mut Engine) {
+    /// Expands `key`.
+    pub(super) fn start(&mut self, engine: &mut Engine, key: &[u8]) {
+        if !self.encrypt {
+            return engine.expand_inverse(key, &mut self.mask);
+        }
+        engine.expand(key);
         if !self.pad {
             engine.encrypt_block(&mut self.mask);
-        }
-        if !self.encrypt {
-            engine.invert();
         }
     }
 

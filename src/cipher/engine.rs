@@ -76,32 +76,52 @@ impl Engine {
         }
     }
 
-    /// Turns round, from encryption to the decryption of [`cbc_decrypt`](Self::cbc_decrypt).
-    pub(super) fn invert(&mut self) {
-        run!(self, cpu => cpu.invert(&mut self.keys), _keys => ());
+    /// Expands `key` likewise, for [`cbc_decrypt`](Self::cbc_decrypt), and encrypts `block` with it.
+    pub(super) fn expand_inverse(&mut self, key: &[u8], block: &mut Block) {
+        match self.kernel.0 {
+            Choice::Soft => {
+                self.soft = soft::Keys::expand(key);
+                self.encrypt_block(block);
+            }
+            #[cfg(target_arch = "x86_64")]
+            Choice::AesNi(cpu) => cpu.expand_inverse(key, &mut self.keys, block),
+            #[cfg(target_arch = "x86_64")]
+            Choice::Vaes256(cpu) => cpu.expand_inverse(key, &mut self.keys, block),
+            #[cfg(target_arch = "x86_64")]
+            Choice::Vaes512(cpu) => cpu.expand_inverse(key, &mut self.keys, block),
+        }
     }
 
-    /// Makes ready for GHASH.
-    pub(super) fn start_ghash(&mut self) {
-        let mut key = [0; 16];
-        self.encrypt_block(&mut key);
+    /// Makes ready for GCM: encrypts `mask`, and multiplies `hash` by the hash key.
+    pub(super) fn start_gcm(&mut self, mask: &mut Block, hash: &mut Block) {
         match self.kernel.0 {
-            Choice::Soft => self.soft_table = Some(soft::Table::new(&key)),
+            Choice::Soft => {
+                let mut key = [0; 16];
+                self.encrypt_block(&mut key);
+                self.encrypt_block(mask);
+                self.soft_table.insert(soft::Table::new(&key)).ghash(hash, &[[0; 16]]);
+                wipe(&mut key);
+            }
             #[cfg(target_arch = "x86_64")]
-            Choice::AesNi(cpu) => cpu.gcm_table(&key, self.table.insert(x86::Table::EMPTY)),
+            Choice::AesNi(cpu) => {
+                cpu.gcm_start(&self.keys, mask, hash, self.table.insert(x86::Table::EMPTY));
+            }
             #[cfg(target_arch = "x86_64")]
-            Choice::Vaes256(cpu) => cpu.gcm_table(&key, self.table.insert(x86::Table::EMPTY)),
+            Choice::Vaes256(cpu) => {
+                cpu.gcm_start(&self.keys, mask, hash, self.table.insert(x86::Table::EMPTY));
+            }
             #[cfg(target_arch = "x86_64")]
-            Choice::Vaes512(cpu) => cpu.gcm_table(&key, self.table.insert(x86::Table::EMPTY)),
+            Choice::Vaes512(cpu) => {
+                cpu.gcm_start(&self.keys, mask, hash, self.table.insert(x86::Table::EMPTY));
+            }
         }
-        wipe(&mut key);
     }
 
     pub(super) fn encrypt_block(&self, block: &mut Block) {
         run!(self, cpu => cpu.encrypt_block(&self.keys, block), keys => keys.encrypt_block(block));
     }
 
-    /// For an engine that was turned round.
+    /// For an engine whose key is expanded for decryption.
     pub(super) fn decrypt_block(&self, block: &mut Block) {
         run!(self, cpu => cpu.decrypt_block(&self.keys, block), keys => keys.decrypt_block(block));
     }
@@ -133,28 +153,31 @@ impl Engine {
             keys => keys.ctr(counter, src, dst, left));
     }
 
+    /// Whole blocks go into `hash`; `left` as in [`ctr`](Self::ctr), here and below.
     pub(super) fn gcm_encrypt(
         &self,
         hash: &mut Block,
         counter: &mut Block,
-        src: &[Block],
-        dst: &mut [Hole],
+        src: &[u8],
+        dst: &mut [MaybeUninit<u8>],
+        left: &mut Block,
     ) {
         run_gcm!(self, table,
-            cpu => cpu.gcm_encrypt(&self.keys, table, hash, counter, src, dst),
-            keys => keys.gcm_encrypt(table, hash, counter, src, dst));
+            cpu => cpu.gcm_encrypt(&self.keys, table, hash, counter, src, dst, left),
+            keys => keys.gcm_encrypt(table, hash, counter, src, dst, left));
     }
 
     pub(super) fn gcm_decrypt(
         &self,
         hash: &mut Block,
         counter: &mut Block,
-        src: &[Block],
-        dst: &mut [Hole],
+        src: &[u8],
+        dst: &mut [MaybeUninit<u8>],
+        left: &mut Block,
     ) {
         run_gcm!(self, table,
-            cpu => cpu.gcm_decrypt(&self.keys, table, hash, counter, src, dst),
-            keys => keys.gcm_decrypt(table, hash, counter, src, dst));
+            cpu => cpu.gcm_decrypt(&self.keys, table, hash, counter, src, dst, left),
+            keys => keys.gcm_decrypt(table, hash, counter, src, dst, left));
     }
 
     pub(super) fn ghash(&self, hash: &mut Block, src: &[Block]) {

@@ -28,7 +28,7 @@ pub(super) struct Gcm {
     hash: Block,
     aad_len: u64,
     len: u64,
-    /// The ciphertext of a block that is not whole yet, and the key stream for it.
+    /// The ciphertext of a block that is not whole yet, then zeros, and the key stream for it.
     partial: Block,
     stream: Block,
     begun: bool,
@@ -37,8 +37,23 @@ pub(super) struct Gcm {
 }
 
 impl Gcm {
+    /// What lies in memory for a while before it is wanted is built here, byte by byte: right before, it
+    /// would have to be waited for.
     #[inline(always)]
-    pub(super) fn new(direction: Direction) -> Self {
+    pub(super) fn new(direction: Direction, nonce: &[u8; NONCE_LEN], aad: &[u8]) -> Self {
+        let mut new = Self::blank(direction);
+        new.counter[..NONCE_LEN].copy_from_slice(nonce);
+        new.mask = new.counter;
+        new.mask[15] = 1;
+        new.counter[15] = 2;
+        for (to, byte) in zip(&mut new.hash, aad) {
+            *to = *byte;
+        }
+        new.aad_len = aad.len() as u64;
+        new
+    }
+
+    fn blank(direction: Direction) -> Self {
         Self {
             encrypt: direction == Direction::Encrypt,
             mask: [0; 16],
@@ -53,20 +68,15 @@ impl Gcm {
         }
     }
 
-    /// Takes an engine whose key is expanded.
-    pub(super) fn start(&mut self, engine: &mut Engine, nonce: &[u8; NONCE_LEN], aad: &[u8]) {
-        self.mask[..NONCE_LEN].copy_from_slice(nonce);
-        self.mask[15] = 1;
-        self.counter = self.mask;
-        self.counter[15] = 2;
-        engine.encrypt_block(&mut self.mask);
-        engine.start_ghash();
-        for part in aad.chunks(16) {
+    /// Expands `key`, and takes what is left of `aad` behind its first block.
+    pub(super) fn start(&mut self, engine: &mut Engine, key: &[u8], aad: &[u8]) {
+        engine.expand(key);
+        engine.start_gcm(&mut self.mask, &mut self.hash);
+        for part in aad.chunks(16).skip(1) {
             let mut block = [0; 16];
             block[..part.len()].copy_from_slice(part);
             engine.ghash(&mut self.hash, &[block]);
         }
-        self.aad_len = aad.len() as u64;
     }
 
     /// How many bytes come out for `len` more.
@@ -96,18 +106,14 @@ impl Gcm {
         let (now_out, dst) = dst.split_at_mut(now);
         self.continue_block(engine, filled, now_in, now_out);
 
-        let (blocks, later) = src.as_chunks();
-        let (outs, later_out) = dst.as_chunks_mut();
         if self.encrypt {
-            engine.gcm_encrypt(&mut self.hash, &mut self.counter, blocks, outs);
+            engine.gcm_encrypt(&mut self.hash, &mut self.counter, src, dst, &mut self.stream);
         } else {
-            engine.gcm_decrypt(&mut self.hash, &mut self.counter, blocks, outs);
+            engine.gcm_decrypt(&mut self.hash, &mut self.counter, src, dst, &mut self.stream);
         }
-        if !later.is_empty() {
-            self.stream = self.counter;
-            engine.encrypt_block(&mut self.stream);
-            self.counter = u128::from_be_bytes(self.counter).wrapping_add(1).to_be_bytes();
-            self.continue_block(engine, 0, later, later_out);
+        let later = src.as_chunks::<16>().1;
+        for ((byte, key), cipher) in zip(zip(later, &self.stream), &mut self.partial) {
+            *cipher = if self.encrypt { byte ^ key } else { *byte };
         }
         Ok(())
     }
@@ -140,7 +146,6 @@ impl Gcm {
         let lengths = lengths.to_be_bytes();
         let filled = (self.len % 16) as usize;
         if filled > 0 {
-            self.partial[filled..].fill(0);
             engine.ghash(&mut self.hash, &[self.partial, lengths]);
         } else {
             engine.ghash(&mut self.hash, &[lengths]);
@@ -156,6 +161,6 @@ impl Gcm {
     }
 
     pub(super) fn wipe(&mut self) {
-        *self = Self::new(Direction::Encrypt);
+        *self = Self::blank(Direction::Encrypt);
     }
 }

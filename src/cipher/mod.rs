@@ -199,14 +199,13 @@ impl Context {
         let stream = match mode {
             Mode::Cbc => Stream::Cbc(Cbc::new(direction, padding, start?)),
             Mode::Ctr => Stream::Ctr(Ctr::new(start?)),
-            Mode::Gcm => Stream::Gcm(Gcm::new(direction)),
+            Mode::Gcm => Stream::Gcm(Gcm::new(direction, nonce, aad)),
         };
         let context = slot.write(Self { engine: Engine::idle(kernel, size), stream });
-        context.engine.expand(key);
         match &mut context.stream {
-            Stream::Cbc(cbc) => cbc.start(&mut context.engine),
-            Stream::Ctr(_) => {}
-            Stream::Gcm(gcm) => gcm.start(&mut context.engine, nonce, aad),
+            Stream::Cbc(cbc) => cbc.start(&mut context.engine, key),
+            Stream::Ctr(_) => context.engine.expand(key),
+            Stream::Gcm(gcm) => gcm.start(&mut context.engine, key, aad),
         }
         Ok(context)
     }

@@ -92,12 +92,7 @@ impl Keys {
         with!(self, aes => {
             let mut mode = CtrCore::<_, Ctr128BE>::inner_iv_init(aes, (&*counter).into());
             in_chunks(blocks, outs, |buffer| mode.apply_keystream_blocks(arrays(buffer)));
-            if !tail.is_empty() {
-                mode.write_keystream_block(left.into());
-                for ((byte, key), to) in zip(zip(tail, left), tail_out) {
-                    to.write(byte ^ *key);
-                }
-            }
+            finish_block(&mut mode, tail, tail_out, left);
             *counter = mode.iv_state().into();
         });
     }
@@ -107,15 +102,19 @@ impl Keys {
         table: &Table,
         hash: &mut Block,
         counter: &mut Block,
-        src: &[Block],
-        dst: &mut [Hole],
+        src: &[u8],
+        dst: &mut [MaybeUninit<u8>],
+        left: &mut Block,
     ) {
+        let (blocks, tail) = src.as_chunks::<16>();
+        let (outs, tail_out) = dst.as_chunks_mut::<16>();
         with!(self, aes => {
             let mut mode = CtrCore::<_, Ctr128BE>::inner_iv_init(aes, (&*counter).into());
-            in_chunks(src, dst, |buffer| {
+            in_chunks(blocks, outs, |buffer| {
                 mode.apply_keystream_blocks(arrays(buffer));
                 table.ghash(hash, buffer);
             });
+            finish_block(&mut mode, tail, tail_out, left);
             *counter = mode.iv_state().into();
         });
     }
@@ -125,15 +124,19 @@ impl Keys {
         table: &Table,
         hash: &mut Block,
         counter: &mut Block,
-        src: &[Block],
-        dst: &mut [Hole],
+        src: &[u8],
+        dst: &mut [MaybeUninit<u8>],
+        left: &mut Block,
     ) {
+        let (blocks, tail) = src.as_chunks::<16>();
+        let (outs, tail_out) = dst.as_chunks_mut::<16>();
         with!(self, aes => {
             let mut mode = CtrCore::<_, Ctr128BE>::inner_iv_init(aes, (&*counter).into());
-            in_chunks(src, dst, |buffer| {
+            in_chunks(blocks, outs, |buffer| {
                 table.ghash(hash, buffer);
                 mode.apply_keystream_blocks(arrays(buffer));
             });
+            finish_block(&mut mode, tail, tail_out, left);
             *counter = mode.iv_state().into();
         });
     }
@@ -153,6 +156,22 @@ impl Table {
         state.update(&[first.to_ne_bytes().into()]);
         state.update(aes::cipher::Array::cast_slice_from_core(rest));
         *hash = state.finalize().into();
+    }
+}
+
+/// What is over at a message's end, less than a block; the key stream for it is in `left` then.
+fn finish_block(
+    mode: &mut impl StreamCipherCore<BlockSize = aes::cipher::consts::U16>,
+    tail: &[u8],
+    to: &mut [MaybeUninit<u8>],
+    left: &mut Block,
+) {
+    if tail.is_empty() {
+        return;
+    }
+    mode.write_keystream_block(left.into());
+    for ((byte, key), to) in zip(zip(tail, left), to) {
+        to.write(byte ^ *key);
     }
 }
 

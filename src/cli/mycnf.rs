@@ -162,11 +162,12 @@ impl Options {
     #[cfg(feature = "aws-kms")]
     fn aws(&self, path: &Path) -> Result<AwsKeyFiles> {
         let text = |name| self.get(AWS, name).filter(|text| !text.is_empty());
-        let folder = PathBuf::from(self.0.get("datadir").map_or(DEFAULT_DATADIR, String::as_str));
-        if folder.is_relative() {
+        let data = PathBuf::from(self.0.get("datadir").map_or(DEFAULT_DATADIR, String::as_str));
+        if data.is_relative() {
             let what = "datadir: it is not an absolute path".to_owned();
             return refused(path, what, "write the whole path");
         }
+        let folder = text("keyfile_dir").map_or_else(|| data.clone(), |folder| data.join(folder));
         let Ok(timeout) = text("request_timeout").unwrap_or("0").parse().map(Duration::from_millis)
         else {
             let what = format!("{AWS}_request_timeout is no number");
@@ -376,6 +377,14 @@ mod tests {
         assert_eq!(found.timeout, Some(Duration::from_millis(2500)));
         let found = files("[mysqld]\naws_key_management_master_key_id=k\n");
         assert_eq!((found.folder, found.timeout), ("/var/lib/mysql".into(), None));
+        let folder = |dir: &str| {
+            files(&format!("[mysqld]\ndatadir=/srv/db\naws_key_management_keyfile_dir={dir}\n"))
+                .folder
+        };
+        assert_eq!(
+            [folder("/srv/keys"), folder("keys")],
+            ["/srv/keys", "/srv/db/keys"].map(PathBuf::from)
+        );
         let relative = refused("[mysqld]\naws_key_management_region=x\ndatadir=data\n");
         assert!(relative.contains("not an absolute path"), "{relative}");
         let number = refused("[mysqld]\naws_key_management_request_timeout=soon\n");

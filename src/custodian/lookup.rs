@@ -118,9 +118,11 @@ impl LookupSource {
                 info.state = KeyState::Retired;
             }
         }
-        let state = if newest { KeyState::Active } else { KeyState::Retired };
-        let before = self.known.get(&key).map(|info| info.state);
-        let state = if newest { state } else { before.unwrap_or(state) };
+        let state = match self.known.get(&key) {
+            _ if newest => KeyState::Active,
+            Some(before) => before.state,
+            None => KeyState::Retired,
+        };
         let info = KeyInfo {
             key: key.clone(),
             state,

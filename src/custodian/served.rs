@@ -36,6 +36,16 @@ struct Journal {
     clock: Arc<dyn Clock>,
 }
 
+/// What brings keys into being that a key store lacks.
+enum Making {
+    /// `keyward keys create`.
+    ByCommand,
+    /// That somebody asks for them.
+    OnDemand,
+    /// Nothing, until this was done.
+    After(&'static str),
+}
+
 /// One key store that serves data keys, as a source.
 pub struct ServedSource {
     server: NamedServer,
@@ -43,8 +53,7 @@ pub struct ServedSource {
     cipher: Cipher,
     rng: Arc<dyn Rng>,
     journal: Option<Journal>,
-    /// Whether a key is made as soon as somebody asks for it.
-    on_demand: bool,
+    making: Making,
     known: BTreeMap<KeyRef, KeyInfo>,
     /// When it was asked last, and how long that took.
     asked: Option<(Instant, Duration)>,
@@ -64,7 +73,7 @@ impl ServedSource {
             cipher,
             rng,
             journal: None,
-            on_demand: false,
+            making: Making::ByCommand,
             known,
             asked,
             stash: None,
@@ -82,7 +91,13 @@ impl ServedSource {
     /// The same; a key that is asked for and is not there is made.
     #[must_use]
     pub fn on_demand(self) -> Self {
-        Self { on_demand: true, ..self }
+        Self { making: Making::OnDemand, ..self }
+    }
+
+    /// The same; no key can be made until the operator has done what `advice` says.
+    #[must_use]
+    pub fn makes_none_until(self, advice: &'static str) -> Self {
+        Self { making: Making::After(advice), ..self }
     }
 
     /// With an audit trail of what this process makes in the key store, beside where a keystore of
@@ -175,6 +190,15 @@ impl ServedSource {
         Some((newest.key.version, cipher))
     }
 
+    /// What brings key `id` into being.
+    fn how_to_make(&self, id: KeyId) -> String {
+        match self.making {
+            Making::ByCommand => format!("make it: keyward keys create {id}"),
+            Making::OnDemand => format!("the first table with ENCRYPTION_KEY_ID={id} makes it"),
+            Making::After(advice) => advice.to_owned(),
+        }
+    }
+
     /// The error of a rotation that stored `rotated` before it failed: those are in force.
     fn half_rotated(
         &mut self,
@@ -260,8 +284,7 @@ impl KeySource for ServedSource {
         let next = |id| {
             let (version, cipher) = self.newest(id).ok_or_else(|| {
                 let what = format!("provider {:?} has no key {id}", self.server.name);
-                Error::new(Kind::NotFound, what)
-                    .advise(format!("make it: keyward keys create {id}"))
+                Error::new(Kind::NotFound, what).advise(self.how_to_make(id))
             })?;
             Ok((KeyRef::new(id, version.plus(1)?), cipher))
         };
@@ -299,7 +322,7 @@ impl KeySource for ServedSource {
     }
 
     fn make_missing(&mut self, ring: &Ring, id: KeyId) -> Result<bool> {
-        if !self.on_demand || self.newest(id).is_some() {
+        if !matches!(self.making, Making::OnDemand) || self.newest(id).is_some() {
             return Ok(false);
         }
         self.add(&KeyRef::new(id, KeyVersion::FIRST), self.cipher)?;
@@ -376,6 +399,29 @@ mod tests {
         fn probe(&self, _: Deadline) -> Result<Probe> {
             Ok(Probe::default())
         }
+    }
+
+    #[test]
+    fn a_key_that_is_not_there_to_rotate_is_told_with_what_makes_it() {
+        let server = || NamedServer {
+            name: "kv".to_owned(),
+            timeout: Duration::from_secs(1),
+            refresh: Duration::from_secs(1),
+            server: Box::new(Full(Mutex::default(), 1)),
+        };
+        let source = || ServedSource::new(server(), Cipher::DEFAULT, Arc::new(System));
+        let which = Which::One(KeyId::try_from(7).unwrap());
+        let reason = Reason { actor: "test", text: "test" };
+        let told = |mut source: ServedSource| {
+            source.rotate(&Ring::new(), which, reason).unwrap_err().to_string()
+        };
+        assert_eq!(told(source()), "provider \"kv\" has no key 7; make it: keyward keys create 7");
+        assert_eq!(
+            told(source().on_demand()),
+            "provider \"kv\" has no key 7; the first table with ENCRYPTION_KEY_ID=7 makes it"
+        );
+        let never = source().makes_none_until("name a master key");
+        assert_eq!(told(never), "provider \"kv\" has no key 7; name a master key");
     }
 
     #[test]

@@ -41,7 +41,14 @@ fn check(path: &Path, found: &Metadata) -> Result<()> {
     let (user, owner) = (geteuid().as_raw(), found.uid());
     if owner != 0 && owner != user {
         let what = format!("the secret file {name} belongs to user {owner}, who could change it");
-        return refused(what, format!("run chown root {name}, or chown it to user {user}"));
+        let advice = match user {
+            // The owner, the server mostly, shall still read it.
+            0 => {
+                format!("run chown root {name} && chmod 0640 {name}: its group goes on reading it")
+            }
+            _ => format!("run chown root {name}, or chown it to user {user}"),
+        };
+        return refused(what, advice);
     }
     if found.mode() & 0o026 != 0 {
         let verb = if found.mode() & 0o022 == 0 { "read" } else { "written" };

@@ -2,6 +2,7 @@
 
 mod build;
 mod demo;
+mod fakecloud;
 mod job;
 mod kryoptic;
 mod layer;

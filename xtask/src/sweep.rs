@@ -1,5 +1,6 @@
 //! Leaves nothing behind: no folder and no process, on Ctrl-C neither.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::time::Duration;
@@ -14,31 +15,35 @@ use crate::job;
 /// What our roots are called, before the number of the process that owns them.
 const PREFIX: &str = "keyward-xtask-";
 
-/// The folder that all tests of this run make their folders in; it goes with this value.
-pub(crate) struct Root(PathBuf);
+/// The folders that all tests of this run make their folders in, in memory and on disk; they go with
+/// this value.
+pub(crate) struct Roots([PathBuf; 2]);
 
-/// Makes this run's root folder and removes those of runs that were killed.
-pub(crate) fn guard() -> Result<Root> {
-    let parent = scratch::root();
-    sweep(&parent);
-    let root = parent.join(format!("{PREFIX}{}", std::process::id()));
-    fs::create_dir(&root).map_err(|error| format!("cannot make {}: {error}", root.display()))?;
-    nix::sys::stat::fchmodat(
-        nix::fcntl::AT_FDCWD,
-        &root,
-        nix::sys::stat::Mode::from_bits_truncate(0o755),
-        nix::sys::stat::FchmodatFlags::FollowSymlink,
-    )
-    .map_err(|error| error.to_string())?;
-    scratch::set_root(&root);
-    on_signal(root.clone())?;
-    Ok(Root(root))
+/// Makes this run's root folders and removes those of runs that were killed.
+pub(crate) fn guard() -> Result<Roots> {
+    let roots = [root_in(&scratch::root())?, root_in(&scratch::disk_root())?];
+    scratch::set_roots(&roots[0], &roots[1]);
+    on_signal(roots.clone())?;
+    Ok(Roots(roots))
 }
 
-impl Drop for Root {
+impl Drop for Roots {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        for root in &self.0 {
+            let _ = fs::remove_dir_all(root);
+        }
     }
+}
+
+fn root_in(parent: &Path) -> Result<PathBuf> {
+    sweep(parent);
+    let root = parent.join(format!("{PREFIX}{}", std::process::id()));
+    // Without room in memory, both are on disk.
+    fs::create_dir_all(&root)
+        .map_err(|error| format!("cannot make {}: {error}", root.display()))?;
+    // Servers run as another user and must be able to pass through.
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o755))?;
+    Ok(root)
 }
 
 /// Removes the roots whose process is no more.
@@ -52,8 +57,8 @@ fn sweep(parent: &Path) {
     }
 }
 
-/// Ends the running job and removes the root before a signal ends us.
-fn on_signal(root: PathBuf) -> Result<()> {
+/// Ends the running job and removes the roots before a signal ends us.
+fn on_signal(roots: [PathBuf; 2]) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
@@ -61,7 +66,8 @@ fn on_signal(root: PathBuf) -> Result<()> {
             job::end_running();
             // What the job's own children still write would outlive the first attempt.
             for _ in 0..20 {
-                if fs::remove_dir_all(&root).is_ok() {
+                roots.iter().for_each(|root| drop(fs::remove_dir_all(root)));
+                if !roots.iter().any(|root| root.exists()) {
                     break;
                 }
                 thread::sleep(Duration::from_millis(100));

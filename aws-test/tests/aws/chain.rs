@@ -175,3 +175,46 @@ fn signer(
     let id = signed.split("Credential=").nth(1).and_then(|rest| rest.split('/').next());
     Ok(id.ok_or_else(|| format!("signed by nobody: {signed}"))?.to_owned())
 }
+
+/// `sso login` of the session `corp` left its token in a file of that name's SHA-1.
+const SSO_TOKEN: &str = ".aws/sso/cache/ee0bfd2552fbd840c02cc48b6e823320543c450f.json";
+
+#[test]
+fn a_profile_of_a_single_sign_on_by_the_token_that_its_login_left() -> Result<()> {
+    let shared = Shared::get()?;
+    let portal = FakeAws::start(|request| {
+        let path = "/federation/credentials?role_name=Database&account_id=111122223333";
+        let wanted = request.path == path;
+        Ok(match request.header("x-amz-sso_bearer_token") {
+            "the session's token" if wanted => Reply::ok(
+                "{\"roleCredentials\": {\"accessKeyId\": \"ASIASSO\", \"secretAccessKey\": \"secret\",
+                 \"sessionToken\": \"t\", \"expiration\": 4070908800000}}",
+            ),
+            _ => Reply { status: 401, body: Vec::new() },
+        })
+    })?;
+    let signed = signer(&shared, "sso", |site| {
+        let config = site.path("etc/aws-config");
+        let text = "[profile db]\nsso_session = corp\nsso_account_id = 111122223333\n\
+            sso_role_name = Database\n[sso-session corp]\nsso_region = eu-central-1\n\
+            sso_start_url = https://corp.awsapps.com/start\n";
+        files::write(&config, text)?;
+        let token = site.path("etc").join(SSO_TOKEN);
+        std::fs::create_dir_all(token.parent().unwrap_or(&token))?;
+        let text = format!(
+            "{{\"accessToken\": \"the session's token\", \"expiresAt\": \"{EXPIRATION}\",
+             \"region\": \"eu-central-1\", \"startUrl\": \"https://corp.awsapps.com/start\"}}"
+        );
+        files::write(&token, text)?;
+        give_to_server(&site.path("etc"))?;
+        Ok(vec![
+            ("HOME", site.path("etc").display().to_string()),
+            ("AWS_CONFIG_FILE", config.display().to_string()),
+            ("AWS_PROFILE", "db".to_owned()),
+            ("AWS_ENDPOINT_URL_SSO", portal.url()),
+        ])
+    })?;
+    ensure!(signed == "ASIASSO", "single sign-on: {signed}");
+    seen!("single sign-on: {} request(s) to the portal, signed by {signed}", portal.seen().len());
+    Ok(())
+}

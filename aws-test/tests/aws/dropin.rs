@@ -10,7 +10,7 @@ use mariadb_test::launch::give_to_server;
 use mariadb_test::rows::{Table, check, create};
 use mariadb_test::{Launch, Result, Server, Site, ensure, files, seen};
 
-const TABLES: &[Table] = &[
+pub(crate) const TABLES: &[Table] = &[
     Table { name: "one", options: "ENCRYPTED=YES", rows: 1000 },
     Table { name: "nine", options: "ENCRYPTED=YES ENCRYPTION_KEY_ID=9", rows: 1000 },
 ];
@@ -23,15 +23,15 @@ open(sys.argv[3], 'wb').write(made['CiphertextBlob'])
 ";
 
 /// A site whose plugin is the stand-in, and the KMS that it calls.
-struct Bench {
-    site: Site,
+pub(crate) struct Bench {
+    pub(crate) site: Site,
     kms: FakeAws,
     key: String,
     shared: Arc<Shared>,
 }
 
 impl Bench {
-    fn new(name: &str) -> Result<Self> {
+    pub(crate) fn new(name: &str) -> Result<Self> {
         let shared = Shared::get()?;
         let (site, kms) = (Site::new(name)?, FakeAws::before(shared.localstack.address())?);
         let key = shared.localstack.new_key(REGION)?;
@@ -67,16 +67,16 @@ impl Bench {
     }
 
     /// What the unit or the shell has where these are used.
-    fn environment(&self) -> Vec<(String, String)> {
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
         let path = self.credentials().display().to_string();
         vec![("AWS_SHARED_CREDENTIALS_FILE".to_owned(), path)]
     }
 
-    fn start(&self) -> Result<Server> {
+    pub(crate) fn start(&self) -> Result<Server> {
         Ok(self.site.launch(&Launch { environment: self.environment(), ..Launch::default() })?)
     }
 
-    fn key_files(&self) -> Vec<String> {
+    pub(crate) fn key_files(&self) -> Vec<String> {
         let name =
             |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
         let all = files::list(&self.site.data());
@@ -110,6 +110,7 @@ fn keys_are_made_on_first_use_rotated_and_read_again() -> Result<()> {
     }
     let refused = server.sql_refused("SET GLOBAL aws_key_management_rotate_key = 77")?;
     ensure!(refused.contains("no key 77"), "{refused}");
+    ensure!(refused.contains("ENCRYPTION_KEY_ID=77 makes it"), "{refused}");
     server.kill()?;
 
     let server = bench.start()?;
@@ -192,9 +193,63 @@ fn table_files(site: &Site) -> Result<Vec<Vec<u8>>> {
 }
 
 #[test]
+fn without_a_master_key_what_there_is_opens_and_nothing_is_made() -> Result<()> {
+    let mut bench = Bench::new("aws-no-master")?;
+    let server = bench.start()?;
+    create(&server, TABLES)?;
+    server.stop()?;
+    let before = bench.key_files();
+    bench.site.unset("aws_key_management_master_key_id");
+    let server = bench.start()?;
+    check(&server, TABLES)?;
+    let unset = "aws_key_management_master_key_id is not set";
+    for id in [9, -1] {
+        let refused =
+            server.sql_refused(&format!("SET GLOBAL aws_key_management_rotate_key = {id}"))?;
+        ensure!(refused.contains(unset) && refused.contains("alias/NAME"), "{refused}");
+    }
+    let refused = server.sql_refused("SET GLOBAL aws_key_management_rotate_key = 5")?;
+    ensure!(refused.contains("no key 5; set aws_key_management_master_key_id"), "{refused}");
+    server.sql_refused("CREATE TABLE test.five (id INT) ENCRYPTED=YES ENCRYPTION_KEY_ID=5")?;
+    ensure!(bench.key_files() == before, "{:?} in place of {before:?}", bench.key_files());
+    let log = server.stop()?;
+    let warned = log.lines().filter(|line| line.contains("Warning") && line.contains(unset));
+    ensure!(warned.count() == 1, "{log}");
+    Ok(())
+}
+
+/// As the original's documentation has them; numbers are wider where an id needs it.
+const VARIABLES: &str = "\
+aws_key_management_endpoint_url\tVARCHAR\t\tYES\tNULL
+aws_key_management_keyfile_dir\tVARCHAR\t\tYES\tNULL
+aws_key_management_key_spec\tENUM\tAES_128\tYES\tAES_128,AES_256
+aws_key_management_log_level\tENUM\tOff\tYES\tOff,Fatal,Error,Warn,Info,Debug,Trace
+aws_key_management_master_key_id\tVARCHAR\t\tYES\tNULL
+aws_key_management_mock\tBOOLEAN\tOFF\tYES\tOFF,ON
+aws_key_management_region\tVARCHAR\t\tYES\tNULL
+aws_key_management_request_timeout\tINT UNSIGNED\t0\tYES\tNULL
+aws_key_management_rotate_key\tBIGINT\t0\tNO\tNULL";
+
+#[test]
+fn its_variables_are_those_of_the_original() -> Result<()> {
+    let mut bench = Bench::new("aws-variables")?;
+    bench.site.unset("aws_key_management_");
+    bench.site.unset("encrypt");
+    let server = bench.start()?;
+    let shown = server.sql(
+        "SELECT LOWER(VARIABLE_NAME), VARIABLE_TYPE, DEFAULT_VALUE, READ_ONLY, ENUM_VALUE_LIST
+         FROM information_schema.SYSTEM_VARIABLES
+         WHERE VARIABLE_NAME LIKE 'AWS\\_KEY\\_MANAGEMENT%' ORDER BY 1",
+    )?;
+    ensure!(shown == VARIABLES, "{shown}");
+    server.stop()?;
+    Ok(())
+}
+
+#[test]
 fn what_cannot_work_is_refused_with_one_line() -> Result<()> {
     for (change, words) in [
-        ("aws_key_management_master_key_id =", "master_key_id is not set"),
+        ("aws_key_management_keyfile_dir = nowhere", "/nowhere"),
         ("aws_key_management_mock = ON", "in the clear"),
         ("aws_key_management_endpoint_url = http://kms.example.com", "is not https"),
     ] {

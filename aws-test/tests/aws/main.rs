@@ -1,10 +1,12 @@
 //! keyward and AWS KMS: by itself, and with MariaDB on it. What is named `fake_...` is answered by the
 //! test; everything else by LocalStack.
 
+mod backup;
 mod chain;
 mod dropin;
 mod many;
 mod mariadb;
+mod reach;
 mod regions;
 mod trouble;
 

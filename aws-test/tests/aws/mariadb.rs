@@ -47,6 +47,34 @@ fn the_life_of_a_key_in_kms() -> Result<()> {
 }
 
 #[test]
+fn new_material_by_the_command() -> Result<()> {
+    let shared = Shared::get()?;
+    let kms = FakeAws::before(shared.localstack.address())?;
+    let site = init(&kms, &shared.localstack.new_key(REGION)?)?;
+    let server = begin(&site)?;
+    let (key, before) = (key_of(&site)?, blob(&site)?);
+    kms.take_actions();
+    let said = site.keyward(&["rewrap", "--new-kek", "aws-kms"])?.ok()?;
+    let made = format!("new wrapping key {key}");
+    ensure!(said.contains(&made) && said.contains("renewed"), "no {made:?} in: {said}");
+    ensure!(blob(&site)? != before && key_of(&site)? == key, "the store key is wrapped as it was");
+    let calls = kms.take_actions();
+    for action in ["RotateKeyOnDemand", "ReEncrypt"] {
+        let times = calls.iter().filter(|call| *call == action).count();
+        ensure!(times == 1, "{action} was called {times} times: {calls:?}");
+    }
+    // The server that ran all the while, and one that starts anew.
+    server.sql("SET GLOBAL keyward_rotate_key = -1")?;
+    check(&server, TABLES)?;
+    server.stop()?;
+    let server = site.start()?;
+    check(&server, TABLES)?;
+    server.stop()?;
+    seen!("rewrap --new-kek called {calls:?}");
+    Ok(())
+}
+
+#[test]
 fn from_a_key_file_to_kms_and_back() -> Result<()> {
     let shared = Shared::get()?;
     let key = shared.localstack.new_key(REGION)?;

@@ -28,7 +28,7 @@ innodb_encryption_threads = 4
 
 impl Room {
     /// Takes the guide's lines as they are, with `key` as the master key's id.
-    fn follow_guide(&mut self, key: &str) -> Result<()> {
+    pub(crate) fn follow_guide(&mut self, key: &str) -> Result<()> {
         let link = self.site.path("plugin/kmip_key_management.so");
         if !link.exists() {
             symlink("keyward.so", link)?;

@@ -27,6 +27,7 @@ const RESULT_STATUS: Tag = Tag(0x42_007F);
 const RESULT_REASON: Tag = Tag(0x42_007E);
 const OPERATION: Tag = Tag(0x42_005C);
 const RESPONSE_PAYLOAD: Tag = Tag(0x42_007C);
+const VERSION_MAJOR: Tag = Tag(0x42_006A);
 
 /// What becomes of an answer.
 type Change = fn(&[u8]) -> Vec<u8>;
@@ -117,7 +118,7 @@ fn rewritten(bytes: &[u8], to: fn(&Item<'_>, &mut Writer) -> bool) -> Vec<u8> {
             Value::Structure(items) => to.structure(item.tag, |to| {
                 items.iter().for_each(|item| write(item, to, how));
                 // What a later release might add, of a type that nobody knows.
-                to.append(&unknown());
+                unknown(to);
             }),
             _ => item.write(to),
         }
@@ -129,12 +130,10 @@ fn rewritten(bytes: &[u8], to: fn(&Item<'_>, &mut Writer) -> bool) -> Vec<u8> {
     writer.written().to_vec()
 }
 
-fn unknown() -> Writer {
-    let mut writer = Writer::default();
+fn unknown(to: &mut Writer) {
     let later = Item { tag: Tag(0x54_1234), value: Value::Other(0x0B, &[1; 8]) };
-    later.write(&mut writer);
-    writer.enumeration(Tag(0x54_1235), 0x8000_0001);
-    writer
+    later.write(to);
+    to.enumeration(Tag(0x54_1235), 0x8000_0001);
 }
 
 #[test]
@@ -168,6 +167,46 @@ fn a_server_that_cannot_be_asked_for_its_releases_speaks_1_0() -> Result<()> {
         ensure!(facts.contains(&("version".to_owned(), "1.0".to_owned())), "{facts:?}");
     }
     Ok(())
+}
+
+#[test]
+fn the_best_of_what_a_server_names_is_spoken_and_a_question_that_it_does_not_read_is_put_anew()
+-> Result<()> {
+    let shared = Shared::get()?;
+    let changes: [(Change, &str); 3] = [
+        // It names what nobody here speaks, and not what PyKMIP would speak.
+        (newer_named, "1.4"),
+        // It has no answer to a message of KMIP 1, whose number is in the answer's head.
+        (old_refused, "2.0"),
+        (|answer| answer.to_vec(), "2.0"),
+    ];
+    for (change, version) in changes {
+        let wrapper = wrapper(front(&shared.kmip, change)?, &shared.new_name(), None);
+        said(wrapper.create_key(soon()))?;
+        works(&wrapper)?;
+        let facts = said(wrapper.probe(soon()))?.facts;
+        ensure!(facts.contains(&("version".to_owned(), version.to_owned())), "{facts:?}");
+    }
+    Ok(())
+}
+
+/// The answer with KMIP 3 wherever it names KMIP 2.
+fn newer_named(answer: &[u8]) -> Vec<u8> {
+    rewritten(answer, |item, to| {
+        let is_two = item.tag == VERSION_MAJOR && item.integer() == Some(2);
+        is_two.then(|| to.integer(VERSION_MAJOR, 3)).is_some()
+    })
+}
+
+fn old_refused(answer: &[u8]) -> Vec<u8> {
+    let head = decode(answer).ok().and_then(|message| {
+        let version = message.get(Tag(0x42_007A))?.get(Tag(0x42_0069))?;
+        version.get(VERSION_MAJOR)?.integer()
+    });
+    match head {
+        Some(1) => rewritten(answer, |item, to| refusal(item, to, 0x04)),
+        _ => answer.to_vec(),
+    }
 }
 
 fn refuse_discovery(answer: &[u8], reason: u32) -> Vec<u8> {
@@ -215,7 +254,7 @@ fn senseless_answers_are_named() -> Result<()> {
         },
     ];
     for change in changes {
-        let with = Settings { version: Some(Version::of(4)), ..front(&shared.kmip, change)? };
+        let with = Settings { version: Some(Version::new(1, 4)), ..front(&shared.kmip, change)? };
         let text = refused(wrapper(with, "k", None).describe(shortly()), Kind::Unavailable)?;
         ensure!(text.contains("is it the right address and port?"), "{text}");
         seen!(

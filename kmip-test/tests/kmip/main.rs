@@ -1,5 +1,6 @@
 //! keyward and a real KMIP server: by itself, and with MariaDB on it.
 
+mod backup;
 mod dropin;
 mod front;
 mod life;

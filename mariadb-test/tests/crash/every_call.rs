@@ -12,7 +12,7 @@ use mariadb_test::site::copy;
 use mariadb_test::strace::{self, Call};
 use mariadb_test::{Result, Server, Session, Site, Versions, ensure, files, power, seen};
 
-use crate::{TABLES, site};
+use crate::{TABLES, site, site_on_disk};
 
 const ROTATE: &str = "SET GLOBAL keyward_rotate_key = -1";
 
@@ -25,7 +25,7 @@ const TRIES: usize = 5;
 
 #[test]
 fn the_command() -> Result<()> {
-    let (site, pristine) = prepared("crash-command")?;
+    let (site, pristine) = prepared(site("crash-command")?)?;
     let log = site.path("strace");
     let commit = commit_of(&command_traced(&site, &log, None)?, &site)?;
     let mut tally = Tally::default();
@@ -44,7 +44,7 @@ fn the_command() -> Result<()> {
 
 #[test]
 fn the_server() -> Result<()> {
-    let (site, pristine) = prepared("crash-server")?;
+    let (site, pristine) = prepared(site_on_disk("crash-server")?)?;
     let log = site.path("strace");
     let server = site.start()?;
     let commit = commit_of(&rotation_traced(&server, &log, None)?, &site)?;
@@ -66,8 +66,7 @@ fn the_server() -> Result<()> {
 
 /// A site with rows that no server runs on, and a copy of it to begin each case with: the number of
 /// calls depends on what is in the keystore.
-fn prepared(name: &str) -> Result<(Site, PathBuf)> {
-    let site = site(name)?;
+fn prepared(site: Site) -> Result<(Site, PathBuf)> {
     let server = site.start()?;
     create(&server, TABLES)?;
     server.stop()?;

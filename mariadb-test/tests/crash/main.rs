@@ -5,6 +5,7 @@ mod every_call;
 mod under_load;
 
 use mariadb_test::rows::Table;
+use mariadb_test::{Result, Site};
 
 const TABLES: &[Table] = &[
     Table { name: "one", options: "ENCRYPTED=YES", rows: 500 },
@@ -12,8 +13,17 @@ const TABLES: &[Table] = &[
 ];
 
 /// A site with keyward, a third key, and all encryption switched on.
-fn site(name: &str) -> mariadb_test::Result<mariadb_test::Site> {
-    let mut site = mariadb_test::Site::with_keyward(name)?;
+fn site(name: &str) -> Result<Site> {
+    equipped(Site::new(name)?)
+}
+
+/// The same for a server that is killed.
+fn site_on_disk(name: &str) -> Result<Site> {
+    equipped(Site::on_disk(name)?)
+}
+
+fn equipped(mut site: Site) -> Result<Site> {
+    site.init_keyward()?;
     site.keyward(&["keys", "create", "3"])?.ok()?;
     site.encrypt_everything();
     Ok(site)

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mariadb_test::rows::{check, create};
 use mariadb_test::{Result, Server, Session, Site, ensure, seen};
 
-use crate::{TABLES, site};
+use crate::{TABLES, site_on_disk};
 
 /// The tables that are written to, under two keys.
 const WRITTEN: [&str; 2] = ["w1", "w3"];
@@ -18,7 +18,7 @@ fn rounds() -> u32 {
 
 #[test]
 fn random_kills() -> Result<()> {
-    let site = site("crash-load")?;
+    let site = site_on_disk("crash-load")?;
     let server = site.start()?;
     create(&server, TABLES)?;
     for (table, key) in WRITTEN.iter().zip([1, 3]) {

@@ -39,10 +39,9 @@ where
         SdkError::ResponseError(answer) => senseless(place, answer.raw().status().as_u16()),
         SdkError::TimeoutError(_) => away("no connection in time"),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => away("no connection in time"),
-        other => told(place, other).unwrap_or_else(|| match other {
-            SdkError::DispatchFailure(failure) if failure.is_io() => {
-                away("no connection").advise("is the region's name right?")
-            }
+        other => told(place, other).map(in_our_words).unwrap_or_else(|| match other {
+            SdkError::DispatchFailure(failure) if failure.is_io() => away("no connection")
+                .advise("is the region's name right, and the proxy, where HTTPS_PROXY names one?"),
             SdkError::DispatchFailure(failure) if !failure.is_user() => {
                 away("the connection broke off")
             }
@@ -50,6 +49,22 @@ where
                 .advise("look at `region`, `endpoint`, `fips` and the AWS profile"),
         }),
     }
+}
+
+/// Advice for trust names settings that other providers have.
+const IN_OUR_WORDS: [(&str, &str); 2] = [
+    (
+        "name the file of that authority's certificate as ca_file",
+        "add that authority to the system's own, or name its file as SSL_CERT_FILE in the environment",
+    ),
+    ("or set server_name to it", "as `endpoint`"),
+];
+
+fn in_our_words(error: Error) -> Error {
+    let bare = Error::new(error.kind(), error.what());
+    let Some(advice) = error.advice() else { return bare };
+    let ours = |text: String, (theirs, ours): &(&str, &str)| text.replace(theirs, ours);
+    bare.advise(IN_OUR_WORDS.iter().fold(advice.to_owned(), ours))
 }
 
 /// What it means that AWS answered with the error called `code`. Of its `message` one word is
@@ -65,7 +80,9 @@ fn refused(scene: &Scene<'_>, code: &str, message: &str, status: u16) -> Error {
         }
         "DisabledException" => disabled(key),
         "KMSInvalidStateException" | "KMSInvalidState" => match message {
-            text if text.contains("pending deletion") => pending_deletion(key),
+            text if text.contains("pending deletion") || text.contains("PendingDeletion") => {
+                pending_deletion(key)
+            }
             text if text.contains("is disabled") => disabled(key),
             _ => unusable(key, "in a state that does not allow it"),
         },

@@ -25,6 +25,9 @@ use crate::secret::DataKey;
 /// What the name of every key file begins with.
 const PREFIX: &str = "aws-kms-key.";
 
+/// What is named where a ciphertext itself says by which key it opens.
+const ITS_KEY: &str = "the key in KMS that made it";
+
 /// Where a key file stands until it is whole.
 const PART: &str = ".aws-kms-key.part";
 
@@ -34,7 +37,7 @@ pub struct FileSettings {
     pub folder: PathBuf,
     /// How long new keys are, in bytes: 16 or 32.
     pub key_len: usize,
-    /// The key in KMS that wraps new ones; old ones name theirs themselves.
+    /// The key in KMS that wraps new ones, none where it is empty; old ones name theirs themselves.
     pub kms: Settings,
 }
 
@@ -118,7 +121,8 @@ impl KeyFiles {
     }
 
     fn decrypt(&self, call: &Call<'_>, ciphertext: &[u8]) -> Result<DataKey> {
-        let answer = call.send("kms:Decrypt", &self.master, || {
+        let key = if self.master.is_empty() { ITS_KEY } else { &self.master };
+        let answer = call.send("kms:Decrypt", key, || {
             // Without the key's name: a file made before `master_key_id` was changed opens as well.
             call.kms().decrypt().ciphertext_blob(Blob::new(ciphertext)).send()
         })?;
@@ -150,19 +154,28 @@ impl KeyFiles {
         written.and(removed).map_err(failed)
     }
 
+    /// The key in KMS that wraps new ones.
+    fn master(&self) -> Result<&str> {
+        match self.master.as_str() {
+            "" => Err(Error::new(Kind::Config, "aws_key_management_master_key_id is not set")
+                .advise("set it to the ARN of a key in AWS KMS, or to alias/NAME")),
+            master => Ok(master),
+        }
+    }
+
     fn opened(&self) -> MutexGuard<'_, BTreeMap<KeyRef, Opened>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has KMS make a key, and keeps it once KMS has opened it again.
     fn generate(&self, key: &KeyRef, by: Deadline) -> Result<()> {
-        let path = self.path_of(key)?;
+        let (path, master) = (self.path_of(key)?, self.master()?);
         let len = i32::try_from(self.key_len).unwrap_or_default();
         let action = "kms:GenerateDataKeyWithoutPlaintext";
         let (blob, data) = self.client.run("making a key with AWS KMS", by, |call| {
-            let answer = call.send(action, &self.master, || {
+            let answer = call.send(action, master, || {
                 let request = call.kms().generate_data_key_without_plaintext();
-                request.key_id(&self.master).number_of_bytes(len).send()
+                request.key_id(master).number_of_bytes(len).send()
             })?;
             let blob = answer.ciphertext_blob.ok_or_else(|| call.foreign())?;
             let data = self.decrypt(call, blob.as_ref())?;
@@ -217,11 +230,11 @@ impl KeyServer for KeyFiles {
 
     fn put(&self, key: &KeyRef, data: &DataKey, by: Deadline) -> Result<()> {
         by.left(format_args!("storing {key}"))?;
-        let path = self.path_of(key)?;
+        let (path, master) = (self.path_of(key)?, self.master()?);
         let blob = self.client.run("wrapping with AWS KMS", by, |call| {
-            let answer = call.send("kms:Encrypt", &self.master, || {
+            let answer = call.send("kms:Encrypt", master, || {
                 let plaintext = Blob::new(data.expose());
-                call.kms().encrypt().key_id(&self.master).plaintext(plaintext).send()
+                call.kms().encrypt().key_id(master).plaintext(plaintext).send()
             })?;
             answer.ciphertext_blob.ok_or_else(|| call.foreign())
         })?;
@@ -341,12 +354,30 @@ mod tests {
         }
     }
 
+    fn files(folder: &Path, master: &str) -> KeyFiles {
+        let kms = Settings { key: master.into(), ..Settings::default() };
+        let settings = FileSettings { folder: folder.into(), key_len: 16, kms };
+        KeyFiles::new(settings, Arc::new(crate::env::System))
+    }
+
+    #[test]
+    fn without_a_master_key_none_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path(), "");
+        let key = KeyRef::new(KeyId::try_from(1).unwrap(), KeyVersion::FIRST);
+        let by = || Deadline::after(std::time::Duration::from_secs(1));
+        let data = DataKey::copy_of(&[7; 16]).unwrap();
+        for made in [files.make(&key, by()).unwrap(), files.put(&key, &data, by())] {
+            let told = made.unwrap_err().to_string();
+            assert!(told.contains("aws_key_management_master_key_id is not set"), "{told}");
+        }
+        assert_eq!(files.list(by()).unwrap().len(), 0);
+    }
+
     #[test]
     fn a_key_file_takes_nobodys_place() {
         let folder = tempfile::tempdir().unwrap();
-        let kms = Settings { key: "alias/x".into(), ..Settings::default() };
-        let settings = FileSettings { folder: folder.path().into(), key_len: 16, kms };
-        let files = KeyFiles::new(settings, Arc::new(crate::env::System));
+        let files = files(folder.path(), "alias/x");
         let path = folder.path().join("aws-kms-key.1.1");
         // What a process that was killed left behind.
         fs::write(folder.path().join(PART), "half").unwrap();

@@ -86,12 +86,19 @@ impl Settings {
                 .advise("leave `region` out, or name the key of that region"));
         }
         let endpoint = section.text("endpoint")?;
+        let endpoint = endpoint.map(|text| endpoint_of(section, &text)).transpose()?;
+        let fips = section.boolean("fips")?.unwrap_or(false);
+        if fips && endpoint.is_some() {
+            return Err(section
+                .wrong("fips", "chooses between addresses of AWS's, and `endpoint` names one")
+                .advise("leave one of them out; `endpoint` may be a FIPS endpoint's address"));
+        }
         Ok(Self {
             key,
             region,
             default_region: None,
-            endpoint: endpoint.map(|text| endpoint_of(section, &text)).transpose()?,
-            fips: section.boolean("fips")?.unwrap_or(false),
+            endpoint,
+            fips,
             profile: section.text("profile")?,
             config_file: section.path("config_file")?,
             credentials_file: section.path("credentials_file")?,

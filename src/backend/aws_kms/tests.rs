@@ -23,19 +23,19 @@ const ARN: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd";
 fn reads_all_settings() {
     let settings = read(
         "key = \"alias/keyward\"\nregion = \"eu-central-1\"\nendpoint = \"https://vpce-1.kms.eu-central-1.vpce.amazonaws.com\"\n\
-         fips = true\nprofile = \"db\"\nconfig_file = \"/etc/keyward/aws-config\"\n\
+         profile = \"db\"\nconfig_file = \"/etc/keyward/aws-config\"\n\
          credentials_file = \"/etc/keyward/aws-credentials\"\ntimeout = \"5s\"",
     )
     .unwrap();
     assert_eq!(settings.key, "alias/keyward");
-    assert!(settings.fips && settings.endpoint.is_some());
+    assert!(!settings.fips && settings.endpoint.is_some());
     assert_eq!(settings.profile.as_deref(), Some("db"));
     assert_eq!(
         settings.credentials_file.as_deref(),
         Some(Path::new("/etc/keyward/aws-credentials"))
     );
-    let settings = read(&format!("key = {ARN:?}")).unwrap();
-    assert!(!settings.fips && settings.region.is_none());
+    let settings = read(&format!("key = {ARN:?}\nfips = true")).unwrap();
+    assert!(settings.fips && settings.region.is_none());
 }
 
 #[test]
@@ -48,6 +48,8 @@ fn says_what_is_wrong_with_a_setting() {
     assert!(clear.contains("k.toml:4:1") && clear.contains("in the clear"), "{clear}");
     assert!(read("key = \"k\"\nendpoint = \"http://127.0.0.1:4566\"").is_ok());
     assert!(refusal("key = \"k\"\nendpoint = \"kms\"").contains("is no address"));
+    let both = refusal("key = \"k\"\nfips = true\nendpoint = \"https://kms.example.com\"");
+    assert!(both.contains("k.toml:4:1") && both.contains("`endpoint` names one"), "{both}");
     let secret = refusal("key = \"k\"\nsecret_access_key = \"wJalrXUt\"");
     assert!(secret.contains("may not stand in the configuration"), "{secret}");
     assert!(!secret.contains("wJalrXUt"));

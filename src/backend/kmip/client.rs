@@ -9,6 +9,7 @@ use rustls::ClientConfig;
 use super::failure::{Fault, INVALID_MESSAGE, OPERATION_NOT_SUPPORTED, Refusal};
 use super::link::Link;
 use super::message::{Asked, Operation, Response, Version, request};
+use super::requests::discover;
 use super::tags::PROTOCOL_VERSION;
 use super::ttlv::Item;
 use super::{Address, Settings};
@@ -24,7 +25,8 @@ const LEAST_SHARE: Duration = Duration::from_secs(1);
 
 /// In which release a server is asked which ones it speaks. That question came with 1.1, and some
 /// servers answer nothing that is older than their own.
-const ASK_IN: [Version; 2] = [Version::of(1), Version::of(4)];
+const ASK_IN: [Version; 4] =
+    [Version::new(1, 1), Version::new(1, 4), Version::new(2, 0), Version::new(2, 1)];
 
 /// The servers of one key store, each as good as the other.
 pub(super) struct Client {
@@ -75,7 +77,7 @@ impl Desk<'_> {
     /// Asks for one thing and reads what was given.
     pub(super) fn ask<T>(
         &mut self,
-        asked: Asked,
+        asked: Asked<'_>,
         read: impl FnOnce(&Item<'_>) -> Option<T>,
     ) -> Result<T, Fault> {
         let operation = asked.operation;
@@ -93,7 +95,7 @@ impl Desk<'_> {
     /// for each of them in order.
     pub(super) fn ask_all<T>(
         &mut self,
-        asked: &[Asked],
+        asked: &[Asked<'_>],
         mut read: impl FnMut(usize, Result<&Item<'_>, Refusal>) -> Result<Option<T>>,
     ) -> Result<Vec<T>> {
         let Some(operation) = asked.first().map(|one| one.operation) else { return Ok(Vec::new()) };
@@ -141,7 +143,7 @@ impl Desk<'_> {
 
     /// Sends `asked`, once more over a new connection where the first was lost, unless that could do
     /// it twice.
-    fn exchange(&mut self, asked: &[Asked]) -> Result<Response> {
+    fn exchange(&mut self, asked: &[Asked<'_>]) -> Result<Response> {
         let error = match self.send(asked) {
             Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Timeout) => error,
             outcome => return outcome,
@@ -154,7 +156,7 @@ impl Desk<'_> {
         self.send(asked)
     }
 
-    fn send(&mut self, asked: &[Asked]) -> Result<Response> {
+    fn send(&mut self, asked: &[Asked<'_>]) -> Result<Response> {
         let (by, servers) = (self.by, self.client.settings.servers.len());
         // One that hangs leaves time for the others.
         let by = if self.mended { by } else { share(by, servers)? };
@@ -221,11 +223,10 @@ impl Desk<'_> {
 
 /// The best release of the protocol that both speak. A server that cannot be asked speaks 1.0.
 fn agree(link: &mut Link, address: &Address, by: Deadline) -> Result<Version> {
+    let asked = [discover()];
     let operation = Operation::DiscoverVersions;
     for version in ASK_IN {
-        let asked =
-            Asked::new(operation, |to| Version::ALL.iter().for_each(|version| version.write(to)));
-        let response = link.exchange(request(version, &[asked]).written(), by)?;
+        let response = link.exchange(request(version, &asked).written(), by)?;
         let answers = response.answers(1).ok();
         let Some(answer) = answers.and_then(|mut answers| answers.pop()) else {
             let what =
@@ -234,7 +235,7 @@ fn agree(link: &mut Link, address: &Address, by: Deadline) -> Result<Version> {
         };
         match answer.reason {
             None => return best(&answer.payload, address),
-            Some(OPERATION_NOT_SUPPORTED) => return Ok(Version::of(0)),
+            Some(OPERATION_NOT_SUPPORTED) => return Ok(Version::new(1, 0)),
             // 0x3F: "unsupported protocol version", of later releases.
             Some(INVALID_MESSAGE | 0x3F | 0x100) => {}
             Some(reason) => {
@@ -243,14 +244,14 @@ fn agree(link: &mut Link, address: &Address, by: Deadline) -> Result<Version> {
             }
         }
     }
-    Ok(Version::of(0))
+    Ok(Version::new(1, 0))
 }
 
 fn best(payload: &Item<'_>, address: &Address) -> Result<Version> {
     let theirs: Vec<Version> = payload.all(PROTOCOL_VERSION).filter_map(Version::read).collect();
     let both = Version::ALL.into_iter().find(|version| theirs.contains(version));
     both.ok_or_else(|| {
-        let what = format!("KMIP server {address} speaks none of KMIP 1.0 to 1.4");
+        let what = format!("KMIP server {address} speaks no release from KMIP 1.0 to 2.1");
         Error::new(Kind::Unsupported, what).advise("allow one of them there")
     })
 }

@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::attributes::{Attributes, State};
-use super::calls::{NewKey, Wanted};
 use super::client::Desk;
 use super::failure::Fault;
+use super::requests::{NewKey, Wanted};
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
 

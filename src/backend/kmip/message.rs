@@ -1,4 +1,4 @@
-//! Requests, and what is answered (OASIS KMIP 1.4, sections 6 and 7).
+//! Requests, and what is answered (OASIS KMIP 1.4, sections 6 and 7; KMIP 2.1, sections 8 and 9).
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,20 +23,28 @@ const GENERAL_FAILURE: u32 = 0x100;
 /// A release of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// 1.
+    /// 1 or 2.
     pub major: i32,
-    /// From 0 to 4.
+    /// From 0 to 4 of KMIP 1, 0 or 1 of KMIP 2.
     pub minor: i32,
 }
 
 impl Version {
     /// Those that keyward speaks, the best first.
-    pub const ALL: [Self; 5] = [Self::of(4), Self::of(3), Self::of(2), Self::of(1), Self::of(0)];
+    pub const ALL: [Self; 7] = [
+        Self::new(2, 1),
+        Self::new(2, 0),
+        Self::new(1, 4),
+        Self::new(1, 3),
+        Self::new(1, 2),
+        Self::new(1, 1),
+        Self::new(1, 0),
+    ];
 
-    /// KMIP 1.`minor`.
+    /// KMIP `major`.`minor`.
     #[must_use]
-    pub const fn of(minor: i32) -> Self {
-        Self { major: 1, minor }
+    pub const fn new(major: i32, minor: i32) -> Self {
+        Self { major, minor }
     }
 
     pub(super) fn write(self, to: &mut Writer) {
@@ -67,7 +75,7 @@ impl FromStr for Version {
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::ALL.into_iter().find(|version| version.to_string() == text).ok_or_else(|| {
             Error::new(Kind::Config, format!("keyward does not speak KMIP {text:?}"))
-                .advise("use 1.0, 1.1, 1.2, 1.3 or 1.4, or leave it out: the best is found")
+                .advise("use 1.0 to 1.4, 2.0 or 2.1, or leave it out: the best is found")
         })
     }
 }
@@ -141,23 +149,25 @@ impl fmt::Display for Operation {
     }
 }
 
-/// One thing to ask for.
-pub(super) struct Asked {
+/// One thing to ask for. Which release it is asked in is known once a server has answered, and another
+/// server may speak another one.
+pub(super) struct Asked<'a> {
     pub(super) operation: Operation,
-    pub(super) payload: Writer,
+    payload: Box<Payload<'a>>,
 }
 
-impl Asked {
+/// Writes a payload as a release has it.
+type Payload<'a> = dyn Fn(&mut Writer, Version) + 'a;
+
+impl<'a> Asked<'a> {
     /// `operation` with the payload that `payload` writes.
-    pub(super) fn new(operation: Operation, payload: impl FnOnce(&mut Writer)) -> Self {
-        let mut written = Writer::default();
-        payload(&mut written);
-        Self { operation, payload: written }
+    pub(super) fn new(operation: Operation, payload: impl Fn(&mut Writer, Version) + 'a) -> Self {
+        Self { operation, payload: Box::new(payload) }
     }
 }
 
 /// The message that asks for all of `asked`. One that fails does not keep the others from being done.
-pub(super) fn request(version: Version, asked: &[Asked]) -> Writer {
+pub(super) fn request(version: Version, asked: &[Asked<'_>]) -> Writer {
     let count = i32::try_from(asked.len()).unwrap_or(i32::MAX);
     let mut message = Writer::default();
     message.structure(REQUEST_MESSAGE, |to| {
@@ -175,7 +185,7 @@ pub(super) fn request(version: Version, asked: &[Asked]) -> Writer {
                 if count > 1 {
                     to.bytes(UNIQUE_BATCH_ITEM_ID, &batch_id(n));
                 }
-                to.structure(REQUEST_PAYLOAD, |to| to.append(&one.payload));
+                to.structure(REQUEST_PAYLOAD, |to| (one.payload)(to, version));
             });
         }
     });
@@ -270,7 +280,8 @@ mod tests {
         for version in Version::ALL {
             assert_eq!(version.to_string().parse::<Version>().unwrap(), version);
         }
-        for text in ["2.0", "1.5", "1", "", "1.04"] {
+        assert!(Version::ALL.is_sorted_by(|better, worse| better > worse));
+        for text in ["2.2", "3.0", "1.5", "1", "2", "", "1.04"] {
             assert_eq!(text.parse::<Version>().unwrap_err().kind(), Kind::Config, "{text}");
         }
     }
@@ -279,7 +290,7 @@ mod tests {
     fn response(ids: &[(Option<usize>, Option<u32>)]) -> Response {
         let mut to = Writer::default();
         to.structure(RESPONSE_MESSAGE, |to| {
-            to.structure(RESPONSE_HEADER, |to| Version::of(4).write(to));
+            to.structure(RESPONSE_HEADER, |to| Version::new(1, 4).write(to));
             for (id, reason) in ids {
                 to.structure(BATCH_ITEM, |to| {
                     if let Some(id) = id {

@@ -1,4 +1,4 @@
-//! `kmip`: any server that speaks KMIP 1.0 to 1.4 over TLS. It wraps the store key with a key that
+//! `kmip`: any server that speaks KMIP 1.0 to 1.4, 2.0 or 2.1 over TLS. It wraps the store key with a key that
 //! stays there, or (`use = "serve"`) keeps the data keys themselves.
 //!
 //! A connection lasts for one operation; nothing outlives it. See `docs/adr/0065-kmip-of-our-own.md` for why.
@@ -12,6 +12,7 @@ mod kek;
 #[cfg(not(fuzzing))]
 mod link;
 pub mod message;
+mod requests;
 #[cfg(fuzzing)]
 pub mod scripted;
 mod seal;

@@ -5,7 +5,7 @@ use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aes::{Aes128, Aes192, Aes256};
 use aes_gcm::{AeadInOut, AesGcm, KeyInit, Nonce, Tag};
 
-use super::calls::TAG_LEN;
+use super::requests::TAG_LEN;
 use crate::error::{Error, Kind, Result};
 use crate::secret::{DataKey, scrubbed};
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::attributes::{Attributes, State};
-use super::calls::{NewKey, Wanted};
 use super::client::{Client, Desk};
+use super::requests::{NewKey, Wanted};
 use crate::config::Section;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};

@@ -41,6 +41,7 @@ fn an_address_is_read_as_people_write_it() {
 fn a_section_wraps_or_serves() {
     for lines in [
         "server = \"kms\"\nkey = \"kek\"",
+        "server = \"kms\"\nkey = \"kek\"\nversion = \"2.1\"",
         "server = [\"a\", \"b:1\"]\nport = 5697\nkey_id = \"7\"\nversion = \"1.2\"",
         "server = \"kms\"\nmaster_key = \"kek\"\nuse = \"wrap\"\nmechanism = \"get\"",
     ] {
@@ -61,7 +62,7 @@ fn what_is_wrong_in_it_is_named() {
         ("server = \"https://kms\"\nkey = \"k\"", "server: is no host name and no address"),
         ("server = []\nkey = \"k\"", "lacks \"server\""),
         ("server = \"kms\"\nport = 0\nkey = \"k\"", "port: is not a port"),
-        ("server = \"kms\"\nversion = \"2.0\"\nkey = \"k\"", "does not speak KMIP \"2.0\""),
+        ("server = \"kms\"\nversion = \"2.2\"\nkey = \"k\"", "does not speak KMIP \"2.2\""),
         ("server = \"kms\"\nmechanism = \"rsa\"\nkey = \"k\"", "is not a way to wrap"),
         ("server = \"kms\"\nuse = \"both\"", "must be \"wrap\" or \"serve\""),
         ("server = \"kms\"\nuse = \"serve\"\nkey = \"k\"", "unknown key \"key\""),

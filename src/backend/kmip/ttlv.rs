@@ -297,11 +297,6 @@ impl Writer {
         self.simple(tag, 8, bytes);
     }
 
-    /// What another one has written.
-    pub fn append(&mut self, other: &Self) {
-        self.0.extend_from_slice(&other.0);
-    }
-
     /// What was written.
     #[must_use]
     pub fn written(&self) -> &[u8] {

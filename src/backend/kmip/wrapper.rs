@@ -5,11 +5,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::calls::{Mode, TAG_LEN};
 use super::client::{Client, Desk};
 use super::failure::Fault;
 use super::kek::{Kek, KeyChoice};
 use super::message::Version;
+use super::requests::{Mode, TAG_LEN};
 use super::seal::{NONCE_LEN, open, seal};
 use crate::config::Section;
 use crate::env::{Deadline, Rng};
@@ -93,9 +93,9 @@ impl Way {
 
     const fn since(self) -> Version {
         match self {
-            Self::Gcm => Version::of(4),
-            Self::Cbc => Version::of(2),
-            Self::Get => Version::of(0),
+            Self::Gcm => Version::new(1, 4),
+            Self::Cbc => Version::new(1, 2),
+            Self::Get => Version::new(1, 0),
         }
     }
 

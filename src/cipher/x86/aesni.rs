@@ -218,6 +218,11 @@ impl Lanes<1> for AesNi {
     }
 
     #[inline(always)]
+    fn join(self, [value]: [__m128i; 1]) -> __m128i {
+        value
+    }
+
+    #[inline(always)]
     fn widen(self, value: __m128i) -> __m128i {
         value
     }

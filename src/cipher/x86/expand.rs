@@ -4,40 +4,57 @@ use std::arch::x86_64::__m128i;
 use std::iter::zip;
 
 use super::aesni::AesNi;
-use super::{Keys, Lanes, RoundKeys};
+use super::{Keys, Lanes, RoundKeys, cbc};
 use crate::cipher::{Block, KeySize};
 
 /// Fills `keys` for encryption from `key`, which has the length that `keys` says.
 #[inline(always)]
 pub(super) fn expand(cpu: AesNi, key: &[u8], keys: &mut Keys) {
     match keys.size {
-        KeySize::Aes128 => expand_128(cpu, key, &mut keys.round),
+        KeySize::Aes128 => {
+            let Some(key) = key.first_chunk() else { return };
+            for (slot, key) in zip(&mut keys.round, expand_128(cpu, key)) {
+                *slot = cpu.block(key);
+            }
+        }
         KeySize::Aes192 => expand_192(cpu, key, &mut keys.round),
         KeySize::Aes256 => expand_256(cpu, key, &mut keys.round),
     }
 }
 
-/// Turns `keys` for encryption into those of the equivalent inverse cipher: in reverse order, the
-/// inner ones mixed.
+/// Fills `keys` likewise for decryption, with the equivalent inverse cipher's: in reverse order, the
+/// inner ones mixed. Encrypts `block` while those for encryption are at hand.
 #[inline(always)]
-pub(super) fn invert(cpu: AesNi, keys: &mut Keys) {
+pub(super) fn expand_inverse(cpu: AesNi, key: &[u8], keys: &mut Keys, block: &mut Block) {
     match keys.size {
-        KeySize::Aes128 => invert_rounds(cpu, &mut keys.round[..11]),
-        KeySize::Aes192 => invert_rounds(cpu, &mut keys.round[..13]),
-        KeySize::Aes256 => invert_rounds(cpu, &mut keys.round[..15]),
+        KeySize::Aes128 => {
+            let Some(key) = key.first_chunk() else { return };
+            inverse_128(cpu, key, &mut keys.round, block);
+        }
+        KeySize::Aes192 => {
+            expand_192(cpu, key, &mut keys.round);
+            cbc::encrypt_block::<_, 1, 13>(cpu, &keys.round, block);
+            invert::<13>(cpu, &mut keys.round);
+        }
+        KeySize::Aes256 => {
+            expand_256(cpu, key, &mut keys.round);
+            cbc::encrypt_block::<_, 1, 15>(cpu, &keys.round, block);
+            invert::<15>(cpu, &mut keys.round);
+        }
     }
 }
 
+/// Registers suffice for all of AES-128's keys.
 #[inline(always)]
-fn expand_128(cpu: AesNi, key: &[u8], round: &mut RoundKeys) {
-    round[0].copy_from_slice(key);
-    let mut last = cpu.splat(&round[0]);
+fn expand_128(cpu: AesNi, key: &Block) -> [__m128i; 11] {
+    let mut round = [cpu.splat(key); 11];
     let mut rcon = 1;
-    for slot in &mut round[1..11] {
-        last = cpu.xor(cpu.spread(last), cpu.sub_word::<true>(last, rcon));
-        *slot = cpu.block(last);
+    for i in 1..11 {
+        let last = round[i - 1];
+        round[i] = cpu.xor(cpu.spread(last), cpu.sub_word::<true>(last, rcon));
         rcon = double(rcon);
     }
+    round
 }
 
 /// By words, as the standard writes it: six words a step fit no register.
@@ -78,12 +95,31 @@ fn double(rcon: u32) -> u32 {
     (rcon << 1) ^ ((rcon >> 7) * 0x11b)
 }
 
+/// Never through memory: decryption begins with the key that was made last, and what was just
+/// stored takes as long to come back as two rounds take.
 #[inline(always)]
-fn invert_rounds(cpu: AesNi, round: &mut [Block]) {
-    round.reverse();
-    let last = round.len() - 1;
-    for key in &mut round[1..last] {
-        let mixed: __m128i = cpu.inverse_mix(cpu.splat(key));
-        *key = cpu.block(mixed);
+fn inverse_128(cpu: AesNi, key: &Block, to: &mut RoundKeys, block: &mut Block) {
+    let round = expand_128(cpu, key);
+    to[0] = cpu.block(round[10]);
+    for i in 1..10 {
+        to[i] = cpu.block(cpu.inverse_mix(round[10 - i]));
+    }
+    to[10] = cpu.block(round[0]);
+    let mut state = cpu.xor(cpu.splat(block), round[0]);
+    for i in 1..10 {
+        state = cpu.enc(state, round[i]);
+    }
+    *block = cpu.block(cpu.enc_last(state, round[10]));
+}
+
+/// Turns round the `R` keys of `round`. Each is loaded as it was stored, by itself: the CPU passes on
+/// to a load what one store has, not two.
+#[inline(always)]
+fn invert<const R: usize>(cpu: AesNi, round: &mut RoundKeys) {
+    for i in 0..=R / 2 {
+        let (low, high) = (cpu.pin(cpu.splat(&round[i])), cpu.pin(cpu.splat(&round[R - 1 - i])));
+        let mixed = |key| if i > 0 { cpu.inverse_mix(key) } else { key };
+        round[i] = cpu.block(cpu.pin(mixed(high)));
+        round[R - 1 - i] = cpu.block(cpu.pin(mixed(low)));
     }
 }

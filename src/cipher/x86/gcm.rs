@@ -3,14 +3,39 @@
 
 use std::arch::x86_64::__m128i;
 use std::iter::zip;
+use std::mem::MaybeUninit;
 
 use super::aesni::AesNi;
 use super::ctr::{self, Counter};
 use super::ghash::{self, Sum, Table};
-use super::{DEPTH, Lanes, RoundKeys};
+use super::{DEPTH, Lanes, RoundKeys, encrypt_rounds};
+use crate::cipher::engine::wipe;
 use crate::cipher::{Block, Hole, write};
 
-/// Encrypts `src` into `dst`, which is as long, and adds the ciphertext to `hash`.
+/// Begins a message: encrypts `mask`, makes the table for GHASH, and multiplies `hash`, a first block that
+/// was added already, by the hash key.
+#[inline(always)]
+pub(super) fn start<L: Lanes<W>, const W: usize, const R: usize>(
+    lanes: L,
+    keys: &RoundKeys,
+    mask: &mut Block,
+    hash: &mut Block,
+    table: &mut Table,
+) {
+    let cpu = AesNi::implied();
+    let first = cpu.splat(&keys[0]);
+    let state = [first, cpu.xor(first, cpu.splat(mask))];
+    let state = encrypt_rounds::<_, 1, R, 2>(cpu, keys, state);
+    let [key, masked] = state.map(|value| cpu.enc_last(value, cpu.splat(&keys[R - 1])));
+    *mask = cpu.block(masked);
+    let mut key = cpu.block(key);
+    ghash::table::<_, W>(lanes, &key, table);
+    wipe(&mut key);
+    ghash::add_one::<W>(table, hash, &[0; 16]);
+}
+
+/// Encrypts `src` into `dst`, which is as long, and adds the ciphertext's whole blocks to `hash`. After it
+/// `left` is the key stream of the last block that was begun.
 ///
 /// The ciphertext that is hashed is that of the group before.
 #[inline(always)]
@@ -20,20 +45,21 @@ pub(super) fn encrypt<L: Lanes<W>, const W: usize, const R: usize>(
     table: &Table,
     hash: &mut Block,
     counter: &mut Block,
-    src: &[Block],
-    dst: &mut [Hole],
+    src: &[u8],
+    dst: &mut [MaybeUninit<u8>],
+    left: &mut Block,
 ) {
     let cpu = AesNi::implied();
     let mut at = u128::from_be_bytes(*counter);
-    let head = src.len().min(ctr::until::<W>(L::GCM_START, at));
+    let head = src.len().min(ctr::until::<W>(L::GCM_START, at) * 16);
     let (head, rest) = src.split_at(head);
     let (head_out, rest_out) = dst.split_at_mut(head.len());
-    few::<_, W, R, true>(lanes, keys, table, hash, &mut at, head, head_out);
+    few::<_, W, R, true>(lanes, keys, table, hash, &mut at, head, head_out, left);
 
-    let (groups, tail) = rest.split_at(rest.len() - rest.len() % (DEPTH * W));
+    let (groups, tail) = rest.split_at(rest.len() - rest.len() % (DEPTH * W * 16));
     let (outs, tail_out) = rest_out.split_at_mut(groups.len());
-    let groups = groups.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
-    let outs = outs.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
+    let groups = groups.as_chunks::<16>().0.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
+    let outs = outs.as_chunks_mut::<16>().0.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
     if lanes.gcm_groups::<R, true>(keys, table, hash, at, groups, outs) {
         at = at.wrapping_add(groups.as_flattened().as_flattened().len() as u128);
     } else if let Some(((from, others), (to, others_out))) =
@@ -52,11 +78,12 @@ pub(super) fn encrypt<L: Lanes<W>, const W: usize, const R: usize>(
         *hash = cpu.block(cpu.reverse(state));
         ghash::add(lanes, table, hash, blocks(lanes, before).as_flattened());
     }
-    few::<_, W, R, true>(lanes, keys, table, hash, &mut at, tail, tail_out);
+    few::<_, W, R, true>(lanes, keys, table, hash, &mut at, tail, tail_out, left);
     *counter = at.to_be_bytes();
 }
 
-/// Adds `src` to `hash` and decrypts it into `dst`, which is as long.
+/// Adds the whole blocks of `src` to `hash` and decrypts `src` into `dst`, which is as long; `left` as for
+/// encryption.
 #[inline(always)]
 pub(super) fn decrypt<L: Lanes<W>, const W: usize, const R: usize>(
     lanes: L,
@@ -64,20 +91,21 @@ pub(super) fn decrypt<L: Lanes<W>, const W: usize, const R: usize>(
     table: &Table,
     hash: &mut Block,
     counter: &mut Block,
-    src: &[Block],
-    dst: &mut [Hole],
+    src: &[u8],
+    dst: &mut [MaybeUninit<u8>],
+    left: &mut Block,
 ) {
     let cpu = AesNi::implied();
     let mut at = u128::from_be_bytes(*counter);
-    let head = src.len().min(ctr::until::<W>(L::GCM_START, at));
+    let head = src.len().min(ctr::until::<W>(L::GCM_START, at) * 16);
     let (head, rest) = src.split_at(head);
     let (head_out, rest_out) = dst.split_at_mut(head.len());
-    few::<_, W, R, false>(lanes, keys, table, hash, &mut at, head, head_out);
+    few::<_, W, R, false>(lanes, keys, table, hash, &mut at, head, head_out, left);
 
-    let (groups, tail) = rest.split_at(rest.len() - rest.len() % (DEPTH * W));
+    let (groups, tail) = rest.split_at(rest.len() - rest.len() % (DEPTH * W * 16));
     let (outs, tail_out) = rest_out.split_at_mut(groups.len());
-    let groups = groups.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
-    let outs = outs.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
+    let groups = groups.as_chunks::<16>().0.as_chunks::<W>().0.as_chunks::<DEPTH>().0;
+    let outs = outs.as_chunks_mut::<16>().0.as_chunks_mut::<W>().0.as_chunks_mut::<DEPTH>().0;
     if lanes.gcm_groups::<R, false>(keys, table, hash, at, groups, outs) {
         at = at.wrapping_add(groups.as_flattened().as_flattened().len() as u128);
     } else {
@@ -90,7 +118,7 @@ pub(super) fn decrypt<L: Lanes<W>, const W: usize, const R: usize>(
         at = groups_at.at;
         *hash = cpu.block(cpu.reverse(state));
     }
-    few::<_, W, R, false>(lanes, keys, table, hash, &mut at, tail, tail_out);
+    few::<_, W, R, false>(lanes, keys, table, hash, &mut at, tail, tail_out, left);
     *counter = at.to_be_bytes();
 }
 
@@ -114,21 +142,21 @@ fn group<L: Lanes<W>, const W: usize, const R: usize>(
     let mut sum = Sum::zero(lanes);
     // By hand: as a loop it is too long for the compiler to unroll, and the registers go to memory.
     aes_round(lanes, &keys[1], &mut state);
-    let first = sum.add_first(lanes, table, 3, &hashed[6], None);
+    let first = sum.add_first(lanes, table, 3, lanes.load(&hashed[6]), None);
     aes_round(lanes, &keys[2], &mut state);
-    sum.add_second(lanes, table, 3, &hashed[7], first);
+    sum.add_second(lanes, table, 3, lanes.load(&hashed[7]), first);
     aes_round(lanes, &keys[3], &mut state);
-    let first = sum.add_first(lanes, table, 2, &hashed[4], None);
+    let first = sum.add_first(lanes, table, 2, lanes.load(&hashed[4]), None);
     aes_round(lanes, &keys[4], &mut state);
-    sum.add_second(lanes, table, 2, &hashed[5], first);
+    sum.add_second(lanes, table, 2, lanes.load(&hashed[5]), first);
     aes_round(lanes, &keys[5], &mut state);
-    let first = sum.add_first(lanes, table, 1, &hashed[2], None);
+    let first = sum.add_first(lanes, table, 1, lanes.load(&hashed[2]), None);
     aes_round(lanes, &keys[6], &mut state);
-    sum.add_second(lanes, table, 1, &hashed[3], first);
+    sum.add_second(lanes, table, 1, lanes.load(&hashed[3]), first);
     aes_round(lanes, &keys[7], &mut state);
-    let first = sum.add_first(lanes, table, 0, &hashed[0], Some(hash));
+    let first = sum.add_first(lanes, table, 0, lanes.load(&hashed[0]), Some(hash));
     aes_round(lanes, &keys[8], &mut state);
-    sum.add_second(lanes, table, 0, &hashed[1], first);
+    sum.add_second(lanes, table, 0, lanes.load(&hashed[1]), first);
     for key in &keys[9..R - 1] {
         aes_round(lanes, key, &mut state);
     }
@@ -154,7 +182,7 @@ fn blocks<L: Lanes<W>, const W: usize>(lanes: L, values: [L::V; DEPTH]) -> [[Blo
     blocks
 }
 
-/// Up to a group, from any counter: what is before a multiple of the group's size, then the rest.
+/// Up to a group and not all of a block, from any counter: what is before a multiple of the group's size, then the rest.
 #[inline(always)]
 fn few<L: Lanes<W>, const W: usize, const R: usize, const ENCRYPT: bool>(
     lanes: L,
@@ -162,21 +190,30 @@ fn few<L: Lanes<W>, const W: usize, const R: usize, const ENCRYPT: bool>(
     table: &Table,
     hash: &mut Block,
     at: &mut u128,
-    src: &[Block],
-    dst: &mut [Hole],
+    src: &[u8],
+    dst: &mut [MaybeUninit<u8>],
+    left: &mut Block,
 ) {
     let mut room = [[[0; 16]; W]; DEPTH];
     let (mut src, mut dst) = (src, dst);
     while !src.is_empty() {
-        let len = src.len().min(ctr::until::<W>(0, at.wrapping_add(1)) + 1);
-        let stream = ctr::stream::<_, W, R>(lanes, keys, at, len, &mut room);
-        let (now, later) = src.split_at(len);
-        let (out, later_out) = dst.split_at_mut(len);
-        for ((block, key), to) in zip(zip(now, &mut *stream), out) {
+        let blocks = ctr::until::<W>(0, at.wrapping_add(1)) + 1;
+        let (now, later) = src.split_at(src.len().min(blocks * 16));
+        let (out, later_out) = dst.split_at_mut(now.len());
+        let begun = now.len().div_ceil(16);
+        let stream = ctr::stream::<_, W, R>(lanes, keys, at, begun, &mut room);
+        *left = stream[begun - 1];
+        let (blocks, tail) = now.as_chunks::<16>();
+        let (outs, tail_out) = out.as_chunks_mut::<16>();
+        let stream = &mut stream[..blocks.len()];
+        for ((block, key), to) in zip(zip(blocks, &mut *stream), outs) {
             *key = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes(*key)).to_ne_bytes();
             write(to, key);
         }
-        ghash::add(lanes, table, hash, if ENCRYPT { stream } else { now });
+        for ((byte, key), to) in zip(zip(tail, left.iter()), tail_out) {
+            to.write(byte ^ key);
+        }
+        ghash::add(lanes, table, hash, if ENCRYPT { stream } else { blocks });
         (src, dst) = (later, later_out);
     }
 }

@@ -64,33 +64,34 @@ impl Table {
 /// highest power of another, so chosen that as few products as can be wait for each other.
 #[inline(always)]
 pub(super) fn table<L: Lanes<W>, const W: usize>(lanes: L, key: &Block, table: &mut Table) {
-    let powers = table.powers.as_chunks_mut::<W>().0;
-    powers[DEPTH - 1] = first_powers(key);
+    let mut powers = [first_powers(lanes, key); DEPTH];
     for k in 1..DEPTH {
         let half = 1 << k.ilog2();
-        let from = lanes.load(&powers[DEPTH - 1 - (k - half)]);
-        let by = lanes.splat(&powers[DEPTH - half][0]);
-        powers[DEPTH - 1 - k] = lanes.blocks(product(lanes, from, by));
+        let from = powers[DEPTH - 1 - (k - half)];
+        let by = lanes.splat(&lanes.blocks(powers[DEPTH - half])[0]);
+        powers[DEPTH - 1 - k] = product(lanes, from, by);
     }
     let middles = table.middles.as_chunks_mut::<W>().0;
     for pair in 0..PAIRS {
-        let (a, b) = (lanes.load(&powers[2 * pair]), lanes.load(&powers[2 * pair + 1]));
-        middles[pair] = lanes.blocks(middle(lanes, a, b));
+        let middle = middle(lanes, powers[2 * pair], powers[2 * pair + 1]);
+        middles[pair] = lanes.blocks(middle);
+    }
+    for (to, powers) in zip(table.powers.as_chunks_mut::<W>().0, powers) {
+        *to = lanes.blocks(powers);
     }
 }
 
 /// Powers W to 1 of the key.
 #[inline(always)]
-fn first_powers<const W: usize>(key: &Block) -> [Block; W] {
+fn first_powers<L: Lanes<W>, const W: usize>(lanes: L, key: &Block) -> L::V {
     let cpu = AesNi::implied();
-    let mut powers = [[0; 16]; W];
-    powers[W - 1] = times_x(u128::from_be_bytes(*key)).to_le_bytes();
+    let first = times_x(u128::from_be_bytes(*key)).to_le_bytes();
+    let mut powers = [cpu.pin(cpu.splat(&first)); W];
     for k in 2..=W {
         let half = k / 2;
-        let (a, b) = (cpu.splat(&powers[W - half]), cpu.splat(&powers[W - (k - half)]));
-        powers[W - k] = cpu.block(product(cpu, a, b));
+        powers[W - k] = product(cpu, powers[W - half], powers[W - (k - half)]);
     }
-    powers
+    lanes.join(powers)
 }
 
 /// Multiplication by x in POLYVAL's field; the same steps whatever the bits.
@@ -119,7 +120,7 @@ pub(super) fn add<L: Lanes<W>, const W: usize>(
 
 /// One block, as there is at the beginning and at the end of each message.
 #[inline(always)]
-fn add_one<const W: usize>(table: &Table, hash: &mut Block, block: &Block) {
+pub(super) fn add_one<const W: usize>(table: &Table, hash: &mut Block, block: &Block) {
     let cpu = AesNi::implied();
     let block = cpu.reverse(cpu.xor(cpu.splat(hash), cpu.splat(block)));
     let power = cpu.splat(&table.powers[DEPTH * W - 1]);
@@ -132,16 +133,22 @@ fn add_few<L: Lanes<W>, const W: usize>(lanes: L, table: &Table, hash: &mut Bloc
     let cpu = AesNi::implied();
     let registers = few.len().div_ceil(W);
     let (head, rest) = few.split_at(few.len() - (registers - 1) * W);
-    let mut start = [[0; 16]; W];
-    for (to, block) in zip(&mut start[W - head.len()..], head) {
-        *to = *block;
+    let empty = W - head.len();
+    let mut start = [cpu.splat(&[0; 16]); W];
+    for i in 0..W {
+        if i >= empty {
+            start[i] = cpu.splat(&head[i - empty]);
+        }
+        if i == empty {
+            start[i] = cpu.xor(start[i], cpu.splat(hash));
+        }
     }
-    let first = &mut start[W - head.len()];
-    *first = (u128::from_ne_bytes(*first) ^ u128::from_ne_bytes(*hash)).to_ne_bytes();
+    let start = lanes.join(start);
 
     let mut sum = Sum::zero(lanes);
     let mut odd = lanes.splat(&[0; 16]);
-    let blocks = std::iter::once(&start).chain(rest.as_chunks::<W>().0);
+    let rest = rest.as_chunks::<W>().0.iter().map(|blocks| lanes.load(blocks));
+    let blocks = std::iter::once(start).chain(rest);
     for (register, blocks) in (DEPTH - registers..).zip(blocks) {
         if register % 2 == 0 {
             odd = sum.add_first(lanes, table, register / 2, blocks, None);
@@ -184,10 +191,10 @@ impl<V: Copy> Sum<V> {
         lanes: L,
         table: &Table,
         pair: usize,
-        blocks: &[Block; W],
+        blocks: V,
         hash: Option<__m128i>,
     ) -> V {
-        let mut blocks = lanes.pin(lanes.reverse(lanes.load(blocks)));
+        let mut blocks = lanes.pin(lanes.reverse(blocks));
         if let Some(hash) = hash {
             blocks = lanes.pin(lanes.xor(blocks, lanes.widen(hash)));
         }
@@ -202,10 +209,10 @@ impl<V: Copy> Sum<V> {
         lanes: L,
         table: &Table,
         pair: usize,
-        blocks: &[Block; W],
+        blocks: V,
         first: V,
     ) {
-        let blocks = lanes.pin(lanes.reverse(lanes.load(blocks)));
+        let blocks = lanes.pin(lanes.reverse(blocks));
         let both = lanes.pin(middle(lanes, first, blocks));
         self.add_outer(lanes, blocks, &table.powers::<W>()[2 * pair + 1]);
         let middles = lanes.load(&table.middles::<W>()[pair]);

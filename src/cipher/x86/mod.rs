@@ -25,7 +25,9 @@ use std::arch::x86_64::__m128i;
 /// Round keys in the order of their use; AES-128 has 11 of them, AES-192 13, AES-256 15.
 type RoundKeys = [Block; 15];
 
-/// An expanded key.
+/// An expanded key. Where it may lie anywhere, some of the keys cross a line of the cache, and are
+/// slower to load; and they are loaded for every group.
+#[repr(C, align(64))]
 pub(super) struct Keys {
     round: RoundKeys,
     size: KeySize,
@@ -87,6 +89,8 @@ trait Lanes<const W: usize>: Copy {
     fn mul_cross(self, value: Self::V) -> Self::V;
     /// The sum of all lanes.
     fn sum(self, value: Self::V) -> __m128i;
+    /// The register with these lanes.
+    fn join(self, lanes: [__m128i; W]) -> Self::V;
     /// `value` in the first lane, zero in the others.
     fn widen(self, value: __m128i) -> Self::V;
 
@@ -158,11 +162,14 @@ macro_rules! entry_points {
             );
             encrypt_block = cbc::encrypt_block(block: &mut Block);
             decrypt_block = cbc::decrypt_block(block: &mut Block);
+            gcm_start = gcm::start(mask: &mut Block, hash: &mut Block, table: &mut Table);
             gcm_encrypt = gcm::encrypt(
-                table: &Table, hash: &mut Block, counter: &mut Block, src: &[Block], dst: &mut [Hole]
+                table: &Table, hash: &mut Block, counter: &mut Block,
+                src: &[u8], dst: &mut [MaybeUninit<u8>], left: &mut Block
             );
             gcm_decrypt = gcm::decrypt(
-                table: &Table, hash: &mut Block, counter: &mut Block, src: &[Block], dst: &mut [Hole]
+                table: &Table, hash: &mut Block, counter: &mut Block,
+                src: &[u8], dst: &mut [MaybeUninit<u8>], left: &mut Block
             );
         }
 
@@ -177,24 +184,16 @@ macro_rules! entry_points {
                 unsafe { run(key, keys) }
             }
 
-            /// Makes `keys` for decryption of those for encryption.
-            pub(in crate::cipher) fn invert(self, keys: &mut Keys) {
+            /// Expands `key` likewise for decryption, and encrypts `block`.
+            pub(in crate::cipher) fn expand_inverse(
+                self, key: &[u8], keys: &mut Keys, block: &mut Block,
+            ) {
                 #[target_feature(enable = $features)]
-                fn run(keys: &mut Keys) {
-                    expand::invert(AesNi::implied(), keys);
+                fn run(key: &[u8], keys: &mut Keys, block: &mut Block) {
+                    expand::expand_inverse(AesNi::implied(), key, keys, block);
                 }
                 // SAFETY: a value of this type exists only where the CPU has these features.
-                unsafe { run(keys) }
-            }
-
-            /// Fills `table` with what GHASH under `key` needs.
-            pub(in crate::cipher) fn gcm_table(self, key: &Block, table: &mut Table) {
-                #[target_feature(enable = $features)]
-                fn run(lanes: $lanes, key: &Block, table: &mut Table) {
-                    ghash::table::<_, $width>(lanes, key, table);
-                }
-                // SAFETY: a value of this type exists only where the CPU has these features.
-                unsafe { run(self, key, table) }
+                unsafe { run(key, keys, block) }
             }
 
             /// Adds whole blocks to a GHASH.

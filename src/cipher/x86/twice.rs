@@ -69,6 +69,10 @@ impl Lanes<4> for Twice {
         self.0.sum(self.0.xor(value[0], value[1]))
     }
 
+    fn join(self, [a, b, c, d]: [__m128i; 4]) -> Self::V {
+        [self.0.join([a, b]), self.0.join([c, d])]
+    }
+
     fn widen(self, value: __m128i) -> Self::V {
         [self.0.widen(value), self.0.splat(&[0; 16])]
     }
@@ -83,18 +87,15 @@ macro_rules! everything {
         let (blocks, _) = src.as_chunks::<16>();
         let mut keys = Keys::empty($size);
         cpu.expand($key, &mut keys);
-        let mut table = Table::EMPTY;
-        cpu.gcm_table(&[0x9d; 16], &mut table);
         let room = || vec![MaybeUninit::new(0_u8); src.len()];
         let mut outs = [room(), room(), room(), room(), room()];
         let [ctr, enc, dec, seal, open] = &mut outs;
-        let mut chains = [[$counter; 2]; 5];
-        let mut left = [0; 16];
-        cpu.ctr(&keys, &mut chains[0][0], src, ctr, &mut left);
-        if src.len() % 16 == 0 {
-            // Nothing is left of the last block.
-            left = [0; 16];
-        }
+        let mut chains = [[$counter; 2]; 6];
+        let mut table = Table::EMPTY;
+        let [mask, start] = &mut chains[5];
+        cpu.gcm_start(&keys, mask, start, &mut table);
+        let mut left = [[0; 16]; 3];
+        cpu.ctr(&keys, &mut chains[0][0], src, ctr, &mut left[0]);
         cpu.encrypt_block(&keys, &mut chains[0][1]);
         cpu.ghash(&table, &mut chains[1][1], blocks);
         cpu.cbc_encrypt(&keys, &mut chains[1][0], blocks, enc.as_chunks_mut().0);
@@ -103,12 +104,16 @@ macro_rules! everything {
             chain[1][12..15].fill(0);
         }
         let [hash, at] = &mut chains[2];
-        cpu.gcm_encrypt(&keys, &table, hash, at, blocks, seal.as_chunks_mut().0);
+        cpu.gcm_encrypt(&keys, &table, hash, at, src, seal, &mut left[1]);
         let [hash, at] = &mut chains[3];
-        cpu.gcm_decrypt(&keys, &table, hash, at, blocks, open.as_chunks_mut().0);
-        cpu.invert(&mut keys);
+        cpu.gcm_decrypt(&keys, &table, hash, at, src, open, &mut left[2]);
+        cpu.expand_inverse($key, &mut keys, &mut chains[3][1]);
         cpu.decrypt_block(&keys, &mut chains[4][1]);
         cpu.cbc_decrypt(&keys, &mut chains[4][0], blocks, dec.as_chunks_mut().0);
+        if src.len() % 16 == 0 {
+            // Nothing is left of the last block.
+            left = [[0; 16]; 3];
+        }
         let bytes = |out: &Vec<MaybeUninit<u8>>| -> Vec<u8> {
             // SAFETY: `room` sets every byte.
             out.iter().map(|byte| unsafe { byte.assume_init() }).collect()

@@ -141,6 +141,12 @@ impl Lanes<2> for Vaes256 {
     }
 
     #[inline(always)]
+    fn join(self, [low, high]: [__m128i; 2]) -> __m256i {
+        // SAFETY: this value exists only where the CPU has AVX2.
+        unsafe { _mm256_set_m128i(high, low) }
+    }
+
+    #[inline(always)]
     fn widen(self, value: __m128i) -> __m256i {
         // SAFETY: this value exists only where the CPU has AVX2.
         unsafe { _mm256_zextsi128_si256(value) }

@@ -144,6 +144,15 @@ impl Lanes<4> for Vaes512 {
     }
 
     #[inline(always)]
+    fn join(self, [a, b, c, d]: [__m128i; 4]) -> __m512i {
+        // SAFETY: this value exists only where the CPU has AVX-512.
+        unsafe {
+            let (low, high) = (_mm256_set_m128i(b, a), _mm256_set_m128i(d, c));
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+        }
+    }
+
+    #[inline(always)]
     fn widen(self, value: __m128i) -> __m512i {
         // SAFETY: this value exists only where the CPU has AVX-512.
         unsafe { _mm512_zextsi128_si512(value) }

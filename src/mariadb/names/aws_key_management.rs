@@ -1,12 +1,13 @@
 //! The stand-in for MariaDB's `aws_key_management`: each key version is a file in the data folder,
 //! wrapped by a key of AWS KMS, and made when it is first asked for.
 //!
-//! Names and defaults are those of the original's documentation
-//! (<https://mariadb.com/kb/en/aws-key-management-encryption-plugin/>).
+//! Names, types and defaults are those of the original's documentation
+//! (<https://mariadb.com/kb/en/aws-key-management-encryption-plugin/>), which gives no ranges.
 
 #![forbid(unsafe_code)]
 
 use std::ffi::CStr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Face, Size, Started, Values, Variable, VariableKind, rotate_by};
@@ -28,7 +29,7 @@ pub(super) static FACE: Face = Face {
         Variable::new(
             c"master_key_id",
             c"AWS KMS Customer Master Key ID (ARN or alias prefixed by alias/) for the master \
-              encryption key. Used to create new data keys.",
+              encryption key. Used to create new data keys. If not set, none are created.",
             VariableKind::Text { default: c"" },
         ),
         Variable::new(
@@ -49,6 +50,12 @@ pub(super) static FACE: Face = Face {
                 words: &[OFF, c"Fatal", c"Error", c"Warn", c"Info", c"Debug", c"Trace"],
                 default: 0,
             },
+        ),
+        Variable::new(
+            c"keyfile_dir",
+            c"Define the directory in which to save key files. If not set, the root datadir will be \
+              used.",
+            VariableKind::Text { default: c"" },
         ),
         Variable::new(
             c"rotate_key",
@@ -78,11 +85,6 @@ pub(super) static FACE: Face = Face {
 };
 
 fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
-    let master_key_id = values.text(c"master_key_id");
-    if master_key_id.is_empty() {
-        return Err(Error::new(Kind::Config, "aws_key_management_master_key_id is not set")
-            .advise("set it to the ARN of a key in AWS KMS, or to alias/NAME"));
-    }
     if values.switch(c"mock") {
         return Err(Error::new(
             Kind::Config,
@@ -90,24 +92,40 @@ fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
         )
         .advise("take it out: keys would lie on disk in the clear"));
     }
-    if values.choice(c"log_level").is_some_and(|word| word != OFF) && role == Role::Server {
-        let note = "aws_key_management_log_level has no effect: failures are always logged";
-        env.log.log(Level::Note, note);
+    if role == Role::Server {
+        tell_what_has_no_effect(values, &env);
     }
-    let folder = std::env::current_dir().map_err(|cause| {
-        Error::new(Kind::Io, format!("cannot tell where the data folder is: {cause}"))
-    })?;
     let some = |name| Some(values.text(name)).filter(|text| !text.is_empty());
     let timeout = u64::try_from(values.number(c"request_timeout")).unwrap_or_default();
     let files = AwsKeyFiles {
-        folder,
-        master_key_id,
+        folder: folder(&values.text(c"keyfile_dir"))?,
+        master_key_id: values.text(c"master_key_id"),
         region: some(c"region"),
         endpoint_url: some(c"endpoint_url"),
         key_len: if values.choice(c"key_spec") == Some(AES_256) { 32 } else { 16 },
         timeout: Some(Duration::from_millis(timeout)).filter(|timeout| !timeout.is_zero()),
     };
     from_aws_key_files(files, role, env).map(Started::from)
+}
+
+fn tell_what_has_no_effect(values: &dyn Values, env: &Env) {
+    if values.choice(c"log_level").is_some_and(|word| word != OFF) {
+        let note = "aws_key_management_log_level has no effect: failures are always logged";
+        env.log.log(Level::Note, note);
+    }
+    if values.text(c"master_key_id").is_empty() {
+        let warning = "aws_key_management_master_key_id is not set: no key can be made or rotated";
+        env.log.log(Level::Warning, warning);
+    }
+}
+
+/// Where the key files are: what `keyfile_dir` says, as seen from the data folder, which a server
+/// works in.
+fn folder(keyfile_dir: &str) -> Result<PathBuf> {
+    let data = std::env::current_dir().map_err(|cause| {
+        Error::new(Kind::Io, format!("cannot tell where the data folder is: {cause}"))
+    })?;
+    Ok(if keyfile_dir.is_empty() { data } else { data.join(keyfile_dir) })
 }
 
 fn rotate(custodian: &Custodian, number: i64, actor: &str) -> Result<()> {

@@ -1,11 +1,16 @@
-//! AWS KMS as a layer: our own suite on LocalStack.
+//! AWS KMS as layers: our own suites on LocalStack, and on fakecloud where IAM and STS matter.
 
-use aws_test::PYTHON_VARIABLE;
+use aws_test::{PYTHON_VARIABLE, fakecloud::PROGRAM_VARIABLE};
 use mariadb_test::Result;
 
 use super::{Report, Run, rust};
-use crate::localstack;
+use crate::{fakecloud, localstack};
 
 pub(super) fn run(run: &Run) -> Result<Report> {
     rust::suite_of(run, &[(PYTHON_VARIABLE, &localstack::python()?)])
+}
+
+/// The suite of what LocalStack lets everybody do.
+pub(super) fn iam(run: &Run) -> Result<Report> {
+    rust::suite_of(run, &[(PROGRAM_VARIABLE, &fakecloud::program()?)])
 }

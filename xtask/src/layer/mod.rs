@@ -166,6 +166,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         body: aws::run,
     },
     Layer {
+        name: "aws-iam",
+        about: "AWS KMS behind IAM and STS, as fakecloud emulates them: policies, signatures, sessions",
+        extended: true,
+        packages: &[setup::SERVER],
+        released: true,
+        body: aws::iam,
+    },
+    Layer {
         name: "kmip",
         about: "keyward on a real KMIP server: releases, trust, trouble; MariaDB with its keys there",
         extended: false,

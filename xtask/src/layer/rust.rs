@@ -67,6 +67,7 @@ pub(super) fn suites_of(
     let words: Vec<_> = names.iter().flat_map(|name| ["--test", name]).collect();
     let mut command = of_workspace(&words);
     command.args(["--", "--show-output"]).env(scratch::ROOT_VARIABLE, scratch::root());
+    command.env(scratch::DISK_ROOT_VARIABLE, scratch::disk_root());
     command.envs(environment.iter().copied());
     if run.extended {
         command.env("KEYWARD_EXTENDED", "1");
