@@ -8,7 +8,7 @@ mod kek;
 mod lane;
 mod mechanism;
 mod module;
-mod payload;
+pub mod payload;
 mod token;
 pub mod uri;
 
