@@ -149,7 +149,8 @@ impl Trail {
         };
         let mut lines = Vec::new();
         let mut previous = GENESIS.to_owned();
-        for (n, text) in text.lines().enumerate() {
+        // By the line end alone: a return before it was not there when the line was written.
+        for (n, text) in text.split_terminator('\n').enumerate() {
             let line = self.parse(text)?;
             if line.previous != previous || line.number != n as u64 + 1 {
                 let place = format!("{}:{}", self.path.display(), n + 1);
@@ -262,6 +263,7 @@ mod tests {
             (|text: &str| text.replacen("\"generation\":2", "\"generation\":9", 1))
                 as fn(&str) -> _,
             |text: &str| text.lines().skip(1).map(|line| format!("{line}\n")).collect(),
+            |text: &str| text.replace('\n', "\r\n"),
         ] {
             let (_folder, trail) = trail_of(3);
             let text = std::fs::read_to_string(&trail.path).unwrap();

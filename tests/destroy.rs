@@ -86,7 +86,7 @@ fn what_is_called_off_stays() {
     let old = key(1, 1);
     bench.take(Destruction::Plan(old.clone(), WEEK)).unwrap();
     let twice = bench.take(Destruction::Plan(old.clone(), WEEK)).unwrap_err();
-    assert_eq!(twice.kind(), Kind::Conflict);
+    assert_eq!(twice.kind(), Kind::State);
     bench.take(Destruction::Cancel(old.clone())).unwrap();
     bench.clock.advance(WEEK * 5);
     for step in [Destruction::CarryOut(old.clone()), Destruction::Cancel(old.clone())] {

@@ -1,6 +1,10 @@
 //! What is under test, and the distribution's files beside it.
 
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+
+use crate::{Result, files};
 
 /// The plugins that the distribution's packages installed.
 pub const PLUGINS: &str = "/usr/lib/mysql/plugin";
@@ -20,6 +24,20 @@ pub fn library() -> PathBuf {
 pub fn command() -> PathBuf {
     std::env::var_os("KEYWARD_COMMAND")
         .map_or_else(|| repository().join("target/release/keyward"), PathBuf::from)
+}
+
+/// Fills `folder` with links to a server's own `plugins`, and with the library as `name`.
+pub fn fill_plugins(folder: &Path, plugins: &Path, name: &str) -> Result<()> {
+    for plugin in files::list(plugins) {
+        if let Some(name) = plugin.file_name() {
+            symlink(&plugin, folder.join(name))?;
+        }
+    }
+    let library = library();
+    fs::copy(&library, folder.join(name)).map_err(|error| {
+        format!("{}: {error}; `cargo build --release` makes it", library.display())
+    })?;
+    Ok(())
 }
 
 /// The repository's root.

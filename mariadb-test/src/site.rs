@@ -4,11 +4,12 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 
 use crate::command::answer;
 use crate::launch::{give_to_server, server_user};
 use crate::server::{Log, Refusal};
+use crate::shared::Shared;
 use crate::{Answer, Launch, Result, Scratch, Server, Versions, artefacts, files};
 
 /// A key file as MariaDB's guides have it: keys of 32, 16, 24 and 32 bytes.
@@ -65,7 +66,7 @@ impl Site {
         for folder in ["plugin", "run", "tmp", "etc"] {
             fs::create_dir(site.path(folder))?;
         }
-        site.fill_plugins()?;
+        artefacts::fill_plugins(&site.path("plugin"), Path::new(artefacts::PLUGINS), "keyward.so")?;
         copy(&site.fresh.path().join("data"), &site.data())?;
         for folder in ["data", "run", "tmp"] {
             give_to_server(&site.path(folder))?;
@@ -268,32 +269,13 @@ impl Site {
         files::write(&self.my_cnf(), text)?;
         Ok(self.my_cnf())
     }
-
-    fn fill_plugins(&self) -> Result<()> {
-        for plugin in files::list(Path::new(artefacts::PLUGINS)) {
-            if let Some(name) = plugin.file_name() {
-                symlink(&plugin, self.path("plugin").join(name))?;
-            }
-        }
-        let library = artefacts::library();
-        fs::copy(&library, self.path("plugin/keyward.so")).map_err(|error| {
-            format!("{}: {error}; `cargo build --release` makes it", library.display())
-        })?;
-        Ok(())
-    }
 }
 
 /// Data made once and copied for each site: making it anew takes longer than a server's start.
 /// It goes with the last site that holds it.
 fn shared_data() -> Result<Arc<Scratch>> {
-    static SHARED: Mutex<Weak<Scratch>> = Mutex::new(Weak::new());
-    let mut shared = SHARED.lock().map_err(|_| "another test broke off while it made data")?;
-    if let Some(data) = shared.upgrade() {
-        return Ok(data);
-    }
-    let data = Arc::new(fresh_data()?);
-    *shared = Arc::downgrade(&data);
-    Ok(data)
+    static SHARED: Shared<Scratch> = Shared::new();
+    SHARED.get(fresh_data)
 }
 
 /// The data of a server that has never run, with a root who needs no password.

@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 
 use mariadb_test::command::answer;
+use mariadb_test::shared::Shared;
 use mariadb_test::site::copy;
 use mariadb_test::{Answer, Result, Scratch, artefacts, files};
 
@@ -62,7 +63,8 @@ impl Site {
         }
         fs::DirBuilder::new().mode(0o700).create(site.path("keys"))?;
         symlink(root::path().join("usr/sbin/mysqld"), site.path("bin/mysqld"))?;
-        fill_plugins(&site.path("plugin"))?;
+        let library = format!("{}.so", Keyring::Ours.name());
+        artefacts::fill_plugins(&site.path("plugin"), &root::plugins(), &library)?;
         site.use_keyring(keyring)?;
         copy(&site.fresh.path().join("data"), &site.data())?;
         Ok(site)
@@ -180,20 +182,6 @@ impl Site {
     }
 }
 
-fn fill_plugins(folder: &Path) -> Result<()> {
-    for plugin in files::list(&root::plugins()) {
-        if let Some(name) = plugin.file_name() {
-            symlink(&plugin, folder.join(name))?;
-        }
-    }
-    let library = artefacts::library();
-    let name = format!("{}.so", Keyring::Ours.name());
-    fs::copy(&library, folder.join(name)).map_err(|error| {
-        format!("{}: {error}; `cargo build --release` makes it", library.display())
-    })?;
-    Ok(())
-}
-
 /// The server, called by `name`, beside which it looks for its manifest.
 fn mysqld(name: &Path, data: &Path) -> Command {
     let root = root::path();
@@ -209,14 +197,8 @@ fn mysqld(name: &Path, data: &Path) -> Command {
 
 /// Data made once and copied for each site. It goes with the last site that holds it.
 fn shared_data() -> Result<Arc<Scratch>> {
-    static SHARED: Mutex<Weak<Scratch>> = Mutex::new(Weak::new());
-    let mut shared = SHARED.lock().map_err(|_| "another test broke off while it made data")?;
-    if let Some(data) = shared.upgrade() {
-        return Ok(data);
-    }
-    let data = Arc::new(fresh_data()?);
-    *shared = Arc::downgrade(&data);
-    Ok(data)
+    static SHARED: Shared<Scratch> = Shared::new();
+    SHARED.get(fresh_data)
 }
 
 /// The data of a server that has never run, with a root who needs no password.

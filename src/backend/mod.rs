@@ -90,6 +90,15 @@ fn page_mode(section: &Section) -> Result<PageMode> {
     }
 }
 
+/// The one of `ways` to wrap that a wrapped key or the configuration calls `text`.
+fn way_called<W: Copy>(text: &str, ways: &[W], name: fn(W) -> &'static str) -> Result<W> {
+    ways.iter().copied().find(|way| name(*way) == text).ok_or_else(|| {
+        let names: Vec<_> = ways.iter().map(|way| name(*way)).collect();
+        Error::new(Kind::Config, format!("{text:?} is not a way to wrap"))
+            .advise(format!("use one of {}", names.join(", ")))
+    })
+}
+
 /// Sets up the Vault that `section` describes, which logs in there as an administrator: engine, key,
 /// policy, and the role that is given back.
 pub fn set_up_vault(section: &Section, rng: &Arc<dyn Rng>, by: Deadline) -> Result<vault::Role> {

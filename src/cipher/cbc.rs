@@ -9,9 +9,8 @@ use super::engine::Engine;
 use super::{Block, CipherError, Direction, Padding, Tail};
 
 /// Where a message stands.
+#[repr(C, align(16))]
 pub(super) struct Cbc {
-    encrypt: bool,
-    pad: bool,
     /// The IV, then the last block of ciphertext.
     chain: Block,
     /// The encrypted IV, where there may be a tail to xor it with.
@@ -19,6 +18,8 @@ pub(super) struct Cbc {
     /// Input that is no whole block yet, or is held back for it may be the padding.
     held: Block,
     filled: usize,
+    encrypt: bool,
+    pad: bool,
 }
 
 impl Cbc {

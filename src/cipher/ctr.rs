@@ -9,6 +9,7 @@ use super::Block;
 use super::engine::Engine;
 
 /// Where a message stands. Encryption and decryption are the same.
+#[repr(C, align(16))]
 pub(super) struct Ctr {
     /// The next block that was not begun.
     counter: Block,

@@ -92,8 +92,15 @@ impl Engine {
         }
     }
 
-    /// Makes ready for GCM: encrypts `mask`, and multiplies `hash` by the hash key.
-    pub(super) fn start_gcm(&mut self, mask: &mut Block, hash: &mut Block) {
+    /// Expands `key` as [`expand`](Self::expand) does, for GCM; encrypts `mask`, and multiplies `hash` by the
+    /// hash key.
+    pub(super) fn start_gcm(&mut self, key: &[u8], mask: &mut Block, hash: &mut Block) {
+        #[cfg(target_arch = "x86_64")]
+        if !matches!(self.kernel.0, Choice::Soft) {
+            // Before the key: these zeros would queue up behind it.
+            self.table = Some(x86::Table::EMPTY);
+        }
+        self.expand(key);
         match self.kernel.0 {
             Choice::Soft => {
                 let mut key = [0; 16];
@@ -103,17 +110,11 @@ impl Engine {
                 wipe(&mut key);
             }
             #[cfg(target_arch = "x86_64")]
-            Choice::AesNi(cpu) => {
-                cpu.gcm_start(&self.keys, mask, hash, self.table.insert(x86::Table::EMPTY));
-            }
-            #[cfg(target_arch = "x86_64")]
-            Choice::Vaes256(cpu) => {
-                cpu.gcm_start(&self.keys, mask, hash, self.table.insert(x86::Table::EMPTY));
-            }
-            #[cfg(target_arch = "x86_64")]
-            Choice::Vaes512(cpu) => {
-                cpu.gcm_start(&self.keys, mask, hash, self.table.insert(x86::Table::EMPTY));
-            }
+            _ => run!(self,
+                cpu => if let Some(table) = &mut self.table {
+                    cpu.gcm_start(&self.keys, mask, hash, table);
+                },
+                _keys => ()),
         }
     }
 

@@ -20,17 +20,18 @@ pub(super) const TAG_LEN: usize = 16;
 const MAX_LEN: u64 = (1 << 36) - 32;
 
 /// Where a message stands.
+#[repr(C, align(16))]
 pub(super) struct Gcm {
-    encrypt: bool,
     /// The first counter block, encrypted: what the hash is masked with.
     mask: Block,
     counter: Block,
     hash: Block,
-    aad_len: u64,
-    len: u64,
     /// The ciphertext of a block that is not whole yet, then zeros, and the key stream for it.
     partial: Block,
     stream: Block,
+    aad_len: u64,
+    len: u64,
+    encrypt: bool,
     begun: bool,
     /// The tag that came with the data; decryption only.
     tag: Option<Block>,
@@ -70,8 +71,7 @@ impl Gcm {
 
     /// Expands `key`, and takes what is left of `aad` behind its first block.
     pub(super) fn start(&mut self, engine: &mut Engine, key: &[u8], aad: &[u8]) {
-        engine.expand(key);
-        engine.start_gcm(&mut self.mask, &mut self.hash);
+        engine.start_gcm(key, &mut self.mask, &mut self.hash);
         for part in aad.chunks(16).skip(1) {
             let mut block = [0; 16];
             block[..part.len()].copy_from_slice(part);

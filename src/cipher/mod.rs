@@ -196,12 +196,20 @@ impl Context {
         let size = KeySize::of(key)?;
         let start = iv.first_chunk().ok_or(CipherError::Unsupported);
         let (nonce, aad) = iv.split_first_chunk().ok_or(CipherError::Unsupported)?;
-        let stream = match mode {
-            Mode::Cbc => Stream::Cbc(Cbc::new(direction, padding, start?)),
-            Mode::Ctr => Stream::Ctr(Ctr::new(start?)),
-            Mode::Gcm => Stream::Gcm(Gcm::new(direction, nonce, aad)),
+        // Each mode's state is written to its place at once: gathered on the way it would come in
+        // pieces, and the CPU would wait for them.
+        let engine = Engine::idle(kernel, size);
+        let context = match mode {
+            Mode::Cbc => {
+                let stream = Stream::Cbc(Cbc::new(direction, padding, start?));
+                slot.write(Self { engine, stream })
+            }
+            Mode::Ctr => slot.write(Self { engine, stream: Stream::Ctr(Ctr::new(start?)) }),
+            Mode::Gcm => {
+                let stream = Stream::Gcm(Gcm::new(direction, nonce, aad));
+                slot.write(Self { engine, stream })
+            }
         };
-        let context = slot.write(Self { engine: Engine::idle(kernel, size), stream });
         match &mut context.stream {
             Stream::Cbc(cbc) => cbc.start(&mut context.engine, key),
             Stream::Ctr(_) => context.engine.expand(key),

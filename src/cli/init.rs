@@ -148,7 +148,7 @@ impl Plan {
         for path in [&self.config, &self.keystore].into_iter().chain(made) {
             if fs::symlink_metadata(path).is_ok() {
                 return Err(Error::new(
-                    Kind::Conflict,
+                    Kind::State,
                     format!("{} is there already", path.display()),
                 )
                 .advise("nothing was changed; `keyward status` shows what is set up"));

@@ -159,9 +159,9 @@ fn show(moved: &Moved, dry_run: bool, next: &str, printer: &Printer) -> Result<E
             }
         };
     }
-    text += if dry_run { "dry run: nothing was changed\n" } else { next };
+    text += &plain(if dry_run { "dry run: nothing was changed\n" } else { next });
     let new = moved.new.len();
-    printer.show(&Report { dry_run, wrappings, keys: &moved.keys, new }, &plain(&text))?;
+    printer.show(&Report { dry_run, wrappings, keys: &moved.keys, new }, &text)?;
     Ok(Exit::Success)
 }
 

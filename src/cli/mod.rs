@@ -32,6 +32,7 @@ use crate::config::{self, Config};
 use crate::custodian::{Custodian, Role};
 use crate::env::{Env, Level, Log};
 use crate::error::{Error, Result};
+pub use mycnf::parse as parse_option_file;
 use print::Printer;
 
 /// How the command ended, for scripts.

@@ -1,6 +1,8 @@
 //! What a server's option files say of its encryption plugin.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 #[cfg(feature = "aws-kms")]
 use std::time::Duration;
@@ -31,8 +33,22 @@ const AWS: &str = "aws_key_management";
 #[cfg(feature = "aws-kms")]
 const DEFAULT_DATADIR: &str = "/var/lib/mysql";
 
+/// What `text`, which came from `path`, says of the server's encryption plugin. Files that it includes
+/// are not read.
+pub fn parse(path: &Path, text: &[u8]) -> Result<Original> {
+    let mut options = Options(BTreeMap::new());
+    options.add_lines(text, &mut |_, _| Ok(()))?;
+    options.original(path)
+}
+
 /// The options of the encryption plugins, the last of a name counting, as for the server.
 pub(super) struct Options(BTreeMap<String, String>);
+
+/// What a line of an option file has read in its place.
+enum Include<'a> {
+    File(&'a Path),
+    Folder(&'a Path),
+}
 
 impl Options {
     /// Reads the option file at `path` and what it includes.
@@ -169,21 +185,26 @@ impl Options {
     }
 
     fn add(&mut self, path: &Path, depth: usize) -> Result<()> {
-        let failed = |cause: &std::io::Error| Error::io("cannot read the option file", path, cause);
-        if std::fs::metadata(path).map_err(|cause| failed(&cause))?.len() > MAX_LEN {
-            let what = format!("{} is too long for an option file", path.display());
-            return Err(Error::new(Kind::Config, what));
-        }
-        let text = std::fs::read(path).map_err(|cause| failed(&cause))?;
+        self.add_lines(&read(path)?, &mut |options, included| match included {
+            Include::File(file) => options.include(file, depth),
+            Include::Folder(folder) => {
+                option_files(folder)?.iter().try_for_each(|file| options.include(file, depth))
+            }
+        })
+    }
+
+    fn add_lines(
+        &mut self,
+        text: &[u8],
+        include: &mut dyn FnMut(&mut Self, Include<'_>) -> Result<()>,
+    ) -> Result<()> {
         let mut ours = false;
-        for line in String::from_utf8_lossy(&text).lines() {
+        for line in String::from_utf8_lossy(text).lines() {
             let line = line.trim();
             if let Some(rest) = line.strip_prefix("!includedir") {
-                for file in option_files(Path::new(rest.trim()))? {
-                    self.include(&file, depth)?;
-                }
+                include(self, Include::Folder(Path::new(rest.trim())))?;
             } else if let Some(rest) = line.strip_prefix("!include") {
-                self.include(Path::new(rest.trim()), depth)?;
+                include(self, Include::File(Path::new(rest.trim())))?;
             } else if let Some(section) = line.strip_prefix('[') {
                 ours = is_servers(section.split(']').next().unwrap_or_default().trim());
             } else if ours && !line.starts_with(['#', ';']) {
@@ -210,6 +231,18 @@ impl Options {
             self.0.insert(name.to_owned(), plain_value(value.trim()).to_owned());
         }
     }
+}
+
+/// The whole of an option file. Its length is not asked for: a device has none, and no end.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let failed = |cause: std::io::Error| Error::io("cannot read the option file", path, &cause);
+    let mut text = Vec::new();
+    File::open(path).map_err(failed)?.take(MAX_LEN + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_LEN {
+        let what = format!("{} is too long for an option file", path.display());
+        return Err(Error::new(Kind::Config, what));
+    }
+    Ok(text)
 }
 
 fn refused<T>(path: &Path, what: String, advice: &str) -> Result<T> {
@@ -367,6 +400,7 @@ mod tests {
         assert!(refused("[mysqld]\nfile_key_management_filename=keys.txt\n").contains("absolute"));
         assert!(refused("!include DIR/my.cnf\n").contains("too deep"));
         assert!(refused("!include DIR/none.cnf\n").contains("cannot read the option file"));
+        assert!(refused("!include /dev/zero\n").contains("/dev/zero is too long"));
         let algorithm = "[mysqld]\nfile_key_management_filename=/k\n\
                          file_key_management_encryption_algorithm=des\n";
         assert!(refused(algorithm).contains("\"des\" is not one; it is aes_cbc or aes_ctr"));

@@ -58,8 +58,13 @@ impl Component {
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .map_err(|cause| Error::io("cannot read config file", path, &cause))?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks `text`, which came from `path`.
+    pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let document: Document =
-            serde_json::from_str(&text).map_err(|cause| invalid(path, &cause.to_string()))?;
+            serde_json::from_str(text).map_err(|cause| invalid(path, &cause.to_string()))?;
         match document {
             Document { read_local_config: true, .. } => Ok(Self::Local),
             Document { config: Some(config), path: None, .. } if config.is_absolute() => {

@@ -73,7 +73,7 @@ impl Destruction {
                 check(before.contents(), policy, key, now)?;
                 if let Some(at) = planned(entry(before.contents(), key)?) {
                     let what = format!("{key} is to be destroyed on {at} already");
-                    return Err(Error::new(Kind::Conflict, what));
+                    return Err(Error::new(Kind::State, what));
                 }
                 let at = Timestamp::from_unix(now.as_unix().saturating_add(wait.as_secs()));
                 let plan = Change { at, ..change.clone() };

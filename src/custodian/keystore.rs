@@ -251,7 +251,7 @@ impl KeySource for KeystoreSource {
         let key = KeyRef::new(id, KeyVersion::FIRST);
         self.commit(ring, reason, |source, before| {
             if before.contents().key(&key.name).is_some() {
-                return Err(Error::new(Kind::Conflict, format!("key {id} is there already"))
+                return Err(Error::new(Kind::State, format!("key {id} is there already"))
                     .advise(format!("`keyward rotate {id}` gives it a new version")));
             }
             let cipher = cipher.unwrap_or(source.cipher);

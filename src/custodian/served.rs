@@ -311,7 +311,7 @@ impl KeySource for ServedSource {
         self.load(ring)?;
         if self.newest(id).is_some() {
             let what = format!("provider {:?} has key {id} already", self.server.name);
-            return Err(Error::new(Kind::Conflict, what).advise("rotate it, or choose another id"));
+            return Err(Error::new(Kind::State, what).advise("rotate it, or choose another id"));
         }
         let key = KeyRef::new(id, KeyVersion::FIRST);
         self.tell(Event::Intended, std::slice::from_ref(&key), reason)?;

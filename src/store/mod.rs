@@ -21,6 +21,7 @@ pub use entry::{Change, Event, KeyEntry, VersionEntry, may_become};
 pub use file::{StoreFile, StoreLock};
 pub use seal::{MAX_WRAPS, STORE_KEY_LEN};
 pub use stash::Served;
+pub use witness::Witness;
 
 use crate::env::{Rng, Timestamp};
 use crate::error::{Error, Kind, Result};

@@ -24,7 +24,7 @@ pub(super) const MAX_LEN: usize = 4096;
 /// What the file holds.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Witness {
+pub struct Witness {
     format: String,
     version: u32,
     /// The keystore's id.
@@ -53,7 +53,9 @@ impl Witness {
         Ok(witness)
     }
 
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote; whether it is true shows only against a keystore.
+    /// `Corrupt` where it is no witness, `Unsupported` where a newer keyward wrote it.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
         let broken = || Error::new(Kind::Corrupt, "it is no keyward witness, or damaged");
         let witness: Self = serde_json::from_slice(bytes).map_err(|_| broken())?;
         match (witness.format.as_str(), witness.version) {
@@ -66,7 +68,8 @@ impl Witness {
         }
     }
 
-    pub(super) fn to_bytes(&self) -> Result<Vec<u8>> {
+    /// The file's bytes.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = serde_json::to_vec_pretty(self)
             .map_err(|_| Error::new(Kind::Internal, "a witness cannot be written as JSON"))?;
         bytes.push(b'\n');

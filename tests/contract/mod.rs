@@ -8,6 +8,9 @@ pub mod fixtures;
 pub mod server;
 pub mod wrapper;
 
+#[path = "../common/stack.rs"]
+mod stack;
+
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -16,7 +19,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use keyward::env::Deadline;
 use keyward::error::{Error, Kind};
 use keyward::key::{CheckValue, KeyRef};
-use keyward::provider::{KeyServer, KeyWrapper};
+use keyward::provider::{KeyServer, KeyWrapper, Probe};
 
 /// Why a fixture cannot be had on this machine, such as "no softhsm2-util": its tests then say so
 /// and pass, unless KEYWARD_REQUIRE_ALL is set.
@@ -86,6 +89,14 @@ pub fn passed() -> Deadline {
     Deadline::after(Duration::ZERO)
 }
 
+/// Does `call` and asserts that it leaves a server's thread most of its stack.
+#[track_caller]
+pub fn shallow<T: Send>(what: &str, call: impl FnOnce() -> T + Send) -> T {
+    let (done, taken) = stack::taken(call);
+    assert!(taken <= stack::MAY_TAKE, "{what} takes {} KiB of the caller's stack", taken >> 10);
+    done
+}
+
 /// Asserts that `result` is an error of one of `kinds`, in one line and without a secret.
 #[track_caller]
 pub fn refused<T>(result: Result<T, Error>, kinds: &[Kind], secrets: &[Vec<u8>]) -> Error {
@@ -118,6 +129,17 @@ pub fn silent(shown: &impl Debug, secrets: &[Vec<u8>]) {
         let list = format!("{:?}", &secret[..8]);
         assert!(!text.contains(list.trim_end_matches(']')), "a secret as a list: {text}");
     }
+}
+
+/// Asserts that `probe` says something, and nothing of `secrets`.
+#[track_caller]
+pub fn telling(probe: &Probe, secrets: &[Vec<u8>]) {
+    assert!(!probe.facts.is_empty());
+    for (name, value) in &probe.facts {
+        assert!(!name.is_empty() && !value.is_empty(), "{probe:?}");
+        assert!(!value.chars().any(char::is_control), "{probe:?}");
+    }
+    silent(probe, secrets);
 }
 
 #[test]

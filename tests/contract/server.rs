@@ -8,7 +8,7 @@ use keyward::key::{KeyId, KeyName, KeyRef, KeyState, KeyVersion};
 use keyward::provider::KeyServer;
 use keyward::secret::DataKey;
 
-use super::{ServerFixture, passed, refused, silent, soon, start};
+use super::{ServerFixture, passed, refused, shallow, silent, soon, start, telling};
 
 /// Runs every behaviour below on each fixture: `name: Fixture`.
 #[macro_export]
@@ -23,6 +23,7 @@ macro_rules! server_contract {
             a_deadline_that_has_passed_is_a_timeout
             the_probe_says_something_and_no_secret
             threads_may_share_it
+            calls_leave_a_server_its_stack
         );)*
     };
     (@behaviours $name:ident, $fixture:ty, $($behaviour:ident)*) => {
@@ -161,13 +162,7 @@ pub fn a_deadline_that_has_passed_is_a_timeout<F: ServerFixture>() {
 
 pub fn the_probe_says_something_and_no_secret<F: ServerFixture>() {
     let Some(store) = start::<F>() else { return };
-    let probe = store.open().probe(soon()).unwrap();
-    assert!(!probe.facts.is_empty());
-    for (name, value) in &probe.facts {
-        assert!(!name.is_empty() && !value.is_empty(), "{probe:?}");
-        assert!(!value.chars().any(char::is_control), "{probe:?}");
-    }
-    silent(&probe, &store.secrets());
+    telling(&store.open().probe(soon()).unwrap(), &store.secrets());
 }
 
 pub fn threads_may_share_it<F: ServerFixture>() {
@@ -187,6 +182,20 @@ pub fn threads_may_share_it<F: ServerFixture>() {
             });
         }
     });
+}
+
+pub fn calls_leave_a_server_its_stack<F: ServerFixture>() {
+    let Some(store) = start::<F>() else { return };
+    let (first, _) = store.held().swap_remove(0);
+    let provider = store.open();
+    assert!(!shallow("list", || provider.list(soon())).unwrap().is_empty());
+    shallow("fetch", || provider.fetch(&first, soon())).unwrap();
+    shallow("probe", || provider.probe(soon())).unwrap();
+    // Where nothing can be stored, that is found out without going deep.
+    let (new, data) = (key(7, 1), DataKey::generate(32, &System).unwrap());
+    let stored = shallow("put", || provider.put(&new, &data, soon()));
+    let removed = shallow("remove", || provider.remove(&new, soon()));
+    assert_eq!((stored.is_ok(), removed.is_ok()), (F::WRITABLE, F::WRITABLE));
 }
 
 fn key(id: u32, version: u32) -> KeyRef {

@@ -5,7 +5,7 @@ use keyward::error::Kind;
 use keyward::provider::{WrapContext, WrappedKey};
 use keyward::secret::DataKey;
 
-use super::{WrapperFixture, passed, refused, silent, soon, start};
+use super::{WrapperFixture, passed, refused, shallow, silent, soon, start, telling};
 
 /// Runs every behaviour below on each fixture: `name: Fixture`.
 #[macro_export]
@@ -25,6 +25,7 @@ macro_rules! wrapper_contract {
             a_deadline_that_has_passed_is_a_timeout
             the_probe_says_something_and_no_secret
             threads_may_share_it
+            calls_leave_a_server_its_stack
         );)*
     };
     (@behaviours $name:ident, $fixture:ty, $($behaviour:ident)*) => {
@@ -209,13 +210,7 @@ pub fn a_deadline_that_has_passed_is_a_timeout<F: WrapperFixture>() {
 
 pub fn the_probe_says_something_and_no_secret<F: WrapperFixture>() {
     let Some(store) = start::<F>() else { return };
-    let probe = store.open().probe(soon()).unwrap();
-    assert!(!probe.facts.is_empty());
-    for (name, value) in &probe.facts {
-        assert!(!name.is_empty() && !value.is_empty(), "{probe:?}");
-        assert!(!value.chars().any(char::is_control), "{probe:?}");
-    }
-    silent(&probe, &store.secrets());
+    telling(&store.open().probe(soon()).unwrap(), &store.secrets());
 }
 
 pub fn threads_may_share_it<F: WrapperFixture>() {
@@ -233,6 +228,17 @@ pub fn threads_may_share_it<F: WrapperFixture>() {
             });
         }
     });
+}
+
+pub fn calls_leave_a_server_its_stack<F: WrapperFixture>() {
+    let Some(store) = start::<F>() else { return };
+    let (data, context) = (new_key(32), context());
+    let provider = store.open();
+    let wrapped = shallow("wrap", || provider.wrap(&data, &context, soon())).unwrap();
+    shallow("unwrap", || provider.unwrap(&wrapped, &context, soon())).unwrap();
+    shallow("rewrap", || provider.rewrap(&wrapped, &context, soon())).unwrap();
+    shallow("describe", || provider.describe(soon())).unwrap();
+    shallow("probe", || provider.probe(soon())).unwrap();
 }
 
 type Wrapped = (Box<dyn keyward::provider::KeyWrapper>, WrappedKey, Vec<Vec<u8>>);

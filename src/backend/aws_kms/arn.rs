@@ -2,7 +2,8 @@
 //! `arn:aws:kms:eu-central-1:111122223333:key/1234abcd-...`.
 
 /// The region of an ARN; nothing for an id and for an alias's name.
-pub(super) fn region_of(key: &str) -> Option<&str> {
+#[must_use]
+pub fn region_of(key: &str) -> Option<&str> {
     let mut parts = key.split(':');
     let head = (parts.next()?, parts.next()?, parts.next()?);
     let region = parts.next()?;
@@ -11,7 +12,8 @@ pub(super) fn region_of(key: &str) -> Option<&str> {
 
 /// Whether two ARNs are of one key: a multi-region key has one id in all its regions, and each of
 /// them opens what another one wrapped.
-pub(super) fn is_same_key(one: &str, other: &str) -> bool {
+#[must_use]
+pub fn is_same_key(one: &str, other: &str) -> bool {
     if one == other {
         return true;
     }

@@ -23,7 +23,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::super::http::{Url, is_loopback, place};
 use super::failure::{self, Scene};
 use super::{Settings, region_of};
-use crate::env::{Deadline, Rng, run_apart};
+use crate::env::{Deadline, Rng, jittered, run_apart};
 use crate::error::{Error, Kind, Result};
 
 /// The first pause before a call is made again; it doubles each time.
@@ -37,9 +37,6 @@ const CONNECT_TRIES: u32 = 3;
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What the SDK's futures have room in, in bytes.
-const STACK: usize = 4 << 20;
-
 /// KMS as the configuration has it. Nothing of a call outlives it, no credentials either.
 pub(super) struct Client {
     settings: Settings,
@@ -51,8 +48,8 @@ impl Client {
         Self { settings, rng }
     }
 
-    /// Does `work`, an operation that `what` names, on a thread of its own: the SDK's futures are
-    /// too large for the stack of a server's connection. The thread has ended when this returns.
+    /// Does `work`, an operation that `what` names, apart: the SDK's futures are far too large for
+    /// the stack of a server's connection.
     pub(super) fn run<T: Send>(
         &self,
         what: &str,
@@ -60,7 +57,7 @@ impl Client {
         work: impl FnOnce(&Call<'_>) -> Result<T> + Send,
     ) -> Result<T> {
         by.left(what)?;
-        run_apart("keyward-aws", STACK, || work(&self.call(by)?))?
+        run_apart(|| work(&self.call(by)?))?
     }
 
     /// Finds region and credentials, as the SDK does.
@@ -220,14 +217,6 @@ impl Call<'_> {
             pause = (pause * 2).min(LAST_PAUSE);
         }
     }
-}
-
-/// From half of `time` up to all of it, so that many servers do not come back at once.
-fn jittered(time: Duration, rng: &dyn Rng) -> Duration {
-    let mut byte = [0];
-    // Without randomness they come back together, which is no reason to fail.
-    let _ = rng.fill(&mut byte);
-    time / 2 + time * u32::from(byte[0]) / 512
 }
 
 /// Takes note of where requests go, and lets none pass that would cross a network in the clear:

@@ -90,7 +90,7 @@ impl KeyFiles {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            found.extend(name.to_str().and_then(parsed));
+            found.extend(name.to_str().and_then(version_in));
         }
         found.sort_unstable();
         Ok(found)
@@ -275,7 +275,8 @@ fn is(key: &KeyRef, id: KeyId, version: KeyVersion) -> bool {
 }
 
 /// Id and version in a key file's name; nothing for any other file's.
-fn parsed(name: &str) -> Option<(KeyId, KeyVersion)> {
+#[must_use]
+pub fn version_in(name: &str) -> Option<(KeyId, KeyVersion)> {
     let (id, version) = name.strip_prefix(PREFIX)?.split_once('.')?;
     let number = |text: &str| text.parse::<u32>().ok().filter(|n| n.to_string() == text);
     Some((KeyId::try_from(number(id)?).ok()?, KeyVersion::try_from(number(version)?).ok()?))
@@ -331,7 +332,7 @@ mod tests {
 
     #[test]
     fn only_a_key_files_name_is_one() {
-        let numbers = |name| parsed(name).map(|(id, version)| (id.get(), version.get()));
+        let numbers = |name| version_in(name).map(|(id, version)| (id.get(), version.get()));
         assert_eq!(numbers("aws-kms-key.1.1"), Some((1, 1)));
         assert_eq!(numbers("aws-kms-key.4294967295.12"), Some((u32::MAX, 12)));
         for other in [

@@ -3,7 +3,7 @@
 //! The official SDK is asynchronous: each operation runs it to its end (`client`) and leaves nothing
 //! behind.
 
-mod arn;
+pub mod arn;
 mod client;
 mod failure;
 mod files;
@@ -25,7 +25,7 @@ use crate::provider::{KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
 use crate::secret::DataKey;
 use arn::{is_same_key, region_of};
 use client::{Call, Client};
-pub use files::{FileSettings, KeyFiles};
+pub use files::{FileSettings, KeyFiles, version_in};
 
 /// How KMS encrypts with a symmetric key, in its own words.
 const ALGORITHM: &str = "SYMMETRIC_DEFAULT";

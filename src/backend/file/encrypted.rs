@@ -27,40 +27,40 @@ const KEY_AND_IV: usize = 32 + 16;
 
 /// How key and initialisation vector come from the password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Derivation {
+pub struct Derivation {
     /// `-md`.
-    pub(super) digest: Digest,
+    pub digest: Digest,
     /// `-iter` of `-pbkdf2`, or 0 where that was not given.
-    pub(super) pbkdf2_iterations: u32,
+    pub pbkdf2_iterations: u32,
 }
 
 /// The text of a key file that was decrypted.
-pub(super) struct Plaintext {
+pub struct Plaintext {
     padded: SecretBytes,
     len: usize,
 }
 
 impl Plaintext {
     /// The text. Keep no copy.
-    pub(super) fn expose(&self) -> &[u8] {
+    pub fn expose(&self) -> &[u8] {
         &self.padded.expose()[..self.len]
     }
 }
 
 /// Whether `file` begins as an encrypted one does.
-pub(super) fn is_encrypted(file: &[u8]) -> bool {
+pub fn is_encrypted(file: &[u8]) -> bool {
     // MariaDB takes the bare magic for text.
     file.starts_with(MAGIC) && file.len() > MAGIC.len()
 }
 
 /// Whether an encrypted `file` has its whole header and whole blocks, as a right one must.
-pub(super) fn is_whole(file: &[u8]) -> bool {
+pub fn is_whole(file: &[u8]) -> bool {
     file.len() > HEADER_LEN && (file.len() - HEADER_LEN).is_multiple_of(BLOCK)
 }
 
 /// The text of a [whole](is_whole) encrypted `file`; `None` if the padding does not check, which a
 /// wrong password passes once in 256 times: look at the text, too.
-pub(super) fn decrypt(file: &[u8], password: &[u8], how: Derivation) -> Result<Option<Plaintext>> {
+pub fn decrypt(file: &[u8], password: &[u8], how: Derivation) -> Result<Option<Plaintext>> {
     let (header, encrypted) = file.split_at(HEADER_LEN.min(file.len()));
     let salt = header.get(MAGIC.len()..).unwrap_or_default();
     let secret = derive(password, salt, how)?;

@@ -1,6 +1,6 @@
 //! `file`: serves the keys of a file in the format of MariaDB's `file_key_management`.
 
-mod encrypted;
+pub mod encrypted;
 mod failure;
 pub mod keyfile;
 

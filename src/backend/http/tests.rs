@@ -6,6 +6,8 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::*;
+use crate::env::Deadline;
+use crate::error::Result;
 
 /// A peer that takes one connection, reads the head of a request and does `then` with it.
 struct Peer {

@@ -13,7 +13,7 @@ use super::requests::discover;
 use super::tags::PROTOCOL_VERSION;
 use super::ttlv::Item;
 use super::{Address, Settings};
-use crate::env::{Deadline, Rng};
+use crate::env::{Deadline, Rng, jittered, run_apart};
 use crate::error::{Error, Kind, Result};
 
 /// The first pause before all servers are tried again; it doubles each time.
@@ -114,7 +114,7 @@ impl Desk<'_> {
 
     /// The release of the protocol that was agreed on, and that of TLS.
     pub(super) fn versions(&mut self) -> Result<(Version, &'static str)> {
-        let open = self.opened()?;
+        let open = run_apart(|| self.opened())??;
         Ok((open.version, open.link.tls()))
     }
 
@@ -157,6 +157,10 @@ impl Desk<'_> {
     }
 
     fn send(&mut self, asked: &[Asked<'_>]) -> Result<Response> {
+        run_apart(|| self.send_on_this_stack(asked))?
+    }
+
+    fn send_on_this_stack(&mut self, asked: &[Asked<'_>]) -> Result<Response> {
         let (by, servers) = (self.by, self.client.settings.servers.len());
         // One that hangs leaves time for the others.
         let by = if self.mended { by } else { share(by, servers)? };
@@ -261,12 +265,4 @@ fn share(by: Deadline, servers: usize) -> Result<Deadline> {
     let left = by.left("calling a KMIP server")?;
     let share = left / u32::try_from(servers.max(1)).unwrap_or(u32::MAX);
     Ok(Deadline::after(share.max(LEAST_SHARE).min(left)))
-}
-
-/// From half of `time` up to all of it, so that many servers do not come back at once.
-fn jittered(time: Duration, rng: &dyn Rng) -> Duration {
-    let mut byte = [0];
-    // Without randomness they come back together, which is no reason to fail.
-    let _ = rng.fill(&mut byte);
-    time / 2 + time * u32::from(byte[0]) / 512
 }

@@ -6,19 +6,13 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion, Stream};
-use zeroize::Zeroizing;
 
 use super::super::http::broken_off;
 use super::Address;
+use super::frame::{read, understood};
 use super::message::Response;
-use super::tags::RESPONSE_MESSAGE;
-use super::ttlv::{HEAD_LEN, MAX_MESSAGE, head};
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
-
-/// How much of an answer is made room for at a time, in bytes: what it says of its length is believed
-/// only as far as it comes.
-const CHUNK: usize = 64 << 10;
 
 /// A connection on which TLS has been agreed. It ends with this value.
 pub(super) struct Link {
@@ -54,15 +48,7 @@ impl Link {
             .write_all(message)
             .and_then(|()| stream.flush())
             .and_then(|()| read(&mut stream));
-        match answer {
-            Ok(Some(bytes)) => Ok(Response::new(bytes)),
-            Ok(None) => Err(Error::new(
-                Kind::Unavailable,
-                format!("{} answers something else than KMIP", self.place),
-            )
-            .advise("is it the right address and port?")),
-            Err(cause) => Err(broken_off(&self.place, &cause)),
-        }
+        understood(&self.place, answer)
     }
 
     /// The release of TLS that was agreed on.
@@ -72,24 +58,6 @@ impl Link {
             _ => "1.2",
         }
     }
-}
-
-/// A whole message; nothing where it is none of KMIP's.
-fn read(from: &mut impl Read) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-    let mut first = [0; HEAD_LEN];
-    from.read_exact(&mut first)?;
-    let (tag, kind, len) = head(&first);
-    if tag != RESPONSE_MESSAGE || kind != 1 || len > MAX_MESSAGE - HEAD_LEN {
-        return Ok(None);
-    }
-    let mut bytes = Zeroizing::new(first.to_vec());
-    let whole = HEAD_LEN + len;
-    while bytes.len() < whole {
-        let start = bytes.len();
-        bytes.resize(whole.min(start + CHUNK), 0);
-        from.read_exact(&mut bytes[start..])?;
-    }
-    Ok(Some(bytes))
 }
 
 /// A connection to the first of the host's addresses that takes one.

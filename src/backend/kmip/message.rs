@@ -157,11 +157,14 @@ pub(super) struct Asked<'a> {
 }
 
 /// Writes a payload as a release has it.
-type Payload<'a> = dyn Fn(&mut Writer, Version) + 'a;
+type Payload<'a> = dyn Fn(&mut Writer, Version) + Sync + 'a;
 
 impl<'a> Asked<'a> {
     /// `operation` with the payload that `payload` writes.
-    pub(super) fn new(operation: Operation, payload: impl Fn(&mut Writer, Version) + 'a) -> Self {
+    pub(super) fn new(
+        operation: Operation,
+        payload: impl Fn(&mut Writer, Version) + Sync + 'a,
+    ) -> Self {
         Self { operation, payload: Box::new(payload) }
     }
 }

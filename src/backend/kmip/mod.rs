@@ -7,10 +7,14 @@ mod attributes;
 mod calls;
 mod client;
 mod failure;
+mod frame;
 mod kek;
+#[cfg(not(fuzzing))]
 mod link;
 pub mod message;
 mod requests;
+#[cfg(fuzzing)]
+pub mod scripted;
 mod seal;
 mod server;
 mod tags;
@@ -21,6 +25,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use self::message::Version;
+#[cfg(fuzzing)]
+use self::scripted as link;
 use super::http::Trust;
 use crate::config::Section;
 use crate::error::{Error, Kind, Result};

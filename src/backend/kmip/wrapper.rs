@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::super::way_called;
 use super::client::{Client, Desk};
 use super::failure::Fault;
 use super::kek::{Kek, KeyChoice};
@@ -198,11 +199,7 @@ impl FromStr for Way {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|way| way.name() == text).ok_or_else(|| {
-            let names: Vec<_> = Self::ALL.iter().map(|way| way.name()).collect();
-            Error::new(Kind::Config, format!("{text:?} is not a way to wrap"))
-                .advise(format!("use one of {}", names.join(", ")))
-        })
+        way_called(text, &Self::ALL, Self::name)
     }
 }
 

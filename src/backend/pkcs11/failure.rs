@@ -76,6 +76,12 @@ fn is_loss(code: RvError) -> bool {
     )
 }
 
+/// The right key, and something else than it made.
+pub(super) fn changed(what: &str) -> Error {
+    Error::new(Kind::Corrupt, what)
+        .advise("the right wrapping key, a changed keystore: restore that from a backup")
+}
+
 /// Whether `call` says that what we asked to be opened is not what the key made. Some modules have
 /// no word of their own for it: [`may_mean_changed`].
 pub(super) fn means_changed(call: &Call) -> bool {

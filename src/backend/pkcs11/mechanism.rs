@@ -15,7 +15,8 @@ use cryptoki::session::Session;
 use cryptoki::types::Ulong;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::failure::{Fault, may_mean_changed, means_cannot, means_changed, of_call};
+use super::super::way_called;
+use super::failure::{Fault, changed, may_mean_changed, means_cannot, means_changed, of_call};
 use super::kek::{Kek, Pair};
 use super::payload::Payload;
 use super::token::Desk;
@@ -174,11 +175,7 @@ impl FromStr for Way {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|way| way.name() == text).ok_or_else(|| {
-            let names: Vec<_> = Self::ALL.iter().map(|way| way.name()).collect();
-            Error::new(Kind::Config, format!("{text:?} is not a way to wrap"))
-                .advise(format!("use one of {}", names.join(", ")))
-        })
+        way_called(text, &Self::ALL, Self::name)
     }
 }
 
@@ -241,12 +238,6 @@ pub(super) fn judge(
         }
         _ => Err(fault),
     }
-}
-
-/// The right key, and something else than it made.
-pub(super) fn changed(what: &str) -> Error {
-    Error::new(Kind::Corrupt, what)
-        .advise("the right wrapping key, a changed keystore: restore that from a backup")
 }
 
 fn gcm_wrap(

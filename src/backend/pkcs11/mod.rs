@@ -8,7 +8,7 @@ mod kek;
 mod lane;
 mod mechanism;
 mod module;
-mod payload;
+pub mod payload;
 mod token;
 pub mod uri;
 
@@ -17,11 +17,11 @@ use std::sync::{Arc, Mutex};
 
 use cryptoki::slot::Limit;
 
-use self::failure::Fault;
+use self::failure::{Fault, changed};
 use self::kek::Kek;
 pub use self::kek::KeyChoice;
 pub use self::mechanism::Way;
-use self::mechanism::{changed, choose, judge};
+use self::mechanism::{choose, judge};
 use self::module::{Core, Module, lock};
 pub use self::token::TokenChoice;
 use self::token::{Access, Desk};

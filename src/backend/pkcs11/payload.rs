@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::mechanism::changed;
+use super::failure::changed;
 use crate::env::Rng;
 use crate::error::{Error, Kind, Result};
 use crate::secret::{DataKey, SecretBytes, scrubbed};
@@ -23,10 +23,11 @@ const BLOCK: usize = 8;
 const HEAD_LEN: usize = SALT_LEN + DIGEST_LEN + LEN_LEN;
 
 /// A key with its binding beside it. The mechanism that wraps it guards both against change.
-pub(super) struct Payload(SecretBytes);
+pub struct Payload(SecretBytes);
 
 impl Payload {
-    pub(super) fn seal(data: &[u8], binding: &[u8], rng: &dyn Rng) -> Result<Self> {
+    /// `data` bound to `binding`; `rng` gives the salt. `Config` where it is too long.
+    pub fn seal(data: &[u8], binding: &[u8], rng: &dyn Rng) -> Result<Self> {
         let too_long = |_| Error::new(Kind::Config, "a key longer than 4 GiB");
         let len = u32::try_from(data.len()).map_err(too_long)?;
         let whole = (HEAD_LEN + data.len()).next_multiple_of(BLOCK);
@@ -43,15 +44,16 @@ impl Payload {
         .map(Self)
     }
 
-    /// The key in `bytes`, if it is bound to `binding`.
-    pub(super) fn open(bytes: &[u8], binding: &[u8]) -> Result<DataKey> {
+    /// The key in `bytes`, if it is bound to `binding`. `Corrupt` where it is not, or where these are no such bytes.
+    pub fn open(bytes: &[u8], binding: &[u8]) -> Result<DataKey> {
         let broken = || changed("what it opens to is none that keyward wraps");
         let (salt, rest) = bytes.split_at_checked(SALT_LEN).ok_or_else(broken)?;
         let (digest, rest) = rest.split_at_checked(DIGEST_LEN).ok_or_else(broken)?;
         let (length, rest) = rest.split_first_chunk::<LEN_LEN>().ok_or_else(broken)?;
         let len = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| broken())?;
         let (data, padding) = rest.split_at_checked(len).ok_or_else(broken)?;
-        if padding.len() >= BLOCK || padding.iter().any(|byte| *byte != 0) {
+        let whole = bytes.len().is_multiple_of(BLOCK) && padding.len() < BLOCK;
+        if !whole || padding.iter().any(|byte| *byte != 0) {
             return Err(broken());
         }
         if !bool::from(digest.ct_eq(&bound(salt, binding))) {
@@ -60,7 +62,9 @@ impl Payload {
         DataKey::copy_of(data)
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// What is to be wrapped. Keep no copy.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         self.0.expose()
     }
 }
@@ -90,7 +94,7 @@ mod tests {
     fn what_is_cut_or_longer_is_no_key() {
         let payload = Payload::seal(&[1; 33], b"here", &FakeRng::new(1)).unwrap();
         let bytes = payload.bytes();
-        for len in 0..bytes.len() - 7 {
+        for len in 0..bytes.len() {
             assert!(Payload::open(&bytes[..len], b"here").is_err(), "{len} bytes");
         }
         assert!(Payload::open(&[bytes, &[0; 8]].concat(), b"here").is_err());

@@ -108,7 +108,7 @@ impl Call<'_> {
         let base = &self.client.settings.addresses[first];
         let request = |path: &String| self.request(base, Method::GET, path, None, Some(&token));
         let requests = paths.iter().map(request).collect::<Result<Vec<_>>>()?;
-        let replies = self.line.send_all(requests, AT_ONCE, self.by);
+        let replies = self.line.send_all(requests, AT_ONCE, self.by)?;
         let answers = paths.iter().zip(replies).map(|(path, reply)| match reply {
             Ok(reply) if matches!(reply.status, 200 | 404) => understood(base, reply),
             _ => self.get(path),

@@ -6,12 +6,15 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::client::{Answer, Call, Client};
 use super::rights::Right;
+use super::secrets::{
+    Condition, Data, Metadata, MetadataBody, MountConfig, NO_DATA, Names, Newest, VersionBody,
+    key_of,
+};
 use super::setup::Parts;
 use crate::config::Section;
 use crate::env::{Deadline, Rng, Timestamp};
@@ -21,7 +24,6 @@ use crate::key::{
 };
 use crate::provider::{KeyServer, Probe, Upkeep};
 use crate::secret::DataKey;
-use crate::secret::source::hex_into;
 
 /// How often new versions are looked for when the configuration does not say.
 const REFRESH: Duration = Duration::from_secs(10);
@@ -80,91 +82,6 @@ struct Known {
     data: DataKey,
     cipher: Cipher,
     check: CheckValue,
-}
-
-/// The answer of `metadata/<secret>`.
-#[derive(Deserialize)]
-struct Metadata {
-    data: MetadataBody,
-}
-
-#[derive(Deserialize)]
-struct MetadataBody {
-    #[serde(default)]
-    current_version: u32,
-    #[serde(default)]
-    max_versions: u32,
-    #[serde(default)]
-    versions: BTreeMap<u32, VersionBody>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct VersionBody {
-    /// Told only beside the secret itself.
-    version: Option<u32>,
-    created_time: String,
-    #[serde(default)]
-    deletion_time: String,
-    #[serde(default)]
-    destroyed: bool,
-}
-
-/// What stands beside the secret in the answer of `data/<secret>`.
-#[derive(Deserialize)]
-struct Newest {
-    data: NewestBody,
-}
-
-#[derive(Deserialize)]
-struct NewestBody {
-    metadata: Option<VersionBody>,
-}
-
-/// The answer of `data/<secret>`, also where that version was deleted: then without the secret.
-#[derive(Deserialize)]
-pub(super) struct Data {
-    pub(super) data: DataBody,
-}
-
-#[derive(Deserialize)]
-pub(super) struct DataBody {
-    pub(super) data: Option<Secret>,
-    pub(super) metadata: Option<VersionBody>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct Secret {
-    data: Option<String>,
-    cipher: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Names {
-    data: NamesBody,
-}
-
-#[derive(Deserialize)]
-struct NamesBody {
-    keys: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct MountConfig {
-    data: MountConfigBody,
-}
-
-#[derive(Deserialize)]
-struct MountConfigBody {
-    #[serde(default)]
-    max_versions: u32,
-}
-
-/// Whether a version can be read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Condition {
-    Live,
-    Deleted,
-    Destroyed,
 }
 
 impl KvServer {
@@ -358,6 +275,32 @@ impl KvServer {
         Ok(Known { data, cipher, check })
     }
 
+    /// What may be told of the versions of `id`: the newest live one encrypts.
+    fn infos(&self, id: KeyId, body: &MetadataBody) -> Vec<KeyInfo> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_live = |version: &VersionBody| version.condition() == Condition::Live;
+        let active = body.versions.iter().rfind(|(_, version)| is_live(version)).map(|(n, _)| *n);
+        let info = |(number, version): (&u32, &VersionBody)| {
+            let key = KeyRef::new(id, KeyVersion::try_from(*number).ok()?);
+            let known = known.get(&key).filter(|_| is_live(version));
+            let state = match version.condition() {
+                Condition::Live if Some(*number) == active => KeyState::Active,
+                Condition::Live => KeyState::Retired,
+                Condition::Deleted | Condition::Destroyed => KeyState::Destroyed,
+            };
+            let cipher =
+                known.map_or(Cipher { mode: self.mode, key_len: 32 }, |known| known.cipher);
+            Some(KeyInfo {
+                key,
+                state,
+                purpose: cipher.into(),
+                created: version.created_time.parse::<Timestamp>().ok(),
+                check: known.map(|known| known.check),
+            })
+        };
+        body.versions.iter().filter_map(info).collect()
+    }
+
     /// Refuses to write `version` where the engine would drop one that can still be read.
     fn guard_old_versions(&self, call: &Call<'_>, key: &KeyRef, body: &MetadataBody) -> Result<()> {
         let max = match body.max_versions {
@@ -531,70 +474,5 @@ impl KeyServer for KvServer {
 
     fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {
         Some(self.client.clone())
-    }
-}
-
-impl KvServer {
-    /// What may be told of the versions of `id`: the newest live one encrypts.
-    fn infos(&self, id: KeyId, body: &MetadataBody) -> Vec<KeyInfo> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_live = |version: &VersionBody| version.condition() == Condition::Live;
-        let active = body.versions.iter().rfind(|(_, version)| is_live(version)).map(|(n, _)| *n);
-        let info = |(number, version): (&u32, &VersionBody)| {
-            let key = KeyRef::new(id, KeyVersion::try_from(*number).ok()?);
-            let known = known.get(&key).filter(|_| is_live(version));
-            let state = match version.condition() {
-                Condition::Live if Some(*number) == active => KeyState::Active,
-                Condition::Live => KeyState::Retired,
-                Condition::Deleted | Condition::Destroyed => KeyState::Destroyed,
-            };
-            let cipher =
-                known.map_or(Cipher { mode: self.mode, key_len: 32 }, |known| known.cipher);
-            Some(KeyInfo {
-                key,
-                state,
-                purpose: cipher.into(),
-                created: version.created_time.parse::<Timestamp>().ok(),
-                check: known.map(|known| known.check),
-            })
-        };
-        body.versions.iter().filter_map(info).collect()
-    }
-}
-
-/// The words of the plugin that wrote such secrets first, for what is wrong with one.
-const NO_DATA: &str = "Unable to get data string";
-const NO_HEX: &str = "Syntax error - the key data should contain only hexadecimal digits";
-const ODD: &str = "Syntax error - extra character in the key data";
-const LENGTH: &str = "The key data has not the length of an AES key";
-
-/// The key in the field `data`; `wrong` makes the error for one that is none.
-pub(super) fn key_of(secret: Secret, wrong: impl Fn(&str) -> Error) -> Result<DataKey> {
-    let hex = Zeroizing::new(secret.data.ok_or_else(|| wrong(NO_DATA))?);
-    if !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return Err(wrong(NO_HEX));
-    }
-    match hex.len() {
-        32 | 48 | 64 => DataKey::build(hex.len() / 2, |to| {
-            hex_into(to, hex.as_bytes());
-            Ok(())
-        }),
-        odd if odd % 2 == 1 => Err(wrong(ODD)),
-        _ => Err(wrong(LENGTH)),
-    }
-}
-
-impl VersionBody {
-    /// Which version it is of.
-    pub(super) fn number(&self) -> Option<KeyVersion> {
-        KeyVersion::try_from(self.version?).ok()
-    }
-
-    fn condition(&self) -> Condition {
-        match (self.destroyed, self.deletion_time.is_empty()) {
-            (true, _) => Condition::Destroyed,
-            (false, false) => Condition::Deleted,
-            (false, true) => Condition::Live,
-        }
     }
 }

@@ -6,6 +6,7 @@ mod kv;
 mod login;
 mod original;
 mod rights;
+mod secrets;
 mod setup;
 mod transit;
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::super::http::Url;
 use super::Client;
 use super::client::{Answer, Call};
-use super::kv::{Data, Secret, key_of};
+use super::secrets::{Data, Secret, key_of};
 use crate::env::{Deadline, Rng};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyVersion, PageMode};

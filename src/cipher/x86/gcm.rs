@@ -125,7 +125,6 @@ pub(super) fn decrypt<L: Lanes<W>, const W: usize, const R: usize>(
 /// One aligned group through AES, and another, `hashed`, into the hash: a register of it after
 /// each round. The first register, which waits for the hash of the group before, comes last.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "all of it lives in registers")]
 fn group<L: Lanes<W>, const W: usize, const R: usize>(
     lanes: L,
     keys: &RoundKeys,

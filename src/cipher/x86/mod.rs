@@ -5,6 +5,7 @@
 //! what that is for one instruction set each, and hold its entry points.
 
 #![allow(clippy::needless_range_loop, reason = "registers go by their numbers")]
+#![allow(clippy::too_many_arguments, reason = "a message's state is many small things")]
 
 pub(super) mod aesni;
 mod cbc;

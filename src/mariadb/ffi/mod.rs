@@ -96,6 +96,7 @@ static ON_LOAD: extern "C" fn() = on_load;
 
 extern "C" fn on_load() {
     guard("loading", (), || {
+        message::declare_service();
         let face = face();
         let variables = variables::declare(face);
         let plugin = abi::st_maria_plugin {

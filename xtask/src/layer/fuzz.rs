@@ -29,6 +29,7 @@ const SEEDS: &[(&str, &str)] = &[
     ("keyfile_parse", "tests/golden/keyfile"),
     ("kmip_ttlv", "tests/golden/kmip"),
     ("keystore_parse", "tests/golden/keystore"),
+    ("sealed_bytes", "tests/golden/keyfile"),
 ];
 
 pub(super) fn run(run: &Run) -> Result<Report> {
@@ -72,6 +73,8 @@ fn fuzz(target: &str, seconds: u64, run: &Run) -> Result<Report> {
     std::fs::create_dir_all(&corpus)?;
     let mut program = Command::new(built(target));
     program.arg(format!("-max_total_time={seconds}")).args(["-timeout=20", "-rss_limit_mb=3000"]);
+    // What a few bytes say of a length is not believed.
+    program.arg("-malloc_limit_mb=256");
     program.arg(format!("-artifact_prefix={}/", folder.display())).arg("-print_final_stats=1");
     program.arg(&corpus).args(seeds(target)).current_dir(artefacts::repository());
     let done = job::logged(&mut program, &run.log()?, Duration::from_secs(seconds + 300))?;

@@ -1,0 +1,161 @@
+//! The network below a key store's calls over HTTP.
+
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Client, redirect};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
+
+use super::failure::failed;
+use super::{Reply, Request, Trust, is_loopback, late, place};
+use crate::env::{Deadline, run_apart};
+use crate::error::{Error, Kind, Result};
+
+/// The longest answer that is read, in bytes: a list of 10,000 keys has a hundredth of it.
+const MAX_BODY: usize = 8 << 20;
+
+/// What the requests of one operation go over; its connections are kept from one to the next.
+pub struct Line {
+    proxied: Client,
+    direct: Client,
+    runtime: Runtime,
+}
+
+impl Line {
+    /// A line that trusts as `trust` says. The files it names are read now; nobody is called yet.
+    pub fn open(trust: &Trust) -> Result<Self> {
+        let broken = |cause: &dyn std::fmt::Display| {
+            Error::new(Kind::Internal, format!("cannot prepare HTTP: {cause}"))
+        };
+        let runtime =
+            Builder::new_current_thread().enable_all().build().map_err(|cause| broken(&cause))?;
+        let tls = trust.tls()?;
+        let builder = || {
+            Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .redirect(redirect::Policy::none())
+                .referer(false)
+                .http1_only()
+                .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")))
+        };
+        let proxied = builder().build().map_err(|cause| broken(&cause))?;
+        let direct = builder().no_proxy().build().map_err(|cause| broken(&cause))?;
+        Ok(Self { proxied, direct, runtime })
+    }
+
+    /// Sends `request` and reads the whole reply. Errors are `Timeout`, `Unavailable`, or
+    /// `Untrusted` where TLS found the wrong peer; they name the address and hold nothing of what was sent.
+    pub fn send(&self, request: Request, by: Deadline) -> Result<Reply> {
+        let (client, request) = self.ready(request, by)?;
+        run_apart(|| self.runtime.block_on(exchange(client, request, by)))?
+    }
+
+    /// Sends all of `requests`, at most `at_once` of them at a time, and gives the replies in their
+    /// order; each as [`Self::send`] would.
+    pub fn send_all(
+        &self,
+        requests: Vec<Request>,
+        at_once: usize,
+        by: Deadline,
+    ) -> Result<Vec<Result<Reply>>> {
+        run_apart(|| self.runtime.block_on(self.exchange_all(requests, at_once, by)))
+    }
+
+    async fn exchange_all(
+        &self,
+        requests: Vec<Request>,
+        at_once: usize,
+        by: Deadline,
+    ) -> Vec<Result<Reply>> {
+        let mut replies: Vec<Result<Reply>> = Vec::with_capacity(requests.len());
+        replies.resize_with(requests.len(), || {
+            Err(Error::new(Kind::Internal, "a request was not carried out"))
+        });
+        let mut waiting = requests.into_iter().enumerate();
+        let mut under_way = JoinSet::new();
+        loop {
+            while under_way.len() < at_once
+                && let Some((n, request)) = waiting.next()
+            {
+                match self.ready(request, by) {
+                    Ok((client, request)) => {
+                        under_way.spawn(async move { (n, exchange(client, request, by).await) });
+                    }
+                    Err(error) => replies[n] = Err(error),
+                }
+            }
+            match under_way.join_next().await {
+                None => return replies,
+                Some(Ok((n, reply))) => replies[n] = reply,
+                // It panicked, which was reported: its place says that it was not carried out.
+                Some(Err(_)) => {}
+            }
+        }
+    }
+
+    /// The client for `request`, and what it sends.
+    fn ready(&self, request: Request, by: Deadline) -> Result<(Client, reqwest::Request)> {
+        let left = by.left(format_args!("calling {}", place(&request.url)))?;
+        let client = if is_loopback(&request.url) { &self.direct } else { &self.proxied };
+        Ok((client.clone(), prepare(client, request, left)?))
+    }
+}
+
+async fn exchange(client: Client, request: reqwest::Request, by: Deadline) -> Result<Reply> {
+    let place = place(request.url());
+    let left = by.left(format_args!("calling {place}"))?;
+    match tokio::time::timeout(left, client.execute(request)).await {
+        Ok(Ok(response)) => {
+            let body = tokio::time::timeout(by.left(&place)?, receive(response));
+            body.await.unwrap_or_else(|_| Err(late(&place)))
+        }
+        Ok(Err(cause)) => Err(failed(&place, &cause)),
+        Err(_) => Err(late(&place)),
+    }
+}
+
+fn prepare(client: &Client, request: Request, left: Duration) -> Result<reqwest::Request> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &request.headers {
+        let mut value = HeaderValue::from_str(value).map_err(|_| {
+            Error::new(Kind::Config, format!("what is sent as {name} has a line end or the like"))
+                .advise("look at the file it comes from")
+        })?;
+        value.set_sensitive(true);
+        headers.insert(HeaderName::from_static(name), value);
+    }
+    let mut builder = client.request(request.method, request.url).headers(headers);
+    if let Some(body) = &request.body {
+        builder = builder.header("content-type", "application/json").body(body.to_vec());
+    }
+    builder
+        .timeout(left)
+        .build()
+        .map_err(|_| Error::new(Kind::Internal, "a request could not be put together"))
+}
+
+async fn receive(mut response: reqwest::Response) -> Result<Reply> {
+    let place = place(response.url());
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let seconds = header(RETRY_AFTER).and_then(|seconds| seconds.parse().ok());
+    let location = header(LOCATION).and_then(|to| response.url().join(to).ok());
+    let mut reply = Reply {
+        status: response.status().as_u16(),
+        location,
+        retry_after: seconds.map(Duration::from_secs),
+        body: Zeroizing::new(Vec::new()),
+    };
+    while let Some(chunk) = response.chunk().await.map_err(|cause| failed(&place, &cause))? {
+        if reply.body.len() + chunk.len() > MAX_BODY {
+            return Err(Error::new(
+                Kind::Unavailable,
+                format!("{place} answers with more than {} MiB", MAX_BODY >> 20),
+            )
+            .advise("is it the right address?"));
+        }
+        reply.body.extend_from_slice(&chunk);
+    }
+    Ok(reply)
+}

@@ -1,0 +1,57 @@
+//! What stands in the network's place where a fuzzer thinks of the answers: a script of them.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use zeroize::Zeroizing;
+
+use super::{Reply, Request, Trust, Url, place};
+use crate::env::Deadline;
+use crate::error::{Error, Kind, Result};
+
+thread_local! {
+    static SCRIPT: RefCell<VecDeque<Vec<u8>>> = RefCell::default();
+}
+
+/// From now on, requests from this thread get the lines of `script`, one after the other: a status of
+/// three digits, a space, and the body, which is also where a redirect leads. Then nobody answers.
+pub fn answer_with(script: &[u8]) {
+    let lines = script.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    SCRIPT.with_borrow_mut(|answers| *answers = lines);
+}
+
+/// As [`super::Line`] is without a fuzzer.
+pub struct Line;
+
+impl Line {
+    /// A line; nobody is trusted, because nobody is called.
+    pub fn open(_: &Trust) -> Result<Self> {
+        Ok(Self)
+    }
+
+    /// The next answer of the script.
+    pub fn send(&self, request: Request, by: Deadline) -> Result<Reply> {
+        by.left("calling nobody")?;
+        let answer = SCRIPT.with_borrow_mut(VecDeque::pop_front);
+        answer.and_then(|line| reply(&request.url, &line)).ok_or_else(|| {
+            Error::new(Kind::Unavailable, format!("cannot reach {}", place(&request.url)))
+        })
+    }
+
+    /// The next answers of the script.
+    pub fn send_all(
+        &self,
+        requests: Vec<Request>,
+        _: usize,
+        by: Deadline,
+    ) -> Result<Vec<Result<Reply>>> {
+        Ok(requests.into_iter().map(|request| self.send(request, by)).collect())
+    }
+}
+
+fn reply(asked: &Url, line: &[u8]) -> Option<Reply> {
+    let (status, body) = line.split_at_checked(4)?;
+    let status: u16 = std::str::from_utf8(status).ok()?.trim_end().parse().ok()?;
+    let location = std::str::from_utf8(body).ok().and_then(|to| asked.join(to).ok());
+    Some(Reply { status, location, retry_after: None, body: Zeroizing::new(body.to_vec()) })
+}

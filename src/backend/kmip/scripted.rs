@@ -1,0 +1,46 @@
+//! What stands in a connection's place where a fuzzer thinks of the answers: a script of them.
+
+use std::cell::RefCell;
+use std::io::Cursor;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+
+use super::Address;
+use super::frame::{read, understood};
+use super::message::Response;
+use crate::env::Deadline;
+use crate::error::Result;
+
+thread_local! {
+    static SCRIPT: RefCell<Cursor<Vec<u8>>> = RefCell::default();
+}
+
+/// From now on, this thread's connections read from `script`, one behind the other.
+pub fn answer_with(script: &[u8]) {
+    SCRIPT.set(Cursor::new(script.to_vec()));
+}
+
+/// As [`super::link::Link`] is without a fuzzer.
+pub(super) struct Link {
+    place: String,
+}
+
+impl Link {
+    /// A connection to nobody.
+    pub(super) fn open(address: &Address, _: Arc<ClientConfig>, by: Deadline) -> Result<Self> {
+        by.left("connecting to nobody")?;
+        Ok(Self { place: address.to_string() })
+    }
+
+    /// The next message of the script.
+    pub(super) fn exchange(&mut self, _: &[u8], by: Deadline) -> Result<Response> {
+        by.left("calling nobody")?;
+        understood(&self.place, SCRIPT.with_borrow_mut(read))
+    }
+
+    /// As if it were the newest.
+    pub(super) fn tls(&self) -> &'static str {
+        "1.3"
+    }
+}

@@ -1,0 +1,134 @@
+//! Secrets of a KV engine as its API gives them, and the key in one.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+use crate::key::KeyVersion;
+use crate::secret::DataKey;
+use crate::secret::source::hex_into;
+
+/// The answer of `metadata/<secret>`.
+#[derive(Deserialize)]
+pub(super) struct Metadata {
+    pub(super) data: MetadataBody,
+}
+
+#[derive(Deserialize)]
+pub(super) struct MetadataBody {
+    #[serde(default)]
+    pub(super) current_version: u32,
+    #[serde(default)]
+    pub(super) max_versions: u32,
+    #[serde(default)]
+    pub(super) versions: BTreeMap<u32, VersionBody>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct VersionBody {
+    /// Told only beside the secret itself.
+    version: Option<u32>,
+    pub(super) created_time: String,
+    #[serde(default)]
+    deletion_time: String,
+    #[serde(default)]
+    destroyed: bool,
+}
+
+impl VersionBody {
+    /// Which version it is of.
+    pub(super) fn number(&self) -> Option<KeyVersion> {
+        KeyVersion::try_from(self.version?).ok()
+    }
+
+    /// Whether it can be read.
+    pub(super) fn condition(&self) -> Condition {
+        match (self.destroyed, self.deletion_time.is_empty()) {
+            (true, _) => Condition::Destroyed,
+            (false, false) => Condition::Deleted,
+            (false, true) => Condition::Live,
+        }
+    }
+}
+
+/// Whether a version can be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Condition {
+    Live,
+    Deleted,
+    Destroyed,
+}
+
+/// What stands beside the secret in the answer of `data/<secret>`.
+#[derive(Deserialize)]
+pub(super) struct Newest {
+    pub(super) data: NewestBody,
+}
+
+#[derive(Deserialize)]
+pub(super) struct NewestBody {
+    pub(super) metadata: Option<VersionBody>,
+}
+
+/// The answer of `data/<secret>`, also where that version was deleted: then without the secret.
+#[derive(Deserialize)]
+pub(super) struct Data {
+    pub(super) data: DataBody,
+}
+
+#[derive(Deserialize)]
+pub(super) struct DataBody {
+    pub(super) data: Option<Secret>,
+    pub(super) metadata: Option<VersionBody>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Secret {
+    pub(super) data: Option<String>,
+    pub(super) cipher: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Names {
+    pub(super) data: NamesBody,
+}
+
+#[derive(Deserialize)]
+pub(super) struct NamesBody {
+    pub(super) keys: Vec<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct MountConfig {
+    pub(super) data: MountConfigBody,
+}
+
+#[derive(Deserialize)]
+pub(super) struct MountConfigBody {
+    #[serde(default)]
+    pub(super) max_versions: u32,
+}
+
+/// The words of the plugin that wrote such secrets first, for what is wrong with one.
+pub(super) const NO_DATA: &str = "Unable to get data string";
+const NO_HEX: &str = "Syntax error - the key data should contain only hexadecimal digits";
+const ODD: &str = "Syntax error - extra character in the key data";
+const LENGTH: &str = "The key data has not the length of an AES key";
+
+/// The key in the field `data`; `wrong` makes the error for one that is none.
+pub(super) fn key_of(secret: Secret, wrong: impl Fn(&str) -> Error) -> Result<DataKey> {
+    let hex = Zeroizing::new(secret.data.ok_or_else(|| wrong(NO_DATA))?);
+    if !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(wrong(NO_HEX));
+    }
+    match hex.len() {
+        32 | 48 | 64 => DataKey::build(hex.len() / 2, |to| {
+            hex_into(to, hex.as_bytes());
+            Ok(())
+        }),
+        odd if odd % 2 == 1 => Err(wrong(ODD)),
+        _ => Err(wrong(LENGTH)),
+    }
+}
