@@ -31,7 +31,7 @@ const CASES: u64 = 500;
 
 const BUILD_LIMIT: Duration = Duration::from_secs(1800);
 
-/// Some six minutes on an idle core.
+/// Minutes on an idle core; others may use it, too.
 const LIMIT: Duration = Duration::from_secs(5400);
 
 pub(super) fn run(run: &Run) -> Result<Report> {
