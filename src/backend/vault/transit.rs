@@ -163,7 +163,9 @@ impl TransitWrapper {
                 Error::new(Kind::NotMine, what).advise("use the provider that has that key")
             );
         }
-        let number = version.parse::<u32>().ok().filter(|number| number.to_string() == version);
+        // Vault would take 0 for 1.
+        let is_it = |number: &u32| *number > 0 && number.to_string() == version;
+        let number = version.parse().ok().filter(is_it);
         let whole = wrapped.algorithm == described.kind && wrapped.parameters.is_empty();
         match number {
             Some(number) if whole && !wrapped.blob.is_empty() => {
