@@ -51,7 +51,7 @@ impl Room {
         give_to_server(&site.path("hsm"))?;
         let kmip = Kmip::start()?;
         std::fs::create_dir(site.path("etc/kmip"))?;
-        kmip.give_client_files(&site.path("etc/kmip"))?;
+        kmip_test::give_client_files(kmip.certificates(), &site.path("etc/kmip"))?;
         Ok(Self { site, hsm, kmip, aws: aws_test::Shared::get()?, vault: Vault::start()? })
     }
 

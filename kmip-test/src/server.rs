@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -97,18 +97,6 @@ impl Kmip {
     #[must_use]
     pub fn path(&self, within: &str) -> PathBuf {
         self.scratch.path().join(within)
-    }
-
-    /// Copies what a client needs into `folder`, for the server's user alone: `ca.pem`,
-    /// `client.pem`, `client.key`.
-    pub fn give_client_files(&self, folder: &Path) -> Result<()> {
-        for name in ["ca.pem", "client.pem", "client.key"] {
-            let to = folder.join(name);
-            fs::copy(self.certificates.path(name), &to)?;
-            files::chmod(&to, 0o640)?;
-            mariadb_test::launch::give_to_server(&to)?;
-        }
-        Ok(())
     }
 
     /// What it has logged.

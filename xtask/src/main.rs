@@ -2,6 +2,7 @@
 
 mod bochs;
 mod build;
+mod cosmian;
 mod demo;
 mod fakecloud;
 mod job;

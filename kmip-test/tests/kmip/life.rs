@@ -21,7 +21,7 @@ impl Room {
     pub(crate) fn new(name: &str) -> Result<Self> {
         let (site, kmip) = (Site::new(name)?, Kmip::start()?);
         std::fs::create_dir(site.path("etc/kmip"))?;
-        kmip.give_client_files(&site.path("etc/kmip"))?;
+        kmip_test::give_client_files(kmip.certificates(), &site.path("etc/kmip"))?;
         Ok(Self { site, kmip })
     }
 

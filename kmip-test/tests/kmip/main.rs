@@ -11,85 +11,26 @@ mod trouble;
 mod trust;
 mod versions;
 
-use std::sync::Arc;
+#[path = "../common/mod.rs"]
+mod common;
+
 use std::time::Duration;
 
-use keyward::backend::http::Trust;
-use keyward::backend::kmip::{
-    Address, KeyChoice, KmipServer, KmipWrapper, ServerSettings, Settings, Way, WrapperSettings,
-};
-use keyward::env::{Deadline, System};
+use keyward::backend::kmip::Settings;
+use keyward::env::Deadline;
 use keyward::error::Kind;
-use keyward::key::{KeyId, KeyRef, KeyVersion, PageMode};
-use keyward::provider::{KeyWrapper, WrapContext};
-use keyward::secret::DataKey;
 use kmip_test::Kmip;
 use mariadb_test::{Result, ensure};
 
-fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(30))
-}
+use common::{at, context, data, key, said, server, settings_of, soon, works, wrapper, wrapper_of};
 
 fn shortly() -> Deadline {
     Deadline::after(Duration::from_secs(2))
 }
 
-fn context() -> WrapContext {
-    WrapContext { keystore: "6ba7b810-9dad-41d1-80b4-00c04fd430c8".into(), store_key: 1 }
-}
-
 /// How to reach `kmip`.
 fn settings(kmip: &Kmip) -> Settings {
-    let file = |name| Some(kmip.certificates().path(name));
-    Settings {
-        servers: vec![at(kmip.port())],
-        trust: Trust {
-            ca_file: file("ca.pem"),
-            client_certificate: file("client.pem"),
-            client_key: file("client.key"),
-            ..Trust::default()
-        },
-        version: None,
-    }
-}
-
-fn at(port: u16) -> Address {
-    Address { host: "127.0.0.1".into(), port }
-}
-
-fn wrapper(kmip: Settings, key: &str, way: Option<Way>) -> KmipWrapper {
-    wrapper_of(kmip, KeyChoice::Name(key.into()), way)
-}
-
-fn wrapper_of(kmip: Settings, key: KeyChoice, way: Option<Way>) -> KmipWrapper {
-    KmipWrapper::new(WrapperSettings { kmip, key, way }, Arc::new(System))
-}
-
-fn server(kmip: Settings, prefix: &str) -> KmipServer {
-    let (prefix, refresh) = (prefix.into(), Duration::from_secs(10));
-    let settings = ServerSettings { kmip, prefix, mode: PageMode::Ctr, refresh };
-    KmipServer::new(settings, Arc::new(System))
-}
-
-fn key(id: u32, version: u32) -> Result<KeyRef> {
-    Ok(KeyRef::new(said(KeyId::try_from(id))?, said(KeyVersion::try_from(version))?))
-}
-
-fn data() -> Result<DataKey> {
-    said(DataKey::generate(32, &System))
-}
-
-/// Wraps and unwraps; how that was done.
-fn works(wrapper: &KmipWrapper) -> Result<String> {
-    let data = data()?;
-    let wrapped = said(wrapper.wrap(&data, &context(), soon()))?;
-    let opened = said(wrapper.unwrap(&wrapped, &context(), soon()))?;
-    ensure!(opened.expose() == data.expose(), "another key came back");
-    Ok(wrapped.algorithm)
-}
-
-fn said<T>(result: keyward::Result<T>) -> Result<T> {
-    result.map_err(|error| error.to_string().into())
+    settings_of(kmip.certificates(), kmip.port())
 }
 
 /// The text of the error that was due.

@@ -1,6 +1,7 @@
 //! The layers of the tests, from the quickest to find a mistake to the slowest.
 
 mod aws;
+mod cosmian;
 mod emulated;
 mod fuzz;
 mod journey;
@@ -181,6 +182,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[setup::SERVER, setup::KMIP, setup::BENCH],
         released: true,
         body: rust::suite,
+    },
+    Layer {
+        name: "cosmian",
+        about: "the same in short on a second KMIP server, Cosmian KMS, and what PyKMIP does not speak",
+        extended: true,
+        packages: &[setup::SERVER],
+        released: true,
+        body: cosmian::run,
     },
     Layer {
         name: "journey",
