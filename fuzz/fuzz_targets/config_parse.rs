@@ -21,9 +21,9 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
     let Some(config) = Config::parse(path, text).map_err(|error| placed(text, error)).ok() else {
         return;
     };
-    Deadline::after(config.policy.rotate_after.unwrap_or_default());
+    let _ = Deadline::after(config.policy.rotate_after.unwrap_or_default());
     for ProviderConfig { timeout, section, .. } in &config.providers {
-        Deadline::after(*timeout);
+        let _ = Deadline::after(*timeout);
         let rng: Arc<dyn Rng> = Arc::new(FakeRng::new(1));
         if let Err(error) = backend::open(section, &rng) {
             let is_secret = |key| {

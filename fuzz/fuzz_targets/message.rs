@@ -35,8 +35,7 @@ impl Message {
     pub fn by_us(&self, kernel: Kernel) -> Outcome {
         let ((mode, direction, padding), mut slot) = (self.way(), MaybeUninit::uninit());
         let (key, iv) = (self.key(), &self.iv);
-        let context =
-            Context::init_with(kernel, &mut slot, mode, direction, padding, &key, iv)?;
+        let context = Context::init_with(kernel, &mut slot, mode, direction, padding, &key, iv)?;
         let mut out = Vec::new();
         for piece in &self.pieces {
             let mut room = vec![MaybeUninit::new(0); context.update_len(piece.len())];

@@ -136,12 +136,15 @@ fn original(vault: Settings, doing: &str, rng: Arc<dyn Rng>) {
     let check_version = doing.ends_with("checked");
     let lookup = Lookup::new(vault, OriginalKeys { place, prefix: None, check_version }, rng);
     let found = match doing.split_once(' ').map_or(doing, |(doing, _)| doing) {
-        "begin" => return drop(told(lookup.begin(soon()))),
+        "begin" => {
+            told(lookup.begin(soon()));
+            return;
+        }
         "newest" => told(lookup.newest(KeyId::SYSTEM, soon())),
         "version" => told(lookup.version(KeyId::SYSTEM, KeyVersion::FIRST, soon())),
         _ => return,
     };
-    for Found { data, cipher, .. } in found {
+    if let Some(Found { data, cipher, .. }) = found {
         served(&data);
         assert!(cipher.key_len == data.expose().len());
     }

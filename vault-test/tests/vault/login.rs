@@ -8,10 +8,57 @@ use keyward::env::System;
 use keyward::error::Kind;
 use keyward::provider::KeyWrapper;
 use keyward::secret::DataKey;
+use keyward::secret::source::SecretSource;
 use mariadb_test::{Result, Scratch, ensure, seen};
 use vault_test::{Shared, Vault};
 
 use crate::{approle, context, secret, settings, soon, transit, wrapper};
+
+/// A role with a mount of its own: what is taken away from all who logged in there is taken from no
+/// other test.
+struct Role<'a> {
+    vault: &'a Vault,
+    mount: String,
+}
+
+impl<'a> Role<'a> {
+    fn new(shared: &'a Shared, settings: &[&str]) -> Result<Self> {
+        let (vault, mount) = (&shared.vault, format!("approle-{}", shared.new_name()));
+        vault.vault(&["auth", "enable", &format!("-path={mount}"), "approle"])?;
+        let role = Self { vault, mount };
+        let path = role.path("");
+        vault.vault(&[&["write", &path, "token_policies=keyward"], settings].concat())?;
+        Ok(role)
+    }
+
+    fn path(&self, of: &str) -> String {
+        format!("auth/{}/role/keyward{of}", self.mount)
+    }
+
+    fn id(&self) -> Result<String> {
+        self.vault.field("role_id", &["read", &self.path("/role-id")])
+    }
+
+    fn new_secret(&self) -> Result<String> {
+        self.vault.field("secret_id", &["write", "-f", &self.path("/secret-id")])
+    }
+
+    fn login(&self, secret_id: SecretSource, wrapped: bool) -> Result<Login> {
+        let (mount, role_id) = (self.mount.clone(), RoleId::Given(self.id()?));
+        Ok(Login::AppRole { mount, role_id, secret_id, wrapped })
+    }
+
+    /// What was given to those who logged in.
+    fn given(&self) -> Result<String> {
+        self.vault.vault(&["list", &format!("sys/leases/lookup/auth/{}/login", self.mount)])
+    }
+
+    /// Takes away all of it.
+    fn revoke(&self) -> Result<()> {
+        let given = format!("auth/{}/login", self.mount);
+        self.vault.vault(&["lease", "revoke", "-f", "-prefix", &given]).map(drop)
+    }
+}
 
 /// Wraps and unwraps; what went wrong as a text.
 fn works(wrapper: &dyn KeyWrapper) -> Result<()> {
@@ -98,27 +145,22 @@ fn a_role_logs_in_again_when_its_token_may_live_no_longer() -> Result<()> {
 #[test]
 fn by_approle_whose_token_is_revoked_and_whose_secret_is_replaced() -> Result<()> {
     let (shared, scratch) = (Shared::get()?, Scratch::new("approle")?);
-    let name = shared.new_name();
-    let role = format!("auth/approle/role/{name}");
-    shared.vault.vault(&["write", &role, "token_policies=keyward"])?;
-    let role_id = shared.vault.field("role_id", &["read", &format!("{role}/role-id")])?;
-    let path = format!("{role}/secret-id");
-    let make = || shared.vault.field("secret_id", &["write", "-f", &path]);
-    let first = make()?;
-    let wrapper = transit(&shared, approle(&role_id, secret(&scratch, "id", &first)?))?;
+    let role = Role::new(&shared, &[])?;
+    let first = role.new_secret()?;
+    let wrapper = transit(&shared, role.login(secret(&scratch, "id", &first)?, false)?)?;
     works(&wrapper)?;
-    // All that this role was given is taken away: the next call logs in anew.
-    shared.vault.vault(&["lease", "revoke", "-f", "-prefix", "auth/approle/login"])?;
+    // The next call logs in anew.
+    role.revoke()?;
     sleep(Duration::from_millis(1100));
     works(&wrapper)?;
     let body = format!("secret_id={first}");
-    shared.vault.vault(&["write", &format!("{path}/destroy"), &body])?;
-    shared.vault.vault(&["lease", "revoke", "-f", "-prefix", "auth/approle/login"])?;
+    shared.vault.vault(&["write", &role.path("/secret-id/destroy"), &body])?;
+    role.revoke()?;
     sleep(Duration::from_millis(1100));
     let said = refused(&wrapper)?;
     ensure!(said.contains("its role id or secret id is wrong, over or used up"), "{said}");
-    ensure!(!said.contains(&first) && !said.contains(&role_id), "a secret shows: {said}");
-    secret(&scratch, "id", &make()?)?;
+    ensure!(!said.contains(&first) && !said.contains(&role.id()?), "a secret shows: {said}");
+    secret(&scratch, "id", &role.new_secret()?)?;
     works(&wrapper)
 }
 
@@ -146,39 +188,30 @@ fn a_wrong_secret_is_tried_once_and_locks_nobody_out() -> Result<()> {
 #[test]
 fn a_token_revoked_right_after_its_renewal_is_replaced() -> Result<()> {
     let (shared, scratch) = (Shared::get()?, Scratch::new("renewed-revoked")?);
-    let name = shared.new_name();
-    let role = format!("auth/approle/role/{name}");
-    shared.vault.vault(&["write", &role, "token_policies=keyward", "token_ttl=4s"])?;
-    let role_id = shared.vault.field("role_id", &["read", &format!("{role}/role-id")])?;
-    let path = format!("{role}/secret-id");
-    let secret_id = shared.vault.field("secret_id", &["write", "-f", &path])?;
-    let wrapper = transit(&shared, approle(&role_id, secret(&scratch, "id", &secret_id)?))?;
+    let role = Role::new(&shared, &["token_ttl=4s"])?;
+    let secret_id = secret(&scratch, "id", &role.new_secret()?)?;
+    let wrapper = transit(&shared, role.login(secret_id, false)?)?;
     works(&wrapper)?;
-    let accessors = || shared.vault.vault(&["list", "auth/token/accessors"]);
     let upkeep = wrapper.upkeep().ok_or("nothing keeps the log-in up")?;
     sleep(Duration::from_millis(2900));
-    let before = accessors()?;
+    let before = role.given()?;
     upkeep.keep_up(soon()).map_err(|error| error.to_string())?;
-    ensure!(accessors()? == before, "it logged in again instead of renewing");
-    shared.vault.vault(&["lease", "revoke", "-f", "-prefix", "auth/approle/login"])?;
+    ensure!(role.given()? == before, "it logged in again instead of renewing");
+    role.revoke()?;
     works(&wrapper)
 }
 
 #[test]
 fn by_approle_with_a_wrapped_secret_that_works_once() -> Result<()> {
     let (shared, scratch) = (Shared::get()?, Scratch::new("wrapped")?);
-    let words = ["write", "-f", "-wrap-ttl=60s", "auth/approle/role/keyward/secret-id"];
+    let role = Role::new(&shared, &[])?;
+    let words = ["write", "-f", "-wrap-ttl=60s", &role.path("/secret-id")];
     let wrapping = shared.vault.field("wrapping_token", &words)?;
-    let login = Login::AppRole {
-        mount: "approle".into(),
-        role_id: RoleId::Given(shared.role_id.clone()),
-        secret_id: secret(&scratch, "wrapped", &wrapping)?,
-        wrapped: true,
-    };
+    let login = role.login(secret(&scratch, "wrapped", &wrapping)?, true)?;
     let wrapper = transit(&shared, login.clone())?;
     works(&wrapper)?;
     // The secret within is kept: the same process logs in again though the wrapping is spent.
-    shared.vault.vault(&["lease", "revoke", "-f", "-prefix", "auth/approle/login"])?;
+    role.revoke()?;
     sleep(Duration::from_millis(1100));
     works(&wrapper)?;
     let said = refused(&transit(&shared, login)?)?;
