@@ -4,7 +4,7 @@
 //! What is in memory goes on serving whatever becomes of the key store: InnoDB ends the server when
 //! a version that it was given is invalid later.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::sleep;
@@ -20,10 +20,6 @@ use crate::ring::{Ring, RingKey};
 
 /// For how long a key store that could not be asked is left alone, where memory has the answer.
 const BACK_OFF: Duration = Duration::from_secs(5);
-
-/// How long "there is no such key" is remembered at most: the server asks for key 2 once for each
-/// temporary file.
-const ABSENT_FOR: Duration = Duration::from_secs(1);
 
 /// The pause before a second attempt; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -195,7 +191,9 @@ pub(super) struct Lookups {
     began: Instant,
     /// Until when memory answers without the key store being asked.
     not_before: AtomicU64,
-    absent: Mutex<HashMap<(KeyId, Option<KeyVersion>), u64>>,
+    /// What was not there and has been told of. It is asked for again each time all the same: whoever
+    /// has just put it there means to use it.
+    absent: Mutex<HashSet<(KeyId, Option<KeyVersion>)>>,
 }
 
 impl Lookups {
@@ -215,18 +213,13 @@ impl Lookups {
             || asked.is_some_and(|at| now.saturating_sub(at) < age)
     }
 
-    fn was_absent(&self, wanted: (KeyId, Option<KeyVersion>), now: u64) -> bool {
-        let most = self.terms.age(wanted.1).min(millis(ABSENT_FOR));
-        lock(&self.absent).get(&wanted).is_some_and(|at| now.saturating_sub(*at) < most)
-    }
-
     /// Whether this is news.
-    fn remember_absent(&self, wanted: (KeyId, Option<KeyVersion>), at: u64) -> bool {
+    fn remember_absent(&self, id: KeyId, version: Option<KeyVersion>) -> bool {
         let mut absent = lock(&self.absent);
         if absent.len() >= MAX_ABSENT {
             absent.clear();
         }
-        absent.insert(wanted, at).is_none()
+        absent.insert((id, version))
     }
 }
 
@@ -252,11 +245,7 @@ impl Shared {
 
     fn ask_if_old(&self, lookups: &Lookups, id: KeyId, version: Option<KeyVersion>, known: bool) {
         let now = lookups.now();
-        let settled = match known {
-            true => lookups.believes(self.ring.asked(id, version), version, now),
-            false => lookups.was_absent((id, version), now),
-        };
-        if settled {
+        if known && lookups.believes(self.ring.asked(id, version), version, now) {
             return;
         }
         // What is only older than wished goes on serving while another thread asks.
@@ -299,7 +288,7 @@ impl Shared {
                 self.note_outcome(known.then_some(error));
                 if known {
                     let _ = asked(version);
-                } else if lookups.remember_absent((id, version), at) {
+                } else if lookups.remember_absent(id, version) {
                     self.env.log.log(Level::Note, &error.to_string());
                 }
             }
@@ -456,17 +445,17 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_key_is_remembered_for_a_moment_and_told_of_once() {
+    fn an_absent_key_is_asked_for_each_time_and_told_of_once() {
         let bench = bench();
         for _ in 0..5 {
             assert_eq!(latest(&bench, 33), None);
         }
-        assert_eq!(bench.store.asked(), 1);
+        assert_eq!(bench.store.asked(), 5);
         assert!(bench.custodian.status().degraded.is_none());
-        bench.terms.set_ages(Duration::ZERO, Duration::MAX);
-        assert_eq!(latest(&bench, 33), None);
-        assert_eq!(bench.store.asked(), 1);
         assert_eq!(bench.log.lines(), [(Level::Note, "no key 33".to_owned())]);
+        assert!(!has(&bench, 2), "nobody has put it there yet");
+        bench.store.newest.store(2, Ordering::SeqCst);
+        assert!(has(&bench, 2), "a key is there as soon as it was put there");
     }
 
     #[test]
