@@ -33,7 +33,8 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn new(name: &str) -> Result<Self> {
         let shared = Shared::get()?;
-        let (site, kms) = (Site::new(name)?, FakeAws::before(shared.localstack.address())?);
+        // It is killed right after a rotation.
+        let (site, kms) = (Site::on_disk(name)?, FakeAws::before(shared.localstack.address())?);
         let key = shared.localstack.new_key(REGION)?;
         let link = site.path("plugin/aws_key_management.so");
         if link.symlink_metadata().is_ok() {
