@@ -130,6 +130,19 @@ fn unsafe_stays_fenced() {
     }
 }
 
+/// Why is in the documentation of `src/cipher/x86/mod.rs`.
+#[test]
+fn kernels_have_no_closures() {
+    let rooms = sources().into_iter().filter(|file| file.starts_with("src/cipher/x86"));
+    for file in rooms.filter(|file| stem(file) != "twice") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (n, line) in code_lines(&text) {
+            let closure = ["(|", ", |", "= |", "move |"].iter().any(|begins| line.contains(begins));
+            assert!(!closure, "{}:{n}: a closure in a kernel", file.display());
+        }
+    }
+}
+
 #[test]
 fn files_can_be_read_in_a_sitting() {
     for file in sources() {

@@ -117,9 +117,12 @@ fn inverse_128(cpu: AesNi, key: &Block, to: &mut RoundKeys, block: &mut Block) {
 #[inline(always)]
 fn invert<const R: usize>(cpu: AesNi, round: &mut RoundKeys) {
     for i in 0..=R / 2 {
-        let (low, high) = (cpu.pin(cpu.splat(&round[i])), cpu.pin(cpu.splat(&round[R - 1 - i])));
-        let mixed = |key| if i > 0 { cpu.inverse_mix(key) } else { key };
-        round[i] = cpu.block(cpu.pin(mixed(high)));
-        round[R - 1 - i] = cpu.block(cpu.pin(mixed(low)));
+        let mut low = cpu.pin(cpu.splat(&round[i]));
+        let mut high = cpu.pin(cpu.splat(&round[R - 1 - i]));
+        if i > 0 {
+            (low, high) = (cpu.inverse_mix(low), cpu.inverse_mix(high));
+        }
+        round[i] = cpu.block(cpu.pin(high));
+        round[R - 1 - i] = cpu.block(cpu.pin(low));
     }
 }

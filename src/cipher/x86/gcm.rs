@@ -26,9 +26,9 @@ pub(super) fn start<L: Lanes<W>, const W: usize, const R: usize>(
     let first = cpu.splat(&keys[0]);
     let state = [first, cpu.xor(first, cpu.splat(mask))];
     let state = encrypt_rounds::<_, 1, R, 2>(cpu, keys, state);
-    let [key, masked] = state.map(|value| cpu.enc_last(value, cpu.splat(&keys[R - 1])));
-    *mask = cpu.block(masked);
-    let mut key = cpu.block(key);
+    let end = cpu.splat(&keys[R - 1]);
+    let mut key = cpu.block(cpu.enc_last(state[0], end));
+    *mask = cpu.block(cpu.enc_last(state[1], end));
     ghash::table::<_, W>(lanes, &key, table);
     wipe(&mut key);
     ghash::add_one::<W>(table, hash, &[0; 16]);

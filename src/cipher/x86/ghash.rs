@@ -147,9 +147,10 @@ fn add_few<L: Lanes<W>, const W: usize>(lanes: L, table: &Table, hash: &mut Bloc
 
     let mut sum = Sum::zero(lanes);
     let mut odd = lanes.splat(&[0; 16]);
-    let rest = rest.as_chunks::<W>().0.iter().map(|blocks| lanes.load(blocks));
-    let blocks = std::iter::once(start).chain(rest);
-    for (register, blocks) in (DEPTH - registers..).zip(blocks) {
+    let rest = rest.as_chunks::<W>().0;
+    for i in 0..registers {
+        let blocks = if i == 0 { start } else { lanes.load(&rest[i - 1]) };
+        let register = DEPTH - registers + i;
         if register % 2 == 0 {
             odd = sum.add_first(lanes, table, register / 2, blocks, None);
         } else {
@@ -235,8 +236,8 @@ impl<V: Copy> Sum<V> {
     /// The sum over all lanes, reduced.
     #[inline(always)]
     pub(super) fn reduce<L: Lanes<W, V = V>, const W: usize>(&self, lanes: L) -> __m128i {
-        let parts = [self.low, self.middle, self.high].map(|part| lanes.sum(part));
-        reduce(AesNi::implied(), parts[0], parts[1], parts[2])
+        let (low, middle) = (lanes.sum(self.low), lanes.sum(self.middle));
+        reduce(AesNi::implied(), low, middle, lanes.sum(self.high))
     }
 }
 

@@ -3,6 +3,10 @@
 //! The algorithms ([`cbc`], [`ctr`], [`gcm`]) are written once, in safe code, over [`Lanes`]: a register
 //! of `W` AES blocks and what the CPU can do with it. [`aesni`], [`vaes256`] and [`vaes512`] say
 //! what that is for one instruction set each, and hold its entry points.
+//!
+//! There are no closures here. An entry point's instruction set reaches what is inlined into it, and
+//! whether a closure is, is the compiler's choice: where it was not, registers went through memory to
+//! a function for any CPU, once a group.
 
 #![allow(clippy::needless_range_loop, reason = "registers go by their numbers")]
 #![allow(clippy::too_many_arguments, reason = "a message's state is many small things")]

@@ -189,9 +189,9 @@ impl Lanes<2> for Vaes256 {
             let [low, high] = unsafe {
                 let to = first.add(behind);
                 vaes256_gcm::groups::<R>(keys, table, &mut state, hashed, &from[behind..], to);
-                state.sum().map(|half| self.load(&half))
+                state.sum()
             };
-            let sum = Sum::folded(self, low, high).reduce(self);
+            let sum = Sum::folded(self, self.load(&low), self.load(&high)).reduce(self);
             let cpu = AesNi::implied();
             *hash = cpu.block(cpu.reverse(sum));
         }

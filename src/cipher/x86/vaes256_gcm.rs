@@ -69,7 +69,12 @@ impl State {
 
     /// Low and high half of the sum, lane by lane.
     pub(super) fn sum(&self) -> [[Block; 2]; 2] {
-        [self.low, self.high].map(|half| half.map(u128::to_le_bytes))
+        let [low, other_low] = self.low;
+        let [high, other_high] = self.high;
+        [
+            [low.to_le_bytes(), other_low.to_le_bytes()],
+            [high.to_le_bytes(), other_high.to_le_bytes()],
+        ]
     }
 }
 
@@ -82,10 +87,10 @@ fn sixteens(at: u128) -> [u128; 2] {
 /// The first round's input of the group whose first counter block is `at`.
 #[inline(always)]
 pub(super) fn counters<L: Lanes<2>>(lanes: L, key: &Block, at: u128) -> [L::V; DEPTH] {
-    let key = u128::from_ne_bytes(*key);
-    let [base, next] = sixteens(at).map(|at| lanes.splat(&(at.to_be() ^ key).to_ne_bytes()));
-    let mut state = [base; DEPTH];
-    state[DEPTH - 1] = next;
+    let key = lanes.splat(key);
+    let [base, next] = sixteens(at);
+    let mut state = [lanes.xor(key, lanes.splat(&base.to_be_bytes())); DEPTH];
+    state[DEPTH - 1] = lanes.xor(key, lanes.splat(&next.to_be_bytes()));
     for (value, numbers) in state.iter_mut().zip(&CONSTANTS.numbers) {
         *value = lanes.xor(*value, lanes.load(numbers));
     }
