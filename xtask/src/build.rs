@@ -5,17 +5,18 @@ use std::process::Command;
 
 use mariadb_test::{Result, artefacts};
 
-use crate::{job, server_bench, setup};
+use crate::{job, kernels, server_bench, setup};
 
-/// `cargo xtask bench [server ...]`.
+/// `cargo xtask bench [server [ROUNDS] | model | ...]`.
 pub(crate) fn bench(words: &[String]) -> Result<()> {
-    if let Some((first, rest)) = words.split_first()
-        && first == "server"
-    {
-        return server_bench::task(rest);
+    match words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        Some(("server", rest)) => server_bench::task(rest),
+        Some(("model", _)) => kernels::model(),
+        _ => {
+            setup::need(setup::BUILD)?;
+            job::shown(cargo(&["bench"]).args(words))
+        }
     }
-    setup::need(setup::BUILD)?;
-    job::shown(cargo(&["bench"]).args(words))
 }
 
 /// Builds the library and the command as they are released, and shows how that goes.

@@ -6,6 +6,7 @@ mod cosmian;
 mod demo;
 mod fakecloud;
 mod job;
+mod kernels;
 mod kryoptic;
 mod layer;
 mod localstack;
@@ -49,7 +50,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        about: "run the benchmarks, or with `server [ROUNDS [SECONDS]]` that of a whole server",
+        about: "run the benchmarks; `server [ROUNDS]`: a whole server; `model`: kernels on other CPUs",
         run: build::bench,
     },
 ];

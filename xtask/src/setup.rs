@@ -58,13 +58,16 @@ pub(crate) const EMULATOR: &[&str] = &[
 /// To load a server.
 pub(crate) const BENCH: &[&str] = &["sysbench"];
 
+/// To model how fast a CPU runs a loop.
+pub(crate) const MODEL: &[&str] = &["binutils", "llvm-16"];
+
 /// Forbids packages to start services while they are installed (Debian policy, section 9.3.3).
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// `cargo xtask setup`.
 pub(crate) fn task(_words: &[String]) -> Result<()> {
     // In one go: whoever is not root gets one line to run.
-    need(&[BUILD, SERVER, MTR, TOOLS, HSM, VAULT_PLUGIN, KMIP, EMULATOR, BENCH].concat())?;
+    need(&[BUILD, SERVER, MTR, TOOLS, HSM, VAULT_PLUGIN, KMIP, EMULATOR, BENCH, MODEL].concat())?;
     vault::program()?;
     vault_mtr::original()?;
     localstack::python()?;

@@ -5,6 +5,7 @@ mod cosmian;
 mod emulated;
 mod fuzz;
 mod journey;
+mod kernels;
 mod lint;
 mod mtr;
 mod mysql;
@@ -54,6 +55,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[setup::HSM, setup::KMIP],
         released: false,
         body: rust::contract,
+    },
+    Layer {
+        name: "kernels",
+        about: "the page cipher's entry points as they are released: all of each in its instruction set",
+        extended: false,
+        packages: &[&["binutils"]],
+        released: true,
+        body: kernels::run,
     },
     Layer {
         name: "server",
