@@ -1,24 +1,42 @@
 //! `cargo xtask bench server`: what encryption costs a whole server.
 //!
-//! One server an arm, all of them up at the same time, and sysbench at one after the other in
-//! rotating order, so that whatever else the machine does hits all arms alike. What counts is the
-//! server's own CPU time for a transaction; throughput has the client and the scheduler in it.
+//! One server an arm, all of them up at the same time. Whatever else the machine and its host do
+//! should hit all arms alike, and so there are two loads:
+//!
+//! - a fixed number of transactions a second on all of them at once, for the server's CPU time
+//!   for a transaction: nothing then differs between the arms but what they do;
+//! - as many as there can be on one after the other, in rotating order, for transactions a second.
+//!
+//! Slices are short, and many. All CPU time counts, also what a server does between its slices.
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use mariadb_test::command::answer;
-use mariadb_test::{Result, Server, Site, files};
+use mariadb_test::command::{Answer, answer};
+use mariadb_test::{Result, Server, Site};
+use nix::time::ClockId;
+use nix::unistd::Pid;
 
 use crate::{build, setup};
 
-/// Rounds, and seconds of load for an arm in each, where the command line names none.
-const ROUNDS: u64 = 5;
-const SECONDS: u64 = 15;
+/// Rounds of each load, where the command line names no number.
+const ROUNDS: usize = 60;
+
+/// A slice under the fixed load, and its transactions a second: all arms together are to need
+/// less than the machine has.
+const STEADY_SECONDS: u64 = 4;
+const STEADY_RATE: u64 = 50;
+
+/// A slice under full load.
+const FULL_SECONDS: u64 = 1;
 
 const TABLES: u32 = 4;
 const ROWS: u32 = 60_000;
 const CLIENTS: u32 = 4;
+
+/// Buffer pools: one that holds all of the tables, so that pages are only written, and one that holds
+/// half of them, so that they are read, too.
+const POOLS: &[&str] = &["128M", "32M"];
 
 /// The arm that the others are compared with.
 const CLEAR: &str = "none";
@@ -53,51 +71,126 @@ struct Running {
     name: &'static str,
     server: Server,
     _site: Site,
-    laps: Vec<Lap>,
 }
 
-/// One arm in one round.
-struct Lap {
-    /// Microseconds of the server's CPU time for a transaction.
-    cpu: f64,
-    /// Transactions a second.
-    rate: f64,
+/// What an arm did in the rounds that count, one number for each.
+#[derive(Default)]
+struct Laps {
+    /// Microseconds of the server's CPU time for a transaction under the fixed load.
+    steady_cpu: Vec<f64>,
+    /// The same under full load.
+    full_cpu: Vec<f64>,
+    /// Transactions a second under full load.
+    rate: Vec<f64>,
 }
 
-/// `cargo xtask bench server [ROUNDS [SECONDS]]`.
+/// `cargo xtask bench server [ROUNDS]`.
 pub(crate) fn task(words: &[String]) -> Result<()> {
     setup::need(&[setup::BUILD, setup::SERVER, setup::BENCH].concat())?;
-    let number = |at: usize| words.get(at).map(|word| word.parse::<u64>()).transpose();
-    let rounds = number(0)?.unwrap_or(ROUNDS);
-    let seconds = number(1)?.unwrap_or(SECONDS);
+    let rounds = words.first().map(|word| word.parse()).transpose()?.unwrap_or(ROUNDS);
     build::release()?;
-    let mut arms = ARMS.iter().map(Arm::start).collect::<Result<Vec<_>>>()?;
-    println!("{}", arms[0].server.sql("SELECT CONCAT('MariaDB ', VERSION())")?);
     println!(
-        "sysbench oltp_read_write, {CLIENTS} clients, {TABLES} tables of {ROWS} rows, data in memory"
+        "sysbench oltp_read_write, {CLIENTS} clients, {TABLES} tables of {ROWS} rows, data in memory\n\
+         {rounds} rounds: {STEADY_SECONDS} s of {STEADY_RATE} transactions a second on all servers, \
+         {FULL_SECONDS} s of full load on each\n\
+         medians of the rounds, and where the true ones are with 95% confidence"
     );
-    println!("{rounds} rounds of {seconds} s an arm; the first round is not counted\n");
-    for round in 0..=rounds {
-        for turn in 0..arms.len() {
-            let at = (turn + round as usize) % arms.len();
-            let lap = arms[at].lap(seconds)?;
-            if round > 0 {
-                arms[at].laps.push(lap);
-            }
+    let mut lines = Vec::new();
+    for pool in POOLS {
+        let arms = ARMS.iter().map(|arm| arm.start(pool)).collect::<Result<Vec<_>>>()?;
+        println!(
+            "\n{}, buffer pool of {pool}\n",
+            arms[0].server.sql("SELECT CONCAT('MariaDB ', VERSION())")?
+        );
+        let laps = measure(&arms, rounds)?;
+        lines.extend(report(pool, &laps));
+        for arm in arms {
+            arm.server.stop()?;
         }
     }
-    report(&arms);
-    for arm in arms {
-        arm.server.stop()?;
+    println!("\n{}", lines.join("\n"));
+    Ok(())
+}
+
+/// Both loads; of each the first round is not counted.
+fn measure(arms: &[Running], rounds: usize) -> Result<Vec<Laps>> {
+    let mut steady = arms.iter().map(|_| Series::default()).collect::<Vec<_>>();
+    for _ in 0..=rounds {
+        let mut loads = Vec::new();
+        for (arm, series) in arms.iter().zip(&mut steady) {
+            series.spent.push(cpu_time(&arm.server)?);
+            loads.push(arm.load(STEADY_SECONDS, Some(STEADY_RATE))?);
+        }
+        for (load, series) in loads.into_iter().zip(&mut steady) {
+            series.done.push(done(load)?);
+        }
+    }
+    end(arms, &mut steady)?;
+    let mut full = arms.iter().map(|_| Series::default()).collect::<Vec<_>>();
+    for round in 0..=rounds {
+        for turn in 0..arms.len() {
+            let at = (turn + round) % arms.len();
+            full[at].spent.push(cpu_time(&arms[at].server)?);
+            full[at].done.push(done(arms[at].load(FULL_SECONDS, None)?)?);
+        }
+    }
+    end(arms, &mut full)?;
+    let laps = steady.iter().zip(&full).map(|(steady, full)| {
+        let rate = full.done[1..].iter().map(|done| done.rate).collect();
+        Laps { steady_cpu: steady.cpu(), full_cpu: full.cpu(), rate }
+    });
+    Ok(laps.collect())
+}
+
+fn end(arms: &[Running], series: &mut [Series]) -> Result<()> {
+    for (arm, series) in arms.iter().zip(series) {
+        series.spent.push(cpu_time(&arm.server)?);
     }
     Ok(())
 }
 
+/// An arm under one load.
+#[derive(Default)]
+struct Series {
+    /// The server's CPU time at the start of each slice, and at the end of it all.
+    spent: Vec<Duration>,
+    done: Vec<Done>,
+}
+
+impl Series {
+    /// Microseconds of CPU time for a transaction from each slice but the first to the next.
+    fn cpu(&self) -> Vec<f64> {
+        let spent = self.spent.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e6);
+        spent.zip(&self.done).skip(1).map(|(spent, done)| spent / done.count).collect()
+    }
+}
+
+/// The transactions of a slice, and how many a second.
+struct Done {
+    count: f64,
+    rate: f64,
+}
+
+/// Waits for a slice to end.
+fn done(load: Child) -> Result<Done> {
+    let said = Answer::from(load.wait_with_output()?).ok();
+    let said = said.map_err(|error| error.within("sysbench"))?;
+    let line = said.lines().find_map(|line| line.trim().strip_prefix("transactions:"));
+    let words: Vec<_> = line.unwrap_or_default().split([' ', '(']).collect();
+    let mut numbers = words.iter().filter_map(|word| word.parse::<f64>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(count), Some(rate)) if count > 0.0 => Ok(Done { count, rate }),
+        _ => Err(format!("sysbench counted no transactions\n{said}").into()),
+    }
+}
+
 impl Arm {
     /// A server with its tables filled.
-    fn start(&self) -> Result<Running> {
+    fn start(&self, pool: &str) -> Result<Running> {
         let mut site = Site::new(&format!("bench-{}", self.name))?;
-        // What is written soon leaves the pool, and is read again.
+        site.unset("innodb_buffer_pool_size");
+        site.set(&format!("innodb_buffer_pool_size = {pool}"));
+        site.set(&format!("loose_innodb_buffer_pool_size_max = {pool}"));
         for line in
             ["innodb_log_file_size = 96M", "max_connections = 20", "log_bin", "server_id = 1"]
         {
@@ -109,21 +202,31 @@ impl Arm {
         }
         let server = site.start()?;
         server.sql("CREATE DATABASE sbtest")?;
-        let running = Running { name: self.name, server, _site: site, laps: Vec::new() };
-        running.sysbench("prepare", 0)?;
+        let running = Running { name: self.name, server, _site: site };
+        answer(running.sysbench().arg("prepare"))?
+            .ok()
+            .map_err(|error| error.within("sysbench"))?;
         running.is_encrypted_as(self.plugin.is_some())?;
         Ok(running)
     }
 }
 
 impl Running {
-    fn sysbench(&self, command: &str, seconds: u64) -> Result<String> {
+    fn sysbench(&self) -> Command {
         let mut sysbench = Command::new("sysbench");
         sysbench.arg("oltp_read_write").args(["--mysql-user=root", "--mysql-db=sbtest"]);
         sysbench.arg(format!("--mysql-socket={}", self.server.socket().display()));
         sysbench.args([format!("--tables={TABLES}"), format!("--table-size={ROWS}")]);
+        sysbench
+    }
+
+    /// Starts a slice.
+    fn load(&self, seconds: u64, rate: Option<u64>) -> Result<Child> {
+        let mut sysbench = self.sysbench();
         sysbench.args([format!("--threads={CLIENTS}"), format!("--time={seconds}")]);
-        answer(sysbench.arg(command))?.ok().map_err(|error| error.within("sysbench"))
+        sysbench.args(rate.map(|rate| format!("--rate={rate}")));
+        sysbench.arg("run").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(sysbench.spawn()?)
     }
 
     /// An arm that does not encrypt would be a fine result.
@@ -138,82 +241,74 @@ impl Running {
         }
         Err(format!("{}: {count} encrypted tables, {wanted} were expected", self.name).into())
     }
-
-    fn lap(&self, seconds: u64) -> Result<Lap> {
-        let before = cpu_ticks(self.server.pid()?)?;
-        let said = self.sysbench("run", seconds)?;
-        let ticks = cpu_ticks(self.server.pid()?)? - before;
-        let line = said.lines().find_map(|line| line.trim().strip_prefix("transactions:"));
-        let words: Vec<_> = line.unwrap_or_default().split([' ', '(']).collect();
-        let mut numbers = words.iter().filter_map(|word| word.parse::<f64>().ok());
-        let (Some(count), Some(rate)) = (numbers.next(), numbers.next()) else {
-            return Err(format!("sysbench counted no transactions\n{said}").into());
-        };
-        Ok(Lap { cpu: ticks as f64 * 1e6 / ticks_a_second()? / count, rate })
-    }
 }
 
-/// User and system time of all threads of a process, in clock ticks (proc(5), fields 14 and 15).
-fn cpu_ticks(pid: i32) -> Result<u64> {
-    let stat = files::text(&PathBuf::from(format!("/proc/{pid}/stat")))?;
-    // The name before it may have spaces.
-    let fields = stat.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
-    let mut times = fields.split_whitespace().skip(11).map(str::parse::<u64>);
-    match (times.next(), times.next()) {
-        (Some(Ok(user)), Some(Ok(system))) => Ok(user + system),
-        _ => Err(format!("/proc/{pid}/stat has no times: {stat}").into()),
-    }
+/// The CPU time of all threads of a process, those that ended too.
+fn cpu_time(server: &Server) -> Result<Duration> {
+    cpu_time_of(Pid::from_raw(server.pid()?))
 }
 
-fn ticks_a_second() -> Result<f64> {
-    use nix::unistd::{SysconfVar, sysconf};
-    match sysconf(SysconfVar::CLK_TCK) {
-        Ok(Some(ticks)) => Ok(ticks as f64),
-        _ => Err("the system does not say how long a clock tick is".into()),
-    }
+fn cpu_time_of(process: Pid) -> Result<Duration> {
+    let now = ClockId::pid_cpu_clock_id(process).and_then(ClockId::now);
+    Ok(now.map_err(|error| format!("the CPU time of process {process}: {error}"))?.into())
 }
 
-fn report(arms: &[Running]) {
-    println!("| arm | CPU us a transaction | transactions a second |\n|---|---|---|");
-    for arm in arms {
-        let cpu = Spread::of(arm.laps.iter().map(|lap| lap.cpu).collect());
-        let rate = Spread::of(arm.laps.iter().map(|lap| lap.rate).collect());
-        println!("| {} | {} | {} |", arm.name, cpu.shown(0), rate.shown(0));
+/// Prints both tables; returns the lines for machines.
+fn report(pool: &str, laps: &[Laps]) -> Vec<String> {
+    println!("| arm | CPU us a transaction | at full load | transactions a second |");
+    println!("|---|---|---|---|");
+    for (arm, laps) in ARMS.iter().zip(laps) {
+        let shown = Laps::EACH.map(|of| Middle::of(of(laps).clone()).shown(0));
+        println!("| {} | {} |", arm.name, shown.join(" | "));
     }
-    println!(
-        "\n| ratio, median of the rounds' | CPU a transaction | transactions a second |\n|---|---|---|"
-    );
+    println!("\n| ratio | CPU a transaction | at full load | transactions a second |");
+    println!("|---|---|---|---|");
     let mut lines = Vec::new();
     for (name, base) in PAIRS {
-        let of = |name: &str| arms.iter().find(|arm| arm.name == name);
-        let (Some(arm), Some(base)) = (of(name), of(base)) else { continue };
-        let ratio = |what: fn(&Lap) -> f64| {
-            let laps = arm.laps.iter().zip(&base.laps);
-            Spread::of(laps.map(|(lap, base)| what(lap) / what(base)).collect())
-        };
-        let (cpu, rate) = (ratio(|lap| lap.cpu), ratio(|lap| lap.rate));
-        println!("| {name} / {} | {} | {} |", base.name, cpu.shown(3), rate.shown(3));
-        lines.push(format!("ratio server/cpu/{name}/{} {:.3}", base.name, cpu.median));
-        lines.push(format!("ratio server/rate/{name}/{} {:.3}", base.name, rate.median));
+        let laps_of = |name: &str| ARMS.iter().position(|arm| arm.name == name).map(|at| &laps[at]);
+        let (Some(ours), Some(theirs)) = (laps_of(name), laps_of(base)) else { continue };
+        let ratios = Laps::EACH.map(|of| {
+            Middle::of(
+                of(ours).iter().zip(of(theirs)).map(|(ours, theirs)| ours / theirs).collect(),
+            )
+        });
+        println!(
+            "| {name} / {base} | {} |",
+            ratios.each_ref().map(|ratio| ratio.shown(3)).join(" | ")
+        );
+        for (what, ratio) in ["cpu", "cpu-full", "rate"].iter().zip(ratios) {
+            lines.push(format!("ratio server/{what}/{pool}/{name}/{base} {:.3}", ratio.median));
+        }
     }
-    println!("\n{}", lines.join("\n"));
+    lines
 }
 
-/// The middle of some values, and how far they lie apart.
-struct Spread {
+impl Laps {
+    /// In the order of the report.
+    const EACH: [fn(&Self) -> &Vec<f64>; 3] =
+        [|laps| &laps.steady_cpu, |laps| &laps.full_cpu, |laps| &laps.rate];
+}
+
+/// The median of some values, and the interval that has the median of all there could be with 95%
+/// confidence, whatever their distribution: by ranks, with the normal approximation of the binomial.
+struct Middle {
     median: f64,
     least: f64,
     most: f64,
 }
 
-impl Spread {
+impl Middle {
     fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let at = |place: usize| values.get(place).copied().unwrap_or(f64::NAN);
+        let last = values.len().saturating_sub(1);
+        let count = values.len() as f64;
+        let away = (1.96 * count.sqrt() / 2.0).ceil() as usize;
+        let middle = values.len() / 2;
         Self {
-            median: at(values.len() / 2),
-            least: at(0),
-            most: at(values.len().saturating_sub(1)),
+            median: at(middle),
+            least: at(middle.saturating_sub(away)),
+            most: at((middle + away).min(last)),
         }
     }
 
@@ -227,18 +322,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_times_of_a_process() {
-        let own = i32::try_from(std::process::id()).unwrap_or_default();
-        let before = cpu_ticks(own).unwrap_or(u64::MAX);
-        let since = std::time::Instant::now();
-        while since.elapsed().as_millis() < 100 && cpu_ticks(own).is_ok() {}
-        let used = cpu_ticks(own).unwrap_or_default() - before;
-        assert!((1..=200).contains(&used), "{used} ticks");
+    fn reads_the_time_of_a_process() {
+        let own = || cpu_time_of(Pid::this()).unwrap_or_default();
+        let before = own();
+        while own() < before + Duration::from_millis(20) {}
+        assert!(own() - before < Duration::from_secs(20));
     }
 
     #[test]
-    fn a_spread_has_a_middle() {
-        let spread = Spread::of(vec![3.0, 1.0, 2.0]);
-        assert_eq!(spread.shown(1), "2.0 (1.0-3.0)");
+    fn a_middle_has_its_interval() {
+        assert_eq!(Middle::of(vec![3.0, 1.0, 2.0]).shown(1), "2.0 (1.0-3.0)");
+        // Of 101 values the 41st to the 61st, or one more on each side (binomial, p = 0.5).
+        let middle = Middle::of((0..101).rev().map(f64::from).collect());
+        assert_eq!(middle.shown(0), "50 (40-60)");
+    }
+
+    #[test]
+    fn what_a_server_does_between_its_slices_counts() {
+        let done = [4.0, 2.0, 2.0].map(|count| Done { count, rate: 1.0 }).into();
+        let spent = [0, 50, 70, 110].map(Duration::from_micros).into();
+        let cpu: Vec<_> = Series { spent, done }.cpu().into_iter().map(f64::round).collect();
+        assert_eq!(cpu, [10.0, 20.0]);
     }
 }
