@@ -28,11 +28,11 @@ const LAP: u32 = 2000;
 type Maps = (HashMap<u32, u32>, HashMap<(u32, u32), RingKey>);
 
 fn id(number: u32) -> KeyId {
-    KeyId::try_from(number).expect("an id")
+    KeyId::new(number).expect("an id")
 }
 
 fn version(number: u32) -> KeyVersion {
-    KeyVersion::try_from(number).expect("a version")
+    KeyVersion::new(number).expect("a version")
 }
 
 fn key() -> RingKey {

@@ -18,7 +18,18 @@ impl KeyId {
     /// The key of the system tablespace, the logs and every table that names no other.
     pub const SYSTEM: Self = Self(NonZeroU32::MIN);
 
+    /// The key with that number, where there can be one.
+    #[inline]
+    #[must_use]
+    pub const fn new(number: u32) -> Option<Self> {
+        match NonZeroU32::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
     /// The number as the server knows it.
+    #[inline]
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0.get()
@@ -29,7 +40,7 @@ impl TryFrom<u32> for KeyId {
     type Error = Error;
 
     fn try_from(number: u32) -> Result<Self> {
-        NonZeroU32::new(number).map(Self).ok_or_else(|| {
+        Self::new(number).ok_or_else(|| {
             Error::new(Kind::Config, "key id 0 means \"not encrypted\"")
                 .advise("use an id from 1 on")
         })
@@ -89,7 +100,18 @@ impl KeyVersion {
     /// The version a key starts with.
     pub const FIRST: Self = Self(NonZeroU32::MIN);
 
+    /// The version with that number, where there can be one.
+    #[inline]
+    #[must_use]
+    pub const fn new(number: u32) -> Option<Self> {
+        match NonZeroU32::new(number) {
+            Some(version) if number != u32::MAX => Some(Self(version)),
+            _ => None,
+        }
+    }
+
     /// The number as the server knows it.
+    #[inline]
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0.get()
@@ -105,11 +127,10 @@ impl TryFrom<u32> for KeyVersion {
     type Error = Error;
 
     fn try_from(number: u32) -> Result<Self> {
-        match NonZeroU32::new(number) {
-            Some(version) if number != u32::MAX => Ok(Self(version)),
-            _ => Err(Error::new(Kind::Config, format!("{number} is not a key version"))
-                .advise("versions run from 1 to 4294967294")),
-        }
+        Self::new(number).ok_or_else(|| {
+            Error::new(Kind::Config, format!("{number} is not a key version"))
+                .advise("versions run from 1 to 4294967294")
+        })
     }
 }
 

@@ -74,7 +74,7 @@ impl Ring {
     #[must_use]
     pub fn latest(&self, id: KeyId) -> Option<KeyVersion> {
         let version = self.latest.get(id_slot(id))?.load(Ordering::Acquire);
-        KeyVersion::try_from(version).ok()
+        KeyVersion::new(version)
     }
 
     /// Version `version` of key `id`. Wait-free.

@@ -40,7 +40,7 @@ impl Open {
 
     /// The version of key `id` that encrypts.
     pub(super) fn latest(&self, id: u32) -> Option<u32> {
-        self.custodian.latest(KeyId::try_from(id).ok()?).map(KeyVersion::get)
+        self.custodian.latest(KeyId::new(id)?).map(KeyVersion::get)
     }
 
     /// Version `version` of key `id`.
@@ -100,7 +100,7 @@ pub(super) fn refuse_closed() {
 }
 
 fn numbers(id: u32, version: u32) -> Option<(KeyId, KeyVersion)> {
-    Some((KeyId::try_from(id).ok()?, KeyVersion::try_from(version).ok()?))
+    Some((KeyId::new(id)?, KeyVersion::new(version)?))
 }
 
 /// A backup program loads the plugin beside the running server, to read what that one wrote. It
