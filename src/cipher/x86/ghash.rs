@@ -151,7 +151,7 @@ fn add_few<L: Lanes<W>, const W: usize>(lanes: L, table: &Table, hash: &mut Bloc
     for i in 0..registers {
         let blocks = if i == 0 { start } else { lanes.load(&rest[i - 1]) };
         let register = DEPTH - registers + i;
-        if register % 2 == 0 {
+        if register.is_multiple_of(2) {
             odd = sum.add_first(lanes, table, register / 2, blocks, None);
         } else {
             sum.add_second(lanes, table, register / 2, blocks, odd);
