@@ -1,19 +1,11 @@
 //! A running PyKMIP.
 
-use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use mariadb_test::{Result, Scratch, files};
-use vault_test::Certificates;
-
-/// How long it may take to be ready on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-const TICK: Duration = Duration::from_millis(50);
+use vault_test::{Certificates, Process};
 
 /// Runs the server so that the processes it starts end with it, however it ends: `prctl(2)`,
 /// PR_SET_PDEATHSIG, SIGKILL.
@@ -26,7 +18,7 @@ main()
 
 /// A PyKMIP server; it ends with this value, and with the thread that started it.
 pub struct Kmip {
-    child: Option<Child>,
+    process: Process,
     port: u16,
     certificates: Certificates,
     scratch: Scratch,
@@ -39,7 +31,7 @@ impl Kmip {
         fs::create_dir(scratch.path().join("policy"))?;
         let certificates = Certificates::make(scratch.path())?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut kmip = Self { child: None, port, certificates, scratch };
+        let mut kmip = Self { process: Process::default(), port, certificates, scratch };
         kmip.run("server")?;
         Ok(kmip)
     }
@@ -48,37 +40,23 @@ impl Kmip {
     /// objects are as before.
     pub fn run(&mut self, certificate: &str) -> Result<()> {
         let config = self.write_config(certificate)?;
-        let said = File::create(self.path("said.log"))?;
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "/usr/bin/python3", "-c", LAUNCHER, "-f"]);
-        command.arg(config).arg("-l").arg(self.path("server.log"));
-        command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
-        self.child = Some(command.spawn()?);
-        let since = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let ended = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
-            if ended.is_some() || since.elapsed() > PATIENCE {
-                return Err(format!("PyKMIP did not start ({ended:?})\n{}", self.log()).into());
-            }
-            sleep(TICK);
-        }
-        Ok(())
+        let mut command = Process::command("/usr/bin/python3");
+        command.args(["-c", LAUNCHER, "-f"]).arg(config).arg("-l").arg(self.path("server.log"));
+        let said = self.path("said.log");
+        self.process.start(command, &said)?;
+        let started = self.process.wait_for_port(self.port);
+        started.map_err(|error| format!("PyKMIP: {error}\n{}", self.log()).into())
     }
 
     /// Kills the process.
     pub fn kill(&mut self) -> Result<()> {
-        if let Some(mut child) = self.child.take() {
-            child.kill()?;
-            child.wait()?;
-        }
-        Ok(())
+        self.process.kill()
     }
 
     /// Stops the process, which then answers nobody, or lets it go on.
     pub fn hang(&self, hangs: bool) -> Result<()> {
-        let child = self.child.as_ref().ok_or("no PyKMIP runs")?;
         let signal = if hangs { "-STOP" } else { "-CONT" };
-        mariadb_test::run("kill", [signal, &child.id().to_string()]).map(drop)
+        mariadb_test::run("kill", [signal, &self.process.id()?.to_string()]).map(drop)
     }
 
     /// Where it listens on 127.0.0.1.
@@ -122,13 +100,5 @@ impl Kmip {
         let path = self.path("server.conf");
         files::write(&path, text)?;
         Ok(path)
-    }
-}
-
-impl Drop for Kmip {
-    fn drop(&mut self) {
-        if let Err(error) = self.kill() {
-            eprintln!("PyKMIP: {error}");
-        }
     }
 }

@@ -1,9 +1,9 @@
 //! A running Vault.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use mariadb_test::command::{answer, answer_to};
 use mariadb_test::{Result, Scratch, files};
 use serde_json::Value;
 
-use crate::{Certificates, program};
+use crate::{Certificates, Process, program};
 
 /// How long it may take to be ready on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -20,7 +20,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// A node of a Vault; it ends with this value.
 pub struct Vault {
-    child: Option<Child>,
+    process: Process,
     node: String,
     port: u16,
     unseal_key: String,
@@ -61,7 +61,7 @@ impl Vault {
     fn in_folder(scratch: Scratch, certificates: Certificates, node: &str) -> Result<Self> {
         fs::create_dir(scratch.path().join("data"))?;
         Ok(Self {
-            child: None,
+            process: Process::default(),
             node: node.to_owned(),
             port: free_port()?,
             unseal_key: String::new(),
@@ -75,22 +75,15 @@ impl Vault {
     pub fn run(&mut self) -> Result<()> {
         let program = program().ok_or("there is no Vault; `cargo xtask setup` builds it")?;
         let config = self.write_config()?;
-        let log = File::create(self.path("vault.log"))?;
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(program).arg("server");
-        command.arg(format!("-config={}", config.display()));
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        self.child = Some(command.spawn()?);
-        Ok(())
+        let mut command = Process::command(program);
+        command.arg("server").arg(format!("-config={}", config.display()));
+        let log = self.path("vault.log");
+        self.process.start(command, &log)
     }
 
     /// Kills the process.
     pub fn kill(&mut self) -> Result<()> {
-        if let Some(mut child) = self.child.take() {
-            child.kill()?;
-            child.wait()?;
-        }
-        Ok(())
+        self.process.kill()
     }
 
     /// Unseals it and waits until it answers.
@@ -140,7 +133,7 @@ impl Vault {
 
     /// Has it read its certificate again.
     pub fn reload_certificate(&self) -> Result<()> {
-        let pid = self.child.as_ref().ok_or("it does not run")?.id();
+        let pid = self.process.id()?;
         let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).map_err(|e| e.to_string())?);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP)
             .map_err(|error| error.to_string())?;
@@ -268,14 +261,6 @@ impl Vault {
                 }
                 Err(_) => sleep(TICK),
             }
-        }
-    }
-}
-
-impl Drop for Vault {
-    fn drop(&mut self) {
-        if let Err(error) = self.kill() {
-            eprintln!("Vault: {error}");
         }
     }
 }
