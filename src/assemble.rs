@@ -26,7 +26,7 @@ use crate::custodian::{
     Custodian, KeySource, KeystoreSource, NamedServer, NamedWrapper, Reason, Role, ServedSource,
     Stash,
 };
-use crate::env::{Deadline, Env, Rng};
+use crate::env::{Deadline, Env, Level, Rng};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, PageMode};
 use crate::provider::{KekInfo, Probe, Provider};
@@ -35,6 +35,9 @@ use crate::store::{Keystore, STORE_KEY_LEN, StoreFile};
 
 /// How long `init` waits for the lock of a keystore that nobody else can know yet.
 const INIT_LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// The keys that a server needs from the start: 1 (system) and 2 (temporary files).
+pub const FIRST_KEYS: [u32; 2] = [1, 2];
 
 /// Reads the configuration at `path` and begins to serve its keys.
 pub fn from_file(path: &Path, role: Role, env: Env) -> Result<Custodian> {
@@ -91,7 +94,7 @@ pub fn serves(config: &Config, env: &Env) -> Result<bool> {
 pub fn create_served_keys(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
     let custodian = start(config, Role::Command, env.clone())?;
     let known = custodian.keys();
-    for id in [1, 2].map(KeyId::try_from) {
+    for id in FIRST_KEYS.map(KeyId::try_from) {
         let id = id?;
         if !known.iter().any(|info| info.key.name == id.into()) {
             custodian.create(id, None, reason)?;
@@ -108,15 +111,47 @@ pub fn create_wrapping_key(config: &Config, name: &str, env: &Env) -> Result<Kek
     made.map_err(|error| error.within(format_args!("provider {name:?}")))
 }
 
+/// Why a keystore was not made as it was wanted.
+#[derive(Debug)]
+pub struct NotMade {
+    /// What failed.
+    pub error: Error,
+    /// Whether its file is on disk all the same: then nothing that opens it may be removed.
+    pub stays: bool,
+}
+
+impl NotMade {
+    /// Nothing is on disk.
+    fn nothing(error: Error) -> Self {
+        Self { error, stays: false }
+    }
+}
+
 /// Makes the keystore that `config` describes, with keys 1 (system) and 2 (temporary files), its
 /// store key wrapped by every configured provider.
 pub fn create_keystore(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
-    create_keystore_without_keys(config, reason, env)?;
-    let custodian = start(config, Role::Command, env.clone())?;
-    for id in [1, 2] {
-        custodian.create(KeyId::try_from(id)?, None, reason)?;
-    }
-    Ok(())
+    make_keystore(config, &FIRST_KEYS, reason, env).map_err(|not_made| not_made.error)
+}
+
+/// Makes the keystore that `config` describes, with the keys `ids`, its store key wrapped by every
+/// configured provider.
+pub fn make_keystore(
+    config: &Config,
+    ids: &[u32],
+    reason: Reason<'_>,
+    env: &Env,
+) -> Result<(), NotMade> {
+    let wrappers = wrappers(config, env).map_err(NotMade::nothing)?;
+    commit_empty_keystore(&config.keystore.path, &wrappers, reason, env)?;
+    let make_keys = || -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let custodian = start(config, Role::Command, env.clone())?;
+        let make = |id: &u32| custodian.create(KeyId::try_from(*id)?, None, reason).map(drop);
+        ids.iter().try_for_each(make)
+    };
+    make_keys().map_err(|error| NotMade { error, stays: true })
 }
 
 /// Makes the keystore at `path` for MySQL, and the key file beside it that wraps its store key,
@@ -148,6 +183,41 @@ fn create_empty_keystore(
     reason: Reason<'_>,
     env: &Env,
 ) -> Result<()> {
+    commit_empty_keystore(path, wrappers, reason, env).map_err(|not_made| not_made.error)
+}
+
+fn commit_empty_keystore(
+    path: &Path,
+    wrappers: &[NamedWrapper],
+    reason: Reason<'_>,
+    env: &Env,
+) -> Result<(), NotMade> {
+    let keystore = new_keystore(wrappers, env).map_err(NotMade::nothing)?;
+    let file = StoreFile::at(path);
+    let lock = file.lock(Deadline::after(INIT_LOCK_WAIT)).map_err(NotMade::nothing)?;
+    let tell = |event| {
+        let (actor, reason) = (reason.actor, reason.text);
+        let record = Record { event, keys: &[], generation: 1, actor, reason };
+        Trail::beside(file.path()).append(&*env.clock, &record)
+    };
+    // A trail that cannot be written stops us while nothing is made yet.
+    tell(Event::Intended).map_err(NotMade::nothing)?;
+    let made = file.commit(&lock, &keystore, &*env.rng).map_err(|error| NotMade {
+        stays: is_in_place(&file, keystore.contents().id(), &error),
+        error,
+    })?;
+    let witness = file.write_witness(&made, &*env.rng);
+    for outcome in [witness, tell(Event::KeystoreCreated)] {
+        if let Err(error) = outcome {
+            // The keystore itself is on disk.
+            env.log.log(Level::Warning, &error.to_string());
+        }
+    }
+    Ok(())
+}
+
+/// A keystore without keys, its store key wrapped by `wrappers`.
+fn new_keystore(wrappers: &[NamedWrapper], env: &Env) -> Result<Keystore> {
     let store_key = DataKey::generate(STORE_KEY_LEN, &*env.rng)?;
     let id = Keystore::new_id(&*env.rng)?;
     let context = Keystore::first_context(&id);
@@ -155,19 +225,16 @@ fn create_empty_keystore(
         .iter()
         .map(|named| named.wrap(&store_key, &context))
         .collect::<Result<Vec<_>>>()?;
-    let keystore = Keystore::create(&id, store_key, wrappings, env.clock.now())?;
-    let file = StoreFile::at(path);
-    let lock = file.lock(Deadline::after(INIT_LOCK_WAIT))?;
-    let keystore = file.commit(&lock, &keystore, &*env.rng)?;
-    file.write_witness(&keystore, &*env.rng)?;
-    let record = Record {
-        event: Event::KeystoreCreated,
-        keys: &[],
-        generation: keystore.contents().generation(),
-        actor: reason.actor,
-        reason: reason.text,
-    };
-    Trail::beside(file.path()).append(&*env.clock, &record)
+    Keystore::create(&id, store_key, wrappings, env.clock.now())
+}
+
+/// Whether the file is keystore `id` though its commit gave an error; a file that cannot be read may
+/// be it, unless the commit found another before it wrote.
+fn is_in_place(file: &StoreFile, id: &str, error: &Error) -> bool {
+    match file.read() {
+        Ok((sealed, _)) => sealed.unverified().id() == id,
+        Err(unread) => unread.kind() != Kind::NotFound && error.kind() != Kind::Conflict,
+    }
 }
 
 /// Accepts the keystore as it is, though it is older than its witness; see

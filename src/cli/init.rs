@@ -1,10 +1,11 @@
 //! `keyward init`: a keystore, its wrapping key and a configuration, and the lines for the server's
 //! own files.
 
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt, chown};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -14,7 +15,7 @@ use super::{Exit, env, no_folder};
 use crate::assemble;
 use crate::config::{self, Config, component};
 use crate::custodian::Reason;
-use crate::env::Env;
+use crate::env::{Deadline, Env};
 use crate::error::{Error, Kind, Result};
 use crate::key::Cipher;
 use crate::provider::KekInfo;
@@ -60,6 +61,12 @@ pub(super) struct Options {
 
 /// The provider that needs nothing outside the machine.
 const LOCAL: &str = "local";
+
+/// How long to wait for another `init` that works in the same folder.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// How often to look whether it has ended.
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// Where everything goes.
 #[derive(Serialize)]
@@ -165,15 +172,17 @@ impl Plan {
     ) -> Result<()> {
         let env = env();
         made.folder(parent(&self.config)?, 0o750, owner.map(Account::group_only))?;
+        made.lock(parent(&self.config)?)?;
+        // Another `init` may have made it while we waited.
+        self.refuse_what_exists()?;
         made.folder(parent(&self.keystore)?, 0o700, owner)?;
         if let Some(key_file) = &self.key_file {
             assemble::create_key_file(key_file, &*env.rng)?;
-            made.file(key_file, owner)?;
+            made.note(key_file, file_mode(owner), owner.map(Account::group_only))?;
         }
         let role = self.set_up_vault(options, owner, made, &env)?;
-        fs::write(&self.config, self.toml(options) + &role + &self.stash_toml())
-            .map_err(|e| Error::io("cannot write", &self.config, &e))?;
-        made.file(&self.config, owner)?;
+        let toml = self.toml(options) + &role + &self.stash_toml();
+        made.file(&self.config, toml.as_bytes(), owner)?;
         let config = Config::load(&self.config)?;
         self.serves = assemble::serves(&config, &env)?;
         if self.serves && self.mysql {
@@ -191,10 +200,46 @@ impl Plan {
             match (self.serves, options.empty || options.mysql) {
                 (true, true) => Ok(()),
                 (true, false) => assemble::create_served_keys(&config, reason, &env),
-                (false, true) => assemble::create_keystore_without_keys(&config, reason, &env),
-                (false, false) => assemble::create_keystore(&config, reason, &env),
+                (false, true) => self.make_keystore(&config, &[], reason, &env, made),
+                (false, false) => {
+                    self.make_keystore(&config, &assemble::FIRST_KEYS, reason, &env, made)
+                }
             }
         })
+    }
+
+    /// Makes the keystore. Once that is on disk, whatever fails, nothing that opens it goes.
+    fn make_keystore(
+        &self,
+        config: &Config,
+        ids: &[u32],
+        reason: Reason<'_>,
+        env: &Env,
+        made: &mut Made,
+    ) -> Result<()> {
+        let outcome = assemble::make_keystore(config, ids, reason, env);
+        if outcome.as_ref().map_or_else(|not_made| not_made.stays, |()| true) {
+            made.keep();
+        }
+        outcome.map_err(|not_made| match not_made.stays {
+            true => self.made_in_part(&not_made.error, ids),
+            false => not_made.error,
+        })
+    }
+
+    fn made_in_part(&self, error: &Error, ids: &[u32]) -> Error {
+        let commands: Vec<_> = ids.iter().map(|id| format!("`keyward keys create {id}`")).collect();
+        let then = match ids {
+            [] => "`keyward status` shows it".to_owned(),
+            _ => {
+                let commands = commands.join(" and ");
+                format!("{commands} make the keys that `keyward keys list` does not show")
+            }
+        };
+        let what =
+            format!("{} was made, with all that opens it, but: {error}", self.keystore.display());
+        // Not transient: another `init` would only find the keystore.
+        Error::new(Kind::State, what).advise(then)
     }
 
     /// Does in a Vault what an administrator must do, where we were given such a one's token; the
@@ -213,8 +258,7 @@ impl Plan {
             std::path::absolute(token).map_err(|e| Error::io("cannot make absolute", token, &e))?;
         let toml = format!("{}token_file = {token:?}\n", self.toml(options));
         let role = assemble::set_up_vault(&Config::parse(&self.config, &toml)?, env)?;
-        write_secret(path, role.secret_id.expose())?;
-        made.file(path, owner)?;
+        made.file(path, role.secret_id.expose(), owner)?;
         let role_id = toml::Value::from(role.role_id);
         Ok(format!("auth = \"approle\"\nrole_id = {role_id}\nsecret_id_file = {path:?}\n"))
     }
@@ -313,22 +357,42 @@ impl Account {
     }
 }
 
-/// Writes a file that nobody but its owner can read, and that was not there.
-fn write_secret(path: &Path, secret: &[u8]) -> Result<()> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(secret).and_then(|()| file.sync_all()))
-        .map_err(|e| Error::io("cannot write", path, &e))
-}
-
 fn parent(path: &Path) -> Result<&Path> {
     path.parent().ok_or_else(|| no_folder(path))
 }
 
-/// What was made so far: taken away again unless kept, so that a failed `init` leaves nothing.
+/// Root keeps its files and lets the server's group read them.
+fn file_mode(owner: Option<Account>) -> u32 {
+    if owner.is_some() { 0o640 } else { 0o600 }
+}
+
+/// What this process made so far: taken away again unless kept, so that a failed `init` leaves
+/// nothing.
 #[derive(Default)]
-struct Made(Vec<PathBuf>);
+struct Made {
+    /// Each with what tells it from another at the same place.
+    all: Vec<(PathBuf, FileId)>,
+    /// Released after all that is not kept was taken away.
+    lock: Option<File>,
+}
+
+/// Device and inode.
+type FileId = (u64, u64);
 
 impl Made {
+    /// Waits until no other `init` is at work in `folder`, and keeps the next ones waiting.
+    fn lock(&mut self, folder: &Path) -> Result<()> {
+        let file = File::open(folder).map_err(|e| Error::io("cannot open", folder, &e))?;
+        let by = Deadline::after(LOCK_WAIT);
+        // Where a file system has no locks, each file is still made by one process only.
+        while let Err(TryLockError::WouldBlock) = file.try_lock() {
+            let what = format!("another `keyward init` is at work in {}", folder.display());
+            std::thread::sleep(by.left(what)?.min(LOCK_POLL));
+        }
+        self.lock = Some(file);
+        Ok(())
+    }
+
     /// Makes the folder at `path` unless it is there.
     fn folder(&mut self, path: &Path, mode: u32, owner: Option<Account>) -> Result<()> {
         if path.is_dir() {
@@ -337,37 +401,68 @@ impl Made {
         if let Some(above) = path.parent().filter(|above| !above.exists()) {
             self.folder(above, 0o755, None)?;
         }
-        fs::create_dir(path).map_err(|e| Error::io("cannot make", path, &e))?;
-        self.0.push(path.to_owned());
-        give(path, mode, owner)
+        match fs::create_dir(path) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            Err(e) => Err(Error::io("cannot make", path, &e)),
+            Ok(()) => self.note(path, mode, owner),
+        }
     }
 
-    /// Takes note of the file at `path` and lets the server read it, and only the server.
-    fn file(&mut self, path: &Path, owner: Option<Account>) -> Result<()> {
-        self.0.push(path.to_owned());
-        let mode = if owner.is_some() { 0o640 } else { 0o600 };
-        give(path, mode, owner.map(Account::group_only))
+    /// Makes the file at `path`, which must not be there. The server may read it, and only the
+    /// server.
+    fn file(&mut self, path: &Path, bytes: &[u8], owner: Option<Account>) -> Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|e| Error::io("cannot create", path, &e))?;
+        self.remember(path, &file)?;
+        file.write_all(bytes)
+            .and_then(|()| file.sync_all())
+            .map_err(|e| Error::io("cannot write", path, &e))?;
+        give(path, &file, file_mode(owner), owner.map(Account::group_only))
     }
 
-    fn keep(mut self) {
-        self.0.clear();
+    /// Takes note of what this process has just made at `path`, and gives it to `owner`.
+    fn note(&mut self, path: &Path, mode: u32, owner: Option<Account>) -> Result<()> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+            .map_err(|e| Error::io("cannot open", path, &e))?;
+        self.remember(path, &file)?;
+        give(path, &file, mode, owner)
+    }
+
+    fn remember(&mut self, path: &Path, file: &File) -> Result<()> {
+        let meta = file.metadata().map_err(|e| Error::io("cannot look at", path, &e))?;
+        self.all.push((path.to_owned(), (meta.dev(), meta.ino())));
+        Ok(())
+    }
+
+    fn keep(&mut self) {
+        self.all.clear();
     }
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
-        for path in self.0.iter().rev() {
-            // What cannot be taken away is named by the error that brought us here.
-            let _ = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
+        for (path, id) in self.all.iter().rev() {
+            let Ok(meta) = fs::symlink_metadata(path) else { continue };
+            if (meta.dev(), meta.ino()) == *id {
+                // What cannot be taken away is named by the error that brought us here.
+                let _ = if meta.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
+            }
         }
     }
 }
 
-fn give(path: &Path, mode: u32, owner: Option<Account>) -> Result<()> {
+fn give(path: &Path, file: &File, mode: u32, owner: Option<Account>) -> Result<()> {
     if let Some(Account { uid, gid }) = owner {
-        chown(path, Some(uid.as_raw()), Some(gid.as_raw()))
+        fchown(file, Some(uid.as_raw()), Some(gid.as_raw()))
             .map_err(|e| Error::io("cannot give away", path, &e))?;
     }
-    fs::set_permissions(path, Permissions::from_mode(mode))
+    file.set_permissions(Permissions::from_mode(mode))
         .map_err(|e| Error::io("cannot set the mode of", path, &e))
 }

@@ -6,6 +6,7 @@
 mod bench;
 mod command;
 mod crash;
+mod init;
 mod moving;
 mod mysql;
 mod policy;
