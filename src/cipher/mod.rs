@@ -149,6 +149,8 @@ impl std::ops::Deref for Tail {
 pub struct Context {
     engine: Engine,
     stream: Stream,
+    /// Whether the message has ended: its key is gone.
+    ended: bool,
 }
 
 enum Stream {
@@ -202,12 +204,15 @@ impl Context {
         let context = match mode {
             Mode::Cbc => {
                 let stream = Stream::Cbc(Cbc::new(direction, padding, start?));
-                slot.write(Self { engine, stream })
+                slot.write(Self { engine, stream, ended: false })
             }
-            Mode::Ctr => slot.write(Self { engine, stream: Stream::Ctr(Ctr::new(start?)) }),
+            Mode::Ctr => {
+                let stream = Stream::Ctr(Ctr::new(start?));
+                slot.write(Self { engine, stream, ended: false })
+            }
             Mode::Gcm => {
                 let stream = Stream::Gcm(Gcm::new(direction, nonce, aad));
-                slot.write(Self { engine, stream })
+                slot.write(Self { engine, stream, ended: false })
             }
         };
         match &mut context.stream {
@@ -238,13 +243,16 @@ impl Context {
     ///
     /// # Errors
     /// [`BadData`](CipherError::BadData) for GCM data that is shorter than a tag;
-    /// [`Unsupported`](CipherError::Unsupported) where `dst` is too short, or more than 64 GiB went
-    /// through one GCM message.
+    /// [`Unsupported`](CipherError::Unsupported) where `dst` is too short, more than 64 GiB went
+    /// through one GCM message, or the message has ended.
     pub fn update(
         &mut self,
         src: &[u8],
         dst: &mut [MaybeUninit<u8>],
     ) -> Result<usize, CipherError> {
+        if self.ended {
+            return Err(CipherError::Unsupported);
+        }
         let len = self.update_len(src.len());
         let dst = dst.get_mut(..len).ok_or(CipherError::Unsupported)?;
         match &mut self.stream {
@@ -259,8 +267,11 @@ impl Context {
     ///
     /// # Errors
     /// [`BadData`](CipherError::BadData) where padding or tag do not fit. The context is wiped all the
-    /// same.
+    /// same. [`Unsupported`](CipherError::Unsupported) where the message has ended before.
     pub fn finish(&mut self) -> Result<Tail, CipherError> {
+        if self.ended {
+            return Err(CipherError::Unsupported);
+        }
         let tail = match &mut self.stream {
             Stream::Cbc(cbc) => cbc.finish(&self.engine),
             Stream::Ctr(_) => Ok(Tail::EMPTY),
@@ -271,6 +282,7 @@ impl Context {
     }
 
     fn wipe(&mut self) {
+        self.ended = true;
         match &mut self.stream {
             Stream::Cbc(cbc) => cbc.wipe(),
             Stream::Ctr(ctr) => ctr.wipe(),

@@ -90,6 +90,48 @@ fn what_cannot_be_encrypted_has_its_code() {
 }
 
 #[test]
+fn a_message_that_has_ended_takes_no_more() {
+    let (key, iv, text) = ([7_u8; 16], [9_u8; 16], [5_u8; 48]);
+    for (algorithm, flags) in
+        [(0, ENCRYPT), (0, ENCRYPT | NOPAD), (1, ENCRYPT), (1, ENCRYPT | NOPAD)]
+    {
+        let server = Server::with_keys(algorithm);
+        let f = server.functions();
+        let (init, update, finish) = (f.init.unwrap(), f.update.unwrap(), f.finish.unwrap());
+        let mut memory = vec![0_u8; unsafe { f.ctx_size.unwrap()(1, 1) } as usize];
+        let context: *mut c_void = memory.as_mut_ptr().cast();
+        let (mut out, mut length) = ([0xC3_u8; 80], 77);
+        let to = out.as_mut_ptr();
+        unsafe {
+            assert_eq!(init(context, key.as_ptr(), 16, iv.as_ptr(), 16, flags, 1, 1), 0);
+            assert_eq!(update(context, text.as_ptr(), 48, to, &raw mut length), 0);
+            assert_eq!(finish(context, to.add(48), &raw mut length), 0);
+        }
+        let sealed = out;
+        unsafe {
+            length = 77;
+            assert_ne!(
+                update(context, text.as_ptr(), 48, to, &raw mut length),
+                0,
+                "{algorithm} {flags}"
+            );
+            assert_eq!(length, 0);
+            length = 77;
+            assert_ne!(finish(context, to, &raw mut length), 0, "{algorithm} {flags}");
+            assert_eq!(length, 0);
+        }
+        assert_eq!(out, sealed, "wrote after the end");
+        // And the same memory takes the next message.
+        unsafe {
+            assert_eq!(init(context, key.as_ptr(), 16, iv.as_ptr(), 16, flags, 1, 1), 0);
+            assert_eq!(update(context, text.as_ptr(), 48, to, &raw mut length), 0);
+            assert_eq!(finish(context, to.add(48), &raw mut length), 0);
+        }
+        assert_eq!(out, sealed);
+    }
+}
+
+#[test]
 fn null_pointers_are_refused() {
     let server = Server::with_keys(0);
     let f = server.functions();
