@@ -410,6 +410,73 @@ fn refuses_what_is_no_key() {
 }
 
 #[test]
+fn a_key_without_bytes_is_not_stored_as_an_empty_one() {
+    let server = Server::loaded();
+    let (name, kind) = (text("k"), text("AES"));
+    let store = server.service::<Writer>("keyring_writer").store;
+    let stored = unsafe { store(name.as_ptr(), ptr::null(), ptr::null(), 32, kind.as_ptr()) };
+    assert_eq!(stored, 1);
+    assert_eq!(server.fetch("k", ""), Ok(None));
+    // An empty text of a SQL function is one with no bytes to point at.
+    let empty = unsafe { store(name.as_ptr(), ptr::null(), ptr::null(), 0, kind.as_ptr()) };
+    assert_eq!(empty, 0);
+}
+
+#[test]
+fn names_and_types_of_new_keys_are_bounded() {
+    let server = Server::loaded();
+    let (longest, too_long) = ("n".repeat(255), "n".repeat(256));
+    for name in [&too_long, &"n".repeat(1 << 20)] {
+        assert_eq!(server.store(name, "", b"x", "AES"), 1);
+        assert_eq!(server.store("k", name, b"x", "AES"), 1);
+        assert_eq!(server.generate(name, "AES", 32), 1);
+        // Nobody has such a key, which is no failure.
+        assert_eq!(server.fetch(name, ""), Ok(None));
+    }
+    for kind in ["FOO", "AES2", "A", "AES ", "keyring"] {
+        assert_eq!(server.store("k", "", b"x", kind), 1, "{kind}");
+        assert_eq!(server.generate("k", kind, 32), 1, "{kind}");
+    }
+    assert_eq!(server.list("keyring_keys_metadata_iterator", 0), []);
+    for (n, kind) in ["AES", "RSA", "DSA", "SECRET", "secret"].iter().enumerate() {
+        assert_eq!(server.store(&n.to_string(), "", b"x", kind), 0, "{kind}");
+    }
+    assert_eq!(server.store(&longest, &longest, b"x", "AES"), 0);
+    assert_eq!(server.fetch(&longest, &longest), Ok(Some((b"x".to_vec(), "AES".into()))));
+}
+
+#[test]
+fn a_fetch_that_fails_has_not_given_the_key() {
+    let server = Server::loaded();
+    assert_eq!(server.store("k", "", b"0123456789abcdef", "SECRET"), 0);
+    let reader = server.service::<Reader>("keyring_reader_with_status");
+    let (name, user) = (text("k"), text(""));
+    let mut handle = ptr::null_mut();
+    assert_eq!(unsafe { (reader.init)(name.as_ptr(), user.as_ptr(), &raw mut handle) }, 0);
+    let fetch = |kind: *mut c_char, kind_room, data_len: *mut usize, kind_len: *mut usize| {
+        let mut data = [0xee_u8; 16];
+        let to = data.as_mut_ptr();
+        let code = unsafe { (reader.fetch)(handle, to, 16, data_len, kind, kind_room, kind_len) };
+        (code, data)
+    };
+    let mut kind = [0_u8; 6];
+    let room = kind.as_mut_ptr().cast();
+    let (mut one, mut two) = (0, 0);
+    let (one, two) = (&raw mut one, &raw mut two);
+    let none = ptr::null_mut();
+    for (what, outcome) in [
+        ("a type that does not fit", fetch(room, 5, one, two)),
+        ("no room for the type", fetch(ptr::null_mut(), 6, one, two)),
+        ("no place for the length", fetch(room, 6, none, two)),
+        ("no place for the type's length", fetch(room, 6, one, none)),
+    ] {
+        assert_eq!(outcome, (1, [0xee; 16]), "{what}");
+    }
+    assert_eq!(fetch(room, 6, one, two), (0, *b"0123456789abcdef"));
+    assert_eq!(unsafe { (reader.deinit)(handle) }, 0);
+}
+
+#[test]
 fn a_failed_load_is_disabled_and_a_later_one_recovers() {
     let server = Server::open();
     assert_eq!(server.load(), 1, "without a configuration");

@@ -26,6 +26,13 @@ use crate::secret::{self, DataKey};
 /// Who changes keys, as history and audit trail have it.
 const ACTOR: &str = "mysqld";
 
+/// The longest key id and the longest user of a new key, in bytes: what the columns of
+/// `performance_schema.keyring_keys` hold.
+const MAX_NAME_LEN: usize = 255;
+
+/// The types that MySQL's manual lists for keyring keys, written in any case.
+const TYPES: [&str; 4] = ["AES", "RSA", "DSA", "SECRET"];
+
 static STATE: RwLock<State> =
     RwLock::new(State { folders: None, open: None, cause: None, failure: None });
 
@@ -92,11 +99,13 @@ pub(super) fn names() -> Result<Vec<KeyName>> {
 
 /// Stores a key; when this returns, it is on disk.
 pub(super) fn store(name: &KeyName, kind: &str, data: &DataKey) -> Result<()> {
+    check_new(name, kind)?;
     change(|custodian| custodian.store_named(name, kind, data, because("stored")))
 }
 
 /// Makes and stores a random key of `len` bytes.
 pub(super) fn generate(name: &KeyName, kind: &str, len: usize) -> Result<()> {
+    check_new(name, kind)?;
     change(|custodian| custodian.generate_named(name, kind, len, because("generated")))
 }
 
@@ -193,6 +202,21 @@ impl Open {
             false => Ok(()),
         }
     }
+}
+
+/// Refuses what no key of a server's has: the bounds are for new keys alone, so that one that is in
+/// the keystore already stays readable and can be removed.
+fn check_new(name: &KeyName, kind: &str) -> Result<()> {
+    let KeyName::Named { data_id, auth_id } = name else { return Ok(()) };
+    if data_id.len().max(auth_id.len()) > MAX_NAME_LEN {
+        return Err(Error::new(Kind::Config, "its name is longer than 255 bytes")
+            .advise("choose a shorter one"));
+    }
+    if !TYPES.iter().any(|known| known.eq_ignore_ascii_case(kind)) {
+        return Err(Error::new(Kind::Config, "its type is none that a keyring keeps")
+            .advise("use AES, RSA, DSA or SECRET"));
+    }
+    Ok(())
 }
 
 /// Changes a key, and remembers for the status why that failed: the server tells its client only

@@ -140,7 +140,8 @@ unsafe extern "C" fn get(
         let Some(row) = unsafe { handle.as_ref() }.and_then(Listing::row) else { return 1 };
         // SAFETY: the server passes two buffers of the lengths that it says, for this call.
         code(unsafe {
-            fill_text(first, first_room, &row.0).and(fill_text(second, second_room, &row.1))
+            fill_text(first, first_room, &row.0)
+                .and_then(|()| fill_text(second, second_room, &row.1))
         })
     })
 }

@@ -88,17 +88,19 @@ unsafe extern "C" fn fetch(
     guard("keyring_reader fetch", 1, || {
         // SAFETY: a handle is null or from `init` and not yet given back, so the key is alive.
         let Some(key) = (unsafe { handle.as_ref() }) else { return 1 };
-        // SAFETY: the server passes two buffers of the lengths that it says, for this call.
-        let filled = unsafe {
-            fill(kind.cast(), kind_room, key.kind().as_bytes()).and(fill(
-                data,
-                data_room,
-                key.data().expose(),
-            ))
+        let (bytes, type_name) = (key.data().expose(), key.kind().as_bytes());
+        // The key goes out last, where nothing can fail any more.
+        if data.is_null() || data_len.is_null() || bytes.len() > data_room {
+            return 1;
+        }
+        // SAFETY: the server passes room of the length that it says, and a place for the length, for
+        // this call.
+        let told = unsafe {
+            fill(kind.cast(), kind_room, type_name).and_then(|()| put(kind_len, type_name.len()))
         };
-        // SAFETY: the server's places for both lengths are there for `fetch_length`'s reason.
-        code(filled.and_then(|()| unsafe {
-            put(data_len, key.data().expose().len()).and(put(kind_len, key.kind().len()))
+        // SAFETY: as above, for the key.
+        code(told.and_then(|()| unsafe {
+            put(data_len, bytes.len()).and_then(|()| fill(data, data_room, bytes))
         }))
     })
 }

@@ -8,6 +8,9 @@ use crate::key::KeyName;
 use crate::mysql::{message, open};
 use crate::secret::DataKey;
 
+/// How much of a key's name a line in the log shows, in characters.
+const MAX_SHOWN: usize = 255;
+
 /// `keyring_writer`, in the order of its header.
 #[repr(C)]
 pub(super) struct Writer {
@@ -41,8 +44,10 @@ unsafe extern "C" fn store(
         // SAFETY: the server passes texts that end in NUL or null, and stay for this call.
         let (name, kind) = unsafe { (name(data_id, auth_id), text(kind)) };
         // SAFETY: the server passes `len` bytes of key, or null, that stay for this call.
-        let data = unsafe { bytes(data, len) }.unwrap_or_default();
+        let data = unsafe { bytes(data, len) };
         run("store", name, |name| {
+            let none = || Error::new(Kind::Config, format!("its {len} bytes are at no address"));
+            let data = data.ok_or_else(none)?;
             let data = DataKey::of_keyring(data.len(), |to| {
                 to.copy_from_slice(data);
                 Ok(())
@@ -75,6 +80,8 @@ unsafe extern "C" fn generate(
 fn run(verb: &str, name: Option<KeyName>, work: impl FnOnce(&KeyName) -> Result<()>) -> c_int {
     let nameless = || Error::new(Kind::Config, "its name is empty or not UTF-8");
     let called = name.as_ref().map(ToString::to_string).unwrap_or_default();
+    // Whoever may store a key may not fill the log with its name.
+    let called: String = called.chars().take(MAX_SHOWN).collect();
     let outcome = name.as_ref().ok_or_else(nameless).and_then(work);
     code(outcome.map_err(|error| message::failed(&format!("{verb} key {called}"), &error)))
 }
