@@ -48,20 +48,20 @@ pub struct Error {
 impl Error {
     /// An error of `kind`; `what` names the operation and the key, or file and line.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self { kind, what: one_line(what.into()), advice: None }
+        Self { kind, what: escaped(what.into()), advice: None }
     }
 
     /// The same error with a sentence on how to mend it.
     #[must_use]
     pub fn advise(mut self, advice: impl Into<String>) -> Self {
-        self.advice = Some(one_line(advice.into()));
+        self.advice = Some(escaped(advice.into()));
         self
     }
 
     /// The same error seen from one step further out: "`context`: what failed".
     #[must_use]
     pub fn within(mut self, context: impl fmt::Display) -> Self {
-        self.what = one_line(format!("{context}: {}", self.what));
+        self.what = escaped(format!("{context}: {}", self.what));
         self
     }
 
@@ -102,20 +102,55 @@ impl Error {
     }
 }
 
-/// The same text where it is one line. Names and words of others may have line ends in them, by which
-/// they could write lines of their own into a log, and what a terminal takes for a command.
-fn one_line(text: String) -> String {
-    if !text.contains(char::is_control) {
+/// The text as one line that shows what it is: line ends, control characters and those that turn the
+/// direction of writing come out as escapes. Names and words of others may have them, by which they
+/// could write lines of their own into a log or command a terminal.
+#[must_use]
+pub fn escaped(text: impl Into<String>) -> String {
+    let text = text.into();
+    if !text.contains(plays_tricks) {
         return text;
     }
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        match c.is_control() {
+        match plays_tricks(c) {
             true => line.extend(c.escape_default()),
             false => line.push(c),
         }
     }
     line
+}
+
+/// Whether `c` is a control character, a line or paragraph separator, or one of Unicode's bidirectional
+/// controls (UAX 9).
+fn plays_tricks(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2066}'..='\u{2069}')
+}
+
+/// Where a text stopped being the JSON that was wanted, without a value of it: it may be another file,
+/// with secrets in it. The name of a field that is too many or missing is given.
+#[must_use]
+pub fn json_place(cause: &serde_json::Error) -> String {
+    use serde_json::error::Category;
+    let what = match cause.classify() {
+        Category::Data => field(&cause.to_string()).unwrap_or("a value of another kind").to_owned(),
+        Category::Eof => "it ends too early".to_owned(),
+        Category::Syntax | Category::Io => "no JSON".to_owned(),
+    };
+    format!("line {} column {}: {what}", cause.line(), cause.column())
+}
+
+/// The beginning of serde's sentence about a field, where that has a name as we give them.
+fn field(said: &str) -> Option<&str> {
+    let (what, rest) = said.split_once(" field `")?;
+    let (name, _) = rest.split_once('`')?;
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let is_name = matches!(what, "unknown" | "missing" | "duplicate")
+        && name.len() <= 32
+        && name.chars().all(is_word);
+    is_name.then(|| &said[..what.len() + name.len() + " field ``".len()])
 }
 
 /// The system's words without Rust's "(os error 2)".
@@ -142,6 +177,29 @@ impl std::error::Error for Error {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_not_the_right_one_is_not_quoted() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[allow(dead_code, reason = "only its reading is of interest")]
+        struct Wanted {
+            path: u8,
+        }
+        let long = format!("{{\"{}\": 1}}", "secret".repeat(10));
+        for (text, place) in [
+            (r#"{"path": "hvs.secret"}"#, "line 1 column 21: a value of another kind"),
+            (r#""hvs.secret""#, "line 1 column 12: a value of another kind"),
+            (r#"{"path": hvs.secret}"#, "line 1 column 10: no JSON"),
+            (r#"{"path": 1"#, "line 1 column 10: it ends too early"),
+            (r#"{"pth": 1}"#, "line 1 column 6: unknown field `pth`"),
+            ("{}", "line 1 column 2: missing field `path`"),
+            (&long, "line 1 column 63: a value of another kind"),
+        ] {
+            let cause = serde_json::from_str::<Wanted>(text).unwrap_err();
+            assert_eq!(json_place(&cause), place, "{text}");
+        }
+    }
 
     #[test]
     fn an_error_is_one_line_whatever_others_put_into_it() {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::env::Timestamp;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, escaped};
 
 /// MariaDB's number for a key (`ENCRYPTION_KEY_ID`): 1 = system, 2 = temporary files. Never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -84,8 +84,12 @@ impl fmt::Display for KeyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Id(id) => id.fmt(f),
-            Self::Named { data_id, auth_id } if auth_id.is_empty() => f.write_str(data_id),
-            Self::Named { data_id, auth_id } => write!(f, "{data_id}@{auth_id}"),
+            Self::Named { data_id, auth_id } if auth_id.is_empty() => {
+                f.write_str(&escaped(data_id))
+            }
+            Self::Named { data_id, auth_id } => {
+                write!(f, "{}@{}", escaped(data_id), escaped(auth_id))
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use super::doctor::Findings;
 use super::print::Mark;
 use super::server;
 use crate::config::component::{Component, FILE_NAME};
+use crate::error::json_place;
 
 /// The component's name, in the manifest and as a file.
 const NAME: &str = "component_keyring_keyward";
@@ -181,7 +182,7 @@ fn manifest(findings: &mut Findings) {
             findings.add(Mark::Failed, format!("manifest: {shown} names no {NAME}"), Some(&wanted));
         }
         Err(cause) => {
-            let what = format!("manifest: {shown} is not valid: {cause}");
+            let what = format!("manifest: {shown} is not valid: {}", json_place(&cause));
             findings.add(Mark::Failed, what, Some(&wanted));
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Subcommand;
 
-use super::print::{Printer, table};
+use super::print::{Printer, plain, table};
 use super::show::Shown;
 use super::{Exit, open, user};
 use crate::custodian::{Custodian, Reason};
@@ -83,7 +83,7 @@ pub(super) fn run(config: &Path, command: Command, printer: &Printer) -> Result<
 fn named(custodian: &Custodian, text: &str) -> Result<KeyEntry> {
     let listed = || custodian.keys().into_iter().map(|info| info.key.name);
     let by_number = parse_id(text).ok().and_then(|id| custodian.entry(&id.into()));
-    let by_name = || custodian.entry(&listed().find(|name| name.to_string() == text)?);
+    let by_name = || custodian.entry(&listed().find(|name| name.to_string() == plain(text))?);
     by_number.or_else(by_name).ok_or_else(|| {
         Error::new(Kind::NotFound, format!("the keystore has no key {text}"))
             .advise("`keyward keys list` shows all")

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::print::{Printer, plain, table};
+use super::print::{Printer, plain, plain_lines, table};
 use super::{Exit, env, mycnf, user};
 use crate::assemble::{self, Moved, Target};
 use crate::config::Config;
@@ -88,7 +88,7 @@ pub(super) fn migrate(path: &Path, options: &Migrate, printer: &Printer) -> Resu
         ),
         Target::KeyFile(path) => format!(
             "next: configure a provider of type \"file\" for {}, and restart the server\n",
-            path.display()
+            plain(&path.display().to_string())
         ),
     };
     show(&moved, *dry_run, &next, printer)
@@ -131,7 +131,7 @@ fn from_keyring_file(path: &Path, file: &Path, common: &Common, printer: &Printe
     let next = format!(
         "next: name component_keyring_keyward in mysqld.my in place of component_keyring_file, \
          restart the server, then destroy {}: every key stands clear in it\n",
-        file.display()
+        plain(&file.display().to_string())
     );
     show(&moved, *dry_run, &next, printer)
 }
@@ -159,7 +159,7 @@ fn show(moved: &Moved, dry_run: bool, next: &str, printer: &Printer) -> Result<E
             }
         };
     }
-    text += &plain(if dry_run { "dry run: nothing was changed\n" } else { next });
+    text += &plain_lines(if dry_run { "dry run: nothing was changed\n" } else { next });
     let new = moved.new.len();
     printer.show(&Report { dry_run, wrappings, keys: &moved.keys, new }, &text)?;
     Ok(Exit::Success)

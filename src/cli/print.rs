@@ -6,7 +6,10 @@ use std::io::Write as _;
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, escaped};
+
+/// The widest column, in characters: a longer cell stands out and does not widen every row.
+const MAX_WIDTH: usize = 200;
 
 /// Prints for people or for machines.
 pub(super) struct Printer {
@@ -76,30 +79,48 @@ impl Mark {
 
 /// Rows under a head, columns two blanks apart.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(cell.chars().count().min(MAX_WIDTH));
         }
     }
     let mut text = String::new();
     let bold = Style::new().bold();
     let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
     let _ = writeln!(text, "{bold}{}{bold:#}", line(&head, &widths));
-    for row in rows {
-        let _ = writeln!(text, "{}", plain(&line(row, &widths)));
+    for row in &rows {
+        let _ = writeln!(text, "{}", line(row, &widths));
     }
     text
 }
 
 fn line(cells: &[String], widths: &[usize]) -> String {
-    let padded: Vec<_> = cells.iter().zip(widths).map(|(cell, w)| format!("{cell:<w$}")).collect();
-    padded.join("  ").trim_end().to_owned()
+    let mut line = String::new();
+    for (cell, width) in cells.iter().zip(widths) {
+        line += cell;
+        let blanks = width.saturating_sub(cell.chars().count());
+        line.extend(std::iter::repeat_n(' ', blanks + 2));
+    }
+    line.trim_end().to_owned()
 }
 
-/// Names come from files: without control characters they cannot play with the terminal.
+/// One name or sentence as people may see it. Names come from files: with control characters shown as
+/// escapes they cannot play with the terminal, nor write a line of their own.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
+    escaped(text)
+}
+
+/// The same for a text of many lines, whose names went through [`plain`] where they were put in.
+pub(super) fn plain_lines(text: &str) -> String {
+    text.split_inclusive('\n')
+        .map(|line| match line.strip_suffix('\n') {
+            Some(line) => plain(line) + "\n",
+            None => plain(line),
+        })
+        .collect()
 }
 
 fn style(color: AnsiColor) -> Style {
@@ -113,5 +134,34 @@ fn write_out(text: &str) -> Result<()> {
             Err(Error::new(Kind::Io, format!("cannot write to standard output: {e}")))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<String> {
+        anstream::adapter::strip_str(text).to_string().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_name_of_any_length_is_shown() {
+        let long = "n".repeat(1 << 20);
+        let rows = [vec![long.clone(), "1".to_owned()], vec!["b".to_owned(), "2".to_owned()]];
+        let shown = lines(&table(&["KEY", "VERSION"], &rows));
+        assert_eq!(shown[0], format!("{:<200}  VERSION", "KEY"));
+        assert_eq!(shown[1], format!("{long}  1"));
+        assert_eq!(shown[2], format!("{:<200}  2", "b"));
+    }
+
+    #[test]
+    fn a_name_cannot_write_a_line_of_its_own_or_command_the_terminal() {
+        let name = "t1.ibd\nkeyward: all is well\u{1b}[2J\u{9b}0m\u{202e}";
+        let shown = lines(&table(&["FILE", "KEY"], &[vec![name.to_owned(), "1".to_owned()]]));
+        let escaped = r"t1.ibd\nkeyward: all is well\u{1b}[2J\u{9b}0m\u{202e}";
+        assert_eq!(shown[1], format!("{escaped}  1"));
+        assert_eq!(plain(name), escaped);
+        assert_eq!(plain_lines("a\u{7}b\nc"), "a\\u{7}b\nc");
     }
 }

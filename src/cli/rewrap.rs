@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::print::{Printer, plain};
+use super::print::{Printer, plain_lines};
 use super::{Exit, env, open, user};
 use crate::assemble;
 use crate::custodian::{Reason, Rewrap, Rewrapped, WrapChange};
@@ -58,7 +58,7 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
         let versions = custodian.status().versions;
         text += &format!("a new store key wraps {versions} key versions now\n");
     }
-    printer.show(&lines, &plain(&text))?;
+    printer.show(&lines, &plain_lines(&text))?;
     Ok(exit(report.iter().filter_map(|one| one.failure.as_ref())))
 }
 

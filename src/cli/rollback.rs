@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::print::{Printer, plain};
+use super::print::{Printer, plain_lines};
 use super::{Exit, env, user};
 use crate::assemble;
 use crate::audit::{Event, Line, Trail};
@@ -36,7 +36,7 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     // The trail knows what was done after the copy was made; where it is gone, too, nobody does.
     let lines = Trail::beside(&config.keystore.path).read().unwrap_or_default();
     let accepted = Accepted { lost: lost(lines, generation), refused, generation };
-    printer.show(&accepted, &plain(&accepted.text()))?;
+    printer.show(&accepted, &plain_lines(&accepted.text()))?;
     Ok(Exit::Success)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::follow::{self, Spaces};
 use super::keys::parse_id;
-use super::print::{Printer, plain};
+use super::print::{Printer, plain_lines};
 use super::states::outcome;
 use super::{Exit, open, server, user};
 use crate::config::Config;
@@ -73,7 +73,7 @@ pub(super) fn run(config: &Path, options: Options, printer: &Printer) -> Result<
         text += "a running server uses it within a second; pages follow by \
                  innodb_encryption_threads\n";
     }
-    printer.show(&changed, &plain(&text))?;
+    printer.show(&changed, &plain_lines(&text))?;
     if options.wait && !active.is_empty() {
         user::become_ourselves()?;
         follow::wait(&active, &options.server, options.timeout)?;
@@ -118,7 +118,7 @@ fn undo(config: &Path, options: &Options, reason: Reason<'_>, printer: &Printer)
     {
         text += &format!("key {id} version {} is active\n", active.version);
     }
-    printer.show(&changed, &plain(&text))?;
+    printer.show(&changed, &plain_lines(&text))?;
     Ok(Exit::Success)
 }
 

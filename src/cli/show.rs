@@ -57,10 +57,10 @@ impl Shown {
         events.sort_by_key(|(at, _)| *at);
         let mut text = table(&head, &rows) + "\n";
         for (_, line) in &events {
-            text += &plain(line);
+            text += &format!("{}\n", plain(line));
         }
         if let Some(at) = self.next_rotation {
-            text += &format!("{at}  the policy rotates key {}\n", plain(&self.key.to_string()));
+            text += &format!("{at}  the policy rotates key {}\n", self.key);
         }
         text
     }
@@ -84,7 +84,7 @@ impl Version {
         let line = |event: &Event, word: &str| {
             let Event { state, at, actor, reason } = event;
             let version = self.version;
-            (*at, format!("{at}  version {version} {word}{state}: {reason} ({actor})\n"))
+            (*at, format!("{at}  version {version} {word}{state}: {reason} ({actor})"))
         };
         let past = self.history.iter().map(|event| line(event, ""));
         past.chain(self.planned.iter().map(|event| line(event, "to be "))).collect()

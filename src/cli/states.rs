@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::keys::{parse_id, parse_version};
-use super::print::{Printer, plain};
+use super::print::{Printer, plain_lines};
 use super::{Exit, open, user};
 use crate::custodian::{Custodian, Reason, Step};
 use crate::error::Result;
@@ -45,7 +45,7 @@ fn run(config: &Path, options: &Options, step: Step, printer: &Printer) -> Resul
     if let Step::Compromised(_) = step {
         text += "data that it encrypted stays readable; re-encrypt it, then destroy the version\n";
     }
-    printer.show(&changed, &plain(&text))?;
+    printer.show(&changed, &plain_lines(&text))?;
     Ok(Exit::Success)
 }
 

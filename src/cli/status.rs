@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::keys::age;
-use super::print::{Printer, plain};
+use super::print::{Printer, plain, plain_lines};
 use super::{Exit, open};
 use crate::custodian::StashState;
 use crate::env::{Clock, System, Timestamp};
@@ -50,7 +50,7 @@ pub(super) fn run(config: &Path, printer: &Printer) -> Result<Exit> {
         degraded: status.degraded.map(|degraded| degraded.cause),
         stash: status.stash.map(Stash::from),
     };
-    printer.show(&report, &plain(&report.text()))?;
+    printer.show(&report, &plain_lines(&report.text()))?;
     Ok(Exit::Success)
 }
 
@@ -71,7 +71,11 @@ impl Report {
         format!(
             "keystore    {} (generation {})\nopened by   {}\n{wrapped_by}keys        {}, {} \
              versions\noldest key  {oldest}\n{more}",
-            self.keystore, self.generation, self.opened_by, self.keys, self.versions
+            plain(&self.keystore),
+            self.generation,
+            self.opened_by,
+            self.keys,
+            self.versions
         )
     }
 }
@@ -91,6 +95,6 @@ impl Stash {
             (None, None) => "none yet: the server takes it".to_owned(),
         };
         let in_use = if self.in_use { ", in use" } else { "" };
-        format!("{}, {taken}{in_use}", self.path)
+        format!("{}, {taken}{in_use}", plain(&self.path))
     }
 }

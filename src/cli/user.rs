@@ -82,14 +82,56 @@ pub(super) fn become_ourselves() -> Result<()> {
         .map_err(|e| Error::new(Kind::Internal, format!("cannot become ourselves again: {e}")))
 }
 
-/// The person at the keyboard, for history and audit: `root on db1`.
+/// The person at the keyboard, for history and audit: `root on db1`, `alice (sudo, uid 0) on db1`.
 pub(super) fn actor() -> String {
-    let person = std::env::var("SUDO_USER").ok().filter(|name| !name.is_empty());
-    let person = person.or_else(|| User::from_uid(getuid()).ok().flatten().map(|user| user.name));
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    format!(
-        "{} on {}",
-        person.unwrap_or_else(|| getuid().to_string()),
-        host.unwrap_or_else(|| "localhost".to_owned())
-    )
+    let host = host.unwrap_or_else(|| "localhost".to_owned());
+    let known = |name: &str| User::from_name(name).ok().flatten().map(|user| user.uid);
+    let person = sudoer(getuid(), |name| std::env::var(name).ok(), known)
+        .or_else(|| User::from_uid(getuid()).ok().flatten().map(|user| user.name));
+    format!("{} on {host}", person.unwrap_or_else(|| format!("uid {}", getuid())))
+}
+
+/// Who ran sudo, as its environment says. That is believed where root runs: anybody else can write into
+/// his environment what he likes. `uid` is the one that the kernel knows for certain.
+fn sudoer(
+    uid: Uid,
+    variable: impl Fn(&str) -> Option<String>,
+    known: impl Fn(&str) -> Option<Uid>,
+) -> Option<String> {
+    let name = variable("SUDO_USER").filter(|_| uid.is_root())?;
+    let said: u32 = variable("SUDO_UID")?.parse().ok()?;
+    (known(&name)? == Uid::from_raw(said)).then(|| format!("{name} (sudo, uid {uid})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sudo_is_believed_of_root_alone_and_of_accounts_that_are_there() {
+        let known = |name: &str| (name == "alice").then(|| Uid::from_raw(1000));
+        let says = |uid: u32, name: &str, said: &str| {
+            let (name, said) = (name.to_owned(), said.to_owned());
+            let variable = move |variable: &str| match variable {
+                "SUDO_USER" => Some(name.clone()),
+                "SUDO_UID" => Some(said.clone()),
+                _ => None,
+            };
+            sudoer(Uid::from_raw(uid), variable, known)
+        };
+        assert_eq!(says(0, "alice", "1000").as_deref(), Some("alice (sudo, uid 0)"));
+        for (uid, name, said) in [
+            (1000, "alice", "1000"),
+            (1001, "alice", "1000"),
+            (0, "alice", "1001"),
+            (0, "alice", ""),
+            (0, "mallory", "1000"),
+            (0, "", "1000"),
+            (0, "alice on db1\n", "1000"),
+        ] {
+            assert_eq!(says(uid, name, said), None, "{uid} {name:?} {said}");
+        }
+        assert_eq!(sudoer(Uid::from_raw(0), |_| None, known), None);
+    }
 }

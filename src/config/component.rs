@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::Config;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, json_place};
 
 /// What the file is called in either folder.
 pub const FILE_NAME: &str = "component_keyring_keyward.cnf";
@@ -64,7 +64,7 @@ impl Component {
     /// Checks `text`, which came from `path`.
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let document: Document =
-            serde_json::from_str(text).map_err(|cause| invalid(path, &cause.to_string()))?;
+            serde_json::from_str(text).map_err(|cause| invalid(path, &json_place(&cause)))?;
         match document {
             Document { read_local_config: true, .. } => Ok(Self::Local),
             Document { config: Some(config), path: None, .. } if config.is_absolute() => {

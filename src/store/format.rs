@@ -12,7 +12,7 @@ use super::entry::{KeyEntry, VersionEntry};
 use super::seal::{FileMac, OVERHEAD, STORE_KEY_LEN};
 use super::{Contents, StoreKeyEntry};
 use crate::env::Timestamp;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, json_place};
 use crate::key::{KeyName, KeyRef};
 use crate::secret::DataKey;
 
@@ -289,9 +289,8 @@ fn not_this_format(bytes: &[u8], cause: &serde_json::Error) -> Error {
     {
         return known;
     }
-    // The file's own text may be quoted in the cause: one line of it at most.
-    let cause: String = cause.to_string().chars().filter(|c| !c.is_control()).take(300).collect();
-    Error::new(Kind::Corrupt, format!("the keystore cannot be read: {cause}"))
+    let place = json_place(cause);
+    Error::new(Kind::Corrupt, format!("the keystore cannot be read: {place}"))
         .advise("restore it from a backup")
 }
 
