@@ -31,24 +31,31 @@ const SALT_LEN: usize = 16;
 /// The longest passphrase, in bytes.
 const MAX_PASSPHRASE_LEN: usize = 4096;
 
-/// What may be asked of this machine by a keystore that somebody changed: 1 GiB, some seconds.
-const MAX: Cost = Cost { memory_kib: 1 << 20, passes: 16, lanes: 16 };
+/// What a keystore that somebody changed may ask of this machine before its MAC is looked at: four times
+/// what is written, so 256 MiB and about a second.
+const MAX_MEMORY_KIB: u32 = 4 * DEFAULT.memory_kib;
+/// The same for the time: memory times passes.
+const MAX_WORK: u64 = 4 * DEFAULT.work();
+/// More lanes are no more work.
+const MAX_LANES: u32 = 16;
+
+/// The second recommended option of RFC 9106 section 4: 64 MiB, 3 passes, 4 lanes.
+const DEFAULT: Cost = Cost { memory_kib: 1 << 16, passes: 3, lanes: 4 };
 
 /// What one derivation costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
-    /// Memory in KiB: at least 8 a lane, at most 1,048,576.
+    /// Memory in KiB: at least 8 a lane, at most 262,144.
     pub memory_kib: u32,
-    /// Passes over that memory, 1 to 16.
+    /// Passes over that memory; times the memory, at most 786,432.
     pub passes: u32,
     /// Lanes, 1 to 16. They are computed one after the other.
     pub lanes: u32,
 }
 
 impl Default for Cost {
-    /// The second recommended option of RFC 9106 section 4: 64 MiB, 3 passes, 4 lanes.
     fn default() -> Self {
-        Self { memory_kib: 1 << 16, passes: 3, lanes: 4 }
+        DEFAULT
     }
 }
 
@@ -60,11 +67,18 @@ impl fmt::Display for Cost {
 }
 
 impl Cost {
+    /// How much of memory is filled, in KiB: what the time goes by.
+    const fn work(self) -> u64 {
+        self.memory_kib as u64 * self.passes as u64
+    }
+
+    fn is_bearable(self) -> bool {
+        self.memory_kib <= MAX_MEMORY_KIB && self.work() <= MAX_WORK && self.lanes <= MAX_LANES
+    }
+
     fn params(self) -> Option<Params> {
-        let within = self.memory_kib <= MAX.memory_kib
-            && (1..=MAX.passes).contains(&self.passes)
-            && (1..=MAX.lanes).contains(&self.lanes);
-        Params::new(self.memory_kib, self.passes, self.lanes, Some(KEK_LEN)).ok().filter(|_| within)
+        let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(KEK_LEN)).ok();
+        params.filter(|_| self.is_bearable())
     }
 }
 
@@ -104,13 +118,22 @@ impl Derivation {
                 passes: number(PASSES)?,
                 lanes: number(LANES)?,
             };
-            cost.params()?;
             Some(Self { salt: salt_from_hex(parameters.get(SALT)?)?, cost })
         };
-        read().filter(|derivation| derivation.to_parameters() == *parameters).ok_or_else(|| {
-            Error::new(Kind::Corrupt, "its Argon2id parameters are none that keyward writes")
-                .advise("restore the keystore from a backup")
-        })
+        let refused = |what: String| {
+            Error::new(Kind::Corrupt, what).advise("restore the keystore from a backup")
+        };
+        let spelled_as_ours = |derivation: &Self| derivation.to_parameters() == *parameters;
+        let Some(derivation) = read().filter(spelled_as_ours) else {
+            return Err(refused("its Argon2id parameters are none that keyward writes".to_owned()));
+        };
+        let cost = derivation.cost;
+        match cost.params() {
+            Some(_) => Ok(derivation),
+            None => Err(refused(format!(
+                "its key is derived by {cost}: keyward writes {DEFAULT} and runs at most four times that"
+            ))),
+        }
     }
 }
 
@@ -143,7 +166,7 @@ impl Passphrase {
     pub(super) fn new(source: SecretSource, cost: Cost) -> Result<Self> {
         if cost.params().is_none() {
             return Err(Error::new(Kind::Config, format!("Argon2id cannot run at {cost}"))
-                .advise("use 8 KiB a lane to 1 GiB, 1 to 16 passes, 1 to 16 lanes"));
+                .advise("use 8 KiB a lane to 256 MiB, 1 to 16 lanes, and 12 passes at 64 MiB"));
         }
         Ok(Self { source, cost, last: Mutex::new(None) })
     }
@@ -244,9 +267,12 @@ mod tests {
         for (memory_kib, passes, lanes) in [
             (7, 1, 1),
             (31, 1, 4),
-            ((1 << 20) + 1, 1, 1),
+            ((1 << 18) + 1, 1, 1),
+            (1 << 20, 16, 16),
+            (1 << 18, 4, 4),
+            (1 << 16, 13, 4),
             (64, 0, 1),
-            (64, 17, 1),
+            (64, 12_289, 1),
             (64, 1, 0),
             (1024, 1, 17),
             (u32::MAX, u32::MAX, u32::MAX),
@@ -256,7 +282,27 @@ mod tests {
             assert_eq!(error.kind(), Kind::Config, "{cost}");
         }
         assert!(Passphrase::new(source(), Cost::default()).is_ok());
-        assert!(Passphrase::new(source(), MAX).is_ok());
+        for (memory_kib, passes) in [(1 << 18, 3), (1 << 16, 12), (64, 12_288)] {
+            assert!(Passphrase::new(source(), Cost { memory_kib, passes, lanes: 4 }).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_largest_cost_that_a_keystore_may_ask_for_ends_soon_and_a_larger_one_is_not_begun()
+    -> Result<()> {
+        let largest = Cost { memory_kib: MAX_MEMORY_KIB, passes: 3, lanes: 1 };
+        let from = Derivation { salt: [7; SALT_LEN], cost: largest };
+        assert!(Derivation::from_parameters(&from.to_parameters())? == from);
+        let beyond = Cost { memory_kib: 1 << 20, passes: 16, lanes: 1 };
+        let from = Derivation { salt: [7; SALT_LEN], cost: beyond };
+        let error = Derivation::from_parameters(&from.to_parameters()).err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "its key is derived by argon2id, 1048576 KiB, 16 passes, 1 lanes: keyward writes \
+             argon2id, 65536 KiB, 3 passes, 4 lanes and runs at most four times that; restore the \
+             keystore from a backup"
+        );
+        Ok(())
     }
 
     #[test]
