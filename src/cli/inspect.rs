@@ -9,7 +9,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::print::{Printer, plain, table};
-use super::{Exit, open};
+use super::{Exit, confine, open};
 use crate::custodian::Custodian;
 use crate::error::Result;
 use crate::inspect::{self, Kind, MasterKey, Need, Report, Use};
@@ -59,8 +59,11 @@ enum Unwraps {
 
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
     // The files are read as who we are; the keystore's owner may not be able to.
-    let (files, mut reports) = inspect::walk(&options.paths);
-    reports.extend(files.iter().map(|file| inspect::file(file)));
+    let mut reports = confine::reading(|| {
+        let (files, mut reports) = inspect::walk(&options.paths);
+        reports.extend(files.iter().map(|file| inspect::file(file)));
+        reports
+    })?;
     reports.sort_by(|a, b| a.file.cmp(&b.file));
     let keys = Keys::open(config);
     let shown: Vec<_> = reports.iter().filter(|report| options.all || tells(report)).collect();
@@ -172,7 +175,7 @@ fn text(seen: &[Seen<'_>], files: usize) -> String {
             text += &format!("unclear: {file}: {}\n", plain(why));
         }
         if let (Some(Unwraps::WrongKey), Some(key)) = (opens, &report.master_key) {
-            let name = key.name();
+            let name = plain(&key.name());
             text += &format!("wrong key: {file}: the keystore's {name} does not open it\n");
         }
     }

@@ -1,6 +1,7 @@
 //! The command: one file a subcommand, one place for arguments, exit codes and printing.
 
 mod component;
+mod confine;
 mod destroy;
 mod doctor;
 mod follow;
@@ -165,7 +166,7 @@ impl Log for Terminal {
             Level::Warning => "warning",
             Level::Note => "note",
         };
-        anstream::eprintln!("keyward: {word}: {text}");
+        anstream::eprintln!("keyward: {word}: {}", print::plain(text));
     }
 }
 

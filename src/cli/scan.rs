@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
 
-use super::server;
+use super::{confine, server};
 use crate::error::{Error, Kind, Result};
 use crate::inspect::{self, Report};
 use crate::key::{KeyId, KeyName, KeyRef, KeyVersion};
@@ -31,14 +31,14 @@ impl Scan {
     ) -> Result<Self> {
         let running = datadirs.iter().any(|datadir| is_running(datadir));
         let spaces = if running { ask(datadirs, options)? } else { Vec::new() };
-        let mut reports = read(datadirs, ignored);
+        let mut reports = read(datadirs, ignored)?;
         refuse_incomplete(datadirs, &reports)?;
         if running {
             // Its redo log has records in it, and it is the server that will read them.
             reports.iter_mut().for_each(Report::forgive_unclean);
         }
         for backup in backups {
-            let of_backup = read(std::slice::from_ref(backup), ignored);
+            let of_backup = read(std::slice::from_ref(backup), ignored)?;
             if of_backup.is_empty() {
                 let what = format!("there is nothing in the backup {}", backup.display());
                 return Err(Error::new(Kind::Config, what));
@@ -100,13 +100,15 @@ fn numbers(key: &KeyRef) -> Result<(KeyId, KeyVersion)> {
     }
 }
 
-fn read(paths: &[PathBuf], ignored: &[PathBuf]) -> Vec<Report> {
+fn read(paths: &[PathBuf], ignored: &[PathBuf]) -> Result<Vec<Report>> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let ignored: Vec<_> = ignored.iter().map(|path| real(path)).collect();
-    let (files, mut reports) = inspect::walk(paths);
-    let files = files.iter().filter(|file| !ignored.contains(&real(file)));
-    reports.extend(files.map(|file| inspect::file(file)));
-    reports
+    confine::reading(|| {
+        let (files, mut reports) = inspect::walk(paths);
+        let files = files.iter().filter(|file| !ignored.contains(&real(file)));
+        reports.extend(files.map(|file| inspect::file(file)));
+        reports
+    })
 }
 
 /// A folder in which the files of a server are missing proves nothing.
