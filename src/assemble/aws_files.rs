@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::moving;
 use crate::backend::aws_kms::{FileSettings, KeyFiles, Settings};
-use crate::backend::http::{Url, is_loopback};
+use crate::backend::http::{IN_THE_CLEAR, USE_TLS, Url, is_private};
 use crate::config;
 use crate::custodian::{Custodian, Moving, NamedServer, Role, ServedSource};
 use crate::env::Env;
@@ -78,9 +78,9 @@ fn endpoint(text: &str) -> Result<Url> {
         Error::new(Kind::Config, what).advise("write it as https://kms.eu-central-1.amazonaws.com")
     };
     let url = Url::parse(text).map_err(|_| wrong("is no address"))?;
-    match url.scheme() == "https" || is_loopback(&url) {
+    match is_private(&url) {
         true => Ok(url),
-        false => Err(wrong("is not https: keys would cross the network in the clear")),
+        false => Err(wrong(IN_THE_CLEAR).advise(USE_TLS)),
     }
 }
 

@@ -7,20 +7,25 @@ use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
+use aws_sdk_kms::config::http::HttpRequest;
 use aws_sdk_kms::config::interceptors::BeforeTransmitInterceptorContextRef;
 use aws_sdk_kms::config::retry::RetryConfig;
 use aws_sdk_kms::config::timeout::TimeoutConfig;
 use aws_sdk_kms::config::{
-    AppName, ConfigBag, Intercept, ProvideCredentials, RuntimeComponents,
+    AppName, ConfigBag, HttpClient as _, Intercept, ProvideCredentials, RuntimeComponents,
     SharedCredentialsProvider, SharedHttpClient,
 };
 use aws_sdk_kms::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider as Tls, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder as HttpBuilder, Connector};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use tokio::runtime::{Builder, Runtime};
 
-use super::super::http::{Url, is_loopback, place};
+use super::super::http::{Url, is_private, place};
 use super::failure::{self, Scene};
 use super::{Settings, region_of};
 use crate::env::{Deadline, Rng, jittered, run_apart};
@@ -136,16 +141,56 @@ impl Client {
     }
 }
 
-/// HTTPS by rustls with *ring*, over the proxy that the environment names.
+/// HTTPS by rustls with *ring*, over the proxy that the environment names; plain HTTP to nobody on a
+/// network, be it KMS or a service that gives credentials.
 fn https() -> SharedHttpClient {
-    HttpBuilder::new().build_with_connector_fn(|settings, components| {
+    let client = HttpBuilder::new().build_with_connector_fn(|settings, components| {
         let mut builder = Connector::builder()
             .tls_provider(Tls::Rustls(CryptoMode::Ring))
-            .proxy_config(ProxyConfig::from_env());
+            .proxy_config(proxy(|name| std::env::var(name).ok()));
         builder.set_connector_settings(settings.cloned());
         builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
         builder.build()
+    });
+    http_client_fn(move |settings, components| {
+        SharedHttpConnector::new(Private(client.http_connector(settings, components)))
     })
+}
+
+/// The proxy for HTTPS, which it carries by CONNECT. One for plain HTTP would read the credentials that the
+/// machine's metadata service gives.
+fn proxy(variable: impl Fn(&str) -> Option<String>) -> ProxyConfig {
+    let first =
+        |names: [&str; 2]| names.into_iter().filter_map(&variable).find(|value| !value.is_empty());
+    let named = first(["HTTPS_PROXY", "https_proxy"]).or_else(|| first(["ALL_PROXY", "all_proxy"]));
+    let Some(config) = named.and_then(|url| ProxyConfig::https(url).ok()) else {
+        return ProxyConfig::disabled();
+    };
+    let without = first(["NO_PROXY", "no_proxy"]).unwrap_or_default();
+    config.no_proxy(format!("localhost,127.0.0.0/8,::1,{without}"))
+}
+
+/// A connector that sends nothing in the clear where a network could read it.
+#[derive(Debug)]
+struct Private(SharedHttpConnector);
+
+impl HttpConnector for Private {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        if Url::parse(request.uri()).is_ok_and(|url| may_call(&url)) {
+            return self.0.call(request);
+        }
+        let refused = ConnectorError::user("not over a network in the clear".into());
+        HttpConnectorFuture::ready(Err(refused))
+    }
+}
+
+/// Whether a request may go to `url`: also to where EC2, ECS and EKS give an instance its credentials.
+/// Those link-local addresses are the hypervisor's or the node's, speak no TLS, and are on no network.
+fn may_call(url: &Url) -> bool {
+    const METADATA: [&str; 5] =
+        ["169.254.169.254", "[fd00:ec2::254]", "169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"];
+    let is_metadata = || url.host_str().is_some_and(|host| METADATA.contains(&host));
+    is_private(url) || (url.scheme() == "http" && is_metadata())
 }
 
 /// One operation: some requests, over connections that end with it.
@@ -254,10 +299,47 @@ impl Intercept for Guard {
     ) -> Result<(), BoxError> {
         let url = Url::parse(context.request().uri())?;
         *self.0.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place(&url));
-        if url.scheme() == "https" || is_loopback(&url) {
+        if is_private(&url) {
             return Ok(());
         }
         self.0.shut.store(true, Ordering::Relaxed);
         Err("not over a network in the clear".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_proxy_is_given_a_plain_request() {
+        let config = |set: &[(&str, &str)]| {
+            let set: Vec<_> = set.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+            let found = move |name: &str| {
+                set.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+            };
+            format!("{:?}", proxy(found))
+        };
+        let plain = [("HTTP_PROXY", "http://p:1"), ("http_proxy", "http://p:1")];
+        assert_eq!(config(&plain), config(&[]));
+        let https = config(&[("https_proxy", "http://p:1"), ("NO_PROXY", "a.example")]);
+        assert!(https.contains("Https") && https.contains("a.example"), "{https}");
+        assert!(config(&[("ALL_PROXY", "http://p:1")]).contains("Https"));
+    }
+
+    #[test]
+    fn plain_requests_stay_on_the_machine_and_its_metadata_service() {
+        for (url, may) in [
+            ("https://sts.eu-central-1.amazonaws.com/", true),
+            ("http://169.254.169.254/latest/api/token", true),
+            ("http://[fd00:ec2::254]/latest/api/token", true),
+            ("http://169.254.170.2/v2/credentials", true),
+            ("http://127.0.0.1:4566/", true),
+            ("http://sts.eu-central-1.amazonaws.com/", false),
+            ("http://169.254.1.1/", false),
+            ("http://10.0.0.1/", false),
+        ] {
+            assert_eq!(may_call(&Url::parse(url).unwrap()), may, "{url}");
+        }
     }
 }

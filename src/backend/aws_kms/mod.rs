@@ -17,7 +17,7 @@ use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeyMetadata, KeyState, KeyUsageType, MultiRegionKeyType};
 use zeroize::Zeroizing;
 
-use super::http::Url;
+use super::http::{IN_THE_CLEAR, USE_TLS, Url, is_private};
 use crate::config::Section;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
@@ -113,8 +113,8 @@ fn endpoint_of(section: &Section, text: &str) -> Result<Url> {
     let url = Url::parse(text).map_err(|_| wrong("is no address"))?;
     match url.scheme() {
         "https" if url.has_host() => Ok(url),
-        "http" if super::http::is_loopback(&url) => Ok(url),
-        "http" => Err(wrong("is not https: the key would cross the network in the clear")),
+        "http" if is_private(&url) => Ok(url),
+        "http" => Err(section.wrong("endpoint", IN_THE_CLEAR).advise(USE_TLS)),
         _ => Err(wrong("is not https")),
     }
 }

@@ -1,5 +1,6 @@
 //! The network below a key store's calls over HTTP.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
@@ -9,12 +10,18 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use super::failure::failed;
-use super::{Reply, Request, Trust, is_loopback, late, place};
+use super::{Reply, Request, Trust, check_private, is_loopback, late, place};
 use crate::env::{Deadline, run_apart};
 use crate::error::{Error, Kind, Result};
 
 /// The longest answer that is read, in bytes: a list of 10,000 keys has a hundredth of it.
 const MAX_BODY: usize = 8 << 20;
+
+/// Where `localhost` is, whatever a resolver says. The port is the URL's.
+const LOOPBACK: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0),
+];
 
 /// What the requests of one operation go over; its connections are kept from one to the next.
 pub struct Line {
@@ -35,6 +42,7 @@ impl Line {
         let builder = || {
             Client::builder()
                 .tls_backend_preconfigured(tls.clone())
+                .resolve_to_addrs("localhost", &LOOPBACK)
                 .redirect(redirect::Policy::none())
                 .referer(false)
                 .http1_only()
@@ -97,6 +105,7 @@ impl Line {
 
     /// The client for `request`, and what it sends.
     fn ready(&self, request: Request, by: Deadline) -> Result<(Client, reqwest::Request)> {
+        check_private(&request.url)?;
         let left = by.left(format_args!("calling {}", place(&request.url)))?;
         let client = if is_loopback(&request.url) { &self.direct } else { &self.proxied };
         Ok((client.clone(), prepare(client, request, left)?))

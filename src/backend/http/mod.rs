@@ -1,5 +1,6 @@
 //! The one way in which key stores are called over HTTP: TLS verified, every call bounded in time
-//! and length, redirects handed back to the caller, nothing of a body in an error.
+//! and length, redirects handed back to the caller, nothing of a body in an error. Plain HTTP is for
+//! this machine alone, and goes through no proxy; HTTPS goes through one by CONNECT.
 //!
 //! No thread and no connection outlives an operation. A [`Line`] is opened for it, runs its requests
 //! apart from the caller, whose stack may be a server's, and leaves nothing behind for a fork, for a
@@ -25,7 +26,7 @@ pub use reqwest::{Method, Url};
 pub use scripted::Line;
 pub use trust::Trust;
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 
 /// One request. Header values are taken for secrets.
 pub struct Request {
@@ -62,7 +63,36 @@ fn late(place: &str) -> Error {
     Error::new(Kind::Timeout, format!("calling {place}: no answer in time"))
 }
 
-/// As the tools of this field have it, a proxy is never asked for what is on this machine.
+/// Whether nobody on a network can read what is sent to `url`: it is TLS, or does not leave this machine.
+#[must_use]
+pub fn is_private(url: &Url) -> bool {
+    match url.scheme() {
+        "https" => true,
+        "http" => is_loopback(url),
+        _ => false,
+    }
+}
+
+/// What is wrong with an address that is not [private](is_private), to follow the setting's name.
+pub const IN_THE_CLEAR: &str = "is not https: secrets would cross the network in the clear";
+
+/// What to do about it.
+pub const USE_TLS: &str =
+    "write it as https://...; plain http is for 127.0.0.1, [::1] and localhost";
+
+/// Refuses to send anything to an address that is not private, whoever named it.
+fn check_private(url: &Url) -> Result<()> {
+    match is_private(url) {
+        true => Ok(()),
+        false => {
+            let what = format!("{} {IN_THE_CLEAR}", place(url));
+            Err(Error::new(Kind::Config, what).advise(USE_TLS))
+        }
+    }
+}
+
+/// Whether `url` is on this machine, by its address or as `localhost`, which then means the loopback
+/// addresses whatever a resolver says. As the tools of this field have it, no proxy is asked for it.
 #[must_use]
 pub fn is_loopback(url: &Url) -> bool {
     match url.host_str() {

@@ -171,3 +171,55 @@ fn loopback_is_never_asked_through_a_proxy() {
         assert_eq!(is_loopback(&Url::parse(url).unwrap()), is, "{url}");
     }
 }
+
+#[test]
+fn nothing_is_sent_in_the_clear_but_to_this_machine() {
+    let line = Line::open(&Trust::default()).unwrap();
+    for url in [
+        "http://192.0.2.1:8200/v1/x",
+        "http://vault.example:8200/v1/x",
+        "http://localhost.example/v1/x",
+        "http://0.0.0.0/v1/x",
+        "http://[::ffff:127.0.0.1]/v1/x",
+        "http://169.254.169.254/v1/x",
+    ] {
+        let url = Url::parse(url).unwrap();
+        let soon = || Deadline::after(Duration::from_secs(1));
+        let wanted = format!(
+            "{} is not https: secrets would cross the network in the clear; write it as https://...; \
+             plain http is for 127.0.0.1, [::1] and localhost",
+            place(&url)
+        );
+        assert_eq!(refused(line.send(request(&url), soon()), Kind::Config), wanted);
+        let mut replies = line.send_all(vec![request(&url)], 1, soon()).unwrap();
+        assert_eq!(refused(replies.remove(0), Kind::Config), wanted);
+    }
+}
+
+#[test]
+fn localhost_is_this_machine_whatever_its_port() {
+    let peer = Peer::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let url = Url::parse(&peer.url.as_str().replace("127.0.0.1", "localhost")).unwrap();
+    let line = Line::open(&Trust::default()).unwrap();
+    let reply = line.send(request(&url), Deadline::after(Duration::from_secs(10))).unwrap();
+    assert_eq!(reply.status, 200);
+}
+
+#[test]
+fn private_is_what_is_tls_or_stays_here() {
+    for (url, is) in [
+        ("https://vault.example", true),
+        ("http://127.0.0.1:8200", true),
+        ("http://127.8.9.10", true),
+        ("http://[::1]:8200", true),
+        ("http://localhost:8200", true),
+        ("http://LOCALHOST:8200", true),
+        ("http://vault.example", false),
+        ("http://127.0.0.1.example", false),
+        ("http://10.0.0.1", false),
+        ("http://[fe80::1]", false),
+        ("ftp://127.0.0.1", false),
+    ] {
+        assert_eq!(is_private(&Url::parse(url).unwrap()), is, "{url}");
+    }
+}

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::super::http::{Line, Method, Reply, Request, Url, place};
+use super::super::http::{Line, Method, Reply, Request, Url, is_loopback, is_private, place};
 use super::Settings;
 use super::login::Session;
 use crate::env::{Deadline, Rng, jittered};
@@ -270,20 +270,26 @@ impl Answer {
     }
 }
 
-/// Where `reply` sends us, if it does: to the same path on another node. Never from https to http.
+/// Where `reply` sends us, if it does: to the same path on another node. Never from https to http, and
+/// from plain http, where anybody could answer, nowhere but to this machine.
 pub(super) fn redirect(base: &Url, reply: &Reply) -> Result<Option<Url>> {
     if !matches!(reply.status, 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
     match &reply.location {
-        Some(to) if to.has_host() && (to.scheme() == base.scheme() || to.scheme() == "https") => {
-            Ok(Some(to.clone()))
-        }
+        Some(to) if to.has_host() && may_lead(base, to) => Ok(Some(to.clone())),
         _ => Err(Error::new(
             Kind::Unavailable,
             format!("Vault at {} sends us to a place that cannot be trusted", place(base)),
         )
         .advise("set its api_addr to an https address")),
+    }
+}
+
+fn may_lead(from: &Url, to: &Url) -> bool {
+    match from.scheme() {
+        "https" => to.scheme() == "https",
+        _ => is_private(to) && is_loopback(to),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::config::Section;
 use crate::env::Rng;
 use crate::error::{Error, Result};
 
-use super::http::{Trust, Url};
+use super::http::{IN_THE_CLEAR, Trust, USE_TLS, Url, is_private};
 pub use client::Client;
 pub use kv::{KvServer, Settings as KvSettings};
 pub use login::{Jwt, Login, RoleId};
@@ -63,6 +63,7 @@ fn address(section: &Section, text: &str) -> Result<Url> {
     let url = Url::parse(text).map_err(|_| wrong("is no address"))?;
     let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.username().is_empty();
     match url.scheme() {
+        "http" if !is_private(&url) => Err(section.wrong("address", IN_THE_CLEAR).advise(USE_TLS)),
         "https" | "http" if url.has_host() && bare => Ok(url),
         "https" | "http" => Err(wrong("has more than a scheme, a host and a port")),
         _ => Err(wrong("is neither https nor http")),

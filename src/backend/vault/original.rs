@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
 
-use super::super::http::Url;
+use super::super::http::{IN_THE_CLEAR, USE_TLS, Url, is_private};
 use super::Client;
 use super::client::{Answer, Call};
 use super::secrets::{Data, Secret, key_of};
@@ -49,6 +49,7 @@ impl Place {
             return Err(wrong("Supplied URL does not contain a secret name"));
         }
         let address = address(scheme, host).ok_or_else(|| wrong("This is no URL of a Vault"))?;
+        check_private(&address, text)?;
         if !is_path(mount) {
             return Err(wrong("The path inside this URL is no secret name"));
         }
@@ -66,6 +67,7 @@ impl Place {
             let what = format!("hashicorp: \"{}\" is no address of a Vault", without_user(url));
             wrong(what, "with vault_mount, vault_url is a scheme, a host and a port alone")
         })?;
+        check_private(&address, url)?;
         let mount = mount.trim_matches('/');
         if !is_path(mount) {
             let what = format!("hashicorp: vault_mount {mount:?} is no path");
@@ -81,6 +83,15 @@ fn address(scheme: Option<&str>, host: &str) -> Option<Url> {
     let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
     let plain = bare && url.username().is_empty() && url.password().is_none();
     (plain && matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+}
+
+/// The original calls anybody in the clear, and sends its token so. Here that is for this machine alone.
+fn check_private(address: &Url, said: &str) -> Result<()> {
+    if is_private(address) {
+        return Ok(());
+    }
+    let what = format!("hashicorp: vault_url \"{}\" {IN_THE_CLEAR}", without_user(said));
+    Err(Error::new(Kind::Config, what).advise(USE_TLS))
 }
 
 /// Whether `text` can be put into a request as it is.
@@ -311,12 +322,27 @@ mod tests {
         for (url, address, mount) in [
             ("https://vault:8200/v1/secret", "https://vault:8200/", "secret"),
             ("http://127.0.0.1:8200/v1/bug///", "http://127.0.0.1:8200/", "bug"),
-            ("http://h///v1//a/b/", "http://h/", "a/b"),
+            ("https://h///v1//a/b/", "https://h/", "a/b"),
+            ("localhost/v1/m", "http://localhost/", "m"),
             ("127.0.0.1:8200/v1/m", "http://127.0.0.1:8200/", "m"),
         ] {
             let place = Place::of_url(url).unwrap();
             assert_eq!((place.address.as_str(), place.mount.as_str()), (address, mount), "{url}");
         }
+    }
+
+    #[test]
+    fn a_token_is_not_sent_in_the_clear_but_to_this_machine() {
+        let advice = "is not https: secrets would cross the network in the clear; write it as \
+                      https://...; plain http is for 127.0.0.1, [::1] and localhost";
+        for url in ["http://vault:8200/v1/m", "vault:8200/v1/m", "http://10.0.0.1/v1/m"] {
+            assert_eq!(refused(url), format!("hashicorp: vault_url \"{url}\" {advice}"));
+        }
+        for url in ["http://vault:8200", "vault"] {
+            let error = Place::of_base(url, "kv").err().unwrap();
+            assert_eq!(error.to_string(), format!("hashicorp: vault_url \"{url}\" {advice}"));
+        }
+        assert!(Place::of_base("http://127.0.0.1:8200", "kv").is_ok());
     }
 
     #[test]

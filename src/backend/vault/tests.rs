@@ -164,6 +164,41 @@ fn from_https_nobody_is_led_to_http() {
     };
     assert!(lead("https://other:8200/v1/x").unwrap().is_some());
     assert_eq!(lead("http://other:8200/v1/x").err().unwrap().kind(), Kind::Unavailable);
+    assert_eq!(lead("http://127.0.0.1:8200/v1/x").err().unwrap().kind(), Kind::Unavailable);
+}
+
+#[test]
+fn from_plain_http_nobody_is_led_off_this_machine() {
+    let base = Url::parse("http://127.0.0.1:8200").unwrap();
+    for (to, may) in [
+        ("http://127.0.0.1:8202/v1/x", true),
+        ("https://localhost:8202/v1/x", true),
+        ("http://other:8200/v1/x", false),
+        ("https://other:8200/v1/x", false),
+    ] {
+        let location = Some(Url::parse(to).unwrap());
+        let body = zeroize::Zeroizing::new(Vec::new());
+        let reply = super::super::http::Reply { status: 307, location, retry_after: None, body };
+        assert_eq!(client::redirect(&base, &reply).is_ok(), may, "{to}");
+    }
+}
+
+#[test]
+fn an_address_in_the_clear_is_an_error_of_the_configuration() {
+    let text = "[[provider]]\ntype = \"vault-transit\"\nkey = \"k\"\ntoken_env = \"T\"\naddress = ";
+    let read = |address: &str| {
+        let config = Config::parse(Path::new("/c.toml"), &format!("{text}{address}\n")).unwrap();
+        Settings::read(&config.providers[0].section).err().map(|error| error.to_string())
+    };
+    let refused = "/c.toml:5:1: address: is not https: secrets would cross the network in the clear; \
+                   write it as https://...; plain http is for 127.0.0.1, [::1] and localhost";
+    for address in ["\"http://vault:8200\"", "[\"https://a\", \"http://10.1.2.3:8200\"]"] {
+        assert_eq!(read(address).as_deref(), Some(refused), "{address}");
+    }
+    for address in ["\"https://vault:8200\"", "\"http://127.0.0.1:8200\"", "\"http://localhost:1\""]
+    {
+        assert_eq!(read(address), None, "{address}");
+    }
 }
 
 #[test]
