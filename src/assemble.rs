@@ -9,7 +9,6 @@ mod kmip;
 mod moving;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "aws-kms")]
@@ -286,11 +285,11 @@ fn served_source(
 ) -> Result<Box<dyn KeySource>> {
     let kind = provider.section.required("type")?;
     let words = format!("{kind} {}", server.server.identity());
-    let mut source = ServedSource::new(server, config.keystore.cipher, Arc::clone(&env.rng));
+    let mut source = ServedSource::new(server, config.keystore.cipher, env.clone());
     // `init` makes the folder; without it there is nobody's trail to write.
     let beside = StoreFile::at(&config.keystore.path);
     if beside.path().parent().is_some_and(Path::is_dir) {
-        source = source.with_trail(beside, Arc::clone(&env.clock));
+        source = source.with_trail(beside);
     }
     match (stash, wrappers.is_empty()) {
         (None, true) => Ok(Box::new(source)),
@@ -363,7 +362,7 @@ pub fn from_key_file(file: KeyFile, role: Role, env: Env) -> Result<Custodian> {
         refresh: Duration::MAX,
         server: Box::new(key_file_server(file)?),
     };
-    let source = ServedSource::new(named, Cipher::DEFAULT, Arc::clone(&env.rng));
+    let source = ServedSource::new(named, Cipher::DEFAULT, env.clone()).only_noting();
     Custodian::start(Box::new(source), role, env)
 }
 

@@ -51,6 +51,11 @@ pub trait KeyServer: Send + Sync {
         String::new()
     }
 
+    /// Where the keys are, for people: the folder and the key store.
+    fn place(&self) -> String {
+        String::new()
+    }
+
     /// How long what it listed is taken for the truth.
     fn refresh(&self) -> Duration {
         Duration::from_millis(500)

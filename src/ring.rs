@@ -92,16 +92,26 @@ impl Ring {
     /// stays.
     pub fn insert(&self, id: KeyId, version: KeyVersion, key: RingKey) -> Result<()> {
         let turn = self.turn();
+        self.check(id, version, &key)?;
         match self.get(id, version) {
             None => self.keys.append(&turn, key_slot(id, version), key),
-            Some(old) if old.check == key.check && old.cipher == key.cipher => Ok(()),
-            Some(old) => {
-                let differs = if old.check == key.check { "cipher" } else { "key" };
-                let key = KeyRef::new(id, version);
-                Err(Error::new(Kind::Conflict, format!("{key} is in use with another {differs}"))
-                    .advise("keep the one in use; data was encrypted with it"))
-            }
+            Some(_) => Ok(()),
         }
+    }
+
+    /// Whether [`insert`](Self::insert) would take `key` as that version.
+    ///
+    /// # Errors
+    /// As of `insert`.
+    pub fn check(&self, id: KeyId, version: KeyVersion, key: &RingKey) -> Result<()> {
+        let Some(old) = self.get(id, version) else { return Ok(()) };
+        if old.check == key.check && old.cipher == key.cipher {
+            return Ok(());
+        }
+        let differs = if old.check == key.check { "cipher" } else { "key" };
+        let key = KeyRef::new(id, version);
+        Err(Error::new(Kind::Conflict, format!("{key} is in use with another {differs}"))
+            .advise("keep the one in use; data was encrypted with it"))
     }
 
     /// Makes `version` the latest of `id`, also where a higher one was: a rotation can be undone.

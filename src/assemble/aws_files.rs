@@ -94,7 +94,7 @@ pub fn from_aws_key_files(files: AwsKeyFiles, role: Role, env: Env) -> Result<Cu
         refresh: REFRESH,
         server: Box::new(files.server(&env)?),
     };
-    let source = ServedSource::new(named, cipher, Arc::clone(&env.rng));
+    let source = ServedSource::new(named, cipher, env.clone()).only_noting();
     let source = match has_master {
         true => source.on_demand(),
         false => source.makes_none_until(NAME_A_MASTER),

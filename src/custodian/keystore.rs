@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::keeper::Keeper;
 use super::{
-    Chore, Destruction, KeySource, Reason, Rewrap, Rewrapped, Role, Step, Which, destroy, opening,
+    Chore, Destruction, KeySource, Reason, Rewrap, Rewrapped, Role, Step, Which, continuity,
+    destroy, opening,
 };
 use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Env, Level, Timestamp};
@@ -140,6 +141,17 @@ impl KeystoreSource {
         Ok(())
     }
 
+    /// That `found` goes on from what this process has read before.
+    fn refuse_breaks(&self, found: &Keystore) -> Result<()> {
+        let Some(opened) = &self.opened else { return Ok(()) };
+        let Some(broken) = continuity::of_keystore(&opened.keystore, found)? else { return Ok(()) };
+        let path = self.file.path().display();
+        Err(Error::new(Kind::Conflict, format!("{path}: {broken}")).advise(
+            "an older copy took its place and was changed: put the newest copy back, and do not stop \
+             this server before, since keys may be in its memory only",
+        ))
+    }
+
     /// The store key in memory, where the file still uses it: then no provider is asked.
     fn held_store_key(&self, found: &Contents) -> Option<(DataKey, String)> {
         let opened = self.opened.as_ref()?;
@@ -222,7 +234,8 @@ impl KeySource for KeystoreSource {
             return Ok(());
         }
         let opened = self.read().and_then(|opened| {
-            publish(&opened.keystore, ring)?;
+            self.refuse_breaks(&opened.keystore)?;
+            publish(self.opened.as_ref().map(|old| &old.keystore), &opened.keystore, ring)?;
             Ok(opened)
         });
         self.failed = opened.is_err();
@@ -432,25 +445,38 @@ pub(super) fn no_such_key(id: KeyId) -> Error {
         .advise(format!("`keyward keys create {id}` makes it"))
 }
 
-/// Brings the ring up to date: every version that decrypts, and the active one of each key.
-pub(super) fn publish(keystore: &Keystore, ring: &Ring) -> Result<()> {
+/// Brings the ring up to date: every version that decrypts, and the active one of each key. `before` is
+/// what the ring has its keys from; a version in the ring that is not the same key in `now` is
+/// refused. On failure the ring stays as it was.
+pub(super) fn publish(before: Option<&Keystore>, now: &Keystore, ring: &Ring) -> Result<()> {
+    let (mut new, mut active) = (Vec::new(), Vec::new());
     // One wipe of the stack for all keys, not one for each.
-    scrubbed(|| {
-        for info in infos(keystore.contents()) {
+    let named = scrubbed(|| {
+        for info in infos(now.contents()) {
             let (KeyName::Id(id), Purpose::Pages(cipher)) = (&info.key.name, &info.purpose) else {
                 continue;
             };
             let (id, version) = (*id, info.key.version);
-            if info.state.decrypts() && ring.get(id, version).is_none() {
-                let data = keystore.data_key(&info.key)?;
-                ring.insert(id, version, RingKey::new(data, *cipher))?;
+            let is_proven = || {
+                ring.get(id, version).is_some()
+                    && before
+                        .is_some_and(|old| continuity::is_wrapped_the_same(old, now, &info.key))
+            };
+            if info.state.decrypts() && !is_proven() {
+                let key = RingKey::new(now.data_key(&info.key)?, *cipher);
+                ring.check(id, version, &key)?;
+                new.push((id, version, key));
             }
             if info.state == KeyState::Active {
-                ring.activate(id, version)?;
+                active.push((id, version));
             }
         }
-        named::publish(keystore, ring)
-    })
+        named::collect(now, ring)
+    })?;
+    new.into_iter().try_for_each(|(id, version, key)| ring.insert(id, version, key))?;
+    active.into_iter().try_for_each(|(id, version)| ring.activate(id, version))?;
+    ring.set_named(named);
+    Ok(())
 }
 
 /// Every version of every key, sorted.

@@ -282,10 +282,10 @@ impl Shared {
                 // The newest came with its key. What cannot be noted is asked for again.
                 let came = version.or_else(|| self.ring.latest(id));
                 let _ = asked(version).and_then(|()| asked(came));
-                self.note_outcome(None);
+                self.note_outcome(None, source);
             }
             Err(error) if error.kind() == Kind::NotFound => {
-                self.note_outcome(known.then_some(error));
+                self.note_outcome(known.then_some(error), source);
                 if known {
                     let _ = asked(version);
                 } else if lookups.remember_absent(id, version) {
@@ -293,7 +293,7 @@ impl Shared {
                 }
             }
             Err(error) => {
-                self.note_outcome(Some(error));
+                self.note_outcome(Some(error), source);
                 let until = lookups.now().saturating_add(millis(BACK_OFF));
                 lookups.not_before.store(until, Ordering::Relaxed);
             }

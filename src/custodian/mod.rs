@@ -5,6 +5,8 @@
 //! is in the ring ever waits for it.
 
 mod backoff;
+mod continuity;
+mod degraded;
 mod destroy;
 mod keeper;
 mod keystore;
@@ -175,6 +177,11 @@ pub trait KeySource: Send {
         None
     }
 
+    /// The keys in use that the key store lost or changed, and what to do, where it serves them.
+    fn losses(&self) -> Option<String> {
+        None
+    }
+
     /// What stands in our own keystore; nothing where keys are served.
     fn contents(&self) -> Option<&Contents> {
         None
@@ -291,6 +298,7 @@ impl Custodian {
         source.load(&ring)?;
         let outage = source.outage();
         let back_off = outage.as_ref().map_or_else(BackOff::default, |_| BackOff::begun(&*env.rng));
+        let losses = source.losses();
         let shared = Arc::new(Shared {
             ring,
             chores: source.chores(),
@@ -305,6 +313,9 @@ impl Custodian {
             role,
             env,
         });
+        if let Some(cause) = losses {
+            shared.note_state(Some(cause));
+        }
         let worker = match role {
             Role::Server => Some(Worker::start(Arc::downgrade(&shared))?),
             Role::Daemon | Role::Reader | Role::Command => None,
@@ -371,7 +382,11 @@ impl Custodian {
     /// Gives the keys a new active version. When this returns it is on disk and in use.
     pub fn rotate(&self, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
         self.shared.may_write()?;
-        let rotated = self.shared.source().rotate(&self.shared.ring, which, reason)?;
+        let mut source = self.shared.source();
+        let rotated = source.rotate(&self.shared.ring, which, reason);
+        self.shared.note_losses(&*source);
+        drop(source);
+        let rotated = rotated?;
         self.shared.rotations.fetch_add(1, Ordering::Relaxed);
         self.shared.forget_absent();
         Ok(rotated)
@@ -471,7 +486,7 @@ impl Shared {
                 }
                 _ => Ok(false),
             });
-            self.note_outcome(outcome.as_ref().err());
+            self.note_outcome(outcome.as_ref().err(), &*source);
             if outcome.ok()? {
                 let line = format!("key {id} was made, because the server asked for it");
                 self.env.log.log(Level::Note, &line);
@@ -488,7 +503,7 @@ impl Shared {
     fn refresh(&self) -> Result<()> {
         let mut source = self.source();
         let outcome = source.load(&self.ring);
-        self.note_outcome(outcome.as_ref().err());
+        self.note_outcome(outcome.as_ref().err(), &*source);
         if outcome.is_ok() {
             self.forget_absent();
         }
@@ -516,31 +531,6 @@ impl Shared {
 
     fn forget_absent(&self) {
         lock(&self.absent).clear();
-    }
-
-    /// Keeps the state `degraded` and tells the log once when it begins, changes cause, and ends.
-    fn note_outcome(&self, failure: Option<&Error>) {
-        match failure {
-            Some(_) => lock(&self.back_off).failed(&*self.env.rng),
-            None => lock(&self.back_off).succeeded(),
-        }
-        let mut degraded = lock(&self.degraded);
-        let cause = failure.map(ToString::to_string);
-        if degraded.as_ref().map(|state| &state.cause) == cause.as_ref() {
-            return;
-        }
-        match cause {
-            Some(cause) => {
-                let line = format!("degraded, the keys in memory go on serving: {cause}");
-                self.env.log.log(Level::Warning, &line);
-                let since = degraded.take().map_or_else(|| self.env.clock.now(), |old| old.since);
-                *degraded = Some(Degraded { since, cause });
-            }
-            None => {
-                self.env.log.log(Level::Note, "the key store can be read again");
-                *degraded = None;
-            }
-        }
     }
 }
 

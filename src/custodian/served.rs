@@ -1,19 +1,22 @@
 //! Data keys from providers that serve them.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::continuity::{self, Break, Held};
 use super::keystore::LOCK_WAIT;
 use super::{Chore, KeySource, Reason, Role, Stash, StashState, Which};
 use crate::audit::{Event, Record, Trail};
-use crate::env::{Clock, Deadline, Rng};
+use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
 use crate::provider::KeyServer;
 use crate::ring::{Ring, RingKey};
 use crate::secret::DataKey;
 use crate::store::StoreFile;
+
+/// What leads out where a key store lost or changed a key that is in use.
+const PUT_BACK: &str = "put the same key back there";
 
 /// A key store that takes long to list is listed less often: at most this share of the time.
 const LISTING_SHARE: u32 = 20;
@@ -30,12 +33,6 @@ pub struct NamedServer {
     pub server: Box<dyn KeyServer>,
 }
 
-/// Where the audit trail is, and the clock for it.
-struct Journal {
-    beside: StoreFile,
-    clock: Arc<dyn Clock>,
-}
-
 /// What brings keys into being that a key store lacks.
 enum Making {
     /// `keyward keys create`.
@@ -46,15 +43,30 @@ enum Making {
     After(&'static str),
 }
 
+/// What becomes of a key that the key store lost or changed while it is in use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Continuity {
+    /// It serves on from memory, is not rotated, and the state is `degraded`.
+    Refuse,
+    /// One note in the log, and no more: what a plugin does that keyward stands in for.
+    Note,
+}
+
 /// One key store that serves data keys, as a source.
 pub struct ServedSource {
     server: NamedServer,
     /// The cipher of new keys.
     cipher: Cipher,
-    rng: Arc<dyn Rng>,
-    journal: Option<Journal>,
+    env: Env,
+    /// The audit trail is next to this file.
+    trail: Option<StoreFile>,
     making: Making,
+    continuity: Continuity,
     known: BTreeMap<KeyRef, KeyInfo>,
+    /// The versions that it gave out, all of them in the ring.
+    held: BTreeSet<KeyRef>,
+    /// How what it listed last breaks with those.
+    breaks: Vec<Break>,
     /// When it was asked last, and how long that took.
     asked: Option<(Instant, Duration)>,
     stash: Option<Stash>,
@@ -66,19 +78,28 @@ impl ServedSource {
     /// The keys of `server`; nothing is read yet. New keys are made for `cipher`, where the store
     /// takes new ones.
     #[must_use]
-    pub fn new(server: NamedServer, cipher: Cipher, rng: Arc<dyn Rng>) -> Self {
-        let (known, asked) = (BTreeMap::new(), None);
+    pub fn new(server: NamedServer, cipher: Cipher, env: Env) -> Self {
         Self {
             server,
             cipher,
-            rng,
-            journal: None,
+            env,
+            trail: None,
             making: Making::ByCommand,
-            known,
-            asked,
+            continuity: Continuity::Refuse,
+            known: BTreeMap::new(),
+            held: BTreeSet::new(),
+            breaks: Vec::new(),
+            asked: None,
             stash: None,
             outage: None,
         }
+    }
+
+    /// The same under the name of a plugin that lets keys go and change while they are in use: that
+    /// is a note in the log and no more.
+    #[must_use]
+    pub fn only_noting(self) -> Self {
+        Self { continuity: Continuity::Note, ..self }
     }
 
     /// With a stash to start with while the key store is away.
@@ -100,20 +121,31 @@ impl ServedSource {
         Self { making: Making::After(advice), ..self }
     }
 
-    /// With an audit trail of what this process makes in the key store, beside where a keystore of
+    /// With an audit trail of what this process makes in the key store, next to where a keystore of
     /// ours would be.
     #[must_use]
-    pub fn with_trail(self, beside: StoreFile, clock: Arc<dyn Clock>) -> Self {
-        Self { journal: Some(Journal { beside, clock }), ..self }
+    pub fn with_trail(self, beside: StoreFile) -> Self {
+        Self { trail: Some(beside), ..self }
     }
 
     fn tell(&self, event: Event, keys: &[KeyRef], reason: Reason<'_>) -> Result<()> {
-        let Some(Journal { beside, clock }) = &self.journal else { return Ok(()) };
+        let Some(beside) = &self.trail else { return Ok(()) };
         let Reason { actor, text } = reason;
         let record = Record { event, keys, generation: 0, actor, reason: text };
         // Only who has the lock writes.
         let _lock = beside.lock(Deadline::after(LOCK_WAIT))?;
-        Trail::beside(beside.path()).append(&**clock, &record)
+        Trail::beside(beside.path()).append(&*self.env.clock, &record)
+    }
+
+    /// What is left to do once `keys` are stored. That it fails does not undo them: it is a warning.
+    fn after_storing(&mut self, ring: &Ring, event: Event, keys: &[KeyRef], reason: Reason<'_>) {
+        let told = self.tell(event, keys, reason);
+        let read = self.load(ring);
+        for error in [told.err(), read.err()].into_iter().flatten() {
+            let stored: Vec<_> = keys.iter().map(ToString::to_string).collect();
+            let line = format!("{} is stored, but: {error}", stored.join(", "));
+            self.env.log.log(Level::Warning, &line);
+        }
     }
 
     fn within(&self, error: Error) -> Error {
@@ -124,36 +156,76 @@ impl ServedSource {
         Deadline::after(self.server.timeout)
     }
 
-    /// Lists, and fetches what the ring lacks.
+    /// Lists, compares with what was given out before, and fetches what the ring lacks.
     fn read(&mut self, ring: &Ring) -> Result<()> {
         let by = self.by();
         let listed = self.server.server.list(by).map_err(|e| self.within(e))?;
+        let breaks = continuity::of_served(&self.held_in(ring), &listed);
         for info in listed.iter().filter(|info| info.state.decrypts()) {
             let (KeyName::Id(id), Purpose::Pages(cipher)) = (&info.key.name, &info.purpose) else {
                 continue;
             };
-            match ring.get(*id, info.key.version) {
-                None => {
-                    let data = self.server.server.fetch(&info.key, by);
-                    let data = data.map_err(|error| self.within(error))?;
-                    ring.insert(*id, info.key.version, RingKey::new(data, *cipher))?;
-                }
-                Some(held) if info.check.is_some_and(|check| check != held.check()) => {
-                    let what = format!("{} is another key than the one in use", info.key);
-                    return Err(self
-                        .within(Error::new(Kind::Conflict, what))
-                        .advise("put the former one back there: data was encrypted with it"));
-                }
-                Some(_) => {}
+            if ring.get(*id, info.key.version).is_none() {
+                let data = self.server.server.fetch(&info.key, by);
+                let data = data.map_err(|error| self.within(error))?;
+                ring.insert(*id, info.key.version, RingKey::new(data, *cipher))?;
+                self.held.insert(info.key.clone());
             }
         }
+        let broken: BTreeSet<_> =
+            breaks.iter().filter_map(Break::key).map(|key| &key.name).collect();
         for info in listed.iter().filter(|info| info.state == KeyState::Active) {
-            if let KeyName::Id(id) = info.key.name {
+            if let KeyName::Id(id) = info.key.name
+                && (!broken.contains(&info.key.name) || self.continuity == Continuity::Note)
+            {
                 ring.activate(id, info.key.version)?;
             }
         }
+        self.note_breaks(breaks);
         self.known = listed.into_iter().map(|info| (info.key.clone(), info)).collect();
         Ok(())
+    }
+
+    /// What this process has from the key store.
+    fn held_in(&self, ring: &Ring) -> Vec<Held> {
+        let held = |key: &KeyRef| {
+            let id = number(key)?;
+            let found = ring.get(id, key.version)?;
+            let encrypts = ring.latest(id) == Some(key.version);
+            let (check, cipher) = (found.check(), found.cipher());
+            Some(Held { key: key.clone(), check, cipher, encrypts })
+        };
+        self.held.iter().filter_map(held).collect()
+    }
+
+    fn note_breaks(&mut self, breaks: Vec<Break>) {
+        if self.continuity == Continuity::Note && !breaks.is_empty() && breaks != self.breaks {
+            let line =
+                format!("provider {:?}: {}", self.server.name, continuity::in_words(&breaks));
+            self.env.log.log(Level::Note, &line);
+        }
+        self.breaks = breaks;
+    }
+
+    /// Refuses to give key `id` a version while the key store lacks one that is in use.
+    fn refuse_lost(&self, id: KeyId) -> Result<()> {
+        let lost = |one: &&Break| one.is_loss() && one.is_of(&KeyName::Id(id));
+        match self.breaks.iter().find(lost) {
+            Some(lost) if self.continuity == Continuity::Refuse => {
+                let what =
+                    format!("{}: key {id} gets no new version: {lost}", self.name_and_place());
+                Err(Error::new(Kind::State, what).advise(PUT_BACK))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn name_and_place(&self) -> String {
+        let name = &self.server.name;
+        match self.server.server.place() {
+            place if place.is_empty() => format!("provider {name:?}"),
+            place => format!("provider {name:?} ({place})"),
+        }
     }
 
     /// What a stash can do for the first reading, and must learn from every one that went well.
@@ -163,6 +235,7 @@ impl ServedSource {
         match outcome {
             Err(cause) if is_first && cause.is_outage() => {
                 let keys = stash.stand_in(ring, &cause)?;
+                self.held.extend(keys.iter().map(|info| info.key.clone()));
                 self.known = keys.into_iter().map(|info| (info.key.clone(), info)).collect();
                 self.outage = Some(cause.to_string());
                 Ok(())
@@ -174,7 +247,7 @@ impl ServedSource {
                     let compared = stash.compare(&self.known, ring);
                     compared.map_err(|error| error.within(format!("provider {provider:?}")))?;
                 }
-                stash.follow(&self.known, ring);
+                stash.follow(&as_in_memory(&self.known, &self.breaks, ring), ring);
                 Ok(())
             }
         }
@@ -226,7 +299,7 @@ impl ServedSource {
         if let Some(made) = self.server.server.make(key, self.by()) {
             return made.map_err(|error| self.within(error));
         }
-        let data = DataKey::generate(cipher.key_len, &*self.rng)?;
+        let data = DataKey::generate(cipher.key_len, &*self.env.rng)?;
         let stored = self.server.server.put_for(key, &data, cipher, self.by());
         stored.map_err(|error| self.within(error))
     }
@@ -245,6 +318,31 @@ impl KeySource for ServedSource {
 
     fn outage(&self) -> Option<String> {
         self.outage.clone()
+    }
+
+    fn losses(&self) -> Option<String> {
+        if self.continuity == Continuity::Note {
+            return None;
+        }
+        let kept = self.stash.as_ref().map(Stash::unlisted).unwrap_or_default();
+        let (lost, older): (Vec<_>, Vec<_>) = self.breaks.iter().cloned().partition(Break::is_loss);
+        let unheld = kept.iter().filter(|key| !self.held.contains(key)).cloned();
+        let lost: Vec<_> = lost.into_iter().chain(unheld.map(Break::Gone)).collect();
+        let place = self.name_and_place();
+        if let (true, Some(key)) = (lost.is_empty(), older.first().and_then(Break::key)) {
+            let older = continuity::in_words(&older);
+            let advice = format!("`keyward rotate {}` makes one that encrypts there too", key.name);
+            return Some(format!("{place}: {older}; {advice}"));
+        }
+        let words = (!lost.is_empty()).then(|| continuity::in_words(&lost))?;
+        let copy = match (kept.is_empty(), self.stash()) {
+            (false, Some(stash)) => format!(", which {} keeps", stash.path.display()),
+            _ => String::new(),
+        };
+        Some(format!(
+            "{place}: {words}{copy}; a restart would not find the key in use: {PUT_BACK}, or restart the \
+             server if no data needs it"
+        ))
     }
 
     fn has_changed(&self) -> bool {
@@ -278,9 +376,11 @@ impl KeySource for ServedSource {
         self.load(ring)?;
         let mut ids: Vec<KeyId> = match which {
             Which::One(id) => vec![id],
-            Which::All => self.known.keys().filter_map(number).collect(),
+            Which::All => self.known.keys().chain(&self.held).filter_map(number).collect(),
         };
+        ids.sort_unstable();
         ids.dedup();
+        ids.iter().try_for_each(|id| self.refuse_lost(*id))?;
         let next = |id| {
             let (version, cipher) = self.newest(id).ok_or_else(|| {
                 let what = format!("provider {:?} has no key {id}", self.server.name);
@@ -296,9 +396,8 @@ impl KeySource for ServedSource {
                 return Err(self.half_rotated(ring, error, &keys[..done], reason));
             }
         }
-        let told = self.tell(Event::Rotated, &keys, reason);
-        self.load(ring)?;
-        told.map(|()| keys)
+        self.after_storing(ring, Event::Rotated, &keys, reason);
+        Ok(keys)
     }
 
     fn create(
@@ -309,6 +408,7 @@ impl KeySource for ServedSource {
         reason: Reason<'_>,
     ) -> Result<KeyRef> {
         self.load(ring)?;
+        self.refuse_lost(id)?;
         if self.newest(id).is_some() {
             let what = format!("provider {:?} has key {id} already", self.server.name);
             return Err(Error::new(Kind::State, what).advise("rotate it, or choose another id"));
@@ -316,9 +416,8 @@ impl KeySource for ServedSource {
         let key = KeyRef::new(id, KeyVersion::FIRST);
         self.tell(Event::Intended, std::slice::from_ref(&key), reason)?;
         self.add(&key, cipher.unwrap_or(self.cipher))?;
-        let told = self.tell(Event::KeyCreated, std::slice::from_ref(&key), reason);
-        self.load(ring)?;
-        told.map(|()| key)
+        self.after_storing(ring, Event::KeyCreated, std::slice::from_ref(&key), reason);
+        Ok(key)
     }
 
     fn make_missing(&mut self, ring: &Ring, id: KeyId) -> Result<bool> {
@@ -343,6 +442,23 @@ impl KeySource for ServedSource {
     }
 }
 
+/// What a stash is to hold: of a version that is another key at the key store, the one in memory.
+fn as_in_memory(
+    known: &BTreeMap<KeyRef, KeyInfo>,
+    breaks: &[Break],
+    ring: &Ring,
+) -> BTreeMap<KeyRef, KeyInfo> {
+    let mut listed = known.clone();
+    for key in breaks.iter().filter_map(Break::key) {
+        let held = number(key).and_then(|id| ring.get(id, key.version));
+        if let (Some(info), Some(held)) = (listed.get_mut(key), held) {
+            info.check = Some(held.check());
+            info.purpose = held.cipher().into();
+        }
+    }
+    listed
+}
+
 fn number(key: &KeyRef) -> Option<KeyId> {
     match key.name {
         KeyName::Id(id) => Some(id),
@@ -352,11 +468,15 @@ fn number(key: &KeyRef) -> Option<KeyId> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::env::System;
+    use crate::env::fake::FakeLog;
     use crate::provider::Probe;
+
+    fn env() -> Env {
+        Env::system(Arc::new(FakeLog::default()))
+    }
 
     /// Takes versions of keys until it has as many as it has room for.
     struct Full(Mutex<Vec<KeyRef>>, usize);
@@ -409,7 +529,7 @@ mod tests {
             refresh: Duration::from_secs(1),
             server: Box::new(Full(Mutex::default(), 1)),
         };
-        let source = || ServedSource::new(server(), Cipher::DEFAULT, Arc::new(System));
+        let source = || ServedSource::new(server(), Cipher::DEFAULT, env());
         let which = Which::One(KeyId::try_from(7).unwrap());
         let reason = Reason { actor: "test", text: "test" };
         let told = |mut source: ServedSource| {
@@ -436,8 +556,7 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let beside = StoreFile::at(folder.path().join("keystore.json"));
-        let source = ServedSource::new(server, Cipher::DEFAULT, Arc::new(System));
-        let mut source = source.with_trail(beside, Arc::new(System));
+        let mut source = ServedSource::new(server, Cipher::DEFAULT, env()).with_trail(beside);
         let ring = Ring::new();
         let reason = Reason { actor: "test", text: "test" };
         let error = source.rotate(&ring, Which::All, reason).unwrap_err();

@@ -35,7 +35,7 @@ pub struct Stash {
     env: Env,
     writes: bool,
     opened: Option<Keystore>,
-    /// What it keeps though the key store lists it no more, as far as the log was told.
+    /// The versions that it keeps though the key store does not list them any more.
     unlisted: Vec<KeyRef>,
     in_use: bool,
     /// Why it could not be read or written last.
@@ -94,7 +94,7 @@ impl Stash {
     pub(super) fn stand_in(&mut self, ring: &Ring, cause: &Error) -> Result<Vec<KeyInfo>> {
         let opened = self.read().and_then(|stash| {
             self.refuse_old(stash.contents())?;
-            publish(&stash, ring).map(|()| stash)
+            publish(None, &stash, ring).map(|()| stash)
         });
         let stash = opened.map_err(|error| {
             let what = format!("{}; the stash does not help: {error}", cause.what());
@@ -152,8 +152,9 @@ impl Stash {
         if !self.writes {
             return;
         }
-        self.tell_of_unlisted(listed);
         let outcome = self.try_follow(listed, ring);
+        let kept = self.opened.as_ref().map(|stash| unlisted(stash.contents(), listed));
+        self.unlisted = kept.into_iter().flatten().map(|info| info.key).collect();
         self.note(outcome.err().as_ref());
     }
 
@@ -202,24 +203,10 @@ impl Stash {
             && before.iter().zip(&wanted).all(same)
     }
 
-    /// The stash may have the last copy, and somebody should know.
-    fn tell_of_unlisted(&mut self, listed: &Listed) {
-        let Some(stash) = &self.opened else { return };
-        let now = unlisted(stash.contents(), listed).into_iter().map(|info| info.key);
-        let now: Vec<_> = now.collect();
-        if let Some(first) = now.first().filter(|_| now != self.unlisted) {
-            let more = match now.len() - 1 {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let line = format!(
-                "the key store lists {first}{more} no longer and never said that it was destroyed; \
-                 the stash keeps it: put it back there, or remove {} if nothing needs it",
-                self.file.path().display()
-            );
-            self.env.log.log(Level::Warning, &line);
-        }
-        self.unlisted = now;
+    /// The versions that it keeps though the key store does not list them any more, not even as
+    /// destroyed: it may have the last copy.
+    pub(super) fn unlisted(&self) -> Vec<KeyRef> {
+        self.unlisted.clone()
     }
 
     fn is_sealed_by_all(&self, stash: &Contents) -> bool {

@@ -110,6 +110,12 @@ impl VersionEntry {
         }
     }
 
+    /// Whether both hold a key, and the same store key wrapped it in the same bytes.
+    #[must_use]
+    pub fn is_wrapped_as(&self, other: &Self) -> bool {
+        self.wrapped.is_some() && self.wrapped == other.wrapped && self.purpose == other.purpose
+    }
+
     /// The same version in the state of `event`. What was planned for it is off.
     fn moved(&self, event: Event) -> Self {
         let mut next = self.clone();

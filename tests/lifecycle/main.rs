@@ -5,6 +5,7 @@
 
 mod bench;
 mod command;
+mod continuity;
 mod crash;
 mod init;
 mod moving;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ pub(crate) struct Server {
     keys: Mutex<BTreeMap<KeyRef, (KeyState, Vec<u8>)>>,
     /// What it answers instead, and after how long.
     failing: Mutex<Option<(Kind, Duration)>>,
+    /// Whether it goes away once it has stored a key.
+    dies_after_storing: AtomicBool,
     calls: AtomicUsize,
 }
 
@@ -75,7 +77,7 @@ impl Bench {
             refresh: Duration::from_secs(600),
             server: Box::new(Of(self.server.clone())),
         };
-        ServedSource::new(server, Cipher::DEFAULT, self.rng.clone())
+        ServedSource::new(server, Cipher::DEFAULT, self.env())
     }
 
     pub(crate) fn wrappers(&self, names: &[&str]) -> Vec<NamedWrapper> {
@@ -115,6 +117,11 @@ impl Server {
         self.put_bytes(id, version, state, data.expose());
     }
 
+    /// The same key in another state.
+    pub(crate) fn set_state(&self, id: u32, version: u32, state: KeyState) {
+        self.keys.lock().unwrap().get_mut(&key_ref(id, version)).unwrap().0 = state;
+    }
+
     /// As if that version had never been.
     pub(crate) fn forget(&self, id: u32, version: u32) {
         self.keys.lock().unwrap().remove(&key_ref(id, version));
@@ -126,6 +133,10 @@ impl Server {
 
     pub(crate) fn fail(&self, kind: impl Into<Option<Kind>>) {
         *self.failing.lock().unwrap() = kind.into().map(|kind| (kind, Duration::ZERO));
+    }
+
+    pub(crate) fn die_after_storing(&self) {
+        self.dies_after_storing.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn fail_slowly(&self, kind: Kind, after: Duration) {
@@ -188,6 +199,9 @@ impl KeyServer for Of<Server> {
                 *state = KeyState::Retired;
             }
             keys.insert(key.clone(), (KeyState::Active, data.expose().to_vec()));
+            if self.0.dies_after_storing.load(Ordering::SeqCst) {
+                self.0.fail(Kind::Unavailable);
+            }
             Ok(())
         })
     }
@@ -202,6 +216,10 @@ impl KeyServer for Of<Server> {
 
     fn identity(&self) -> String {
         "keys".to_owned()
+    }
+
+    fn place(&self) -> String {
+        "the test's folder".to_owned()
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod bench;
 mod config;
+mod continuity;
 mod crash;
 mod look_ups;
 mod stash;

@@ -121,19 +121,24 @@ fn a_version_that_is_gone_without_a_word_is_kept_and_told_of() {
     custodian.refresh().unwrap();
     let warnings = bench.warnings();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].starts_with("the key store lists key 1 version 1 no longer"));
+    let kept = format!("key 1 version 1 is gone, which {} keeps; ", bench.path().display());
+    assert!(warnings[0].contains(&kept), "{warnings:?}");
+    assert!(custodian.status().degraded.unwrap().cause.contains(&kept));
     bench.server.forget(1, 3);
     bench.server.set(1, 2, KeyState::Active);
     custodian.refresh().unwrap();
     assert_eq!(versions(&bench), ["1.1 retired", "1.2 active", "1.3 pending", "2.1 active"]);
     let warnings = bench.warnings();
-    assert!(warnings[1].starts_with("the key store lists key 1 version 1 and 1 more no longer"));
+    assert!(warnings[1].contains("key 1 version 1 is gone, key 1 version 3 is gone, which"));
     // And when there is nothing at all any more.
     drop(custodian);
     for (id, version) in [(1, 2), (2, 1)] {
         bench.server.forget(id, version);
     }
-    drop(bench.with_stash().unwrap());
+    let custodian = bench.with_stash().unwrap();
+    let cause = custodian.status().degraded.unwrap().cause;
+    assert!(cause.contains("is gone, and 1 more, which"), "{cause}");
+    drop(custodian);
     bench.server.fail(Kind::Unavailable);
     let custodian = bench.with_stash().unwrap();
     assert_eq!(custodian.latest(key(1)), Some(version(2)));
@@ -182,9 +187,15 @@ fn a_key_that_is_another_than_before_stops_the_start() {
     bench.server.fail(Kind::Unavailable);
     let custodian = bench.with_stash().unwrap();
     bench.server.fail(None);
-    let refused = custodian.refresh().unwrap_err();
-    assert!(refused.to_string().contains("another key than the one in use"), "{refused}");
+    let before = std::fs::read(bench.path()).unwrap();
+    custodian.refresh().unwrap();
+    let cause = custodian.status().degraded.unwrap().cause;
+    assert!(cause.contains("key 1 version 1 is another key than the one in use"), "{cause}");
     assert_eq!(custodian.latest(key(1)), Some(version(1)));
+    assert!(custodian.key(key(1), version(1)).unwrap().key().expose() != [7; 32]);
+    let refused = custodian.rotate(Which::One(key(1)), REASON).unwrap_err();
+    assert_eq!(refused.kind(), Kind::State);
+    assert!(std::fs::read(bench.path()).unwrap() == before, "the stash keeps what is in use");
 }
 
 #[test]

@@ -352,6 +352,10 @@ impl KeyServer for FileServer {
         ];
         Ok(Probe { facts: facts.map(|(name, value)| (name.to_owned(), value)).into() })
     }
+
+    fn place(&self) -> String {
+        self.settings.path.display().to_string()
+    }
 }
 
 /// What may be told of `entries`, which stand by id and version.

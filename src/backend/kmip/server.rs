@@ -394,6 +394,10 @@ impl KeyServer for KmipServer {
         Ok(Probe { facts })
     }
 
+    fn place(&self) -> String {
+        format!("{}, object group {:?}", self.client.place(), self.prefix)
+    }
+
     fn refresh(&self) -> Duration {
         self.refresh
     }

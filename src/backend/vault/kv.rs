@@ -3,6 +3,7 @@
 //! engine's versions are the key's.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use zeroize::Zeroizing;
 use super::client::{Answer, Call, Client};
 use super::rights::Right;
 use super::secrets::{
-    Condition, Data, Metadata, MetadataBody, MountConfig, NO_DATA, Names, Newest, VersionBody,
-    key_of,
+    Condition, Data, Metadata, MetadataBody, MountConfig, NO_DATA, Names, Newest, Stored,
+    VersionBody, key_of,
 };
 use super::setup::Parts;
 use crate::config::Section;
@@ -74,14 +75,19 @@ pub struct KvServer {
     prefix: String,
     mode: PageMode,
     refresh: Duration,
-    /// The versions that were read: they never change, so each is fetched once.
+    /// The versions that were read. Each is fetched once, and again where it was made at another time:
+    /// then somebody deleted the secret and put another in its place, which begins at 1 again.
     known: Mutex<BTreeMap<KeyRef, Known>>,
+    /// Whether the engine was looked at, and is none of version 1 as far as Vault says.
+    looked: AtomicBool,
 }
 
 struct Known {
     data: DataKey,
     cipher: Cipher,
     check: CheckValue,
+    /// When Vault says that it was made.
+    created: Option<String>,
 }
 
 impl KvServer {
@@ -94,6 +100,7 @@ impl KvServer {
             mode: settings.mode,
             refresh: settings.refresh,
             known: Mutex::default(),
+            looked: AtomicBool::new(false),
         }
     }
 
@@ -111,7 +118,7 @@ impl KvServer {
     }
 
     /// Where the secrets are, for people and for Vault's own command: `secret/keyward`.
-    fn place(&self) -> String {
+    fn secrets(&self) -> String {
         match self.prefix.as_str() {
             "" => self.mount.clone(),
             prefix => format!("{}/{prefix}", self.mount),
@@ -122,7 +129,7 @@ impl KvServer {
         let folder = self.folder("metadata");
         let answer = call.list(folder.trim_end_matches('/'))?;
         if answer.status == 404 {
-            self.refuse_other_engines(&answer)?;
+            self.refuse_other_engines(call, &answer)?;
             return Ok(Vec::new());
         }
         let names = answer.json::<Names>()?.data.keys;
@@ -135,23 +142,50 @@ impl KvServer {
     }
 
     /// An empty folder is no error; an engine that is not there, or of another kind, is one.
-    fn refuse_other_engines(&self, answer: &Answer) -> Result<()> {
+    fn refuse_other_engines(&self, call: &Call<'_>, answer: &Answer) -> Result<()> {
         if answer.says("no handler for route") || answer.says("unsupported path") {
             let what = format!("{} has no KV engine at {}", self.client.place(), self.mount);
             return Err(Error::new(Kind::Config, what)
                 .advise("correct `mount`, or enable one: vault secrets enable -version=2 kv"));
         }
+        if self.looked.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // Version 1 has nothing in an empty folder either, and would take what is written there.
+        match self.client.mounted(&self.mount, call.by) {
+            Ok(found) if found.kind == "kv" && found.version < 2 => return Err(self.version_one()),
+            // Who may not ask sees it by the answers.
+            Err(error) if error.kind() != Kind::Denied => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+        self.looked.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    fn metadata(&self, call: &Call<'_>, id: KeyId) -> Result<Option<MetadataBody>> {
-        self.described(id, &call.get(&self.path("metadata", id))?)
+    fn version_one(&self) -> Error {
+        let (vault, mount) = (self.client.place(), &self.mount);
+        let what = format!("the KV engine at {mount} in {vault} is of version 1");
+        Error::new(Kind::Config, what).advise(format!(
+            "keyward needs version 2: run vault kv enable-versioning {mount}, or name another `mount`"
+        ))
     }
 
-    fn described(&self, id: KeyId, answer: &Answer) -> Result<Option<MetadataBody>> {
+    fn metadata(&self, call: &Call<'_>, id: KeyId) -> Result<Option<MetadataBody>> {
+        self.described(call, id, &call.get(&self.path("metadata", id))?)
+    }
+
+    fn described(
+        &self,
+        call: &Call<'_>,
+        id: KeyId,
+        answer: &Answer,
+    ) -> Result<Option<MetadataBody>> {
         match answer.status {
-            404 => self.refuse_other_engines(answer).map(|()| None),
-            _ if answer.is_ok() => Ok(Some(answer.json::<Metadata>()?.data)),
+            404 => self.refuse_other_engines(call, answer).map(|()| None),
+            _ if answer.is_ok() => match answer.json::<Metadata>()?.data {
+                body if body.is_versioned() => Ok(Some(body)),
+                _ => Err(self.version_one()),
+            },
             _ => Err(answer.unexpected(&format!("to describe key {id}"))),
         }
     }
@@ -184,8 +218,8 @@ impl KvServer {
                 rest.push(*id);
                 continue;
             }
-            let versions = BTreeMap::from([(version.get(), body)]);
-            let body = MetadataBody { current_version: 1, max_versions: 0, versions };
+            let versions = Some(BTreeMap::from([(version.get(), body)]));
+            let body = MetadataBody { current_version: Some(1), max_versions: 0, versions };
             infos.extend(self.infos(*id, &body));
         }
         Ok((infos, rest))
@@ -196,15 +230,17 @@ impl KvServer {
         let paths: Vec<_> = ids.iter().map(|id| self.path("metadata", id)).collect();
         let mut bodies = Vec::new();
         for (id, answer) in ids.iter().zip(call.get_all(&paths)?) {
-            bodies.extend(self.described(*id, &answer)?.map(|body| (*id, body)));
+            bodies.extend(self.described(call, *id, &answer)?.map(|body| (*id, body)));
         }
         let mut unknown = Vec::new();
         for (id, body) in &bodies {
-            let live = body.versions.iter().filter(|(_, one)| one.condition() == Condition::Live);
-            let keys = live.filter_map(|(number, _)| KeyVersion::try_from(*number).ok());
-            unknown.extend(keys.map(|version| KeyRef::new(*id, version)));
+            let live = body.versions().filter(|(_, one)| one.condition() == Condition::Live);
+            let unread = live.filter_map(|(number, one)| {
+                let key = KeyRef::new(*id, KeyVersion::try_from(*number).ok()?);
+                (!self.knows(&key, &one.created_time)).then_some(key)
+            });
+            unknown.extend(unread);
         }
-        unknown.retain(|key| !self.knows(key));
         for keys in unknown.chunks(BATCH) {
             let path =
                 |key: &KeyRef| format!("{}?version={}", self.path("data", &key.name), key.version);
@@ -216,26 +252,26 @@ impl KvServer {
         Ok(bodies.iter().flat_map(|(id, body)| self.infos(*id, body)).collect())
     }
 
-    fn knows(&self, key: &KeyRef) -> bool {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    /// Whether the version that was made then was read.
+    fn knows(&self, key: &KeyRef, created: &str) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(key).is_some_and(|known| known.created.as_deref() == Some(created))
     }
 
     fn remember(&self, key: KeyRef, found: Known) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, found);
     }
 
-    /// Reads a version into `known`, unless it is there.
+    /// Reads a version into `known`.
     fn learn(&self, call: &Call<'_>, id: KeyId, version: KeyVersion) -> Result<()> {
         let key = KeyRef::new(id, version);
-        if !self.knows(&key) {
-            let answer = call.get(&format!("{}?version={version}", self.path("data", id)))?;
-            self.remember(key.clone(), self.understand(&key, &answer)?);
-        }
+        let answer = call.get(&format!("{}?version={version}", self.path("data", id)))?;
+        self.remember(key.clone(), self.understand(&key, &answer)?);
         Ok(())
     }
 
     fn understand(&self, key: &KeyRef, answer: &Answer) -> Result<Known> {
-        let place = self.place();
+        let place = self.secrets();
         let gone =
             |what: &str| Error::new(Kind::NotFound, format!("Vault has no {key} at {place}{what}"));
         if answer.status == 404 {
@@ -257,7 +293,9 @@ impl KvServer {
             Error::new(Kind::Config, format!("the secret of {key} at {place} {what}"))
                 .advise("write the key there as 32, 48 or 64 hex digits in the field `data`")
         };
-        let mut secret = answer.json::<Data>()?.data.data.ok_or_else(|| wrong("is empty"))?;
+        let body = answer.json::<Data>()?.data;
+        let created = self.made_as(key, body.metadata)?;
+        let mut secret = body.data.ok_or_else(|| wrong("is empty"))?;
         let cipher = secret.cipher.take();
         let data = key_of(secret, |what| match what {
             NO_DATA => wrong("has no field `data`"),
@@ -272,14 +310,28 @@ impl KvServer {
             }
         };
         let check = data.check_value();
-        Ok(Known { data, cipher, check })
+        Ok(Known { data, cipher, check, created: Some(created) })
+    }
+
+    /// When the version was made that an answer is of: it must be `key`'s.
+    fn made_as(&self, key: &KeyRef, answered: Option<VersionBody>) -> Result<String> {
+        let answered = answered.ok_or_else(|| self.version_one())?;
+        match answered.number() {
+            Some(number) if number != key.version => {
+                let place = self.client.place();
+                let what = format!("{place} was asked for {key} and gave version {number}");
+                Err(Error::new(Kind::Untrusted, what)
+                    .advise("look for a proxy or cache on the way that drops ?version="))
+            }
+            _ => Ok(answered.created_time),
+        }
     }
 
     /// What may be told of the versions of `id`: the newest live one encrypts.
     fn infos(&self, id: KeyId, body: &MetadataBody) -> Vec<KeyInfo> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let is_live = |version: &VersionBody| version.condition() == Condition::Live;
-        let active = body.versions.iter().rfind(|(_, version)| is_live(version)).map(|(n, _)| *n);
+        let active = body.versions().rfind(|(_, version)| is_live(version)).map(|(n, _)| *n);
         let info = |(number, version): (&u32, &VersionBody)| {
             let key = KeyRef::new(id, KeyVersion::try_from(*number).ok()?);
             let known = known.get(&key).filter(|_| is_live(version));
@@ -298,7 +350,7 @@ impl KvServer {
                 check: known.map(|known| known.check),
             })
         };
-        body.versions.iter().filter_map(info).collect()
+        body.versions().filter_map(info).collect()
     }
 
     /// Refuses to write `version` where the engine would drop one that can still be read.
@@ -307,13 +359,13 @@ impl KvServer {
             0 => self.mount_max_versions(call),
             max => max,
         };
-        let Some(dropped) = body.versions.iter().find(|(number, version)| {
+        let Some(dropped) = body.versions().find(|(number, version)| {
             version.condition() == Condition::Live
                 && number.saturating_add(max) <= key.version.get()
         }) else {
             return Ok(());
         };
-        let (place, name) = (self.place(), &key.name);
+        let (place, name) = (self.secrets(), &key.name);
         let what = format!(
             "cannot add {key}: Vault keeps {max} versions at {place}/{name} and would drop version {}, \
              which may still be needed",
@@ -346,6 +398,21 @@ impl KvServer {
         let found = self.learn(call, id, key.version).is_ok();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         found && known.get(key).is_some_and(|known| known.check == data.check_value())
+    }
+
+    /// That what was written became `key`: version 1 of the engine says nothing, and keeps one.
+    fn stored_as(&self, key: &KeyRef, answer: &Answer) -> Result<()> {
+        if answer.status == 204 {
+            return Err(self.version_one());
+        }
+        match answer.json::<Stored>()?.data.version {
+            Some(number) if number != key.version.get() => {
+                let what = format!("{} stored {key} as version {number}", self.client.place());
+                Err(Error::new(Kind::Untrusted, what)
+                    .advise("look for a proxy on the way that drops the option `cas`"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The client, the mount and the prefix.
@@ -413,7 +480,7 @@ impl KeyServer for KvServer {
                 .advise("somebody else has rotated it: look again")
         };
         match self.metadata(&call, id)? {
-            Some(body) if body.current_version.checked_add(1) != Some(key.version.get()) => {
+            Some(body) if body.next_version() != Some(key.version.get()) => {
                 return Err(taken());
             }
             Some(body) => self.guard_old_versions(&call, key, &body)?,
@@ -427,7 +494,10 @@ impl KeyServer for KvServer {
             "data": { "data": *hex, "cipher": cipher.to_string() },
         });
         let answer = call.post(&self.path("data", id), &body)?;
-        if answer.is_ok() || (call.was_repeated() && self.holds(&call, id, key, data)) {
+        if answer.is_ok() {
+            return self.stored_as(key, &answer);
+        }
+        if call.was_repeated() && self.holds(&call, id, key, data) {
             return Ok(());
         }
         let is_taken = answer.status == 400 && answer.says("check-and-set");
@@ -439,7 +509,7 @@ impl KeyServer for KvServer {
         let gone = || Error::new(Kind::NotFound, format!("Vault has no {key}"));
         let KeyName::Id(id) = key.name else { return Err(gone()) };
         let body = self.metadata(&call, id)?.ok_or_else(gone)?;
-        let version = body.versions.get(&key.version.get());
+        let version = body.version(key.version.get());
         if version.is_none_or(|version| version.condition() == Condition::Destroyed) {
             return Err(gone());
         }
@@ -457,7 +527,7 @@ impl KeyServer for KvServer {
         let ids = self.ids(&call)?;
         let mut facts = vec![
             ("vault".to_owned(), self.client.place()),
-            ("keys at".to_owned(), self.place()),
+            ("keys at".to_owned(), self.secrets()),
             ("keys".to_owned(), ids.len().to_string()),
         ];
         facts.extend(call.prove(&self.rights())?);
@@ -466,6 +536,10 @@ impl KeyServer for KvServer {
 
     fn identity(&self) -> String {
         format!("{} {}/{}", self.client.namespace(), self.mount, self.prefix)
+    }
+
+    fn place(&self) -> String {
+        format!("{} in {}", self.secrets(), self.client.place())
     }
 
     fn refresh(&self) -> Duration {

@@ -16,14 +16,36 @@ pub(super) struct Metadata {
     pub(super) data: MetadataBody,
 }
 
+/// What an engine of version 2 tells of a secret; one of version 1 gives what somebody wrote there.
 #[derive(Deserialize)]
 pub(super) struct MetadataBody {
     #[serde(default)]
-    pub(super) current_version: u32,
+    pub(super) current_version: Option<u32>,
     #[serde(default)]
     pub(super) max_versions: u32,
     #[serde(default)]
-    pub(super) versions: BTreeMap<u32, VersionBody>,
+    pub(super) versions: Option<BTreeMap<u32, VersionBody>>,
+}
+
+impl MetadataBody {
+    /// Whether it has what only an engine of version 2 tells.
+    pub(super) fn is_versioned(&self) -> bool {
+        self.current_version.is_some() || self.versions.is_some()
+    }
+
+    /// The number that the next version gets.
+    pub(super) fn next_version(&self) -> Option<u32> {
+        self.current_version.unwrap_or_default().checked_add(1)
+    }
+
+    /// The versions, each with its number.
+    pub(super) fn versions(&self) -> impl DoubleEndedIterator<Item = (&u32, &VersionBody)> {
+        self.versions.iter().flatten()
+    }
+
+    pub(super) fn version(&self, number: u32) -> Option<&VersionBody> {
+        self.versions.as_ref()?.get(&number)
+    }
 }
 
 #[derive(Deserialize)]
@@ -88,6 +110,17 @@ pub(super) struct DataBody {
 pub(super) struct Secret {
     pub(super) data: Option<String>,
     pub(super) cipher: Option<String>,
+}
+
+/// The answer to a secret that was stored.
+#[derive(Deserialize)]
+pub(super) struct Stored {
+    pub(super) data: StoredBody,
+}
+
+#[derive(Deserialize)]
+pub(super) struct StoredBody {
+    pub(super) version: Option<u32>,
 }
 
 #[derive(Deserialize)]

@@ -51,6 +51,34 @@ impl Peer {
         ))
     }
 
+    /// Has `body` at paths with these words, and nothing elsewhere.
+    fn by_path(words: &'static str, body: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let mut head = [0; 8192];
+                let len = stream.read(&mut head).unwrap_or(0);
+                let head = String::from_utf8_lossy(&head[..len]).into_owned();
+                let (status, body) = match (head.contains(words), head.contains("auth/token")) {
+                    (true, _) => (200, body),
+                    (_, true) => (200, r#"{"data":{"ttl":0}}"#),
+                    _ => (404, r#"{"errors":[]}"#),
+                };
+                let _ = stream.write_all(
+                    format!(
+                        "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n\
+                         {body}",
+                        body.len()
+                    )
+                    .as_bytes(),
+                );
+            }
+        });
+        Self { address, requests: Arc::default() }
+    }
+
     fn refusal(&self, kind: Kind) -> String {
         let folder = tempfile::tempdir().unwrap();
         let wrapper = wrapper(&[&self.address], folder.path());
@@ -343,4 +371,58 @@ fn a_pause_is_between_half_and_all_of_its_length() {
         let pause = crate::env::jittered(all, &crate::env::fake::FakeRng::new(seed));
         assert!(pause >= all / 2 && pause <= all, "{pause:?}");
     }
+}
+
+fn key_1(version: u32) -> KeyRef {
+    KeyRef::new(KeyId::SYSTEM, KeyVersion::try_from(version).unwrap())
+}
+
+#[test]
+fn an_answer_of_another_version_than_the_one_asked_for_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let body = format!(
+        r#"{{"data":{{"ttl":0,"data":{{"data":"{}"}},
+            "metadata":{{"version":2,"created_time":"2026-03-01T12:00:00Z"}}}}}}"#,
+        "5a".repeat(32)
+    );
+    let peer = Peer::status(200, &body);
+    let by = Deadline::after(Duration::from_secs(10));
+    let error = server(&peer, folder.path()).fetch(&key_1(1), by).err().unwrap();
+    assert_eq!(error.kind(), Kind::Untrusted);
+    assert_eq!(
+        error.to_string().replace(&peer.address, "VAULT"),
+        "Vault at VAULT was asked for key 1 version 1 and gave version 2; look for a proxy or cache \
+         on the way that drops ?version="
+    );
+    assert!(server(&peer, folder.path()).fetch(&key_1(2), by).is_ok());
+}
+
+#[test]
+fn an_engine_of_version_1_is_refused_by_what_it_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |error: Error| {
+        assert_eq!(error.kind(), Kind::Config);
+        let said = error.to_string();
+        assert!(said.contains("the KV engine at secret in Vault at http"), "{said}");
+        assert!(
+            said.ends_with(
+                "is of version 1; keyward needs version 2: run vault kv enable-versioning secret, or \
+                 name another `mount`"
+            ),
+            "{said}"
+        );
+    };
+    let by = || Deadline::after(Duration::from_secs(10));
+    let data = crate::secret::DataKey::copy_of(&[7; 32]).unwrap();
+    // What was written to it, as if it were of version 2, comes back as it is.
+    let written = Peer::status(200, r#"{"data":{"keys":["1"],"ttl":0,"options":{"cas":0}}}"#);
+    refused(server(&written, folder.path()).list(by()).err().unwrap());
+    refused(server(&written, folder.path()).put(&key_1(1), &data, by()).err().unwrap());
+    refused(server(&written, folder.path()).fetch(&key_1(1), by()).err().unwrap());
+    // An empty folder: Vault tells what is mounted.
+    let mounted = r#"{"data":{"type":"kv","options":null,"ttl":0}}"#;
+    let empty = Peer::by_path("sys/internal/ui/mounts", mounted);
+    refused(server(&empty, folder.path()).list(by()).err().unwrap());
+    refused(server(&empty, folder.path()).put(&key_1(1), &data, by()).err().unwrap());
+    refused(server(&empty, folder.path()).probe(by()).err().unwrap());
 }

@@ -78,8 +78,8 @@ fn no_such_key(name: &KeyName) -> Error {
     Error::new(Kind::NotFound, format!("there is no key {name}"))
 }
 
-/// Puts MySQL's keys in the ring: those of before that are still the same, and what is new.
-pub(super) fn publish(keystore: &Keystore, ring: &Ring) -> Result<()> {
+/// MySQL's keys as the ring is to have them: those of before that are still the same, and new ones.
+pub(super) fn collect(keystore: &Keystore, ring: &Ring) -> Result<NamedKeys> {
     let before = ring.named();
     let mut after = NamedKeys::default();
     for key in keystore.contents().keys() {
@@ -99,6 +99,5 @@ pub(super) fn publish(keystore: &Keystore, ring: &Ring) -> Result<()> {
         };
         after.insert(key.name().clone(), held);
     }
-    ring.set_named(after);
-    Ok(())
+    Ok(after)
 }

@@ -1,14 +1,22 @@
 //! Versions of keys in Vault, and their ends.
 
-use keyward::env::System;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyward::custodian::{Custodian, NamedServer, Reason, Role, ServedSource, Which};
+use keyward::env::fake::FakeLog;
+use keyward::env::{Env, System};
 use keyward::error::Kind;
-use keyward::key::{KeyId, KeyInfo, KeyRef, KeyState, KeyVersion};
+use keyward::key::{Cipher, KeyId, KeyInfo, KeyRef, KeyState, KeyVersion};
 use keyward::provider::{KeyServer, KeyWrapper, WrappedKey};
 use keyward::secret::DataKey;
 use mariadb_test::{Result, Scratch, ensure, seen};
 use vault_test::Shared;
 
-use crate::{approle, context, kv, secret, soon, transit};
+use keyward::backend::vault::{KvServer, KvSettings, Login};
+use keyward::key::PageMode;
+
+use crate::{approle, context, kv, secret, settings, soon, transit};
 
 fn key(id: u32, version: u32) -> keyward::Result<KeyRef> {
     Ok(KeyRef::new(KeyId::try_from(id)?, KeyVersion::try_from(version)?))
@@ -149,4 +157,105 @@ fn a_rotated_transit_key_opens_what_it_wrapped_and_rewraps_it() -> Result<()> {
     ensure!(text.contains("lower min_decryption_version"), "{text}");
     seen!("{text}");
     said(wrapper.unwrap(&new, &context(), soon())).map(drop)
+}
+
+const REASON: Reason<'_> = Reason { actor: "test", text: "because" };
+
+/// A server's keys from `server`, read when it is told to.
+fn custodian(server: impl KeyServer + 'static) -> Result<Custodian> {
+    let (name, timeout) = ("vault".to_owned(), Duration::from_secs(30));
+    let refresh = Duration::from_secs(600);
+    let named = NamedServer { name, timeout, refresh, server: Box::new(server) };
+    let env = Env::system(Arc::new(FakeLog::default()));
+    let source = ServedSource::new(named, Cipher::DEFAULT, env.clone());
+    said(Custodian::start(Box::new(source), Role::Daemon, env))
+}
+
+fn cause(custodian: &Custodian) -> Result<String> {
+    said(custodian.refresh())?;
+    Ok(custodian.status().degraded.map_or_else(String::new, |degraded| degraded.cause))
+}
+
+#[test]
+fn a_secret_that_is_deleted_and_put_again_is_another_key_and_memory_serves_on() -> Result<()> {
+    let (shared, scratch) = (Shared::get()?, Scratch::new("again")?);
+    let prefix = shared.new_name();
+    let login = approle(&shared.role_id, secret(&scratch, "id", &shared.secret_id)?);
+    let server = kv(&shared, &prefix, login)?;
+    for (id, versions) in [(1, 3), (5, 1), (6, 1)] {
+        for version in 1..=versions {
+            said(server.put(&said(key(id, version))?, &data()?, soon()))?;
+        }
+    }
+    let custodian = custodian(server)?;
+    let id = |number| said(KeyId::try_from(number));
+    let latest =
+        |number| Ok::<_, mariadb_test::Trouble>(custodian.latest(id(number)?).map(u32::from));
+    // Soft, and taken back.
+    let (path, hex) = (format!("{prefix}/5"), format!("data={}", "5c".repeat(32)));
+    shared.vault.vault(&["kv", "delete", "-mount=secret", &path])?;
+    let deleted = cause(&custodian)?;
+    ensure!(deleted.contains("key 5 version 1 is deleted"), "{deleted}");
+    seen!("kv delete: {deleted}");
+    let refused = refused(custodian.rotate(Which::One(id(5)?), REASON), Kind::State)?;
+    seen!("its rotation: {refused}");
+    said(custodian.rotate(Which::One(id(6)?), REASON))?;
+    ensure!(latest(5)? == Some(1) && latest(6)? == Some(2), "another version encrypts");
+    shared.vault.vault(&["kv", "undelete", "-mount=secret", "-versions=1", &path])?;
+    ensure!(cause(&custodian)?.is_empty(), "it is back, and the state was to be ok");
+    // With its metadata, and another in its place: numbers begin again.
+    let path = format!("{prefix}/1");
+    shared.vault.vault(&["kv", "metadata", "delete", "-mount=secret", &path])?;
+    let gone = cause(&custodian)?;
+    ensure!(gone.contains("key 1 version 1 is gone, key 1 version 2 is gone"), "{gone}");
+    seen!("kv metadata delete: {gone}");
+    for _ in 0..2 {
+        shared.vault.vault(&["kv", "put", "-mount=secret", &path, &hex])?;
+        let other = cause(&custodian)?;
+        let words = "key 1 version 1 is another key than the one in use";
+        ensure!(other.contains(words), "{other}");
+        ensure!(latest(1)? == Some(3), "version {:?} encrypts", latest(1)?);
+    }
+    ensure!(custodian.rotate(Which::One(id(1)?), REASON).is_err(), "it was rotated");
+    Ok(())
+}
+
+#[test]
+fn an_engine_of_version_1_is_refused_and_the_advice_leads_out() -> Result<()> {
+    let (shared, scratch) = (Shared::get()?, Scratch::new("engine")?);
+    let login = Login::Token(secret(&scratch, "token", shared.vault.root_token())?);
+    let of_version_1 = || -> Result<KvSettings> {
+        let vault = settings(&shared.vault, login.clone())?;
+        let (mount, prefix) = ("first".into(), "keyward".into());
+        let (mode, refresh) = (PageMode::Ctr, Duration::from_secs(10));
+        Ok(KvSettings { vault, mount, prefix, mode, refresh })
+    };
+    let server =
+        || Ok::<_, mariadb_test::Trouble>(KvServer::new(of_version_1()?, Arc::new(System)));
+    shared.vault.vault(&["secrets", "enable", "-version=1", "-path=first", "kv"])?;
+    let key = said(key(1, 1))?;
+    let put = refused(server()?.put(&key, &data()?, soon()), Kind::Config)?;
+    ensure!(
+        put.ends_with("run vault kv enable-versioning first, or name another `mount`"),
+        "{put}"
+    );
+    seen!("{put}");
+    for said in [
+        refused(server()?.put(&key, &data()?, soon()), Kind::Config)?,
+        refused(server()?.list(soon()), Kind::Config)?,
+        refused(server()?.probe(soon()), Kind::Config)?,
+    ] {
+        ensure!(said.contains("the KV engine at first in Vault at"), "{said}");
+    }
+    let written = shared.vault.vault(&["kv", "list", "-mount=first", "-format=json", "/"]);
+    ensure!(written.is_err(), "something was written there: {written:?}");
+    shared.vault.vault(&["kv", "enable-versioning", "first"])?;
+    let began = std::time::Instant::now();
+    while let Err(error) = server()?.put(&key, &data()?, soon()) {
+        // Vault says no for a moment while it upgrades.
+        ensure!(began.elapsed() < Duration::from_secs(20), "{error}");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    ensure!(said(server()?.list(soon()))?.len() == 1, "the key is not there");
+    Ok(())
 }
