@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
-use crate::key::{KeyId, KeyName, KeyRef, KeyState};
+use crate::key::{KeyId, KeyName, KeyRef, KeyState, KeyVersion};
 use crate::store::{KeyEntry, VersionEntry};
 
 /// By how much a rotation raises the version when the configuration does not say: InnoDB
@@ -23,6 +23,12 @@ pub const MAX_DESTROY_WAIT: Duration = Duration::from_secs(30 * 86_400);
 
 /// How many versions of each key stay when the configuration does not say.
 pub const DEFAULT_KEEP_VERSIONS: u32 = 2;
+
+/// How far the clocks of two machines are apart at most, unless `rotate_after` is short.
+const MOST_APART: Duration = Duration::from_secs(86_400);
+
+/// How far they may always be.
+const LEAST_APART: Duration = Duration::from_secs(300);
 
 /// When and how keys change by themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +62,31 @@ pub enum Duty {
     Activate(KeyRef),
     /// A retired version is to be kept until then.
     Retain(KeyRef, Timestamp),
+    /// A pending version was planned by a clock that ran ahead: it is to be active then.
+    Plan(KeyRef, Timestamp),
+}
+
+/// How the last rotation of a key can be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undo {
+    /// The pending version is not activated any more.
+    CallOff(KeyVersion),
+    /// One version is pending again, and the one whose place it took is active.
+    GoBack {
+        /// The active version.
+        from: KeyVersion,
+        /// The retired one.
+        to: KeyVersion,
+    },
+}
+
+/// A version whose date lies ahead of the clock: a clock was wrong, then or now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// Which.
+    pub key: KeyRef,
+    /// Since when it would be active or pending.
+    pub since: Timestamp,
 }
 
 /// A rotation that time alone brings.
@@ -99,13 +130,63 @@ impl Policy {
         keystore: &str,
         keys: impl Iterator<Item = &'a KeyEntry>,
     ) -> Vec<Duty> {
+        let keys: Vec<_> = keys.collect();
         let mut duties = Vec::new();
+        if self.check_clock(now, keys.iter().copied()).is_err() {
+            return duties;
+        }
         for key in keys {
             // MySQL rotates its keys itself, under new names.
             let KeyName::Id(id) = *key.name() else { continue };
             self.due_of_key(now, keystore, id, key, &mut duties);
         }
         duties
+    }
+
+    /// That time can tell what is due: the clock is not before everything that ever happened to
+    /// the keys.
+    pub fn check_clock<'a>(
+        &self,
+        now: Timestamp,
+        keys: impl Iterator<Item = &'a KeyEntry>,
+    ) -> Result<()> {
+        let Some(first) = keys.flat_map(KeyEntry::versions).map(|one| one.created).min() else {
+            return Ok(());
+        };
+        if !self.is_ahead(now, first) {
+            return Ok(());
+        }
+        let what = format!("the clock says {now}, but the oldest key version is of {first}");
+        Err(Error::new(Kind::State, what).advise(
+            "set the clock; if it is right, `keyward rotate --all` makes versions of today",
+        ))
+    }
+
+    /// The versions, active or pending, whose age the clock cannot tell: it would be below zero.
+    #[must_use]
+    pub fn ahead<'a>(
+        &self,
+        now: Timestamp,
+        keys: impl Iterator<Item = &'a KeyEntry>,
+    ) -> Vec<Ahead> {
+        let of_key = |key: &'a KeyEntry| {
+            key.versions().filter_map(|version| {
+                let since = match version.state {
+                    KeyState::Active => began(version),
+                    KeyState::Pending => entered(version),
+                    _ => return None,
+                };
+                let key = KeyRef::new(key.name().clone(), version.version);
+                self.is_ahead(now, since).then_some(Ahead { key, since })
+            })
+        };
+        keys.flat_map(of_key).collect()
+    }
+
+    /// Whether a time is further ahead of `now` than the clocks of two machines are apart.
+    fn is_ahead(&self, now: Timestamp, time: Timestamp) -> bool {
+        let apart = self.rotate_after.map_or(MOST_APART, |after| after / 10);
+        plus(now, apart.clamp(LEAST_APART, MOST_APART)) < time
     }
 
     fn due_of_key(
@@ -117,15 +198,25 @@ impl Policy {
         duties: &mut Vec<Duty>,
     ) {
         let at = |version: &VersionEntry| KeyRef::new(id, version.version);
+        // What a clock that ran ahead dated is not young: nobody knows how old it is.
+        let ageless = key.active().is_some_and(|active| self.is_ahead(now, began(active)));
+        let latest = plus(now, self.lead());
         match (planned(key), self.start_of_rotation(keystore, key)) {
             (Some((version, time)), _) if time <= now => duties.push(Duty::Activate(at(version))),
-            (None, Some(start)) if start <= now => duties.push(Duty::Rotate(id)),
+            (Some((version, time)), _) if time > latest && self.is_ahead(now, entered(version)) => {
+                duties.push(Duty::Plan(at(version), latest));
+            }
+            (None, Some(start)) if start <= now || ageless => duties.push(Duty::Rotate(id)),
             _ => {}
         }
         let Some(keep) = self.retire_after else { return };
         for version in key.versions() {
             if version.state == KeyState::Retired && version.retain_until.is_none() {
-                duties.push(Duty::Retain(at(version), plus(entered(version), keep)));
+                let since = match entered(version) {
+                    since if self.is_ahead(now, since) => now,
+                    since => since,
+                };
+                duties.push(Duty::Retain(at(version), plus(since, keep)));
             }
         }
     }
@@ -235,14 +326,56 @@ impl Policy {
     }
 }
 
-/// The pending version that is to become active, and when.
+/// The pending version that is to become active, and when. One below the active version never is:
+/// the server takes the highest version that it meets for the newest.
 #[must_use]
 pub fn planned(key: &KeyEntry) -> Option<(&VersionEntry, Timestamp)> {
     let plan = |version: &VersionEntry| {
         let plan = version.planned.as_ref().filter(|plan| plan.state == KeyState::Active)?;
         (version.state == KeyState::Pending).then_some(plan.at)
     };
-    key.versions().rev().find_map(|version| plan(version).map(|at| (version, at)))
+    let active = key.active().map(|active| active.version);
+    let above =
+        key.versions().rev().take_while(|version| active.is_none_or(|it| version.version > it));
+    above.into_iter().find_map(|version| plan(version).map(|at| (version, at)))
+}
+
+/// How the last rotation of `key` can be taken back; `State` where it cannot: a version that may no
+/// longer encrypt does not come back. Whether data uses the active version is another question.
+pub fn undo(key: &KeyEntry) -> Result<Undo> {
+    if let Some((version, _)) = planned(key) {
+        return Ok(Undo::CallOff(version.version));
+    }
+    let name = key.name();
+    let refused = |what: String| Error::new(Kind::State, what);
+    let active =
+        key.active().ok_or_else(|| refused(format!("key {name} has no active version")))?;
+    let below = key.versions().rev().skip_while(|version| version.version >= active.version);
+    let Some(former) = below.into_iter().find(|version| has_encrypted(version)) else {
+        return Err(refused(format!("key {name} has no rotation to undo")));
+    };
+    if former.state == KeyState::Retired {
+        return Ok(Undo::GoBack { from: active.version, to: former.version });
+    }
+    let new = KeyRef::new(name.clone(), active.version);
+    let what = format!(
+        "{new} took the place of version {}, which is {}: there is no way back",
+        former.version, former.state
+    );
+    Err(refused(what).advise(format!("`keyward rotate {name}` makes another version instead")))
+}
+
+/// Whether a version that is not active encrypted until another took its place. One whose own
+/// rotation was undone did not; of one that was imported nobody knows.
+fn has_encrypted(version: &VersionEntry) -> bool {
+    if matches!(version.state, KeyState::Active | KeyState::Pending) {
+        return false;
+    }
+    let states: Vec<_> = version.history.iter().map(|event| event.state).collect();
+    match states.iter().rposition(|state| *state == KeyState::Active) {
+        Some(at) => states.get(at + 1) != Some(&KeyState::Pending),
+        None => states.first() != Some(&KeyState::Pending),
+    }
 }
 
 /// When a version began to encrypt: an imported one long before it came here.

@@ -15,6 +15,8 @@ use crate::config::Config;
 use crate::custodian::{Custodian, Role, StashState};
 use crate::env::{Clock as _, System};
 use crate::error::{Error, Result};
+use crate::key::KeyName;
+use crate::policy::Ahead;
 use crate::secret;
 
 /// A server looks for a new generation every second.
@@ -149,6 +151,9 @@ impl Findings {
         if let Some(stash) = started.as_ref().and_then(|custodian| custodian.status().stash) {
             self.stash(&stash);
         }
+        if let Some(custodian) = &started {
+            self.dates(config, custodian);
+        }
         let memory = secret::lock_state();
         let mark = if memory.unlocked == 0 { Mark::Ok } else { Mark::Warning };
         self.add(mark, format!("memory: {memory}"), None);
@@ -159,6 +164,27 @@ impl Findings {
                 let what = format!("the server has generation {seen}, the keystore {generation}");
                 self.add(Mark::Warning, what, Some("see Keyward_last_error in SHOW GLOBAL STATUS"));
             }
+        }
+    }
+
+    /// A version that is dated after today never grows old enough to be rotated by time.
+    fn dates(&mut self, config: &Config, custodian: &Custodian) {
+        let mut names: Vec<_> = custodian.keys().into_iter().map(|info| info.key.name).collect();
+        names.dedup();
+        let entries: Vec<_> = names.iter().filter_map(|name| custodian.entry(name)).collect();
+        let now = System.now();
+        if let Err(error) = config.policy.check_clock(now, entries.iter()) {
+            return self.error("dates", &error);
+        }
+        for Ahead { key, since } in config.policy.ahead(now, entries.iter()) {
+            let what = format!("dates: {key} is of {since}, and the clock says {now}");
+            let advice = match key.name {
+                KeyName::Id(id) => {
+                    format!("set the clock; `keyward rotate {id}` gives it today's date")
+                }
+                KeyName::Named { .. } => "set the clock".to_owned(),
+            };
+            self.add(Mark::Warning, what, Some(&advice));
         }
     }
 

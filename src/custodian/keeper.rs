@@ -9,7 +9,7 @@ use crate::audit::Event;
 use crate::env::{Level, Timestamp};
 use crate::error::Result;
 use crate::key::{KeyRef, KeyState};
-use crate::policy::{Duty, Policy};
+use crate::policy::{Ahead, Duty, Policy};
 use crate::ring::Ring;
 use crate::store::{Change, Contents, Keystore};
 
@@ -24,6 +24,8 @@ pub(super) struct Keeper {
     looked: Option<Instant>,
     /// The versions whose rotation was told of.
     told: HashSet<KeyRef>,
+    /// The versions whose dates the log told of.
+    doubted: HashSet<KeyRef>,
     /// What went wrong last, so that it is not told every minute.
     failure: Option<String>,
 }
@@ -85,6 +87,7 @@ impl KeystoreSource {
 
     /// Does what is due. Looked at without the lock first: most of the time there is nothing.
     pub(super) fn keep(&mut self, ring: &Ring) -> Result<Vec<KeyRef>> {
+        self.check_dates()?;
         if self.duties().is_empty() {
             return Ok(Vec::new());
         }
@@ -95,6 +98,27 @@ impl KeystoreSource {
             let now = source.env.clock.now();
             source.with_duties(before, now, reason)
         })
+    }
+
+    /// That time can tell what is due; a line in the log for each version that it cannot tell
+    /// anything of.
+    fn check_dates(&mut self) -> Result<()> {
+        let policy = &self.keeper.policy;
+        let Some(contents) = self.contents_now().filter(|_| !policy.is_idle()) else {
+            return Ok(());
+        };
+        let now = self.env.clock.now();
+        policy.check_clock(now, contents.keys())?;
+        for Ahead { key, since } in policy.ahead(now, contents.keys()) {
+            if self.keeper.doubted.insert(key.clone()) {
+                let line = format!(
+                    "{key} is dated {since}, and the clock says {now}: its age is not known, so \
+                     the policy takes it for due"
+                );
+                self.env.log.log(Level::Warning, &line);
+            }
+        }
+        Ok(())
     }
 
     fn duties(&self) -> Vec<Duty> {
@@ -123,6 +147,11 @@ impl KeystoreSource {
                 Duty::Activate(key) => {
                     after = after.with_state(&key, KeyState::Active, &change)?;
                     tell(&mut told, Event::Activated, vec![key]);
+                }
+                Duty::Plan(key, at) => {
+                    let plan = Change { at, ..change.clone() };
+                    after = after.with_plan(&key, Some((KeyState::Active, &plan)))?;
+                    tell(&mut told, Event::Prepared, vec![key]);
                 }
                 Duty::Retain(..) => {}
             }

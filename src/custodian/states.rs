@@ -5,7 +5,7 @@ use super::{Custodian, Reason, Which};
 use crate::audit::Event;
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyId, KeyName, KeyRef, KeyState};
-use crate::policy;
+use crate::policy::{self, Undo};
 use crate::ring::Ring;
 use crate::store::{Contents, KeyEntry, Keystore};
 
@@ -85,8 +85,12 @@ impl KeystoreSource {
     fn compromised(&self, before: &Keystore, key: &KeyRef, reason: Reason<'_>) -> Result<Changed> {
         let mut after = before.clone();
         let mut told = Vec::new();
-        if state_of(entry_of(before.contents(), key)?, key)? == KeyState::Active {
-            // A pending version was made beside it and may be known as well.
+        let entry = entry_of(before.contents(), key)?;
+        if state_of(entry, key)? == KeyState::Active {
+            // A pending version was made beside it and may be known as well: it is not activated.
+            if let Some((pending, _)) = policy::planned(entry) {
+                after = after.with_plan(&KeyRef::new(key.name.clone(), pending.version), None)?;
+            }
             let next = self.next_version(before.contents(), &key.name)?;
             after = self.with_new_key(&after, &next, self.cipher, reason)?;
             told.push((Event::Rotated, vec![next]));
@@ -139,20 +143,13 @@ impl KeystoreSource {
     fn undone(&self, before: &Keystore, id: KeyId, reason: Reason<'_>) -> Result<Changed> {
         let name = KeyName::Id(id);
         let entry = before.contents().key(&name).ok_or_else(|| super::keystore::no_such_key(id))?;
-        let (after, key) = match policy::planned(entry) {
-            Some((version, _)) => {
-                let key = KeyRef::new(id, version.version);
-                (before.with_plan(&key, None)?, key)
-            }
-            None => {
-                let former = entry.active().map(|version| KeyRef::new(id, version.version));
-                let none = || Error::new(Kind::State, format!("key {id} has no active version"));
-                (
-                    before.with_rotation_undone(&name, &self.change(reason))?,
-                    former.ok_or_else(none)?,
-                )
+        let (after, version) = match policy::undo(entry)? {
+            Undo::CallOff(version) => (before.with_plan(&KeyRef::new(id, version), None)?, version),
+            Undo::GoBack { from, .. } => {
+                (before.with_rotation_undone(&name, &self.change(reason))?, from)
             }
         };
+        let key = KeyRef::new(id, version);
         Ok(Changed { after, told: vec![(Event::RotationUndone, vec![key])] })
     }
 }

@@ -12,6 +12,7 @@ mod moving;
 mod mysql;
 mod policy;
 mod states;
+mod undo;
 mod witness;
 mod wrappings;
 

@@ -1,15 +1,19 @@
 //! The policy over years of a clock that tests move.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use keyward::custodian::{Custodian, Rewrap, Role};
-use keyward::env::{Clock, Level, Timestamp};
-use keyward::key::KeyState;
-use keyward::policy::{Duty, Policy};
+use keyward::config::Config;
+use keyward::custodian::{Custodian, KeystoreSource, Rewrap, Role, Which};
+use keyward::env::fake::FakeClock;
+use keyward::env::{Clock, Env, Level, Timestamp};
+use keyward::key::{Cipher, KeyState};
+use keyward::policy::{Ahead, Duty, Policy};
+use keyward::store::StoreFile;
 
-use crate::bench::{Bench, REASON, START, key, version, within_seconds};
+use crate::bench::{Bench, REASON, START, key, key_ref, version, within_seconds};
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
@@ -246,4 +250,127 @@ fn the_status_tells_of_the_next_rotation_and_does_not_wait_for_a_key_store() {
         busy.join().unwrap().unwrap();
     });
     assert!(custodian.status().generation > status.generation);
+}
+
+/// The same keystore by a clock that runs `days` ahead of the bench's.
+fn ahead(bench: &Bench, policy: &Policy, by: u64) -> Custodian {
+    let clock = FakeClock::at(Timestamp::from_unix(bench.clock.now().as_unix() + by * DAY));
+    let env = Env { clock: Arc::new(clock), ..bench.env() };
+    let wrappers = vec![bench.wrapper("first")];
+    let source =
+        KeystoreSource::new(StoreFile::at(bench.path()), wrappers, Cipher::DEFAULT, 2, env);
+    Custodian::start(Box::new(source.with_policy(policy.clone())), Role::Command, bench.env())
+        .unwrap()
+}
+
+#[test]
+fn a_version_dated_by_a_clock_that_ran_ahead_is_not_young() {
+    let bench = Bench::new();
+    let policy = Policy { rotate_after: Some(days(90)), ..Policy::default() };
+    assert_eq!(ahead(&bench, &policy, 3650).keep_policy().unwrap().len(), 3);
+    let custodian = custodian(&bench, &policy, Role::Command);
+    let entry = custodian.entry(&key(7).into()).unwrap();
+    let found = policy.ahead(bench.clock.now(), [&entry].into_iter());
+    let since = Timestamp::from_unix(START.as_unix() + 3650 * DAY);
+    assert_eq!(found, [Ahead { key: key_ref(7, 3), since }]);
+    assert_eq!(policy.ahead(since, [&entry].into_iter()), [], "by that clock all is well");
+
+    assert_eq!(custodian.keep_policy().unwrap().len(), 3, "not in ten years");
+    let told = bench.log.lines();
+    assert_eq!(told.len(), 3);
+    assert_eq!(
+        told[2],
+        (
+            Level::Warning,
+            "key 7 version 3 is dated 2033-11-11T22:13:20Z, and the clock says \
+             2023-11-14T22:13:20Z: its age is not known, so the policy takes it for due"
+                .to_owned()
+        )
+    );
+    assert_eq!(custodian.keep_policy().unwrap(), [], "once");
+    bench.clock.advance(days(90));
+    assert_eq!(custodian.keep_policy().unwrap().len(), 3, "and from then on as ever");
+    assert_eq!(bench.log.lines().len(), 3);
+}
+
+#[test]
+fn what_a_clock_that_ran_ahead_planned_is_planned_again() {
+    let bench = Bench::new();
+    let policy =
+        Policy { rotate_after: Some(days(90)), activate_after: Some(days(2)), ..Policy::default() };
+    ahead(&bench, &policy, 3650).keep_policy().unwrap();
+    let custodian = custodian(&bench, &policy, Role::Command);
+    assert_eq!(custodian.latest(key(7)), Some(version(1)));
+    assert_eq!(custodian.keep_policy().unwrap().len(), 3);
+    let entry = custodian.entry(&key(7).into()).unwrap();
+    let (pending, at) = keyward::policy::planned(&entry).unwrap();
+    assert_eq!((pending.version, at.since(START)), (version(3), days(2)));
+    assert_eq!(custodian.keep_policy().unwrap(), []);
+    bench.clock.advance(days(2));
+    assert_eq!(custodian.keep_policy().unwrap().len(), 3);
+    assert_eq!(custodian.latest(key(7)), Some(version(3)));
+    bench.clock.advance(days(88));
+    assert_eq!(custodian.keep_policy().unwrap().len(), 3, "the next is made in time");
+}
+
+#[test]
+fn clocks_of_two_machines_may_be_apart_a_little() {
+    let bench = Bench::new();
+    let custodian = custodian(&bench, &Policy::default(), Role::Command);
+    let entry = custodian.entry(&key(7).into()).unwrap();
+    let at = |seconds: u64| Timestamp::from_unix(START.as_unix() - seconds);
+    for (rotate_after, apart) in [(None, DAY), (Some(days(90)), DAY), (Some(days(1)), DAY / 10)] {
+        let policy = Policy { rotate_after, ..Policy::default() };
+        let doubts = |seconds| {
+            let ahead = policy.ahead(at(seconds), [&entry].into_iter());
+            (ahead.len(), policy.check_clock(at(seconds), [&entry].into_iter()).is_err())
+        };
+        assert_eq!((doubts(apart), doubts(apart + 1)), ((0, false), (1, true)), "{rotate_after:?}");
+    }
+}
+
+#[test]
+fn a_clock_before_every_date_is_told_and_nothing_is_rotated_by_it() {
+    let bench = Bench::new();
+    let policy = Policy { rotate_after: Some(days(90)), ..Policy::default() };
+    let old = ahead(&bench, &policy, 0);
+    bench.clock.advance(days(3650));
+    old.rotate(Which::All, REASON).unwrap();
+    let clock = Arc::new(FakeClock::at(Timestamp::from_unix(START.as_unix() - 3650 * DAY)));
+    let env = Env { clock, ..bench.env() };
+    let wrappers = vec![bench.wrapper("first")];
+    let source =
+        KeystoreSource::new(StoreFile::at(bench.path()), wrappers, Cipher::DEFAULT, 2, env);
+    let source = source.with_policy(policy);
+    let custodian = Custodian::start(Box::new(source), Role::Command, bench.env()).unwrap();
+    assert_eq!(
+        custodian.keep_policy().unwrap_err().to_string(),
+        "the clock says 2013-11-16T22:13:20Z, but the oldest key version is of \
+         2023-11-14T22:13:20Z; set the clock; if it is right, `keyward rotate --all` makes versions \
+         of today"
+    );
+    custodian.rotate(Which::All, REASON).unwrap();
+    assert_eq!(custodian.keep_policy().unwrap(), [], "the way out leads out");
+}
+
+#[test]
+fn doctor_and_the_timer_tell_of_a_date_in_the_future() {
+    let shell = crate::command::Shell::new();
+    let config = Config::load(&shell.config()).unwrap();
+    let clock = Arc::new(FakeClock::at(Timestamp::from_unix(4_000_000_000)));
+    let env = Env { clock, ..Bench::without_keys().env() };
+    let custodian = keyward::assemble::start(&config, Role::Command, env).unwrap();
+    custodian.rotate(Which::One(key(1)), REASON).unwrap();
+    let dates = |told: &str| {
+        let told: Vec<_> = told.lines().filter(|line| line.contains("dates: ")).collect();
+        told.join("\n")
+    };
+    let told = dates(&shell.run(&["doctor"]).out);
+    let line = "warn  dates: key 1 version 3 is of 2096-10-02T07:06:40Z, and the clock says 2";
+    assert!(told.starts_with(line) && told.lines().count() == 1, "{told}");
+    shell.configure_before("[[provider]]", "[policy]\nrotate_after = \"90d\"\n");
+    let due = shell.run(&["rotate", "--due"]);
+    assert!(due.err.starts_with("keyward: warning: key 1 version 3 is dated 2096"), "{due:?}");
+    assert!(due.out.starts_with("key 1 version 5 is active\n"), "{due:?}");
+    assert_eq!(dates(&shell.run(&["doctor"]).out), "");
 }

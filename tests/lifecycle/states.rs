@@ -123,3 +123,37 @@ fn a_rotation_is_undone_in_either_phase() {
     assert!(refused(&custodian, &Step::Undo(key(7))).contains("no rotation to undo"));
     assert!(refused(&custodian, &Step::Undo(key(9))).starts_with("there is no key 9"));
 }
+
+#[test]
+fn a_compromise_is_not_taken_back() {
+    let bench = Bench::new();
+    let custodian = bench.custodian(&["first"]);
+    custodian.rotate(Which::One(key(7)), REASON).unwrap();
+    custodian.step(&Step::Compromised(key_ref(7, 3)), REASON).unwrap();
+    let before = bench.bytes();
+    assert_eq!(
+        refused(&custodian, &Step::Undo(key(7))),
+        "key 7 version 5 took the place of version 3, which is compromised: there is no way back; \
+         `keyward rotate 7` makes another version instead"
+    );
+    assert_eq!(bench.bytes(), before);
+    custodian.rotate(Which::One(key(7)), REASON).unwrap();
+    custodian.step(&Step::Undo(key(7)), REASON).unwrap();
+    assert_eq!(custodian.latest(key(7)), Some(version(5)), "that rotation is another one");
+    assert!(refused(&custodian, &Step::Undo(key(7))).contains("no way back"));
+}
+
+#[test]
+fn what_was_pending_when_the_active_version_was_compromised_is_not_activated() {
+    let bench = Bench::new();
+    let policy = Policy { rotate_after: Some(Duration::from_secs(90 * 86_400)), ..two_phase() };
+    let custodian = custodian_with(&bench, policy);
+    custodian.rotate(Which::One(key(7)), REASON).unwrap();
+    custodian.step(&Step::Compromised(key_ref(7, 1)), REASON).unwrap();
+    assert_eq!(custodian.latest(key(7)), Some(version(5)));
+    bench.clock.advance(Duration::from_secs(7200));
+    assert_eq!(custodian.keep_policy().unwrap(), []);
+    assert_eq!(custodian.latest(key(7)), Some(version(5)));
+    bench.clock.advance(Duration::from_secs(90 * 86_400));
+    assert!(custodian.keep_policy().unwrap().contains(&key_ref(7, 7)), "the policy goes on");
+}
