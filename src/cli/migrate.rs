@@ -141,7 +141,7 @@ fn show(moved: &Moved, dry_run: bool, next: &str, printer: &Printer) -> Result<E
         WrapChange::Added => "added",
         WrapChange::Removed => "removed",
         WrapChange::Renewed => "renewed",
-        WrapChange::Kept | WrapChange::Unconfigured => "kept",
+        WrapChange::Kept | WrapChange::Unconfigured | WrapChange::NotAsked => "kept",
     };
     let wrappings: Vec<_> =
         moved.wrappings.iter().map(|one| (one.provider.as_str(), word(one))).collect();

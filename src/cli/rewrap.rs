@@ -18,9 +18,13 @@ pub(super) struct Options {
     /// Have the key store of this provider make a new wrapping key first, and follow it
     #[arg(long, value_name = "PROVIDER", conflicts_with_all = ["new_store_key", "prune"])]
     new_kek: Option<String>,
-    /// Make a new store key and wrap every data key with it
+    /// Make a new store key, wrapped by the providers that wrap the present one, and wrap every data
+    /// key with it
     #[arg(long)]
     new_store_key: bool,
+    /// Let this configured provider wrap the keystore, too, and no other
+    #[arg(long, value_name = "PROVIDER", conflicts_with_all = ["to_latest", "new_kek", "prune"])]
+    add: Option<String>,
     /// Drop the wrappings of providers that are not configured
     #[arg(long)]
     prune: bool,
@@ -44,14 +48,15 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
         let made = assemble::create_wrapping_key(&config, name, &env())?;
         text += &format!("provider {name:?}: new wrapping key {}\n", made.kek);
     }
-    let to_latest = options.to_latest || options.new_kek.is_some();
-    let how = match (to_latest, options.new_store_key) {
-        (true, _) => Rewrap::ToLatest,
-        (false, true) => Rewrap::NewStoreKey { prune: options.prune },
-        (false, false) => Rewrap::Missing { prune: options.prune },
-    };
     let actor = user::actor();
-    let report = custodian.rewrap(how, Reason { actor: &actor, text: &options.reason })?;
+    let reason = Reason { actor: &actor, text: &options.reason };
+    let mut report = match &options.add {
+        Some(name) => custodian.rewrap(Rewrap::Add(name), reason)?,
+        None => Vec::new(),
+    };
+    if let Some(how) = options.how() {
+        report = custodian.rewrap(how, reason)?;
+    }
     let lines: Vec<Line<'_>> = report.iter().map(Line::of).collect();
     text.extend(lines.iter().map(Line::text));
     if options.new_store_key {
@@ -60,6 +65,19 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     }
     printer.show(&lines, &plain_lines(&text))?;
     Ok(exit(report.iter().filter_map(|one| one.failure.as_ref())))
+}
+
+impl Options {
+    /// What is to be done for all providers; nothing where one is only to be added.
+    fn how(&self) -> Option<Rewrap<'static>> {
+        let prune = self.prune;
+        match (self.to_latest || self.new_kek.is_some(), self.new_store_key) {
+            (true, _) => Some(Rewrap::ToLatest),
+            (false, true) => Some(Rewrap::NewStoreKey { prune }),
+            (false, false) if self.add.is_some() => None,
+            (false, false) => Some(Rewrap::Missing { prune }),
+        }
+    }
 }
 
 /// What failed for now may be tried again; anything else has to be mended first.
@@ -78,6 +96,7 @@ impl<'a> Line<'a> {
             (None, WrapChange::Renewed) => "renewed",
             (None, WrapChange::Removed) => "removed",
             (None, WrapChange::Unconfigured) => "not configured, kept (--prune drops it)",
+            (None, WrapChange::NotAsked) => "configured, does not wrap (--add NAME lets it)",
         };
         let error = one.failure.as_ref().map(ToString::to_string);
         Self { provider: &one.provider, outcome, error }

@@ -20,9 +20,12 @@ pub enum Rewrap<'a> {
         /// Whether wrappings of providers that are not configured go.
         prune: bool,
     },
+    /// One more for this configured provider, and for no other.
+    Add(&'a str),
     /// Each configured provider wraps anew, with its wrapping key's newest version.
     ToLatest,
-    /// A new store key, wrapped by each configured provider, wraps all data keys anew.
+    /// A new store key, wrapped by each provider that wraps the present one, wraps all data keys
+    /// anew. A provider that is configured and does not wrap may be one that keys have left.
     NewStoreKey {
         /// Whether wrappings of providers that are not configured may go; else they stop it.
         prune: bool,
@@ -60,6 +63,8 @@ pub enum WrapChange {
     Removed,
     /// It stays, though its provider is not configured.
     Unconfigured,
+    /// There is none, though the provider is configured: nobody asked for one.
+    NotAsked,
 }
 
 impl Custodian {
@@ -95,6 +100,7 @@ impl KeystoreSource {
         self.commit(ring, reason, |source, before| {
             let after = match how {
                 Rewrap::Missing { prune } => source.with_missing(before, prune, &mut report)?,
+                Rewrap::Add(name) => source.with_added(before, name, &mut report)?,
                 Rewrap::ToLatest => source.with_latest(before, &mut report)?,
                 Rewrap::NewStoreKey { prune } => {
                     source.with_next_store_key(before, prune, &mut report)?
@@ -146,14 +152,38 @@ impl KeystoreSource {
         Ok(after)
     }
 
+    fn with_added(
+        &self,
+        before: &Keystore,
+        name: &str,
+        report: &mut Vec<Rewrapped>,
+    ) -> Result<Keystore> {
+        let none = || {
+            let names: Vec<_> = self.wrappers.iter().map(|one| one.name.as_str()).collect();
+            let what = format!("there is no provider {name:?} in the configuration");
+            Error::new(Kind::Config, what).advise(format!("it has {}", names.join(", ")))
+        };
+        let named = self.wrappers.iter().find(|one| one.name == name).ok_or_else(none)?;
+        if wrapping_of(before.contents(), name).is_some() {
+            report.push(Rewrapped::done(name, WrapChange::Kept));
+            return Ok(before.clone());
+        }
+        let wrapping = named.wrap(before.store_key(), &before.contents().wrap_context())?;
+        report.push(Rewrapped::done(name, WrapChange::Added));
+        before.with_wrapping(wrapping)
+    }
+
     fn with_latest(&self, before: &Keystore, report: &mut Vec<Rewrapped>) -> Result<Keystore> {
         let context = before.contents().wrap_context();
         let mut after = before.clone();
         for named in &self.wrappers {
             let Some(old) = wrapping_of(before.contents(), &named.name) else {
                 let what = format!("provider {:?}: it does not wrap the store key yet", named.name);
-                let none = Error::new(Kind::NotFound, what)
-                    .advise("run `keyward rewrap` without --to-latest first");
+                let name = &named.name;
+                let none = Error::new(Kind::NotFound, what).advise(format!(
+                    "if it is to, `keyward rewrap --add {name}` lets it; to let all that are \
+                     configured, run `keyward rewrap` without --to-latest"
+                ));
                 report.push(Rewrapped::failed(&named.name, WrapChange::Renewed, none));
                 continue;
             };
@@ -193,10 +223,12 @@ impl KeystoreSource {
         let context = before.next_context()?;
         let mut wrappings = Vec::new();
         for named in &self.wrappers {
+            if wrapping_of(before.contents(), &named.name).is_none() {
+                report.push(Rewrapped::done(&named.name, WrapChange::NotAsked));
+                continue;
+            }
             wrappings.push(named.wrap(&store_key, &context)?);
-            let known = wrapping_of(before.contents(), &named.name).is_some();
-            let change = if known { WrapChange::Renewed } else { WrapChange::Added };
-            report.push(Rewrapped::done(&named.name, change));
+            report.push(Rewrapped::done(&named.name, WrapChange::Renewed));
         }
         let after = before.with_store_key(store_key, wrappings, self.env.clock.now(), rng)?;
         prove_all(&after)?;
@@ -309,7 +341,7 @@ fn events(how: Rewrap<'_>, report: &[Rewrapped]) -> Vec<(Event, Vec<KeyRef>)> {
         WrapChange::Added => Some((Event::WrappingAdded, Vec::new())),
         WrapChange::Renewed => Some((Event::Rewrapped, Vec::new())),
         WrapChange::Removed => Some((Event::WrappingRemoved, Vec::new())),
-        WrapChange::Kept | WrapChange::Unconfigured => None,
+        WrapChange::Kept | WrapChange::Unconfigured | WrapChange::NotAsked => None,
     };
     done.filter_map(event).collect()
 }

@@ -152,6 +152,31 @@ fn all_wrap_a_new_store_key_or_there_is_none() {
 }
 
 #[test]
+fn a_new_store_key_is_wrapped_by_those_that_wrap_the_present_one() {
+    let bench = Bench::new();
+    let renewed = changes(&bench, BOTH, NEW);
+    assert_eq!(
+        renewed,
+        [
+            ("first".into(), WrapChange::Renewed, false),
+            ("second".into(), WrapChange::NotAsked, false)
+        ]
+    );
+    let before = bench.bytes();
+    let added = changes(&bench, BOTH, Rewrap::Add("second"));
+    assert_eq!(added, [("second".into(), WrapChange::Added, false)]);
+    assert_ne!(bench.bytes(), before);
+    let again = changes(&bench, BOTH, Rewrap::Add("second"));
+    assert_eq!(again, [("second".into(), WrapChange::Kept, false)]);
+    assert_eq!(changes(&bench, BOTH, NEW)[1].1, WrapChange::Renewed);
+    let unknown = bench.custodian(BOTH).rewrap(Rewrap::Add("third"), REASON).unwrap_err();
+    assert_eq!(
+        unknown.to_string(),
+        "there is no provider \"third\" in the configuration; it has first, second"
+    );
+}
+
+#[test]
 fn random_numbers_that_end_on_the_way_change_nothing() {
     let bench = with_both();
     let custodian = bench.custodian(BOTH);
