@@ -1,8 +1,11 @@
 //! Following a rotation through the running server's tablespaces.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
+
+use serde::Serialize;
 
 use super::server::{self, Options};
 use crate::error::{Error, Kind, Result};
@@ -38,6 +41,33 @@ pub(super) struct Spaces {
     /// Whether `innodb_encrypt_tables` is ON or FORCE.
     encrypt_tables: bool,
     all: Vec<Space>,
+}
+
+/// What is left to re-encrypt.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Left {
+    #[serde(rename = "pages_left")]
+    pages: u64,
+    #[serde(rename = "tablespaces_left")]
+    tablespaces: usize,
+    #[serde(skip)]
+    such_as: String,
+}
+
+impl Left {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.tablespaces == 0
+    }
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pages, tablespaces, such_as } = self;
+        write!(
+            f,
+            "{pages} pages are left to re-encrypt, of {tablespaces} tablespaces, such as {such_as}"
+        )
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -115,14 +145,22 @@ impl Spaces {
             let what = format!(
                 "version {oldest} and innodb_encryption_rotate_key_age = {age} reach {version}"
             );
-            return refused(&what, "lower that variable, or rotate once more");
+            return refused(
+                &what,
+                "lower that variable, or `keyward rotate` once more, not waiting",
+            );
         }
         Ok(())
     }
 
-    fn pages_left(&self, wanted: &BTreeMap<u32, u32>) -> u64 {
-        let left = |space: &Space| space.scanning.unwrap_or(space.pages).min(space.pages).max(1);
-        self.behind(wanted).map(|(space, _)| left(space)).sum()
+    fn left(&self, wanted: &BTreeMap<u32, u32>) -> Left {
+        let mut left = Left::default();
+        for (space, _) in self.behind(wanted) {
+            left.pages += space.scanning.unwrap_or(space.pages).min(space.pages).max(1);
+            left.tablespaces += 1;
+            left.such_as.clone_from(&space.name);
+        }
+        left
     }
 
     /// That no tablespace is encrypted with `key` or on its way there.
@@ -144,22 +182,24 @@ impl Spaces {
     }
 }
 
-/// Waits until the server has no page left that an older version than one of `keys` encrypts.
-pub(super) fn wait(keys: &[KeyRef], options: &Options, limit: Option<Duration>) -> Result<()> {
-    let number = |key: &KeyRef| match key.name {
-        KeyName::Id(id) => Some((id.get(), key.version.get())),
-        KeyName::Named { .. } => None,
-    };
-    let wanted: BTreeMap<u32, u32> = keys.iter().filter_map(number).collect();
+/// That the server, as it answered, will re-encrypt every page once `keys` are the active versions.
+pub(super) fn check(spaces: Result<Spaces, String>, keys: &[KeyRef]) -> Result<()> {
+    spaces.map_err(|words| unanswered(&words))?.stuck(&wanted(keys))
+}
+
+/// Waits until the server has no page left that an older version than one of `keys` encrypts, or
+/// until `limit` has passed: what is left.
+pub(super) fn wait(keys: &[KeyRef], options: &Options, limit: Option<Duration>) -> Result<Left> {
+    let wanted = wanted(keys);
     let start = Instant::now();
     let mut progress = Progress::new();
     loop {
         let spaces = Spaces::ask(options).map_err(|words| unanswered(&words))?;
         spaces.stuck(&wanted)?;
-        let left = spaces.pages_left(&wanted);
-        if left == 0 {
+        let left = spaces.left(&wanted);
+        if left.is_nothing() {
             progress.end();
-            return Ok(());
+            return Ok(left);
         }
         let asleep = spaces.behind(&wanted).any(|(space, version)| space.latest < version);
         if asleep && start.elapsed() > PATIENCE {
@@ -168,14 +208,29 @@ pub(super) fn wait(keys: &[KeyRef], options: &Options, limit: Option<Duration>) 
             return Err(Error::new(Kind::State, what)
                 .advise("see Keyward_last_error in SHOW GLOBAL STATUS"));
         }
-        progress.tell(left);
+        progress.tell(&left);
         if limit.is_some_and(|limit| start.elapsed() >= limit) {
             progress.end();
-            let what = format!("{left} pages are left to re-encrypt");
-            return Err(Error::new(Kind::Timeout, what)
-                .advise("the server goes on by itself; wait again with --timeout"));
+            return Ok(left);
         }
         std::thread::sleep(PERIOD);
+    }
+}
+
+/// The version that each key's pages are to have at least.
+fn wanted(keys: &[KeyRef]) -> BTreeMap<u32, u32> {
+    let number = |key: &KeyRef| match key.name {
+        KeyName::Id(id) => Some((id.get(), key.version.get())),
+        KeyName::Named { .. } => None,
+    };
+    keys.iter().filter_map(number).collect()
+}
+
+/// How to go on waiting for `keys`.
+pub(super) fn advice(keys: &[KeyRef]) -> String {
+    match keys {
+        [key] => format!("`keyward keys wait {}` follows without rotating", key.name),
+        _ => "`keyward keys wait` follows without rotating".to_owned(),
     }
 }
 
@@ -197,13 +252,14 @@ impl Progress {
         Self { terminal: std::io::stderr().is_terminal(), first: None, told: None }
     }
 
-    fn tell(&mut self, left: u64) {
-        let (start, most) = *self.first.get_or_insert((Instant::now(), left));
-        let time = match time_to_go(start.elapsed(), most, left) {
+    fn tell(&mut self, left: &Left) {
+        let Left { pages, tablespaces, .. } = left;
+        let (start, most) = *self.first.get_or_insert((Instant::now(), *pages));
+        let time = match time_to_go(start.elapsed(), most, *pages) {
             Some(time) => format!("about {}", super::keys::age(time)),
             None => "the time is not known yet".to_owned(),
         };
-        let line = format!("{left} pages left, {time}");
+        let line = format!("{pages} pages left, of {tablespaces} tablespaces, {time}");
         if self.terminal {
             eprint!("\r\x1b[K{line}");
             // A progress line that cannot be shown is no failure.
@@ -247,9 +303,14 @@ mod tests {
     #[test]
     fn counts_the_pages_left_key_by_key() {
         let spaces = Spaces::parse(TABLE);
-        assert_eq!(spaces.pages_left(&wanted(1, 3)), 5000, "what is new counts no more");
-        assert_eq!(spaces.pages_left(&wanted(7, 3)), 400, "what the scan has before it");
-        assert_eq!(spaces.pages_left(&wanted(2, 3)), 0);
+        let left = spaces.left(&wanted(1, 3));
+        assert_eq!((left.pages, left.tablespaces), (5000, 1), "what is new counts no more");
+        assert_eq!(spaces.left(&wanted(7, 3)).pages, 400, "what the scan has before it");
+        assert!(spaces.left(&wanted(2, 3)).is_nothing());
+        assert_eq!(
+            left.to_string(),
+            "5000 pages are left to re-encrypt, of 1 tablespaces, such as innodb_system"
+        );
         assert!(spaces.stuck(&wanted(1, 3)).is_ok());
     }
 
@@ -268,6 +329,21 @@ mod tests {
         assert!(step.contains("version 1 and innodb_encryption_rotate_key_age = 1 reach 2"));
         let nothing = Spaces::parse("threads\t0\n");
         assert!(nothing.stuck(&wanted(1, 3)).is_ok(), "nothing is encrypted, nothing to wait for");
+    }
+
+    #[test]
+    fn what_a_rotation_would_wait_for_in_vain_is_known_before() {
+        let next = [key(1, 3)];
+        let asked = |text: &str| Ok::<_, String>(Spaces::parse(text));
+        assert!(check(asked(TABLE), &next).is_ok());
+        assert!(check(asked(&TABLE.replace("threads\t4", "threads\t0")), &next).is_err());
+        let away = check(Err("ERROR 2002 (HY000): nobody".to_owned()), &next).unwrap_err();
+        assert_eq!(
+            away.to_string(),
+            "cannot ask the server: ERROR 2002 (HY000): nobody; start it, or name its socket with \
+             --socket"
+        );
+        assert_eq!(advice(&next), "`keyward keys wait 1` follows without rotating");
     }
 
     #[test]

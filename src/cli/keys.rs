@@ -1,16 +1,20 @@
 //! `keyward keys`: list, show and create.
 
 use std::path::Path;
+use std::time::Duration;
 
 use clap::Subcommand;
+use serde::Serialize;
 
+use super::follow::{self, Left};
 use super::print::{Printer, plain, table};
+use super::rotate::parse_time;
 use super::show::Shown;
-use super::{Exit, open, user};
+use super::{Exit, open, server, user};
 use crate::custodian::{Custodian, Reason};
 use crate::env::{Clock, System};
 use crate::error::{Error, Kind, Result};
-use crate::key::{Cipher, KeyId, KeyInfo, KeyVersion};
+use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion};
 use crate::store::KeyEntry;
 
 #[derive(Subcommand)]
@@ -22,6 +26,18 @@ pub(super) enum Command {
         /// The key's number, or the name that MySQL has for it
         #[arg(value_name = "ID")]
         name: String,
+    },
+    /// Wait until the server has re-encrypted every page with the active version of a key, or of
+    /// all; nothing is rotated
+    Wait {
+        /// The key's number [default: all keys]
+        #[arg(value_name = "ID", value_parser = parse_id)]
+        id: Option<KeyId>,
+        /// Wait no longer than this; then the exit code is 3. 0s only shows what is left
+        #[arg(long, value_name = "TIME", value_parser = parse_time)]
+        timeout: Option<Duration>,
+        #[command(flatten)]
+        server: server::Options,
     },
     /// Make a key with a first version
     Create {
@@ -70,6 +86,11 @@ pub(super) fn run(config: &Path, command: Command, printer: &Printer) -> Result<
             let shown = Shown::of(&config, &custodian, &named(&custodian, &name)?);
             printer.show(&shown, &shown.text())?;
         }
+        Command::Wait { id, timeout, server } => {
+            let keys = active(&custodian, id)?;
+            user::become_ourselves()?;
+            return wait(keys, &server, timeout, printer);
+        }
         Command::Create { id, cipher, reason } => {
             let actor = user::actor();
             let made = custodian.create(id, cipher, Reason { actor: &actor, text: &reason })?;
@@ -77,6 +98,49 @@ pub(super) fn run(config: &Path, command: Command, printer: &Printer) -> Result<
         }
     }
     Ok(Exit::Success)
+}
+
+/// What `keys wait` shows machines.
+#[derive(Serialize)]
+struct Waited {
+    keys: Vec<KeyRef>,
+    #[serde(flatten)]
+    left: Left,
+}
+
+/// The active version of MariaDB's key `id`, or of each.
+fn active(custodian: &Custodian, id: Option<KeyId>) -> Result<Vec<KeyRef>> {
+    let wanted = |info: &KeyInfo| match info.key.name {
+        KeyName::Id(own) => info.state == KeyState::Active && id.is_none_or(|id| id == own),
+        KeyName::Named { .. } => false,
+    };
+    let keys: Vec<_> = custodian.keys().into_iter().filter(wanted).map(|info| info.key).collect();
+    if keys.is_empty() {
+        let what = match id {
+            Some(id) => format!("there is no key {id}"),
+            None => "there is no key of MariaDB's to wait for".to_owned(),
+        };
+        return Err(Error::new(Kind::NotFound, what).advise("`keyward keys list` shows all"));
+    }
+    Ok(keys)
+}
+
+fn wait(
+    keys: Vec<KeyRef>,
+    options: &server::Options,
+    limit: Option<Duration>,
+    printer: &Printer,
+) -> Result<Exit> {
+    let left = follow::wait(&keys, options, limit)?;
+    if left.is_nothing() {
+        printer.show(&Waited { keys, left }, "no page is left to re-encrypt\n")?;
+        return Ok(Exit::Success);
+    }
+    let advice = format!("the server goes on by itself; {}", follow::advice(&keys));
+    let failure = Error::new(Kind::Timeout, left.to_string()).advise(advice);
+    printer.show(&Waited { keys, left }, "")?;
+    printer.error(&failure);
+    Ok(Exit::Unfinished)
 }
 
 /// The key that is listed as `text`; a number is MariaDB's key of that number where there is one.

@@ -45,6 +45,8 @@ pub enum Exit {
     Failure = 1,
     /// The call itself was wrong.
     Usage = 2,
+    /// It is done, but what it was to wait for is not: `keyward keys wait` goes on waiting.
+    Unfinished = 3,
     /// It failed for now; try again later (`EX_TEMPFAIL` of sysexits.h).
     TryAgain = 75,
 }
@@ -60,7 +62,8 @@ impl From<Exit> for ExitCode {
     name = "keyward",
     version,
     about = "The life of MariaDB's and MySQL's encryption keys",
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong call, 75 failed for now: try again later."
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong call, 3 done, but pages are left to re-encrypt: \
+                  `keyward keys wait` follows, 75 failed for now: try again later."
 )]
 struct Arguments {
     /// The configuration file

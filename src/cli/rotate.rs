@@ -3,16 +3,17 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::follow::{self, Spaces};
+use super::follow::{self, Left, Spaces};
 use super::keys::parse_id;
 use super::print::{Printer, plain_lines};
 use super::states::outcome;
 use super::{Exit, open, server, user};
 use crate::config::Config;
 use crate::custodian::{Custodian, Reason, Step, Which};
+use crate::env::{Clock as _, System};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyId, KeyInfo, KeyName, KeyRef, KeyState};
-use crate::policy;
+use crate::policy::{self, Duty, Undo};
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -28,10 +29,11 @@ pub(super) struct Options {
     /// Do not wait for activate_after; a pending version becomes active at once
     #[arg(long)]
     now: bool,
-    /// Wait until the server has re-encrypted every page; show how far it is
+    /// Wait until the server has re-encrypted every page; show how far it is. Where it would not,
+    /// nothing is rotated
     #[arg(long)]
     wait: bool,
-    /// Wait no longer than this
+    /// Wait no longer than this; then the exit code is 3, and `keyward keys wait` goes on waiting
     #[arg(long, value_name = "TIME", requires = "wait", value_parser = parse_time)]
     timeout: Option<Duration>,
     /// Take the last rotation of the key back, while the server uses it nowhere
@@ -47,7 +49,8 @@ pub(super) struct Options {
     server: server::Options,
 }
 
-fn parse_time(text: &str) -> Result<Duration, String> {
+/// A length of time from the command line.
+pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "write it as 30s, 5m or 2h".to_owned())
 }
 
@@ -57,7 +60,13 @@ pub(super) fn run(config: &Path, options: Options, printer: &Printer) -> Result<
     if options.undo {
         return undo(config, &options, reason, printer);
     }
-    let (_, custodian) = open(config)?;
+    // The server knows us by our own account, so it is asked before we become the keystore's owner.
+    let spaces = options.wait.then(|| Spaces::ask(&options.server));
+    let (config, custodian) = open(config)?;
+    let next = next_versions(&custodian, &config, &options);
+    if let Some(spaces) = spaces.filter(|_| !next.is_empty()) {
+        follow::check(spaces, &next).map_err(|error| error.within("nothing was rotated"))?;
+    }
     let which = options.id.map_or(Which::All, Which::One);
     let changed = match (options.due, options.now) {
         (true, _) => custodian.keep_policy()?,
@@ -74,12 +83,77 @@ pub(super) fn run(config: &Path, options: Options, printer: &Printer) -> Result<
                  innodb_encryption_threads\n";
     }
     printer.show(&changed, &plain_lines(&text))?;
-    if options.wait && !active.is_empty() {
-        user::become_ourselves()?;
-        follow::wait(&active, &options.server, options.timeout)?;
-        printer.note("every page of every tablespace has it\n")?;
+    if !options.wait || active.is_empty() {
+        return Ok(Exit::Success);
     }
-    Ok(Exit::Success)
+    let failure = match wait(&active, &options) {
+        Ok(left) if left.is_nothing() => {
+            printer.note("every page of every tablespace has it\n")?;
+            return Ok(Exit::Success);
+        }
+        Ok(left) => Error::new(Kind::Timeout, left.to_string()),
+        Err(error) => error,
+    };
+    // To rotate again would make another version.
+    let advice = failure.advice().map(|advice| format!("{advice}; ")).unwrap_or_default();
+    let failure = Error::new(failure.kind(), format!("rotated, but {}", failure.what()))
+        .advise(advice + &follow::advice(&active));
+    printer.error(&failure);
+    Ok(Exit::Unfinished)
+}
+
+fn wait(keys: &[KeyRef], options: &Options) -> Result<Left> {
+    user::become_ourselves()?;
+    follow::wait(keys, &options.server, options.timeout)
+}
+
+/// The versions that will be active when this has been done, as far as that can be known before;
+/// none where new ones are only to be pending.
+fn next_versions(custodian: &Custodian, config: &Config, options: &Options) -> Vec<KeyRef> {
+    let keys = custodian.keys();
+    let newest = |id: KeyId| keys.iter().rev().find(|info| info.key.name == id.into());
+    let mut ids: Vec<KeyId> = match (options.id, options.due) {
+        (Some(id), _) => vec![id],
+        (None, false) => keys.iter().filter_map(|info| id_of(&info.key)).collect(),
+        (None, true) => due_ids(custodian, config),
+    };
+    ids.dedup();
+    let next = |id: KeyId| {
+        let entry = custodian.entry(&id.into());
+        let pending = entry.as_ref().and_then(policy::planned).map(|(version, _)| version.version);
+        let waits = config.policy.activate_after.is_some() && !options.now;
+        match (pending, waits && !options.due) {
+            (_, true) => None,
+            (Some(pending), false) => Some(KeyRef::new(id, pending)),
+            (None, false) if waits => None,
+            (None, false) => {
+                let step = entry.as_ref().map_or(1, |_| config.policy.version_step);
+                Some(KeyRef::new(id, newest(id)?.key.version.plus(step).ok()?))
+            }
+        }
+    };
+    ids.into_iter().filter_map(next).collect()
+}
+
+/// The keys that the policy wants rotated or activated now.
+fn due_ids(custodian: &Custodian, config: &Config) -> Vec<KeyId> {
+    let mut names: Vec<_> = custodian.keys().into_iter().map(|info| info.key.name).collect();
+    names.dedup();
+    let entries: Vec<_> = names.iter().filter_map(|name| custodian.entry(name)).collect();
+    let duties = config.policy.due(System.now(), &custodian.keystore_id(), entries.iter());
+    let id = |duty: &Duty| match duty {
+        Duty::Rotate(id) => Some(*id),
+        Duty::Activate(key) => id_of(key),
+        Duty::Plan(..) | Duty::Retain(..) => None,
+    };
+    duties.iter().filter_map(id).collect()
+}
+
+fn id_of(key: &KeyRef) -> Option<KeyId> {
+    match key.name {
+        KeyName::Id(id) => Some(id),
+        KeyName::Named { .. } => None,
+    }
 }
 
 fn nothing_changed(custodian: &Custodian, due: bool) -> &'static str {
@@ -108,8 +182,10 @@ fn undo(config: &Path, options: &Options, reason: Reason<'_>, printer: &Printer)
     Config::load(config)?;
     let spaces = Spaces::ask(&options.server);
     let (_, custodian) = open(config)?;
-    if let Some(used) = in_use(&custodian, id) {
-        refuse_use(&used, spaces, options.offline)?;
+    if let Some(entry) = custodian.entry(&id.into())
+        && let Undo::GoBack { from, .. } = policy::undo(&entry)?
+    {
+        refuse_use(&KeyRef::new(id, from), spaces, options.offline)?;
     }
     let changed = custodian.step(&Step::Undo(id), reason)?;
     let mut text = outcome(&custodian, &changed);
@@ -120,15 +196,6 @@ fn undo(config: &Path, options: &Options, reason: Reason<'_>, printer: &Printer)
     }
     printer.show(&changed, &plain_lines(&text))?;
     Ok(Exit::Success)
-}
-
-/// The version that would have to be out of use; none where it is only pending yet.
-fn in_use(custodian: &Custodian, id: KeyId) -> Option<KeyRef> {
-    let entry = custodian.entry(&KeyName::Id(id))?;
-    match policy::planned(&entry) {
-        Some(_) => None,
-        None => Some(KeyRef::new(id, entry.active()?.version)),
-    }
 }
 
 fn refuse_use(key: &KeyRef, spaces: Result<Spaces, String>, offline: bool) -> Result<()> {

@@ -301,9 +301,20 @@ fn a_rotation_is_undone_only_where_somebody_knows_that_it_is_unused() {
             "keyward: key 1 has no rotation to undo",
         );
     }
-    let waits = shell.run(&["rotate", "1", "--wait", "--socket", socket]);
-    assert_eq!(waits.code, 1);
-    assert!(waits.out.starts_with("key 1 version 5 is active\n"), "it is done all the same");
+    let before = shell.run(&["keys", "list", "--json"]);
+    for words in [&["rotate", "1"][..], &["rotate", "--all"]] {
+        let waits = shell.run(&[words, &["--wait", "--socket", socket]].concat());
+        assert_eq!((waits.code, waits.out.as_str()), (1, ""), "{waits:?}");
+        let why = "keyward: nothing was rotated: cannot ask the server: ";
+        assert!(waits.err.starts_with(why), "{waits:?}");
+        assert!(waits.err.ends_with("start it, or name its socket with --socket\n"), "{waits:?}");
+    }
+    let follows = shell.run(&["keys", "wait", "1", "--socket", socket]);
+    assert!(follows.code == 1 && follows.err.starts_with("keyward: cannot ask"), "{follows:?}");
+    let none = shell.run(&["keys", "wait", "9", "--socket", socket]);
+    assert!(none.err.starts_with("keyward: there is no key 9; "), "{none:?}");
+    assert_eq!(shell.run(&["keys", "list", "--json"]).out, before.out, "nothing was rotated");
+    shell.prints(&["rotate", "--due", "--wait", "--socket", socket], "nothing is due\n");
     assert_eq!(shell.run(&["rotate", "1", "--offline"]).code, 2);
     assert_eq!(shell.run(&["rotate", "--all", "--undo"]).code, 2);
 }

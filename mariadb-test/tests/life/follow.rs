@@ -1,7 +1,7 @@
 //! `keyward rotate --wait` and `--undo` beside a running server.
 
 use mariadb_test::rows::{Table, check, create, key_of};
-use mariadb_test::{Result, ensure, seen};
+use mariadb_test::{Result, Site, ensure, seen};
 
 use crate::text;
 
@@ -32,13 +32,19 @@ fn waits_until_the_last_page_and_says_what_keeps_it() -> Result<()> {
         let stuck = site.keyward(&["rotate", "3", "--wait", "--socket", &socket])?;
         let wanted = format!("{variable} = {bad};");
         ensure!(stuck.code == 1 && stuck.err.contains(&wanted), "{}", stuck.text());
+        ensure!(stuck.err.starts_with("keyward: nothing was rotated: "), "{}", stuck.text());
+        ensure!(newest(&site, 3)? == 3, "a version was made that nobody can wait for");
         server.sql(&format!("SET GLOBAL {variable} = {good}"))?;
     }
     // The server has yet to notice the new version when the time is over.
     let words = ["rotate", "3", "--wait", "--timeout", "0s", "--socket", &socket];
     let late = site.keyward(&words)?;
-    ensure!(late.code == 75, "exit code {}: {}", late.code, late.text());
+    ensure!(late.code == 3, "exit code {}: {}", late.code, late.text());
     ensure!(late.err.contains("pages are left to re-encrypt"), "{}", late.text());
+    ensure!(late.err.contains("`keyward keys wait 3` follows"), "{}", late.text());
+    follow(&site, &socket)?;
+    ensure!(key_of(&server, "test/three")? == (3, 5, 5), "it came back too early");
+    ensure!(newest(&site, 3)? == 5, "following made another version");
     check(&server, TABLES)?;
     server.stop().map(drop)
 }
@@ -79,8 +85,32 @@ fn undoes_a_rotation_while_no_page_has_it_and_not_afterwards() -> Result<()> {
     server.stop().map(drop)
 }
 
-fn site(name: &str) -> Result<mariadb_test::Site> {
-    let mut site = mariadb_test::Site::with_keyward(name)?;
+/// `keys wait` on a rotation that was made elsewhere: what is left, and its end.
+fn follow(site: &Site, socket: &str) -> Result<()> {
+    let wait = |more: &[&str]| {
+        let words = ["keys", "wait", "3", "--json", "--socket", socket];
+        site.keyward(&[&words, more].concat())
+    };
+    let left = wait(&["--timeout", "0s"])?;
+    ensure!(left.code == 3 && left.out.contains("\"tablespaces_left\": 1"), "{}", left.text());
+    let done = wait(&[])?;
+    ensure!(done.code == 0 && done.out.contains("\"pages_left\": 0"), "{}", done.text());
+    seen!("keys wait 3: {}", left.err.lines().last().unwrap_or_default());
+    Ok(())
+}
+
+/// The newest version of a key.
+fn newest(site: &Site, id: u32) -> Result<u32> {
+    let list = site.keyward(&["keys", "list"])?.ok()?;
+    let versions = list.lines().filter_map(|line| {
+        let mut cells = line.split_whitespace();
+        (cells.next()? == id.to_string()).then(|| cells.next()?.parse().ok())?
+    });
+    versions.max().ok_or_else(|| "the key is not listed".into())
+}
+
+fn site(name: &str) -> Result<Site> {
+    let mut site = Site::with_keyward(name)?;
     // Where it is OFF no version ever changes, not even that of a table with ENCRYPTED=YES.
     site.set("innodb_encrypt_tables = ON");
     for key in ["3", "4"] {
