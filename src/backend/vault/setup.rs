@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Call, Client};
@@ -45,6 +46,31 @@ struct Mount {
     options: Option<BTreeMap<String, String>>,
 }
 
+/// An answer that shows one thing.
+#[derive(Deserialize)]
+struct Found<T> {
+    data: T,
+}
+
+#[derive(Deserialize)]
+struct Policy {
+    policy: String,
+}
+
+#[derive(Deserialize)]
+struct Policies {
+    #[serde(default)]
+    token_policies: Vec<String>,
+}
+
+/// What policy and role are called, what the policy says, and which of them are there.
+struct Names {
+    name: String,
+    rules: String,
+    has_policy: bool,
+    has_role: bool,
+}
+
 #[derive(Deserialize)]
 struct RoleId {
     data: RoleIdBody,
@@ -70,10 +96,11 @@ impl TransitWrapper {
     pub fn set_up(&self, by: Deadline) -> Result<Role> {
         let (client, mount, key) = self.parts();
         let call = client.call("setting up Vault", by)?;
+        let names = call.names(key, "key", &self.rights(false))?;
         call.mount("sys/mounts", mount, "transit", &json!({ "type": "transit" }))?;
         let path = format!("{mount}/keys/{key}");
         done(call.post(&path, &json!({ "type": NEW_TYPE }))?, "to make a transit key")?;
-        call.role(key, &self.rights(false))
+        call.role(names)
     }
 }
 
@@ -82,10 +109,11 @@ impl KvServer {
     pub fn set_up(&self, by: Deadline) -> Result<Role> {
         let (client, mount, prefix) = self.parts();
         let call = client.call("setting up Vault", by)?;
+        let names = call.names(prefix, "prefix", &self.rights())?;
         let engine = json!({ "type": "kv", "options": { "version": "2" } });
         call.mount("sys/mounts", mount, "kv", &engine)?;
         self.wait_for_engine(&call)?;
-        call.role(prefix, &self.rights())
+        call.role(names)
     }
 
     fn wait_for_engine(&self, call: &Call<'_>) -> Result<()> {
@@ -115,18 +143,59 @@ impl Call<'_> {
         Err(Error::new(Kind::Conflict, what).advise("choose another place: --set mount=PATH"))
     }
 
-    fn role(&self, name: &str, rights: &[Right]) -> Result<Role> {
-        let name = match name.replace('/', "-") {
+    /// The name of policy and role for what is kept under `place`, which `setting` chooses. Refuses
+    /// those that are there and differ: another server may live by them.
+    fn names(&self, place: &str, setting: &str, rights: &[Right]) -> Result<Names> {
+        let name = match place.replace('/', "-") {
             name if name.is_empty() || name == "keyward" => "keyward".to_owned(),
             name => format!("keyward-{name}"),
         };
         let rules: Vec<_> = rights.iter().map(Right::rule).collect();
-        let policy = json!({ "policy": rules.join("\n") });
-        done(self.post(&format!("sys/policies/acl/{name}"), &policy)?, "to write a policy")?;
+        let refused = |what: &str, more: &str| {
+            let what = format!("{} has a {what}; a server may need it", self.client.place());
+            let advice = format!("choose another name with --set {setting}=NAME{more}");
+            Err(Error::new(Kind::State, what).advise(advice))
+        };
+        let policy = self.found::<Policy>(&format!("sys/policies/acl/{name}"))?;
+        if let Some(Policy { policy }) = &policy
+            && !rules.iter().all(|rule| policy.lines().any(|line| line.trim() == rule))
+        {
+            let more = format!(", or add to that policy: {}", rules.join(" "));
+            return refused(&format!("policy {name:?} with other rules"), &more);
+        }
+        let role = self.found::<Policies>(&format!("auth/{APPROLE}/role/{name}"))?;
+        if let Some(Policies { token_policies }) = &role
+            && !token_policies.contains(&name)
+        {
+            return refused(&format!("role {name:?} without the policy {name:?}"), "");
+        }
+        let (has_policy, has_role) = (policy.is_some(), role.is_some());
+        Ok(Names { name, rules: rules.join("\n"), has_policy, has_role })
+    }
+
+    /// What stands at `path`, if anything does.
+    fn found<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
+        let answer = self.get(path)?;
+        if answer.status == 404 {
+            return Ok(None);
+        }
+        let found: Found<T> = done(answer, &format!("to show {path}"))?.json()?;
+        Ok(Some(found.data))
+    }
+
+    fn role(&self, names: Names) -> Result<Role> {
+        let Names { name, rules, has_policy, has_role } = names;
+        if !has_policy {
+            let policy = json!({ "policy": rules });
+            done(self.post(&format!("sys/policies/acl/{name}"), &policy)?, "to write a policy")?;
+        }
         self.mount("sys/auth", APPROLE, APPROLE, &json!({ "type": APPROLE }))?;
         let role = format!("auth/{APPROLE}/role/{name}");
-        let body = json!({ "token_policies": [name], "token_ttl": "1h", "token_max_ttl": "24h" });
-        done(self.post(&role, &body)?, "to make a role")?;
+        if !has_role {
+            let body =
+                json!({ "token_policies": [name], "token_ttl": "1h", "token_max_ttl": "24h" });
+            done(self.post(&role, &body)?, "to make a role")?;
+        }
         let role_id = done(self.get(&format!("{role}/role-id"))?, "to name a role")?;
         let secret_id = done(self.post(&format!("{role}/secret-id"), &json!({}))?, "a secret id")?;
         let secret_id = zeroize::Zeroizing::new(secret_id.json::<SecretId>()?.data.secret_id);

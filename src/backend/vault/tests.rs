@@ -4,8 +4,8 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -77,6 +77,31 @@ impl Peer {
             }
         });
         Self { address, requests: Arc::default() }
+    }
+
+    /// A peer with an answer for each method and path, 404 for any other; with the log of them all.
+    fn routes(answers: Vec<(&'static str, String)>) -> (Self, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let asked = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let mut head = [0; 8192];
+                let len = stream.read(&mut head).unwrap_or(0);
+                let text = String::from_utf8_lossy(&head[..len]).into_owned();
+                let Some(what) = text.split(" HTTP/").next() else { continue };
+                let what = what.replace("/v1/", "");
+                let found = answers.iter().find(|(asked, _)| *asked == what);
+                let (status, body) = found.map_or((404, "{}"), |(_, body)| (200, body.as_str()));
+                let len = body.len();
+                let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\n");
+                asked.lock().unwrap().push(what);
+                let _ = write!(stream, "{head}Content-Length: {len}\r\n\r\n{body}");
+            }
+        });
+        (Self { address, requests: Arc::default() }, log)
     }
 
     fn refusal(&self, kind: Kind) -> String {
@@ -425,4 +450,65 @@ fn an_engine_of_version_1_is_refused_by_what_it_answers() {
     refused(server(&empty, folder.path()).list(by()).err().unwrap());
     refused(server(&empty, folder.path()).put(&key_1(1), &data, by()).err().unwrap());
     refused(server(&empty, folder.path()).probe(by()).err().unwrap());
+}
+
+/// What a Vault answers in which somebody has set up `policy` and a role with `policies`.
+fn occupied(policy: &str, policies: &str) -> Vec<(&'static str, String)> {
+    let policy = serde_json::json!({ "data": { "policy": policy } });
+    let all: Vec<_> = policies.split(',').collect();
+    let role = serde_json::json!({ "data": { "token_policies": all } });
+    let mounts = serde_json::json!({ "data": {
+        "transit/": { "type": "transit", "options": null },
+        "approle/": { "type": "approle", "options": null },
+    }});
+    let lookup = r#"{"data":{"ttl":0,"renewable":false}}"#.to_owned();
+    vec![
+        ("GET auth/token/lookup-self", lookup),
+        ("GET sys/policies/acl/keyward-k", policy.to_string()),
+        ("GET auth/approle/role/keyward-k", role.to_string()),
+        ("GET sys/mounts", mounts.to_string()),
+        ("GET sys/auth", mounts.to_string()),
+        ("POST transit/keys/k", "{}".to_owned()),
+        ("GET auth/approle/role/keyward-k/role-id", r#"{"data":{"role_id":"r"}}"#.to_owned()),
+        ("POST auth/approle/role/keyward-k/secret-id", r#"{"data":{"secret_id":"s"}}"#.to_owned()),
+    ]
+}
+
+#[test]
+fn what_another_server_may_need_is_not_written_over() {
+    let rules = "path \"transit/encrypt/k\" { capabilities = [\"update\"] }\n\
+                 path \"transit/decrypt/k\" { capabilities = [\"update\"] }\n\
+                 path \"transit/keys/k\" { capabilities = [\"read\"] }";
+    let set_up = |policy: &str, policies: &str| {
+        let (peer, log) = Peer::routes(occupied(policy, policies));
+        let folder = tempfile::tempdir().unwrap();
+        let outcome = wrapper(&[&peer.address], folder.path())
+            .set_up(Deadline::after(Duration::from_secs(5)))
+            .map(|role| role.name)
+            .map_err(|error| error.to_string().replace(&peer.address, "VAULT"));
+        let posts: Vec<_> =
+            log.lock().unwrap().iter().filter(|line| line.starts_with("POST")).cloned().collect();
+        (outcome, posts)
+    };
+    let (refused, posts) = set_up("path \"secret/*\" { capabilities = [\"read\"] }", "keyward-k");
+    assert_eq!(
+        refused.unwrap_err(),
+        format!(
+            "Vault at VAULT has a policy \"keyward-k\" with other rules; a server may need it; \
+             choose another name with --set key=NAME, or add to that policy: {}",
+            rules.replace('\n', " ")
+        )
+    );
+    assert!(posts.is_empty(), "{posts:?}");
+    let (refused, posts) = set_up(rules, "other");
+    assert_eq!(
+        refused.unwrap_err(),
+        "Vault at VAULT has a role \"keyward-k\" without the policy \"keyward-k\"; a server may \
+         need it; choose another name with --set key=NAME"
+    );
+    assert!(posts.is_empty(), "{posts:?}");
+    // A further server of the same keys: only a secret id is made.
+    let (same, posts) = set_up(&format!("# ours\n{rules}\n"), "more,keyward-k");
+    assert_eq!(same.unwrap(), "keyward-k");
+    assert_eq!(posts, ["POST transit/keys/k", "POST auth/approle/role/keyward-k/secret-id"]);
 }
