@@ -31,6 +31,9 @@ pub enum Kind {
     Unavailable,
     /// The deadline passed.
     Timeout,
+    /// The change was made, or may have been, and may not last: neither success nor failure. The same
+    /// call again may make it twice.
+    Unknown,
     /// Somebody answered who could not prove to be the key store.
     Untrusted,
     /// An invariant of ours does not hold. Always worth a bug report.
@@ -154,7 +157,7 @@ fn field(said: &str) -> Option<&str> {
 }
 
 /// The system's words without Rust's "(os error 2)".
-fn io_cause(cause: &std::io::Error) -> String {
+pub(crate) fn io_cause(cause: &std::io::Error) -> String {
     let text = cause.to_string();
     match text.rfind(" (os error ") {
         Some(end) => text[..end].to_owned(),

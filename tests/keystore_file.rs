@@ -7,7 +7,7 @@ mod keystores;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use keyward::env::{Deadline, System};
@@ -175,6 +175,74 @@ fn writers_at_once_lose_no_change() {
             [1, 3, 5, 7, 9, 11].iter().all(|version| read.data_key(&key(id, *version)).is_ok())
         );
     }
+}
+
+#[test]
+fn a_lock_holds_though_its_file_was_removed() {
+    let (_folder, file) = committed();
+    let before = fs::read(file.path()).unwrap();
+    let held = file.lock(soon()).unwrap();
+    fs::remove_file(lock_file(&file)).unwrap();
+    let error = file.lock(Deadline::after(Duration::from_millis(100))).err().unwrap();
+    assert_eq!(error.kind(), Kind::Timeout, "{error}");
+    let changed = rotated(&open(&file).unwrap(), 1, 3);
+    let error = file.commit(&held, &changed, &System).err().unwrap();
+    assert_eq!(error.kind(), Kind::Conflict);
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{} was removed or replaced while it was locked; nothing was changed: try again",
+            lock_file(&file).display()
+        )
+    );
+    assert_eq!(fs::read(file.path()).unwrap(), before);
+    drop(held);
+    commit(&file, &changed).unwrap();
+}
+
+#[test]
+fn a_lock_file_that_somebody_keeps_removing_loses_no_change() {
+    const ATTEMPTS: u32 = 40;
+    const REMOVALS: u32 = 100;
+    let (_folder, file) = committed();
+    let made: Vec<(u32, Vec<u32>)> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (1..=4)
+            .map(|id| {
+                let file = file.clone();
+                scope.spawn(move || {
+                    let mut made = Vec::new();
+                    for attempt in 0..ATTEMPTS {
+                        let lock = file.lock(soon()).unwrap();
+                        let version = 3 + 2 * attempt;
+                        let changed = rotated(&open(&file).unwrap(), id, version);
+                        match file.commit(&lock, &changed, &System) {
+                            Ok(_) => made.push(version),
+                            Err(error) => assert_eq!(error.kind(), Kind::Conflict, "{error}"),
+                        }
+                    }
+                    (id, made)
+                })
+            })
+            .collect();
+        for _ in 0..REMOVALS {
+            let _ = fs::remove_file(lock_file(&file));
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    });
+    let successes: usize = made.iter().map(|(_, made)| made.len()).sum();
+    println!("{successes} of {} changes reported as made", 4 * ATTEMPTS);
+    assert!(successes > 0 && successes < 4 * ATTEMPTS as usize);
+    let read = open(&file).unwrap();
+    assert_eq!(read.contents().generation(), 1 + successes as u64);
+    for (id, made) in made {
+        assert!(made.iter().all(|version| read.data_key(&key(id, *version)).is_ok()));
+    }
+}
+
+/// The lock file of a keystore.
+fn lock_file(file: &StoreFile) -> PathBuf {
+    file.path().with_extension("json.lock")
 }
 
 /// A keystore of four keys in a folder of its own.

@@ -66,11 +66,11 @@ fn parse_wait(text: &str) -> Result<Duration, String> {
 #[derive(Serialize)]
 struct Outcome {
     key: KeyRef,
-    /// `planned`, `cancelled`, `destroyed` or `refused`.
+    /// `planned`, `cancelled`, `destroyed`, `refused` or `unknown`.
     outcome: &'static str,
     /// When it is to be destroyed.
     at: Option<Timestamp>,
-    /// Why it was refused.
+    /// Why it was refused, or why it is not known whether it was destroyed.
     why: Option<String>,
     /// Freed pages that carry the version; they do not count.
     freed: u64,
@@ -92,8 +92,12 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
         _ => command.due()?,
     };
     printer.show(&outcomes, &text(&outcomes))?;
-    let refused = outcomes.iter().any(|outcome| outcome.why.is_some());
-    Ok(if refused { Exit::Failure } else { Exit::Success })
+    let any = |outcome: &str| outcomes.iter().any(|one| one.outcome == outcome);
+    Ok(match (any("unknown"), any("refused")) {
+        (true, _) => Exit::Unknown,
+        (false, true) => Exit::Failure,
+        (false, false) => Exit::Success,
+    })
 }
 
 struct Command<'a> {
@@ -136,7 +140,9 @@ impl Command<'_> {
                 scan.check(&key).and_then(|()| self.step(&Destruction::CarryOut(key.clone())));
             let mut outcome = Outcome::new(key, "destroyed", Some(at), freed);
             if let Err(error) = done {
-                (outcome.outcome, outcome.why) = ("refused", Some(error.to_string()));
+                let unknown = error.kind() == Kind::Unknown;
+                outcome.outcome = if unknown { "unknown" } else { "refused" };
+                outcome.why = Some(error.to_string());
             }
             outcomes.push(outcome);
         }
@@ -172,6 +178,7 @@ fn text(outcomes: &[Outcome]) -> String {
                 key.name, key.version
             ),
             ("cancelled", ..) => format!("{key} stays\n"),
+            ("unknown", _, Some(why)) => format!("{key} may be destroyed: {why}\n"),
             (_, _, Some(why)) => format!("{key} stays for now: {why}\n"),
             _ => format!("{key} is destroyed\n"),
         };

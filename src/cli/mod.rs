@@ -32,7 +32,7 @@ use crate::assemble;
 use crate::config::{self, Config};
 use crate::custodian::{Custodian, Role};
 use crate::env::{Env, Level, Log};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 pub use mycnf::parse as parse_option_file;
 use print::Printer;
 
@@ -47,6 +47,8 @@ pub enum Exit {
     Usage = 2,
     /// It is done, but what it was to wait for is not: `keyward keys wait` goes on waiting.
     Unfinished = 3,
+    /// Whether the change was made, or lasts, is not known (`EX_IOERR` of sysexits.h).
+    Unknown = 74,
     /// It failed for now; try again later (`EX_TEMPFAIL` of sysexits.h).
     TryAgain = 75,
 }
@@ -63,7 +65,8 @@ impl From<Exit> for ExitCode {
     version,
     about = "The life of MariaDB's and MySQL's encryption keys",
     after_help = "Exit codes: 0 done, 1 failed, 2 wrong call, 3 done, but pages are left to re-encrypt: \
-                  `keyward keys wait` follows, 75 failed for now: try again later."
+                  `keyward keys wait` follows, 74 not known whether the change was made or will last: \
+                  look before you repeat it, 75 failed for now: try again later."
 )]
 struct Arguments {
     /// The configuration file
@@ -122,7 +125,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(exit) => exit,
         Err(error) => {
             printer.error(&error);
-            if error.is_transient() { Exit::TryAgain } else { Exit::Failure }
+            match error.kind() {
+                Kind::Unknown => Exit::Unknown,
+                _ if error.is_transient() => Exit::TryAgain,
+                _ => Exit::Failure,
+            }
         }
     }
 }
@@ -175,5 +182,5 @@ impl Log for Terminal {
 
 /// What a path's error looks like when the path has no folder above it.
 fn no_folder(path: &std::path::Path) -> Error {
-    Error::new(crate::Kind::Config, format!("{} has no folder above it", path.display()))
+    Error::new(Kind::Config, format!("{} has no folder above it", path.display()))
 }

@@ -42,6 +42,10 @@ pub(super) struct Options {
     /// The server is stopped and cannot be asked
     #[arg(long, requires = "undo")]
     offline: bool,
+    /// Change nothing unless the keystore is of this generation, so that a rotation whose outcome is
+    /// not known can be called for again
+    #[arg(long, value_name = "N", conflicts_with = "due")]
+    expect_generation: Option<u64>,
     /// Why, for the history
     #[arg(long, default_value = "keyward rotate", value_name = "TEXT")]
     reason: String,
@@ -63,6 +67,7 @@ pub(super) fn run(config: &Path, options: Options, printer: &Printer) -> Result<
     // The server knows us by our own account, so it is asked before we become the keystore's owner.
     let spaces = options.wait.then(|| Spaces::ask(&options.server));
     let (config, custodian) = open(config)?;
+    expect(&custodian, &options)?;
     let next = next_versions(&custodian, &config, &options);
     if let Some(spaces) = spaces.filter(|_| !next.is_empty()) {
         follow::check(spaces, &next).map_err(|error| error.within("nothing was rotated"))?;
@@ -156,6 +161,10 @@ fn id_of(key: &KeyRef) -> Option<KeyId> {
     }
 }
 
+fn expect(custodian: &Custodian, options: &Options) -> Result<()> {
+    options.expect_generation.map_or(Ok(()), |generation| custodian.expect_generation(generation))
+}
+
 fn nothing_changed(custodian: &Custodian, due: bool) -> &'static str {
     let is_mariadbs = |info: &KeyInfo| matches!(info.key.name, KeyName::Id(_));
     match due {
@@ -182,6 +191,7 @@ fn undo(config: &Path, options: &Options, reason: Reason<'_>, printer: &Printer)
     Config::load(config)?;
     let spaces = Spaces::ask(&options.server);
     let (_, custodian) = open(config)?;
+    expect(&custodian, options)?;
     if let Some(entry) = custodian.entry(&id.into())
         && let Undo::GoBack { from, .. } = policy::undo(&entry)?
     {

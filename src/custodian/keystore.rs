@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::keeper::Keeper;
 use super::{
-    Chore, Destruction, KeySource, Reason, Rewrap, Rewrapped, Role, Step, Which, continuity,
-    destroy, opening,
+    Chore, Destruction, KeySource, NewKey, Reason, Rewrap, Rewrapped, Role, Step, Which,
+    continuity, destroy, opening,
 };
 use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Env, Level, Timestamp};
@@ -17,12 +17,12 @@ use crate::policy::Coming;
 use crate::provider::KeyWrapper;
 use crate::ring::{Ring, RingKey};
 use crate::secret::{DataKey, scrubbed};
-use crate::store::{Change, Contents, KeyEntry, Keystore, NewVersion, Stamp, StoreFile};
+use crate::store::{Change, Contents, KeyEntry, Keystore, NewVersion, Stamp, StoreFile, StoreLock};
 
 /// How long a change waits for somebody else's change to end.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(10);
 
-/// How long a start waits for it, to bring the witness up.
+/// How long a start waits for it, to bring the rollback guard up.
 pub(super) const START_LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// A provider that wraps, under the name that the configuration gives it.
@@ -49,18 +49,22 @@ pub struct KeystoreSource {
     pub(super) cipher: Cipher,
     pub(super) version_step: u32,
     pub(super) keeper: Keeper,
-    /// Whether this process may write the witness.
+    /// Whether this process may write the rollback guard.
     pub(super) writes: bool,
     pub(super) env: Env,
     opened: Option<Opened>,
     /// Whether the last reading failed: then the file may be the one we know, back in its place.
     failed: bool,
+    /// The generation that the next change is to be made from, whatever is in force.
+    expected: Option<u64>,
+    /// MySQL's keys whose storing ended with an unknown outcome.
+    unconfirmed: Vec<KeyRef>,
 }
 
 /// What was read last.
 pub(super) struct Opened {
     pub(super) keystore: Keystore,
-    stamp: Stamp,
+    pub(super) stamp: Stamp,
     provider: String,
 }
 
@@ -83,7 +87,20 @@ impl KeystoreSource {
     ) -> Self {
         let (keeper, writes) = (Keeper::default(), true);
         let (opened, failed) = (None, false);
-        Self { file, wrappers, cipher, version_step, keeper, writes, env, opened, failed }
+        let (expected, unconfirmed) = (None, Vec::new());
+        Self {
+            file,
+            wrappers,
+            cipher,
+            version_step,
+            keeper,
+            writes,
+            env,
+            opened,
+            failed,
+            expected,
+            unconfirmed,
+        }
     }
 
     /// For a process that may do what `role` says.
@@ -102,15 +119,8 @@ impl KeystoreSource {
         self.opened.as_ref().ok_or_else(|| Error::new(Kind::Internal, "the keystore is not open"))
     }
 
-    /// Reads and opens the newest generation; `self` is unchanged.
-    fn read(&self) -> Result<Opened> {
-        let opened = self.read_unwitnessed()?;
-        self.heed_witness(&opened.keystore)?;
-        Ok(opened)
-    }
-
-    /// The same, whatever the witness says.
-    pub(super) fn read_unwitnessed(&self) -> Result<Opened> {
+    /// Reads and opens the keystore, whatever the rollback guard says; `self` is unchanged.
+    pub(super) fn read_unguarded(&self) -> Result<Opened> {
         let within = |error: Error| error.within(self.file.path().display());
         let (sealed, stamp) = self.file.read()?;
         self.refuse_other_or_older(sealed.unverified())?;
@@ -179,6 +189,9 @@ impl KeystoreSource {
 
     /// Everything that a change shares: lock, read again, change the copy, check, commit, and only
     /// then use it. A `change` that gives nothing had nothing to do. The keys that were changed.
+    ///
+    /// An error means that nothing was changed, except for `Unknown`. What fails after the commit is a
+    /// line in the log.
     pub(super) fn commit(
         &mut self,
         ring: &Ring,
@@ -186,29 +199,108 @@ impl KeystoreSource {
         change: impl FnOnce(&Self, &Keystore) -> Result<Option<Changed>>,
     ) -> Result<Vec<KeyRef>> {
         let lock = self.file.lock(Deadline::after(LOCK_WAIT))?;
-        self.load(ring)?;
+        self.load_under(ring, Some(&lock))?;
         let before = &self.opened()?.keystore;
+        self.check_expected(before.contents())?;
         let Some(Changed { after, told }) = change(self, before)? else { return Ok(Vec::new()) };
         let keys: Vec<KeyRef> = told.iter().flat_map(|(_, keys)| keys).cloned().collect();
         prove(&after, &keys)?;
-        let trail = Trail::beside(self.file.path());
         let generation = before.contents().generation() + 1;
-        let tell = |event, keys: &[KeyRef]| {
-            let (actor, reason) = (reason.actor, reason.text);
-            trail.append(&*self.env.clock, &Record { event, keys, generation, actor, reason })
-        };
-        tell(Event::Intended, &keys)?;
-        self.file.commit(&lock, &after, &*self.env.rng)?;
-        for (event, keys) in &told {
-            if let Err(error) = tell(*event, keys) {
+        self.append(generation, Event::Intended, &keys, reason)?;
+        let committed = self.file.replace(&lock, &after, &*self.env.rng);
+        if committed.as_ref().err().is_none_or(|error| error.kind() == Kind::Unknown) {
+            for (event, keys) in &told {
                 // The change itself is on disk; the trail shows its intent.
-                self.env.log.log(Level::Warning, &error.to_string());
+                self.warn_of(self.append(generation, *event, keys, reason));
             }
         }
-        // What is in force is what can be read back.
-        self.load(ring)?;
-        self.raise_witness(&lock, self.keystore()?);
-        Ok(keys)
+        match committed {
+            Ok((keystore, stamp)) => {
+                self.adopt(keystore, stamp, ring)?;
+                self.raise_guard(&lock, self.keystore()?);
+                Ok(keys)
+            }
+            Err(error) => {
+                // It may be there: to be read again.
+                self.failed = true;
+                Err(error)
+            }
+        }
+    }
+
+    fn check_expected(&self, found: &Contents) -> Result<()> {
+        match self.expected {
+            Some(expected) if expected != found.generation() => {
+                let what = format!(
+                    "{} is of generation {}, not {expected}",
+                    self.file.path().display(),
+                    found.generation()
+                );
+                Err(Error::new(Kind::State, what)
+                    .advise("nothing was changed: look at `keyward keys list`"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn append(
+        &self,
+        generation: u64,
+        event: Event,
+        keys: &[KeyRef],
+        reason: Reason<'_>,
+    ) -> Result<()> {
+        let (actor, reason) = (reason.actor, reason.text);
+        let record = Record { event, keys, generation, actor, reason };
+        Trail::beside(self.file.path()).append(&*self.env.clock, &record)
+    }
+
+    /// What failed after a commit fails no change.
+    pub(super) fn warn_of(&self, outcome: Result<()>) {
+        if let Err(error) = outcome {
+            self.env.log.log(Level::Warning, &error.to_string());
+        }
+    }
+
+    /// Takes over what was just committed. It is in memory and was proven: nothing is read again.
+    fn adopt(&mut self, keystore: Keystore, stamp: Stamp, ring: &Ring) -> Result<()> {
+        let published = publish(Some(self.keystore()?), &keystore, ring);
+        // Then the next refresh tries again, and says so.
+        self.failed = published.is_err();
+        self.warn_of(published.map_err(|error| {
+            error.within(format!(
+                "generation {} is written, but this process does not have its keys yet",
+                keystore.contents().generation()
+            ))
+        }));
+        let opens = |provider: &str| {
+            keystore.contents().wrappings().iter().any(|wrapping| wrapping.provider == provider)
+        };
+        let former = &self.opened()?.provider;
+        let configured = self.wrappers.iter().map(|named| &named.name);
+        let mut names = std::iter::once(former).chain(configured);
+        let provider = names.find(|name| opens(name)).unwrap_or(former).clone();
+        self.opened = Some(Opened { keystore, stamp, provider });
+        Ok(())
+    }
+
+    /// Brings ring and source up to date; under `lock` if the caller has it.
+    fn load_under(&mut self, ring: &Ring, lock: Option<&StoreLock>) -> Result<()> {
+        if self.opened.is_some() && !self.has_changed() {
+            return Ok(());
+        }
+        let read = self.read_guarded(lock).and_then(|(opened, guarding)| {
+            self.refuse_breaks(&opened.keystore)?;
+            publish(self.opened.as_ref().map(|old| &old.keystore), &opened.keystore, ring)?;
+            Ok((opened, guarding))
+        });
+        self.failed = read.is_err();
+        let (opened, guarding) = read?;
+        if self.opened.is_none() {
+            self.raise_guard_at_start(&opened, guarding);
+        }
+        self.opened = Some(opened);
+        Ok(())
     }
 }
 
@@ -230,20 +322,11 @@ impl KeySource for KeystoreSource {
     }
 
     fn load(&mut self, ring: &Ring) -> Result<()> {
-        if self.opened.is_some() && !self.has_changed() {
-            return Ok(());
-        }
-        let opened = self.read().and_then(|opened| {
-            self.refuse_breaks(&opened.keystore)?;
-            publish(self.opened.as_ref().map(|old| &old.keystore), &opened.keystore, ring)?;
-            Ok(opened)
-        });
-        self.failed = opened.is_err();
-        let opened = opened?;
-        if self.opened.is_none() {
-            self.raise_witness_at_start(&opened.keystore);
-        }
-        self.opened = Some(opened);
+        self.load_under(ring, None)
+    }
+
+    fn expect_generation(&mut self, generation: u64) -> Result<()> {
+        self.expected = Some(generation);
         Ok(())
     }
 
@@ -300,7 +383,7 @@ impl KeySource for KeystoreSource {
         ring: &Ring,
         name: &KeyName,
         kind: &str,
-        data: &DataKey,
+        data: NewKey<'_>,
         reason: Reason<'_>,
     ) -> Result<()> {
         self.store(ring, name, kind, data, reason)

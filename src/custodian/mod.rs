@@ -75,6 +75,15 @@ pub struct Reason<'a> {
     pub text: &'a str,
 }
 
+/// A key that is to be stored under a name of MySQL's.
+#[derive(Clone, Copy)]
+pub enum NewKey<'a> {
+    /// It was given.
+    Given(&'a DataKey),
+    /// It was just made; another one would do as well.
+    Random(&'a DataKey),
+}
+
 /// Where data keys come from: our own keystore, or key stores that serve them.
 pub trait KeySource: Send {
     /// What this process may do, told before anything is read.
@@ -141,13 +150,18 @@ pub trait KeySource: Send {
         Vec::new()
     }
 
+    /// Makes changes only from this generation of our own keystore.
+    fn expect_generation(&mut self, _: u64) -> Result<()> {
+        Err(no_keystore(self.provider(), "counts no generations of ours"))
+    }
+
     /// Stores one of MySQL's keys: `data`, of the type `kind`, under a name that is free.
     fn store_named(
         &mut self,
         _ring: &Ring,
         name: &KeyName,
         _kind: &str,
-        _data: &DataKey,
+        _data: NewKey<'_>,
         _reason: Reason<'_>,
     ) -> Result<()> {
         Err(no_keyring(name))
@@ -390,6 +404,12 @@ impl Custodian {
         self.shared.rotations.fetch_add(1, Ordering::Relaxed);
         self.shared.forget_absent();
         Ok(rotated)
+    }
+
+    /// From now on, a change is made only from this generation of our own keystore; `State` where another
+    /// is in force. So a change whose outcome is unknown can be called for again.
+    pub fn expect_generation(&self, generation: u64) -> Result<()> {
+        self.shared.source().expect_generation(generation)
     }
 
     /// Makes key `id`.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Custodian, Reason};
+use super::{Custodian, NewKey, Reason};
 use crate::error::Result;
 use crate::key::KeyName;
 use crate::ring::{NamedKey, NamedKeys};
@@ -25,7 +25,8 @@ impl Custodian {
         self.shared.ring.named()
     }
 
-    /// Stores `data` as the key called `name`, of the type `kind`; `Conflict` where there is one.
+    /// Stores `data` as the key called `name`, of the type `kind`; `Conflict` where there is one. After
+    /// `Unknown` the same call again is no conflict.
     pub fn store_named(
         &self,
         name: &KeyName,
@@ -33,8 +34,7 @@ impl Custodian {
         data: &DataKey,
         reason: Reason<'_>,
     ) -> Result<()> {
-        self.shared.may_write()?;
-        self.shared.source().store_named(&self.shared.ring, name, kind, data, reason)
+        self.store(name, kind, NewKey::Given(data), reason)
     }
 
     /// Makes a random key of `len` bytes and stores it as [`store_named`](Self::store_named) does.
@@ -45,9 +45,19 @@ impl Custodian {
         len: usize,
         reason: Reason<'_>,
     ) -> Result<()> {
-        self.shared.may_write()?;
         let data = DataKey::generate(len, &*self.shared.env.rng)?;
-        self.store_named(name, kind, &data, reason)
+        self.store(name, kind, NewKey::Random(&data), reason)
+    }
+
+    fn store(
+        &self,
+        name: &KeyName,
+        kind: &str,
+        data: NewKey<'_>,
+        reason: Reason<'_>,
+    ) -> Result<()> {
+        self.shared.may_write()?;
+        self.shared.source().store_named(&self.shared.ring, name, kind, data, reason)
     }
 
     /// Removes the key called `name` for ever; `NotFound` where there is none.

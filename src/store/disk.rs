@@ -3,9 +3,12 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
+
+/// How often a lock file is opened again that was removed before it was locked.
+const LOCK_TRIES: usize = 10;
 
 /// A file system as the keystore needs it. Every call may fail.
 pub trait Disk: Send + Sync {
@@ -32,8 +35,8 @@ pub trait Disk: Send + Sync {
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Takes the lock that the file at `path` stands for, until the result is dropped; none while
-    /// somebody else has it. Creates the file as `create` does.
+    /// Takes the lock that the file at `path` and its folder stand for, until the result is dropped;
+    /// none while somebody else has it. Creates the file as `create` does.
     fn try_lock(&self, path: &Path, owner: (u32, u32)) -> io::Result<Option<Box<dyn DiskLock>>>;
 
     /// The user we act as.
@@ -47,7 +50,15 @@ pub trait DiskFile: Write {
 }
 
 /// A lock that is held until it is dropped.
-pub trait DiskLock: Send {}
+pub trait DiskLock: Send {
+    /// Whether the file that was locked is still the one at its path: a file that somebody removed
+    /// keeps nobody out.
+    fn still_holds(&self) -> io::Result<bool>;
+
+    /// Makes what was created, renamed and removed in the lock's folder survive a power cut. It opens
+    /// nothing, so it cannot fail for want of a file descriptor.
+    fn sync_folder(&self) -> io::Result<()>;
+}
 
 /// What tells a file from a changed one: cheap to get, compared for equality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,15 +130,28 @@ impl Disk for OsDisk {
     }
 
     fn try_lock(&self, path: &Path, owner: (u32, u32)) -> io::Result<Option<Box<dyn DiskLock>>> {
+        let folder = File::open(folder_of(path))?;
+        if !takes_folder_lock(&folder)? {
+            return Ok(None);
+        }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-        give(&file, owner)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(cause)) => Err(cause),
+        options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        for _ in 0..LOCK_TRIES {
+            let file = options.open(path)?;
+            give(&file, owner)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(cause)) => return Err(cause),
+            }
+            let lock = OsLock { file, folder: folder.try_clone()?, path: path.to_owned() };
+            // Somebody may have removed it between the opening and the locking.
+            if lock.still_holds()? {
+                return Ok(Some(Box::new(lock)));
+            }
         }
+        Ok(None)
     }
 
     fn user(&self) -> u32 {
@@ -150,7 +174,49 @@ impl DiskFile for File {
     }
 }
 
-impl DiskLock for File {}
+/// The folder's own lock cannot be removed while it is held; the lock file is what earlier releases
+/// and file systems without locks on folders go by.
+struct OsLock {
+    file: File,
+    folder: File,
+    path: PathBuf,
+}
+
+impl DiskLock for OsLock {
+    fn still_holds(&self) -> io::Result<bool> {
+        let held = self.file.metadata()?;
+        match fs::symlink_metadata(&self.path) {
+            Ok(there) => Ok((held.dev(), held.ino()) == (there.dev(), there.ino())),
+            Err(none) if none.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(cause) => Err(cause),
+        }
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        self.folder.sync_all()
+    }
+}
+
+/// Whether the folder is locked now, or is on a file system (NFS) that locks no folders.
+fn takes_folder_lock(folder: &File) -> io::Result<bool> {
+    const UNSUPPORTED: [i32; 5] =
+        [libc::EBADF, libc::EINVAL, libc::EISDIR, libc::EOPNOTSUPP, libc::ENOSYS];
+    match folder.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(cause)) => {
+            let unsupported = cause.raw_os_error().is_some_and(|code| UNSUPPORTED.contains(&code));
+            if unsupported { Ok(true) } else { Err(cause) }
+        }
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
 
 impl Stamp {
     fn of(found: &fs::Metadata) -> Self {

@@ -9,7 +9,7 @@ use super::disk::{Disk, DiskLock, OsDisk, Stamp};
 use super::witness::{self, Witness};
 use super::{Keystore, Sealed, format};
 use crate::env::{Deadline, Rng};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, io_cause};
 
 /// No keystore is longer, in bytes: 100,000 keys with ten versions each have a third of it.
 const MAX_LEN: usize = 1 << 30;
@@ -33,7 +33,22 @@ pub struct StoreFile {
 /// The right to commit: nobody else, in this process or another, has it at the same time.
 pub struct StoreLock {
     path: PathBuf,
-    _held: Box<dyn DiskLock>,
+    held: Box<dyn DiskLock>,
+}
+
+/// What the rollback guard next to a keystore says. A commit writes it after the keystore: read before
+/// the keystore, it is never newer than that.
+pub struct Guard(Result<Option<Witness>>);
+
+/// How a rollback guard that does not speak against a keystore stands to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarding {
+    /// It is of this generation.
+    Current,
+    /// It is of an earlier generation, or of a keystore that was here in between.
+    Behind,
+    /// There is none.
+    Missing,
 }
 
 impl StoreFile {
@@ -83,7 +98,7 @@ impl StoreFile {
                 .try_lock(&path, (folder.owner, folder.group))
                 .map_err(|cause| Error::io("cannot lock", &path, &cause))?;
             if let Some(held) = held {
-                return Ok(StoreLock { path: self.path.clone(), _held: held });
+                return Ok(StoreLock { path: self.path.clone(), held });
             }
             let left = by.left(format!("{} is locked by another process", path.display()))?;
             std::thread::sleep(left.min(LOCK_POLL));
@@ -91,9 +106,20 @@ impl StoreFile {
     }
 
     /// Writes `changed` as the next generation and returns it. `Conflict` where the file is not of
-    /// the generation that `changed` was made from (0: where there is a file). After any other error
-    /// the file is of either generation, whole: read it again.
+    /// the generation that `changed` was made from (0: where there is a file). `Unknown` where it was
+    /// written, or may have been, and a power cut may undo it. After any other error nothing was
+    /// changed.
     pub fn commit(&self, lock: &StoreLock, changed: &Keystore, rng: &dyn Rng) -> Result<Keystore> {
+        self.replace(lock, changed, rng).map(|(next, _)| next)
+    }
+
+    /// The same; with the keystore, what tells its file from a changed one.
+    pub fn replace(
+        &self,
+        lock: &StoreLock,
+        changed: &Keystore,
+        rng: &dyn Rng,
+    ) -> Result<(Keystore, Stamp)> {
         if lock.path != self.path {
             return Err(Error::new(Kind::Internal, "the lock is another keystore's"));
         }
@@ -107,20 +133,63 @@ impl StoreFile {
             return Err(Error::new(Kind::Internal, "the keystore would not be read as written"));
         }
         let temporary = self.temporary(rng)?;
-        let written = self
+        let prepared = self
             .write(&temporary, &bytes, mode, (folder.owner, folder.group))
-            .and_then(|()| self.disk.rename(&temporary, &self.path));
-        if let Err(cause) = written {
+            .and_then(|()| self.disk.stamp(&temporary))
+            .map_err(|cause| self.failed("cannot write", &cause).advise("nothing was changed"))
+            .and_then(|stamp| self.check_held(lock).map(|()| stamp));
+        let stamp = prepared.inspect_err(|_| {
             // It goes with the next commit if it does not go now.
             let _ = self.disk.remove(&temporary);
-            let failed = self.failed("cannot write", &cause);
-            return Err(failed.advise("nothing was changed"));
-        }
-        self.disk.sync_folder(self.folder()).map_err(|cause| {
-            self.failed("cannot sync the folder of", &cause)
-                .advise("the change is written, but a power cut may undo it")
         })?;
-        Ok(next)
+        self.put_in_place(&temporary, &stamp, &next)?;
+        match lock.held.sync_folder() {
+            Ok(()) => Ok((next, stamp)),
+            Err(cause) => {
+                Err(self.unknown(&next, "was written, but a power cut may undo it", &cause))
+            }
+        }
+    }
+
+    /// The rename. On a file system of another machine it may have happened though it failed.
+    fn put_in_place(&self, temporary: &Path, stamp: &Stamp, next: &Keystore) -> Result<()> {
+        let Err(cause) = self.disk.rename(temporary, &self.path) else { return Ok(()) };
+        let is_new = |now: &Stamp| (now.device, now.inode) == (stamp.device, stamp.inode);
+        match self.disk.stamp(&self.path) {
+            Ok(now) if is_new(&now) => return Ok(()),
+            Err(unseen) if unseen.kind() != io::ErrorKind::NotFound => {
+                return Err(self.unknown(next, "may have been written", &cause));
+            }
+            _ => {}
+        }
+        let _ = self.disk.remove(temporary);
+        Err(self.failed("cannot write", &cause).advise("nothing was changed"))
+    }
+
+    fn check_held(&self, lock: &StoreLock) -> Result<()> {
+        let path = self.beside(".lock");
+        match lock.held.still_holds() {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let what =
+                    format!("{} was removed or replaced while it was locked", path.display());
+                Err(Error::new(Kind::Conflict, what).advise("nothing was changed: try again"))
+            }
+            Err(cause) => {
+                Err(Error::io("cannot look at", &path, &cause).advise("nothing was changed"))
+            }
+        }
+    }
+
+    /// The third outcome of a commit, neither done for certain nor undone.
+    fn unknown(&self, next: &Keystore, outcome: &str, cause: &io::Error) -> Error {
+        let generation = next.contents().generation();
+        let path = self.path.display();
+        let what = format!("generation {generation} of {path} {outcome}: {}", io_cause(cause));
+        Error::new(Kind::Unknown, what).advise(format!(
+            "check the disk, then run `keyward status`: if it shows generation {generation} or later, \
+             do not repeat the change"
+        ))
     }
 
     /// Removes the file, for one whose keys are all elsewhere: the next commit is a first one.
@@ -135,23 +204,31 @@ impl StoreFile {
             .map_err(|cause| self.failed("cannot remove", &cause))
     }
 
-    /// That nothing newer than `keystore`, and no other, was in force here before: by the witness
-    /// beside the file. Whether that is behind and should be written. `State` or `Corrupt`
-    /// where the witness speaks against it. A keystore that another took the place of may come back:
-    /// its own witness was set aside then.
-    pub fn check_witness(&self, keystore: &Keystore) -> Result<bool> {
-        let path = self.beside(WITNESS);
-        let Some(witness) = self.read_witness(&path)? else { return Ok(true) };
+    /// What the rollback guard says. To be read before the keystore that it guards, or under the lock.
+    #[must_use]
+    pub fn guard(&self) -> Guard {
+        Guard(self.read_witness(&self.beside(WITNESS)))
+    }
+
+    /// That nothing newer than `keystore`, and no other, was in force here before: by `guard`. `State`
+    /// or `Corrupt` where it speaks against the keystore. A keystore that another took the place of
+    /// may come back: its own guard was set aside then.
+    pub fn check_guard(&self, guard: Guard, keystore: &Keystore) -> Result<Guarding> {
+        let Some(witness) = guard.0? else { return Ok(Guarding::Missing) };
         let id = keystore.contents().id();
         if witness.keystore != id
             && let Some(aside) = self.aside(id)
             && let Some(own) = self.read_witness(&aside)?
         {
             own.check(keystore).map_err(|error| error.within(aside.display()))?;
-            return Ok(true);
+            return Ok(Guarding::Behind);
         }
+        let path = self.beside(WITNESS);
         witness.check(keystore).map_err(|error| error.within(path.display()))?;
-        Ok(witness.generation < keystore.contents().generation())
+        Ok(match witness.generation < keystore.contents().generation() {
+            true => Guarding::Behind,
+            false => Guarding::Current,
+        })
     }
 
     /// Writes the witness of `keystore`, whatever it said before; one of another keystore is set

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use disk::{Disk, DiskFile, DiskLock, OsDisk, Stamp};
 pub use entry::{Change, Event, KeyEntry, VersionEntry, may_become};
-pub use file::{StoreFile, StoreLock};
+pub use file::{Guard, Guarding, StoreFile, StoreLock};
 pub use seal::{MAX_WRAPS, STORE_KEY_LEN};
 pub use stash::Served;
 pub use witness::Witness;

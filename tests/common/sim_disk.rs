@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use keyward::store::{Disk, DiskFile, DiskLock, Stamp};
 
 /// What happens at a step, counted from 0.
+#[allow(dead_code, reason = "each test program uses a part of it")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fate {
     /// Nothing.
@@ -19,6 +20,10 @@ pub(crate) enum Fate {
     DieAt(usize),
     /// The step fails with this error number, once.
     FailAt(usize, i32),
+    /// The step and every later one fail with this error number.
+    FailFrom(usize, i32),
+    /// The step, if it is a rename, is carried out and fails all the same: the answer was lost.
+    LoseAnswerAt(usize),
 }
 
 /// What a power cut leaves of that which was not synced.
@@ -59,6 +64,12 @@ impl SimDisk {
         let mut world = self.world();
         world.fate = Some(fate);
         world.steps = 0;
+    }
+
+    /// As if somebody had removed the lock files.
+    #[allow(dead_code, reason = "each test program uses a part of it")]
+    pub(crate) fn lose_locks(&self) {
+        self.world().locks.clear();
     }
 
     /// How many steps there were since `meet`.
@@ -106,6 +117,9 @@ impl SimDisk {
                 Err(io::Error::other("the machine dies"))
             }
             Some(Fate::FailAt(at, error)) if at == step => Err(io::Error::from_raw_os_error(error)),
+            Some(Fate::FailFrom(at, error)) if at <= step => {
+                Err(io::Error::from_raw_os_error(error))
+            }
             _ => Ok(world),
         }
     }
@@ -164,7 +178,12 @@ impl Disk for SimDisk {
         let file = world.find(from)?;
         world.names.remove(from);
         world.names.insert(to.to_owned(), file);
-        Ok(())
+        match world.fate {
+            Some(Fate::LoseAnswerAt(at)) if at + 1 == world.steps => {
+                Err(io::Error::from_raw_os_error(libc::EIO))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn sync_folder(&self, _folder: &Path) -> io::Result<()> {
@@ -238,7 +257,15 @@ struct SimLock {
     path: PathBuf,
 }
 
-impl DiskLock for SimLock {}
+impl DiskLock for SimLock {
+    fn still_holds(&self) -> io::Result<bool> {
+        self.disk.step().map(|world| world.locks.contains(&self.path))
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        self.disk.sync_folder(Path::new("/store"))
+    }
+}
 
 impl Drop for SimLock {
     fn drop(&mut self) {

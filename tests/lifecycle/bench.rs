@@ -34,7 +34,11 @@ pub(crate) struct KeyStore {
     pub(crate) kek_version: AtomicU64,
     /// While a test has it, calls wait.
     pub(crate) gate: Mutex<()>,
+    /// What happens elsewhere during the next call.
+    meanwhile: Mutex<Option<Meanwhile>>,
 }
+
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 impl Bench {
     /// Keys 1, 2 and 7, wrapped by the key store "first".
@@ -123,7 +127,13 @@ impl KeyStore {
             away: AtomicBool::new(false),
             kek_version: AtomicU64::new(1),
             gate: Mutex::default(),
+            meanwhile: Mutex::default(),
         }
+    }
+
+    /// Has something happen elsewhere during the next call.
+    pub(crate) fn meanwhile(&self, what: impl FnOnce() + Send + 'static) {
+        *self.meanwhile.lock().unwrap() = Some(Box::new(what));
     }
 
     pub(crate) fn calls(&self) -> usize {
@@ -136,6 +146,8 @@ impl KeyStore {
 
     fn answer<T>(&self, answer: impl FnOnce() -> Result<T>) -> Result<T> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        meanwhile.into_iter().for_each(|happen| happen());
         let _open = self.gate.lock().unwrap();
         if self.away.load(Ordering::SeqCst) {
             return Err(Error::new(Kind::Unavailable, "the key store is away"));

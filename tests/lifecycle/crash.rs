@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use keyward::Kind;
 use keyward::custodian::{Custodian, Destruction, KeystoreSource, Rewrap, Role, Step, Which};
-use keyward::key::Cipher;
+use keyward::key::{Cipher, KeyName};
+use keyward::secret::DataKey;
 use keyward::store::{Disk, DiskFile, DiskLock, Stamp, StoreFile};
 
 use crate::bench::{Bench, REASON, key, key_ref, version};
@@ -165,6 +167,133 @@ fn so_are_an_undo_and_each_step_of_a_destruction() {
         let kept = cut_everywhere(prepare, change);
         assert!(kept[0] > 0 && kept[1] > 0);
     }
+}
+
+/// The generation that a start finds on `disk`.
+fn generation(bench: &Bench, disk: &SimDisk, at: &str) -> u64 {
+    start(bench, disk).unwrap_or_else(|error| panic!("{at}: {error}")).status().generation
+}
+
+#[test]
+fn an_error_means_unchanged_success_that_it_lasts_and_unknown_is_said() {
+    let changes: [&TryOn; 4] = [
+        &|custodian| custodian.rotate(Which::All, REASON).map(drop),
+        &|custodian| custodian.create(key(9), None, REASON).map(drop),
+        &|custodian| custodian.rewrap(Rewrap::NewStoreKey { prune: false }, REASON).map(drop),
+        &|custodian| custodian.remove_named(&name(), REASON),
+    ];
+    let (mut done, mut unchanged, mut unknown) = (0, 0, 0);
+    for change in changes {
+        let bench = Bench::new();
+        bench.custodian(BOTH).store_named(&name(), "AES", &secret(), REASON).unwrap();
+        let first = disk_of(&bench);
+        let whole = first.after_kill();
+        let custodian = start(&bench, &whole).unwrap();
+        let old = custodian.status().generation;
+        whole.meet(Fate::None);
+        change(&custodian).unwrap();
+        for step in 0..whole.steps() {
+            for (fate, at) in fates(step) {
+                let disk = first.after_kill();
+                let custodian = start(&bench, &disk).unwrap();
+                disk.meet(fate);
+                let outcome = change(&custodian);
+                disk.meet(Fate::None);
+                let cut = disk.after_power_cut(Survival { names: false, bytes: 0 });
+                let found = [generation(&bench, &disk, &at), generation(&bench, &cut, &at)];
+                let own = custodian.status().generation;
+                match outcome.map_err(|error| (error.kind(), error.to_string())) {
+                    Ok(()) => {
+                        assert_eq!((found, own), ([old + 1; 2], old + 1), "{at}");
+                        done += 1;
+                    }
+                    Err((Kind::Unknown, told)) => {
+                        let maybe = told.contains(" may have been written: ");
+                        assert!(maybe || found[0] == old + 1, "{at}: {told}");
+                        assert!(told.contains(&format!("generation {}", old + 1)), "{at}: {told}");
+                        unknown += 1;
+                    }
+                    Err((_, told)) => {
+                        assert_eq!(found, [old; 2], "{at}: {told}");
+                        unchanged += 1;
+                    }
+                }
+                custodian.refresh().unwrap_or_else(|error| panic!("{at}: {error}"));
+                assert_eq!(custodian.status().generation, found[0], "{at}");
+            }
+        }
+    }
+    println!("{done} done, {unchanged} unchanged, {unknown} unknown");
+    assert!(done > 0 && unchanged > 0 && unknown > 0);
+}
+
+/// Every way in which a step fails: once, or from then on.
+fn fates(step: usize) -> impl Iterator<Item = (Fate, String)> {
+    [libc::EIO, libc::EMFILE].into_iter().flat_map(move |error| {
+        [Fate::FailAt(step, error), Fate::FailFrom(step, error)]
+            .map(|fate| (fate, format!("{fate:?}")))
+    })
+}
+
+/// A server calls for a key again that it was not given.
+#[test]
+fn a_key_whose_storing_failed_is_stored_by_the_same_call() {
+    let calls: [&TryOn; 2] =
+        [&|custodian| custodian.store_named(&name(), "AES", &secret(), REASON), &|custodian| {
+            custodian.generate_named(&name(), "AES", 32, REASON)
+        }];
+    let mut unknown = 0;
+    for call in calls {
+        let bench = Bench::new();
+        let first = disk_of(&bench);
+        let whole = first.after_kill();
+        let custodian = start(&bench, &whole).unwrap();
+        whole.meet(Fate::None);
+        call(&custodian).unwrap();
+        for step in 0..whole.steps() {
+            for (fate, at) in fates(step) {
+                let disk = first.after_kill();
+                let custodian = start(&bench, &disk).unwrap();
+                disk.meet(fate);
+                let outcome = call(&custodian);
+                disk.meet(Fate::None);
+                if let Err(error) = outcome {
+                    unknown += usize::from(error.kind() == Kind::Unknown);
+                    call(&custodian).unwrap_or_else(|again| panic!("{at}: {error}, {again}"));
+                }
+                let after = disk.after_power_cut(Survival { names: false, bytes: 0 });
+                let found = start(&bench, &after).unwrap();
+                let (held, kept) = (custodian.named(&name()), found.named(&name()));
+                let (held, kept) = (held.unwrap().unwrap(), kept.unwrap().unwrap());
+                assert_eq!(held.check(), kept.check(), "{at}");
+                assert_eq!(kept.version(), version(1), "{at}");
+                assert_eq!(call(&custodian).unwrap_err().kind(), Kind::Conflict, "{at}");
+            }
+        }
+    }
+    assert!(unknown > 0);
+}
+
+#[test]
+fn a_change_that_expects_a_generation_is_made_once() {
+    let bench = Bench::new();
+    let custodian = bench.custodian(&["first"]);
+    let before = custodian.status().generation;
+    for outcome in [None, Some(Kind::State)] {
+        let custodian = bench.custodian(&["first"]);
+        custodian.expect_generation(before).unwrap();
+        let rotated = custodian.rotate(Which::All, REASON);
+        assert_eq!(rotated.err().map(|error| error.kind()), outcome);
+    }
+    assert_eq!(bench.custodian(&["first"]).status().generation, before + 1);
+}
+
+fn name() -> KeyName {
+    KeyName::Named { data_id: "INNODBKey-1".into(), auth_id: "".into() }
+}
+
+fn secret() -> DataKey {
+    DataKey::copy_of(&[7; 32]).unwrap()
 }
 
 /// Twice, so that the first versions are none of the newest two, which stay.

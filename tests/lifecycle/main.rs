@@ -11,6 +11,7 @@ mod init;
 mod moving;
 mod mysql;
 mod policy;
+mod processes;
 mod states;
 mod undo;
 mod witness;

@@ -1,9 +1,10 @@
 //! An older copy of the keystore, put back while nothing runs.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use keyward::Kind;
-use keyward::custodian::{Rewrap, Role, Which};
+use keyward::custodian::{Custodian, Rewrap, Role, Which};
 
 use crate::bench::{Bench, REASON, key, version};
 
@@ -111,6 +112,76 @@ fn a_witness_left_behind_by_a_crash_is_raised_by_the_next_start() {
     std::fs::write(witness(&bench), &behind).unwrap();
     bench.custodian(&["first"]);
     assert_eq!(std::fs::read(witness(&bench)).unwrap(), raised);
+}
+
+/// A rotation of all keys by another process.
+fn rotation_elsewhere(bench: &Bench) -> impl FnOnce() + Send + 'static {
+    let (source, env) = (bench.source(&["first"]), bench.env());
+    move || {
+        let other = Custodian::start(Box::new(source), Role::Command, env).unwrap();
+        other.rotate(Which::All, REASON).unwrap();
+    }
+}
+
+#[test]
+fn a_commit_while_the_key_store_is_asked_is_no_rollback() {
+    for role in ALL {
+        let bench = Bench::new();
+        bench.first.meanwhile(rotation_elsewhere(&bench));
+        let custodian = bench.start(&["first"], role).unwrap();
+        assert!(custodian.refresh().is_ok());
+        assert_eq!(custodian.latest(key(7)), Some(version(3)), "{role:?}");
+        assert_eq!(bench.log.lines(), []);
+    }
+}
+
+#[test]
+fn nor_is_one_while_a_running_server_reads_again() {
+    let bench = Bench::new();
+    let server = bench.start(&["first"], Role::Daemon).unwrap();
+    // A new store key, so that the key store is asked again.
+    bench.custodian(&["first"]).rewrap(NEW, REASON).unwrap();
+    bench.first.meanwhile(rotation_elsewhere(&bench));
+    server.refresh().unwrap();
+    server.refresh().unwrap();
+    assert_eq!(server.latest(key(7)), Some(version(3)));
+    assert_eq!((server.status().degraded, bench.log.lines()), (None, Vec::new()));
+}
+
+#[test]
+fn a_start_does_not_lower_the_guard_of_a_commit_meanwhile() {
+    let bench = Bench::new();
+    std::fs::remove_file(witness(&bench)).unwrap();
+    bench.first.meanwhile(rotation_elsewhere(&bench));
+    bench.start(&["first"], Role::Server).unwrap();
+    let guard = std::fs::read_to_string(witness(&bench)).unwrap();
+    assert!(guard.contains("\"generation\": 5"), "{guard}");
+}
+
+/// What a real key store is slow at, many processes at once make likely without it.
+#[test]
+fn starts_and_rotations_at_once_raise_no_alarm() {
+    let bench = Bench::new();
+    let started = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        bench.custodian(&["first"]).rotate(Which::All, REASON).unwrap();
+                    }
+                })
+            })
+            .collect();
+        while writers.iter().any(|writer| !writer.is_finished()) {
+            let role = ALL[started.fetch_add(1, Ordering::SeqCst) % ALL.len()];
+            bench.start(&["first"], role).unwrap_or_else(|error| panic!("{role:?}: {error}"));
+        }
+    });
+    println!("{} starts during 100 rotations", started.load(Ordering::SeqCst));
+    assert_eq!(bench.log.lines(), []);
+    let custodian = bench.custodian(&["first"]);
+    assert_eq!((custodian.status().generation, custodian.keys().len()), (104, 3 * 101));
 }
 
 #[test]

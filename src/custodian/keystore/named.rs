@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Changed, KeySource, KeystoreSource, Reason};
+use super::{Changed, KeySource, KeystoreSource, NewKey, Reason};
 use crate::audit::Event;
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyName, KeyRef, KeyState, KeyVersion, KeyringKey, Purpose};
@@ -17,20 +17,62 @@ impl KeystoreSource {
         ring: &Ring,
         name: &KeyName,
         kind: &str,
-        data: &DataKey,
+        data: NewKey<'_>,
         reason: Reason<'_>,
     ) -> Result<()> {
-        let purpose = Purpose::Keyring(KeyringKey::new(kind, data.expose().len())?);
+        let purpose = Purpose::Keyring(KeyringKey::new(kind, data.key().expose().len())?);
         self.load(ring)?;
+        if let Some(key) = self.unconfirmed(name, &purpose, data)? {
+            return self.confirm(ring, key, reason);
+        }
         // Asked before the key store is: a name that is taken costs no call.
         free_version(self.keystore()?.contents(), name)?;
         self.prove_it_opens().map_err(not_the_callers)?;
-        self.commit(ring, reason, |source, before| {
+        let mut stored = None;
+        let outcome = self.commit(ring, reason, |source, before| {
             let key = free_version(before.contents(), name)?;
+            let data = data.key();
             let after = source.with_key(before, &key, purpose, data, KeyState::Active, reason)?;
+            stored = Some(key.clone());
             Ok(Some(Changed { after, told: vec![(Event::KeyCreated, vec![key])] }))
-        })
-        .map(drop)
+        });
+        match &outcome {
+            Ok(_) => self.unconfirmed.retain(|key| key.name != *name),
+            Err(error) if error.kind() == Kind::Unknown => self.unconfirmed.extend(stored),
+            Err(_) => {}
+        }
+        outcome.map(drop)
+    }
+
+    /// The version that this very call stored before, without knowing whether it lasts.
+    fn unconfirmed(
+        &self,
+        name: &KeyName,
+        purpose: &Purpose,
+        data: NewKey<'_>,
+    ) -> Result<Option<KeyRef>> {
+        let keystore = self.keystore()?;
+        let entry = keystore.contents().key(name).and_then(|key| key.active());
+        let Some(entry) = entry.filter(|entry| entry.purpose == *purpose) else { return Ok(None) };
+        let key = KeyRef::new(name.clone(), entry.version);
+        if !self.unconfirmed.contains(&key) {
+            return Ok(None);
+        }
+        let same = match data {
+            NewKey::Random(_) => true,
+            NewKey::Given(data) => keystore.data_key(&key)?.check_value() == data.check_value(),
+        };
+        Ok(same.then_some(key))
+    }
+
+    /// Writes the next generation with the same keys: what that makes last, the one before did not.
+    fn confirm(&mut self, ring: &Ring, key: KeyRef, reason: Reason<'_>) -> Result<()> {
+        let keys = vec![key.clone()];
+        self.commit(ring, reason, |_, before| {
+            Ok(Some(Changed { after: before.clone(), told: vec![(Event::KeyCreated, keys)] }))
+        })?;
+        self.unconfirmed.retain(|other| *other != key);
+        Ok(())
     }
 
     pub(super) fn remove(&mut self, ring: &Ring, name: &KeyName, reason: Reason<'_>) -> Result<()> {
@@ -44,6 +86,14 @@ impl KeystoreSource {
             Ok(Some(Changed { after, told: vec![(Event::Destroyed, vec![key])] }))
         })
         .map(drop)
+    }
+}
+
+impl NewKey<'_> {
+    fn key(&self) -> &DataKey {
+        match self {
+            Self::Given(key) | Self::Random(key) => key,
+        }
     }
 }
 

@@ -1,0 +1,52 @@
+//! A server and commands that change one keystore at once, while others look at it and start.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use keyward::assemble;
+use keyward::custodian::{Custodian, Role, Which};
+use keyward::env::Env;
+use keyward::env::fake::FakeLog;
+
+use crate::bench::{REASON, key};
+use crate::command::Shell;
+
+#[test]
+fn nothing_fails_raises_an_alarm_or_is_lost() {
+    let extended = std::env::var_os("KEYWARD_EXTENDED").is_some();
+    let (rotations, looks, starts) = if extended { (1000, 200, 20) } else { (100, 20, 4) };
+    let (shell, log) = (Shell::new(), Arc::new(FakeLog::default()));
+    let start = || -> Custodian {
+        assemble::from_file(&shell.config(), Role::Server, Env::system(log.clone())).unwrap()
+    };
+    let command = |words: &[&str]| {
+        let ended = shell.run(words);
+        assert_eq!((ended.code, ended.err.as_str()), (0, ""), "{words:?}");
+    };
+    let (server, began) = (start(), Instant::now());
+    let by_command = rotations / 3;
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| (0..by_command).for_each(|_| command(&["rotate", "1"])));
+        }
+        scope.spawn(|| {
+            for _ in 0..rotations - 2 * by_command {
+                server.rotate(Which::One(key(1)), REASON).unwrap();
+            }
+        });
+        scope.spawn(|| (0..looks).for_each(|_| command(&["status"])));
+        scope.spawn(|| (0..starts).for_each(|_| drop(start())));
+    });
+    let took = began.elapsed();
+    println!(
+        "{rotations} rotations, {looks} status and {starts} starts in {took:?}: 0 failures, 0 alarms"
+    );
+    server.refresh().unwrap();
+    for custodian in [server, start()] {
+        let versions = custodian.keys().into_iter().filter(|info| info.key.name == key(1).into());
+        assert_eq!(versions.count(), rotations + 1);
+        assert_eq!(custodian.status().generation, 3 + rotations as u64);
+        assert_eq!(custodian.status().degraded, None);
+    }
+    assert_eq!(log.lines(), []);
+}
