@@ -300,8 +300,29 @@ impl ServedSource {
             return made.map_err(|error| self.within(error));
         }
         let data = DataKey::generate(cipher.key_len, &*self.env.rng)?;
-        let stored = self.server.server.put_for(key, &data, cipher, self.by());
-        stored.map_err(|error| self.within(error))
+        match self.server.server.put_for(key, &data, cipher, self.by()) {
+            Err(lost) if lost.is_outage() => self.find_out(key, &data, lost),
+            stored => stored.map_err(|error| self.within(error)),
+        }
+    }
+
+    /// Asks what became of `key`, where the reply to its storing was lost.
+    fn find_out(&self, key: &KeyRef, data: &DataKey, lost: Error) -> Result<()> {
+        match self.server.server.fetch(key, self.by()) {
+            Ok(there) if there.check_value() == data.check_value() => Ok(()),
+            Ok(_) => {
+                let what = format!("somebody else has stored {key} meanwhile");
+                Err(self.within(Error::new(Kind::Conflict, what)).advise("look again"))
+            }
+            Err(none) if none.kind() == Kind::NotFound => Err(self.within(lost)),
+            Err(_) => {
+                let what = format!("{key} may be stored or not: {}", lost.what());
+                Err(self.within(Error::new(lost.kind(), what)).advise(
+                    "once the key store answers, `keyward keys list` shows whether it is there; then \
+                     nothing more is to be done",
+                ))
+            }
+        }
     }
 }
 
@@ -498,6 +519,9 @@ mod tests {
         }
 
         fn fetch(&self, key: &KeyRef, _: Deadline) -> Result<DataKey> {
+            if !self.0.lock().unwrap().contains(key) {
+                return Err(Error::new(Kind::NotFound, format!("there is no {key}")));
+            }
             DataKey::copy_of(&[u8::try_from(key.version.get()).unwrap(); 32])
         }
 

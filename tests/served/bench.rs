@@ -26,6 +26,8 @@ pub(crate) struct Server {
     failing: Mutex<Option<(Kind, Duration)>>,
     /// Whether it goes away once it has stored a key.
     dies_after_storing: AtomicBool,
+    /// Whether its replies to what is stored are lost.
+    loses_replies: AtomicBool,
     calls: AtomicUsize,
 }
 
@@ -139,6 +141,10 @@ impl Server {
         self.dies_after_storing.store(true, Ordering::SeqCst);
     }
 
+    pub(crate) fn lose_replies(&self) {
+        self.loses_replies.store(true, Ordering::SeqCst);
+    }
+
     pub(crate) fn fail_slowly(&self, kind: Kind, after: Duration) {
         *self.failing.lock().unwrap() = Some((kind, after));
     }
@@ -202,7 +208,10 @@ impl KeyServer for Of<Server> {
             if self.0.dies_after_storing.load(Ordering::SeqCst) {
                 self.0.fail(Kind::Unavailable);
             }
-            Ok(())
+            match self.0.loses_replies.load(Ordering::SeqCst) {
+                true => Err(Error::new(Kind::Timeout, "no answer in time")),
+                false => Ok(()),
+            }
         })
     }
 

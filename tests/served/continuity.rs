@@ -1,10 +1,15 @@
 //! Keys in use that the key store loses or changes: each serves on from memory, the others go on.
 
-use keyward::Kind;
-use keyward::custodian::{Custodian, Which};
-use keyward::env::Level;
+use std::path::Path;
+use std::sync::Arc;
+
+use keyward::config::Config;
+use keyward::custodian::{Custodian, Role, Which};
+use keyward::env::fake::FakeLog;
+use keyward::env::{Env, Level};
 use keyward::key::KeyState;
 use keyward::store::StoreFile;
+use keyward::{Kind, assemble};
 
 use crate::bench::{Bench, REASON, key, version};
 
@@ -159,4 +164,60 @@ fn what_fails_after_a_key_is_stored_is_a_warning() {
     custodian.refresh().unwrap();
     assert_eq!(custodian.latest(key(1)), Some(version(2)));
     assert_eq!(custodian.latest(key(9)), Some(version(1)));
+}
+
+#[test]
+fn a_line_taken_out_of_a_key_file_or_changed_is_told_and_memory_serves_on() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys.txt");
+    let write = |text: &str| {
+        let new = folder.path().join("new.txt");
+        std::fs::write(&new, text).unwrap();
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::rename(&new, &keys).unwrap();
+    };
+    let line = |id: u32, byte: &str| format!("{id};{}\n", byte.repeat(32));
+    write(&[line(1, "5a"), line(19, "5b")].concat());
+    let at = folder.path().display();
+    let text = format!(
+        "[keystore]\npath = \"{at}/keystore.json\"\n[[provider]]\nname = \"keys\"\ntype = \"file\"\n\
+         path = \"{at}/keys.txt\"\n"
+    );
+    let log = Arc::new(FakeLog::default());
+    let config = Config::parse(Path::new("k.toml"), &text).unwrap();
+    let env = Env::system(log.clone());
+    let custodian = assemble::start(&config, Role::Daemon, env).unwrap();
+    write(&line(1, "5a"));
+    let said = cause(&custodian);
+    let place = format!("provider \"keys\" ({at}/keys.txt): ");
+    assert_eq!(said, format!("{place}key 19 version 1 is gone; {LEADS_OUT}"));
+    assert_eq!(log.lines().len(), 1);
+    assert_eq!(custodian.latest(key(19)), Some(version(1)));
+    write(&[line(1, "5c"), line(19, "5b")].concat());
+    let said = cause(&custodian);
+    assert!(said.contains("key 1 version 1 is another key than the one in use"), "{said}");
+    assert_eq!(custodian.key(key(1), version(1)).unwrap().key().expose(), [0x5a; 32]);
+    write(&[line(1, "5a"), line(19, "5b"), line(7, "5d")].concat());
+    assert_eq!(cause(&custodian), "");
+    assert_eq!(custodian.latest(key(7)), Some(version(1)));
+}
+
+#[test]
+fn a_key_whose_reply_was_lost_is_asked_for_before_anybody_calls_it_a_failure() {
+    let bench = Bench::new();
+    let custodian = bench.start(bench.source()).unwrap();
+    bench.server.lose_replies();
+    rotate(&custodian, 1).unwrap();
+    assert_eq!(custodian.latest(key(1)), Some(version(2)));
+    bench.server.die_after_storing();
+    let unknown = rotate(&custodian, 1).unwrap_err();
+    assert_eq!(
+        unknown.to_string(),
+        "provider \"vault\": key 1 version 3 may be stored or not: no answer in time; once the key \
+         store answers, `keyward keys list` shows whether it is there; then nothing more is to be done"
+    );
+    bench.server.fail(None);
+    custodian.refresh().unwrap();
+    assert_eq!(custodian.latest(key(1)), Some(version(3)));
 }

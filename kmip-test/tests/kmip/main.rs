@@ -1,6 +1,7 @@
 //! keyward and a real KMIP server: by itself, and with MariaDB on it.
 
 mod backup;
+mod continuity;
 mod dropin;
 mod front;
 mod life;
