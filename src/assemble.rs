@@ -224,7 +224,7 @@ fn new_keystore(wrappers: &[NamedWrapper], env: &Env) -> Result<Keystore> {
         .iter()
         .map(|named| named.wrap(&store_key, &context))
         .collect::<Result<Vec<_>>>()?;
-    Keystore::create(&id, store_key, wrappings, env.clock.now())
+    Keystore::create(&id, store_key, wrappings, env.clock.now(), &*env.rng)
 }
 
 /// Whether the file is keystore `id` though its commit gave an error; a file that cannot be read may

@@ -376,8 +376,9 @@ impl<'de> Deserialize<'de> for Purpose {
     }
 }
 
-/// Proof that a key is the right one without showing it: HMAC-SHA-256 of a fixed label under the
-/// key, cut to 16 bytes; written as 32 hex digits.
+/// Proof that a key is the right one without showing it: an HMAC-SHA-256, cut to 16 bytes; written
+/// as 32 hex digits. That of a [`DataKey`](crate::secret::DataKey) is of a fixed label under the key;
+/// that in a keystore is of the key under the keystore's secret, and means nothing elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CheckValue(pub [u8; 16]);
 
@@ -434,7 +435,8 @@ pub struct KeyInfo {
     pub purpose: Purpose,
     /// When it was made, where the key store tells.
     pub created: Option<Timestamp>,
-    /// Its check value, where the key store keeps one.
+    /// Its check value, where the key store keeps one. Compare it with others of the same key store
+    /// only: our own keystores each have a key for theirs.
     pub check: Option<CheckValue>,
 }
 

@@ -58,7 +58,7 @@ impl Bench {
         let key = self.key_store.wrap(&store_key, &Keystore::first_context(&id), soon()).unwrap();
         let wrappings = vec![Wrapping { provider: "test".into(), key }];
         let now = Timestamp::from_unix(1_700_000_000);
-        let keystore = Keystore::create(&id, store_key, wrappings, now).unwrap();
+        let keystore = Keystore::create(&id, store_key, wrappings, now, &rng).unwrap();
         let file = StoreFile::at(path);
         let lock = file.lock(soon()).unwrap();
         file.commit(&lock, &keystore, &rng).unwrap();

@@ -9,13 +9,17 @@
 mod keystores;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use keyward::env::fake::FakeRng;
 use keyward::env::{Rng, Timestamp};
 use keyward::key::{Cipher, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
 use keyward::secret::DataKey;
-use keyward::store::{Change, Keystore, NewVersion, STORE_KEY_LEN, Sealed, Wrapping};
+use keyward::store::{
+    Approvers, Backup, Change, DataDirectory, Hex, Keystore, NewVersion, Registers, Revision,
+    STORE_KEY_LEN, Sealed, TrailAnchor, UsedApproval, Wrapping,
+};
 use keyward::{Kind, Result};
 
 use keystores::{NOW, key, keystore, rotated};
@@ -38,7 +42,7 @@ fn every_golden_file_does_as_its_name_says() {
 #[test]
 fn todays_files_are_written_the_same() {
     for (name, keystore) in
-        [("v1-empty", empty()), ("v1-keys", keystore(3)), ("v1-all", everything())]
+        [("v2-empty", empty()), ("v2-keys", keystore(3)), ("v2-all", everything())]
     {
         let path = folder().join(format!("{name}.opens.json"));
         let bytes = written(&keystore);
@@ -101,7 +105,8 @@ fn empty() -> Keystore {
     keystore(0)
 }
 
-/// Every member that the format has: all states, ciphers and names, plans, two store keys.
+/// Every member that the format has: all states, ciphers and names, plans, two store keys, two
+/// epochs, all registers.
 fn everything() -> Keystore {
     let mut all = rotated(&rotated(&keystore(5), 1, 3), 1, 5);
     for (nth, cipher) in ["aes-128-cbc", "aes-192-ctr", "aes-256-cbc"].iter().enumerate() {
@@ -124,7 +129,63 @@ fn everything() -> Keystore {
     let mut second = wrapping("kms");
     second.key.parameters.insert("salt".to_owned(), "00ff".to_owned());
     let wrappings = vec![wrapping("local"), second];
-    all.with_store_key(store_key(2), wrappings, later, &FakeRng::new(99)).unwrap()
+    all = all.with_store_key(store_key(2), wrappings, later, &FakeRng::new(99)).unwrap();
+    all.with_next_epoch(later, &FakeRng::new(98)).unwrap().with_registers(registered).unwrap()
+}
+
+fn registered(registers: &mut Registers) -> Result<()> {
+    let seen = |mark: &str| DataDirectory {
+        mark: mark.to_owned(),
+        host: "db1.example.org".to_owned(),
+        path: "/var/lib/mysql/müller".to_owned(),
+        last_seen: NOW,
+    };
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA== ops@example.org".to_owned();
+    registers.data_directories = vec![seen("m1"), seen("m2")];
+    let revision = Revision { epoch: 1, generation: 7 };
+    registers.backups = vec![Backup { name: "2026-03-01".to_owned(), revision, made: NOW }];
+    registers.approvers = Approvers { keys: vec![key], needed: 1 };
+    registers.backup_recipients = vec!["age1qqqq".to_owned()];
+    registers.used_approvals = vec![UsedApproval { digest: Hex([7; 32]), expires: NOW }];
+    registers.trail = Some(TrailAnchor { line: 12, head: Hex([9; 32]) });
+    Ok(())
+}
+
+/// What commits write today, from what the former format said: the same keys, nothing of the former
+/// check values, and a revision after it.
+#[test]
+fn a_file_of_the_former_format_is_upgraded_by_the_next_commit() {
+    for name in ["v1-empty", "v1-keys", "v1-all"] {
+        let bytes = fs::read(folder().join(format!("{name}.opens.json"))).unwrap();
+        let before = open(&bytes).unwrap();
+        assert_eq!((before.contents().epoch(), before.base().generation), (1, 1));
+        let upgraded = committed_over(&bytes, &before);
+        let text = String::from_utf8(upgraded.clone()).unwrap();
+        let after = open(&upgraded).unwrap();
+        assert!(text.contains("\"version\": 2,") && text.contains("\"epoch\": 1,"), "{name}");
+        assert!(after.contents().revision() > before.contents().revision(), "{name}");
+        check_keys(&after).unwrap();
+        for key in before.contents().keys() {
+            for old in key.versions() {
+                let old_check = old.check.unwrap().to_string();
+                assert!(!text.contains(&old_check), "{name}: a check value of the former format");
+                let now = after.contents().key(key.name()).unwrap().version(old.version).unwrap();
+                assert_eq!((now.state, &now.history), (old.state, &old.history));
+                assert_eq!(now.check.is_some(), old.state != KeyState::Destroyed);
+            }
+        }
+    }
+}
+
+/// What a commit of `changed` leaves where `bytes` were.
+fn committed_over(bytes: &[u8], changed: &Keystore) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = keyward::store::StoreFile::at(folder.path().join("keystore.json"));
+    fs::write(file.path(), bytes).unwrap();
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o600)).unwrap();
+    let soon = keyward::env::Deadline::after(std::time::Duration::from_secs(5));
+    file.commit(&file.lock(soon).unwrap(), changed, &FakeRng::new(4)).unwrap();
+    fs::read(file.path()).unwrap()
 }
 
 fn with(keystore: &Keystore, key: &KeyRef, cipher: Cipher, state: KeyState) -> Keystore {

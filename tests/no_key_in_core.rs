@@ -29,7 +29,7 @@ fn no_key_is_left_outside_of_locked_memory() {
     let keys: Vec<_> = (1..=KEYS).map(|_| generate(32)).collect();
 
     let id = Keystore::new_id(&System).unwrap();
-    let mut keystore = Keystore::create(&id, copy(&first), vec![wrapping()], NOW).unwrap();
+    let mut keystore = Keystore::create(&id, copy(&first), vec![wrapping()], NOW, &System).unwrap();
     for (data, id) in keys.iter().zip(1..) {
         let new = NewVersion {
             key: key(id),

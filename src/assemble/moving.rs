@@ -254,7 +254,7 @@ fn put(
             new.push(info.key.clone());
         }
         let arrived = server.fetch(&info.key, Deadline::after(target.timeout))?;
-        if arrived.check_value() != data.check_value() {
+        if !arrived.same_as(data) {
             let what = format!("{}: provider {:?} has another key", info.key, target.name);
             return Err(Error::new(Kind::State, what));
         }
@@ -396,7 +396,7 @@ fn prove_key_file(path: &Path, mode: PageMode, keys: &[Moving]) -> Result<()> {
     let same = |one: &Moving, other: &Moving| {
         one.info.key == other.info.key
             && one.info.purpose == other.info.purpose
-            && one.data.check_value() == other.data.check_value()
+            && one.data.same_as(&other.data)
     };
     if found.len() == keys.len() && found.iter().zip(keys).all(|(one, other)| same(one, other)) {
         return Ok(());

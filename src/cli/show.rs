@@ -23,7 +23,7 @@ struct Version {
     state: KeyState,
     cipher: String,
     created: Timestamp,
-    check: CheckValue,
+    check: Option<CheckValue>,
     retain_until: Option<Timestamp>,
     planned: Option<Event>,
     history: Vec<Event>,
@@ -47,7 +47,7 @@ impl Shown {
                 one.cipher.clone(),
                 one.created.to_string(),
                 or_dash(&one.retain_until),
-                one.check.to_string(),
+                one.check.map_or_else(|| "-".to_owned(), |check| check.to_string()),
             ]
         };
         let rows: Vec<_> = self.versions.iter().map(row).collect();

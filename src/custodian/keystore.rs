@@ -12,7 +12,7 @@ use super::{
 use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
+use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, Purpose};
 use crate::policy::Coming;
 use crate::provider::KeyWrapper;
 use crate::ring::{Ring, RingKey};
@@ -344,17 +344,19 @@ impl KeySource for KeystoreSource {
         cipher: Option<Cipher>,
         reason: Reason<'_>,
     ) -> Result<KeyRef> {
-        let key = KeyRef::new(id, KeyVersion::FIRST);
-        self.commit(ring, reason, |source, before| {
-            if before.contents().key(&key.name).is_some() {
+        let name = KeyName::from(id);
+        let made = self.commit(ring, reason, |source, before| {
+            if before.contents().key(&name).is_some() {
                 return Err(Error::new(Kind::State, format!("key {id} is there already"))
                     .advise(format!("`keyward rotate {id}` gives it a new version")));
             }
+            let key = KeyRef::new(name.clone(), before.contents().next_version(&name, 1)?);
             let cipher = cipher.unwrap_or(source.cipher);
             let after = source.with_new_key(before, &key, cipher, reason)?;
-            Ok(Some(Changed { after, told: vec![(Event::KeyCreated, vec![key.clone()])] }))
+            Ok(Some(Changed { after, told: vec![(Event::KeyCreated, vec![key])] }))
         })?;
-        Ok(key)
+        let none = || Error::new(Kind::Internal, format!("key {id} was not made"));
+        made.into_iter().next().ok_or_else(none)
     }
 
     fn destroy(&mut self, ring: &Ring, step: &Destruction, reason: Reason<'_>) -> Result<()> {
@@ -446,11 +448,12 @@ impl KeystoreSource {
         self.opened.as_ref().map(|opened| opened.keystore.contents())
     }
 
-    /// The version that a rotation of a key makes: `version_step` after the newest.
+    /// The version that a rotation of a key makes: `version_step` after the newest, and in a new
+    /// epoch far from what was lost.
     pub(super) fn next_version(&self, contents: &Contents, name: &KeyName) -> Result<KeyRef> {
         let none = || Error::new(Kind::NotFound, format!("there is no key {name}"));
-        let newest = contents.key(name).and_then(KeyEntry::newest).ok_or_else(none)?;
-        Ok(KeyRef::new(name.clone(), newest.version.plus(self.version_step)?))
+        let key = contents.key(name).ok_or_else(none)?;
+        Ok(KeyRef::new(name.clone(), key.next_version(self.version_step)?))
     }
 
     /// `keystore` with a new random key as the active version `key`.

@@ -19,7 +19,7 @@ pub struct Moving {
 }
 
 impl Moving {
-    /// A version that another key store gave; `Corrupt` if it is not the key that was announced.
+    /// A version that a key store which serves gave; `Corrupt` if it is not the key that was announced.
     pub fn proven(info: KeyInfo, data: DataKey) -> Result<Self> {
         if info.check.is_some_and(|check| check != data.check_value()) {
             let what = format!("{}: another key came than was announced", info.key);
@@ -55,7 +55,7 @@ impl KeystoreSource {
         let keystore = self.keystore()?;
         let infos = self.keys().into_iter().filter(|info| info.state.decrypts());
         let keys = infos
-            .map(|info| keystore.data_key(&info.key).and_then(|data| Moving::proven(info, data)))
+            .map(|info| keystore.data_key(&info.key).map(|data| Moving { info, data }))
             .collect::<Result<Vec<_>>>()?;
         let names: Vec<KeyRef> = keys.iter().map(|key| key.info.key.clone()).collect();
         let record = Record {
@@ -82,7 +82,7 @@ impl KeystoreSource {
         let keystore = self.keystore()?;
         for Moving { info, data } in keys {
             let found = keystore.contents().info(&info.key);
-            let same = keystore.data_key(&info.key)?.check_value() == data.check_value()
+            let same = keystore.data_key(&info.key)?.same_as(data)
                 && found.is_some_and(|found| found.purpose == info.purpose);
             if !same {
                 return Err(Error::new(Kind::Corrupt, format!("{} did not arrive", info.key)));

@@ -129,12 +129,9 @@ impl Stash {
         let at = stash.contents().created();
         for info in listed.values() {
             let KeyName::Id(id) = info.key.name else { continue };
-            let (Some(held), Some(before)) =
-                (ring.get(id, info.key.version), stash.contents().info(&info.key))
-            else {
-                continue;
-            };
-            if before.check != Some(held.check()) {
+            let Some(held) = ring.get(id, info.key.version) else { continue };
+            let known = stash.contents().info(&info.key).is_some();
+            if known && !stash.has_key(&info.key, held.key()) {
                 let what = format!("{} is another key than it was on {at}", info.key);
                 return Err(Error::new(Kind::Conflict, what).advise(format!(
                     "put the former one back there; if it is not needed, remove {}",
@@ -159,7 +156,7 @@ impl Stash {
     }
 
     fn try_follow(&mut self, listed: &Listed, ring: &Ring) -> Result<()> {
-        if self.opened.as_ref().is_some_and(|stash| self.is_current(stash.contents(), listed)) {
+        if self.opened.as_ref().is_some_and(|stash| self.is_current(stash, listed, ring)) {
             return Ok(());
         }
         let lock = self.file.lock(Deadline::after(LOCK_WAIT))?;
@@ -167,13 +164,9 @@ impl Stash {
         let unlisted = unlisted(base.contents(), listed);
         let with_key = |info: KeyInfo| base.data_key(&info.key).map(|data| (info, data));
         let unlisted: Vec<_> = unlisted.into_iter().map(with_key).collect::<Result<_>>()?;
-        let of_ring = |info: &KeyInfo| match info.key.name {
-            KeyName::Id(id) => ring.get(id, info.key.version).map(RingKey::key),
-            KeyName::Named { .. } => None,
-        };
         let served = listed.values().filter(|info| info.state.decrypts());
         let mut all: Vec<_> = served
-            .filter_map(|info| Some(Served { info, data: of_ring(info)? }))
+            .filter_map(|info| Some(Served { info, data: of_ring(ring, &info.key)? }))
             .chain(unlisted.iter().map(|(info, data)| Served { info, data }))
             .collect();
         all.sort_by(|one, other| one.info.key.cmp(&other.info.key));
@@ -185,7 +178,8 @@ impl Stash {
     }
 
     /// Whether `stash` holds what it is to hold, and was taken lately.
-    fn is_current(&self, stash: &Contents, listed: &Listed) -> bool {
+    fn is_current(&self, sealed: &Keystore, listed: &Listed, ring: &Ring) -> bool {
+        let stash = sealed.contents();
         let fresh_for = self.max_age.map_or(CONFIRMED_FOR, |max| CONFIRMED_FOR.min(max / 4));
         let now = self.env.clock.now();
         let before = infos(stash);
@@ -195,7 +189,8 @@ impl Stash {
         let same = |(before, now): (&KeyInfo, &KeyInfo)| {
             let alike =
                 (&before.key, before.state, &before.purpose) == (&now.key, now.state, &now.purpose);
-            alike && now.check.is_none_or(|check| before.check == Some(check))
+            let held = of_ring(ring, &now.key);
+            alike && held.is_none_or(|held| sealed.has_key(&now.key, held))
         };
         now.since(stash.created()) < fresh_for
             && self.is_sealed_by_all(stash)
@@ -231,7 +226,8 @@ impl Stash {
         let context = Keystore::first_context(&self.id);
         let wrap = |named: &NamedWrapper| named.wrap(&store_key, &context);
         let wrappings = self.wrappers.iter().map(wrap).collect::<Result<_>>()?;
-        Keystore::create(&self.id, store_key, wrappings, self.env.clock.now())
+        let (now, rng) = (self.env.clock.now(), &*self.env.rng);
+        Keystore::create(&self.id, store_key, wrappings, now, rng)
     }
 
     /// What stands in the file, opened and verified.
@@ -289,6 +285,14 @@ impl Stash {
             self.env.log.log(Level::Warning, &line);
         }
         self.failure = now;
+    }
+}
+
+/// The key in memory.
+fn of_ring<'a>(ring: &'a Ring, key: &KeyRef) -> Option<&'a DataKey> {
+    match key.name {
+        KeyName::Id(id) => ring.get(id, key.version).map(RingKey::key),
+        KeyName::Named { .. } => None,
     }
 }
 

@@ -12,14 +12,19 @@ pub struct NamedKey {
     version: KeyVersion,
     described: KeyringKey,
     data: DataKey,
-    check: CheckValue,
+    check: Option<CheckValue>,
 }
 
 impl NamedKey {
-    /// `data`, which is version `version` of its name.
+    /// `data`, which is version `version` of its name and has the check value `check` in the
+    /// keystore that it is from.
     #[must_use]
-    pub fn new(version: KeyVersion, described: KeyringKey, data: DataKey) -> Self {
-        let check = data.check_value();
+    pub fn new(
+        version: KeyVersion,
+        described: KeyringKey,
+        data: DataKey,
+        check: Option<CheckValue>,
+    ) -> Self {
         Self { version, described, data, check }
     }
 
@@ -41,9 +46,9 @@ impl NamedKey {
         &self.data
     }
 
-    /// The key's check value.
+    /// The key's check value in its keystore.
     #[must_use]
-    pub fn check(&self) -> CheckValue {
+    pub fn check(&self) -> Option<CheckValue> {
         self.check
     }
 }

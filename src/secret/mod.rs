@@ -23,6 +23,7 @@ pub mod source;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 
 pub use file::read_file;
 pub use scrub::scrubbed;
@@ -124,7 +125,14 @@ impl DataKey {
         self.0.expose()
     }
 
-    /// Its check value.
+    /// Whether `other` is the same key, compared in constant time.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.expose().ct_eq(other.expose()).into()
+    }
+
+    /// Its check value, a function of the key alone: for a weak one it gives the key away. It never
+    /// goes into a keystore; there, check values are keyed.
     #[must_use]
     pub fn check_value(&self) -> CheckValue {
         let mut check = CheckValue([0; 16]);

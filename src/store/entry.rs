@@ -71,8 +71,10 @@ pub struct VersionEntry {
     pub state: KeyState,
     /// When it was made.
     pub created: Timestamp,
-    /// Its check value; a tombstone keeps it, so that a found copy of the key can be recognised.
-    pub check: CheckValue,
+    /// Its check value under this keystore's secret: a tombstone keeps it, so that a found copy of
+    /// the key can be recognised, unless it is from before format 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckValue>,
     /// It may not be destroyed before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retain_until: Option<Timestamp>,
@@ -106,7 +108,7 @@ impl VersionEntry {
             state: self.state,
             purpose: self.purpose.clone(),
             created: Some(self.created),
-            check: Some(self.check),
+            check: self.check,
         }
     }
 
@@ -136,6 +138,9 @@ impl VersionEntry {
         if self.wrapped.is_none() != (self.state == KeyState::Destroyed) {
             return broken("a destroyed version with key, or a living one without");
         }
+        if self.check.is_none() && self.state != KeyState::Destroyed {
+            return broken("it has no check value");
+        }
         if let Some(plan) = &self.planned
             && !may_become(self.state, plan.state)
         {
@@ -163,7 +168,11 @@ pub const fn may_become(from: KeyState, to: KeyState) -> bool {
 /// One key: its name and its versions. A value; every change gives a new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyEntry {
-    name: KeyName,
+    pub(super) name: KeyName,
+    /// The lowest number that its next version may have.
+    pub(super) next_from: Option<KeyVersion>,
+    /// The highest of its versions whose entry was removed.
+    pub(super) pruned_through: Option<KeyVersion>,
     /// Ascending. Behind `Arc`, so that a change copies one version and not all.
     versions: Vec<Arc<VersionEntry>>,
 }
@@ -171,7 +180,7 @@ pub struct KeyEntry {
 impl KeyEntry {
     /// A key from versions in ascending order, or what is wrong with them.
     pub(super) fn new(name: KeyName, versions: Vec<Arc<VersionEntry>>) -> Result<Self> {
-        let entry = Self { name, versions };
+        let entry = Self { name, next_from: None, pruned_through: None, versions };
         entry.check().map_err(|bad| bad.within(format!("key {}", entry.name)))?;
         Ok(entry)
     }
@@ -289,6 +298,19 @@ impl KeyEntry {
         self.with(versions)
     }
 
+    /// The key with every check value as `check` gives it, and none for destroyed versions.
+    pub(super) fn rechecked(
+        &self,
+        mut check: impl FnMut(&VersionEntry, &Wrapped) -> Result<CheckValue>,
+    ) -> Result<Self> {
+        let mut versions = self.versions.clone();
+        for entry in &mut versions {
+            let check = entry.wrapped.as_ref().map(|wrapped| check(entry, wrapped)).transpose()?;
+            *entry = Arc::new(VersionEntry { check, ..VersionEntry::clone(entry) });
+        }
+        self.with(versions)
+    }
+
     fn find(&self, version: KeyVersion) -> Result<(usize, &VersionEntry)> {
         match self.place(version) {
             Ok(at) => Ok((at, &self.versions[at])),
@@ -302,7 +324,9 @@ impl KeyEntry {
 
     /// A change whose outcome breaks a rule is refused as such: the file itself is not corrupt.
     fn with(&self, versions: Vec<Arc<VersionEntry>>) -> Result<Self> {
+        let Self { next_from, pruned_through, .. } = *self;
         Self::new(self.name.clone(), versions)
+            .map(|entry| Self { next_from, pruned_through, ..entry })
             .map_err(|bad| Error::new(Kind::State, bad.what().to_owned()))
     }
 

@@ -126,7 +126,7 @@ impl StoreFile {
         let folder = self.check_folder()?;
         self.remove_leftovers()?;
         let mode = self.check_base(changed)?;
-        let next = changed.next_generation();
+        let next = changed.upgraded(rng)?.next_generation();
         let bytes = next.to_bytes()?;
         // Never replace a file by one that we could not read ourselves.
         if Sealed::parse(&bytes)?.unverified() != next.contents() {
@@ -309,8 +309,8 @@ impl StoreFile {
         if id != base.id() {
             return conflict(format!("it is keystore {id} now, not {}", base.id()));
         }
-        if is != base.generation() {
-            return conflict(format!("it is of generation {is} now, not {}", base.generation()));
+        if is != changed.base() {
+            return conflict(format!("it is of {is} now, not {}", changed.base()));
         }
         Ok(stamp.mode & 0o640)
     }

@@ -1,42 +1,49 @@
 //! The keystore as JSON text: one line a key version, checked as a whole. docs/keystore-format.md
 //! describes it for people.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::io;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
-use super::entry::{KeyEntry, VersionEntry};
+use super::entry::{KeyEntry, VersionEntry, Wrapped};
+use super::numbers::Revision;
+use super::registers::Registers;
 use super::seal::{FileMac, OVERHEAD, STORE_KEY_LEN};
 use super::{Contents, StoreKeyEntry};
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result, json_place};
-use crate::key::{KeyName, KeyRef};
+use crate::key::{KeyName, KeyRef, KeyVersion};
 use crate::secret::DataKey;
 
 /// What every keystore file calls itself. Written by `write`; read first of all, to tell a file
 /// that is no keystore from a broken one.
 const FORMAT: &str = "keyward-keystore";
 
-/// The version of the format that `write` writes and `parse` reads. A newer one is refused, never
-/// guessed at.
-const VERSION: u32 = 1;
+/// The version of the format that commits write. `parse` reads the former, 1, as well; a newer one
+/// is refused, never guessed at.
+const VERSION: u32 = 2;
 
 /// The check over the whole file: 64 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct MacText(pub(super) [u8; 32]);
+pub(super) use super::hex::Hex as MacText;
 
-/// The file, member by member in the order it is written.
+/// The file, member by member in the order it is written. `epoch`, `secret` and `registers` came
+/// with version 2, as did what is optional in a key.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
     format: String,
     version: u32,
     id: String,
+    #[serde(default)]
+    epoch: Option<u64>,
     generation: u64,
     created: Timestamp,
+    #[serde(default)]
+    secret: Option<Wrapped>,
+    #[serde(default)]
+    registers: Option<Registers>,
     store_keys: Vec<StoreKeyEntry>,
     keys: Vec<KeyDocument>,
     mac: MacText,
@@ -46,6 +53,10 @@ struct Document {
 #[serde(deny_unknown_fields)]
 struct KeyDocument {
     name: KeyName,
+    #[serde(default)]
+    next_from: Option<KeyVersion>,
+    #[serde(default)]
+    pruned_through: Option<KeyVersion>,
     versions: Vec<VersionEntry>,
 }
 
@@ -55,6 +66,8 @@ struct Header {
     format: String,
     version: u64,
     id: String,
+    #[serde(default)]
+    epoch: Option<u64>,
     generation: u64,
 }
 
@@ -63,34 +76,35 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Contents, MacText)> {
     let document: Document =
         serde_json::from_slice(bytes).map_err(|cause| not_this_format(bytes, &cause))?;
     check_header(&document.format, u64::from(document.version))?;
+    document.check_members()?;
     let store_keys: Vec<_> = document.store_keys.into_iter().map(Arc::new).collect();
     check_store_keys(&store_keys)?;
-    let keys = document.keys.into_iter().map(|key| {
-        let versions = key.versions.into_iter().map(Arc::new).collect();
-        KeyEntry::new(key.name, versions).map(Arc::new)
-    });
+    let keys = document.keys.into_iter().map(|key| key.entry().map(Arc::new));
     let contents = Contents {
         id: document.id.into(),
         generation: document.generation,
         created: document.created,
+        secret: document.secret,
+        registers: Arc::new(document.registers.unwrap_or_default()),
         store_keys,
         keys: Arc::new(keys.collect::<Result<_>>()?),
     };
-    check_contents(&contents)?;
+    check_contents(&contents, document.epoch)?;
     Ok((contents, document.mac))
 }
 
-/// The id and generation of a keystore file, in a fraction of the time that `parse` takes.
-pub(super) fn peek(bytes: &[u8]) -> Result<(String, u64)> {
+/// The id and revision of a keystore file, in a fraction of the time that `parse` takes.
+pub(super) fn peek(bytes: &[u8]) -> Result<(String, Revision)> {
     let header: Header =
         serde_json::from_slice(bytes).map_err(|cause| not_this_format(bytes, &cause))?;
     check_header(&header.format, header.version)?;
-    Ok((header.id, header.generation))
+    let Header { id, epoch, generation, .. } = header;
+    Ok((id, Revision { epoch: epoch.unwrap_or(1), generation }))
 }
 
-/// The file, with its check under `store_key`. Within `secret::scrubbed` only.
-pub(super) fn write(contents: &Contents, store_key: &DataKey) -> Result<Vec<u8>> {
-    let mut out = Writer::new(contents, store_key)?;
+/// The file, with the check that `mac` makes. Within `secret::scrubbed` only.
+pub(super) fn write(contents: &Contents, mac: FileMac) -> Result<Vec<u8>> {
+    let mut out = Writer::new(contents, mac);
     out.contents(contents).map_err(unwritable)?;
     let Writer { mut file, mac } = out;
     let mac = MacText(mac.finish());
@@ -98,11 +112,46 @@ pub(super) fn write(contents: &Contents, store_key: &DataKey) -> Result<Vec<u8>>
     Ok(file)
 }
 
-/// Whether `mac` is the check of `contents` under `store_key`. Within `secret::scrubbed` only.
-pub(super) fn verify(contents: &Contents, mac: MacText, store_key: &DataKey) -> Result<bool> {
-    let mut out = Writer::new(contents, store_key)?;
+/// Whether `text` is the check that `mac` makes of `contents`. Within `secret::scrubbed` only.
+pub(super) fn verify(contents: &Contents, text: MacText, mac: FileMac) -> Result<bool> {
+    let mut out = Writer::new(contents, mac);
     out.contents(contents).map_err(unwritable)?;
-    Ok(out.mac.verify(&mac.0))
+    Ok(out.mac.verify(&text.0))
+}
+
+impl Document {
+    /// That it has what its version has, and nothing of another.
+    fn check_members(&self) -> Result<()> {
+        let broken = |what: &str| Err(Error::new(Kind::Corrupt, what));
+        let added = [self.epoch.is_some(), self.secret.is_some(), self.registers.is_some()];
+        if self.version >= 2 {
+            return match added {
+                [true, true, true] => Ok(()),
+                _ => broken("the keystore's epoch, secret or registers are missing"),
+            };
+        }
+        let keys = || self.keys.iter();
+        let versions = keys().flat_map(|key| &key.versions);
+        if added.contains(&true)
+            || keys().any(|key| key.next_from.is_some() || key.pruned_through.is_some())
+        {
+            return broken("the keystore has members that its format version does not have");
+        }
+        match versions.clone().all(|entry| entry.check.is_some()) {
+            true => Ok(()),
+            false => broken("a version without check value"),
+        }
+    }
+}
+
+impl KeyDocument {
+    fn entry(self) -> Result<KeyEntry> {
+        let versions = self.versions.into_iter().map(Arc::new).collect();
+        let mut entry = KeyEntry::new(self.name, versions)?;
+        entry.next_from = self.next_from;
+        entry.pruned_through = self.pruned_through;
+        Ok(entry)
+    }
 }
 
 /// Writes everything but the check itself. What goes through `text` is checked, what goes through
@@ -113,21 +162,25 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(contents: &Contents, store_key: &DataKey) -> Result<Self> {
+    fn new(contents: &Contents, mac: FileMac) -> Self {
         let versions: usize = contents.keys.iter().map(|key| key.versions().len()).sum();
-        Ok(Self {
-            file: Vec::with_capacity(2048 + 400 * versions),
-            mac: FileMac::new(store_key, &contents.id)?,
-        })
+        Self { file: Vec::with_capacity(2048 + 400 * versions), mac }
     }
 
     fn contents(&mut self, contents: &Contents) -> serde_json::Result<()> {
         self.text("{");
         self.member("format", FORMAT, "")?;
-        self.member("version", &VERSION, ",")?;
+        self.member("version", &contents.secret.as_ref().map_or(1, |_| VERSION), ",")?;
         self.member("id", &*contents.id, ",")?;
+        if contents.secret.is_some() {
+            self.member("epoch", &contents.epoch(), ",")?;
+        }
         self.member("generation", &contents.generation, ",")?;
         self.member("created", &contents.created, ",")?;
+        if let Some(secret) = &contents.secret {
+            self.member("secret", secret, ",")?;
+            self.member("registers", contents.registers(), ",")?;
+        }
         self.list("store_keys", &contents.store_keys, |out, entry| out.value(entry.as_ref()))?;
         self.list("keys", &contents.keys, |out, key| out.key(key))?;
         self.mac.update(b"}");
@@ -137,6 +190,12 @@ impl Writer {
     fn key(&mut self, key: &KeyEntry) -> serde_json::Result<()> {
         self.text("{\"name\":");
         self.value(key.name())?;
+        let numbers = [("next_from", key.next_from), ("pruned_through", key.pruned_through)];
+        for (name, number) in numbers {
+            if let Some(number) = number {
+                self.text(&format!(",\"{name}\":{number}"));
+            }
+        }
         self.text(",\"versions\":[");
         for (at, entry) in key.versions().enumerate() {
             self.text(if at == 0 { "" } else { "," });
@@ -207,29 +266,39 @@ fn check_header(format: &str, version: u64) -> Result<()> {
         return Err(Error::new(Kind::Corrupt, "this file is no keyward keystore"));
     }
     if version > u64::from(VERSION) {
-        let what =
-            format!("the keystore has format version {version}, this keyward knows {VERSION}");
-        return Err(Error::new(Kind::Unsupported, what)
-            .advise("it was written by a newer keyward: update this one"));
+        let what = format!(
+            "the keystore has format version {version}, this keyward knows up to {VERSION}"
+        );
+        return Err(Error::new(Kind::Unsupported, what).advise(
+            "a newer release of keyward wrote it, and only such a release opens it: update",
+        ));
     }
-    if version != u64::from(VERSION) {
+    if version == 0 {
         return Err(Error::new(Kind::Corrupt, format!("there is no format version {version}")));
     }
     Ok(())
 }
 
-fn check_contents(contents: &Contents) -> Result<()> {
+fn check_contents(contents: &Contents, epoch: Option<u64>) -> Result<()> {
     let broken = |what: String| Err(Error::new(Kind::Corrupt, what));
     check_id(&contents.id)?;
     if contents.generation == 0 {
         return broken("the keystore's generation is 0".to_owned());
     }
+    if epoch.is_some_and(|epoch| Some(epoch) != contents.registers.last_epoch()) {
+        return broken("the keystore's epoch is not the last of its epochs".to_owned());
+    }
+    contents.registers.check().or_else(|bad| broken(bad.what().to_owned()))?;
     for pair in contents.keys.windows(2) {
         if pair[0].name() >= pair[1].name() {
             return broken(format!("key {} twice or out of order", pair[1].name()));
         }
     }
     let active = contents.active_store_key()?.number;
+    if let Some(secret) = contents.secret.as_ref().filter(|one| one.store_key != active) {
+        let number = secret.store_key;
+        return broken(format!("its secret is wrapped by store key {number}, not {active}"));
+    }
     for key in contents.keys.iter() {
         for entry in key.versions() {
             let Some(wrapped) = &entry.wrapped else { continue };
@@ -305,40 +374,6 @@ pub(super) fn check_store_key(key: &DataKey) -> Result<()> {
         STORE_KEY_LEN => Ok(()),
         len => Err(Error::new(Kind::Config, format!("a store key of {len} bytes"))
             .advise("store keys have 32 bytes")),
-    }
-}
-
-impl fmt::Display for MacText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl FromStr for MacText {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let bad = || Error::new(Kind::Corrupt, "the keystore's check is not 64 hex digits");
-        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(bad());
-        }
-        let mut mac = [0; 32];
-        for (byte, at) in mac.iter_mut().zip((0..64).step_by(2)) {
-            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| bad())?;
-        }
-        Ok(Self(mac))
-    }
-}
-
-impl Serialize for MacText {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for MacText {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(de::Error::custom)
     }
 }
 

@@ -8,8 +8,14 @@ mod disk;
 mod entry;
 mod file;
 mod format;
+mod hex;
+mod numbers;
+mod registers;
 mod seal;
+mod secret;
 mod stash;
+mod store_key;
+mod upgrade;
 mod witness;
 
 use std::sync::Arc;
@@ -19,6 +25,12 @@ use serde::{Deserialize, Serialize};
 pub use disk::{Disk, DiskFile, DiskLock, OsDisk, Stamp};
 pub use entry::{Change, Event, KeyEntry, VersionEntry, may_become};
 pub use file::{Guard, Guarding, StoreFile, StoreLock};
+pub use hex::Hex;
+pub use numbers::Revision;
+pub use registers::{
+    Approvers, Backup, DataDirectory, Epoch, MAX_BACKUPS, MAX_DATA_DIRECTORIES, MAX_PEOPLE,
+    MAX_USED_APPROVALS, Registers, TrailAnchor, UsedApproval,
+};
 pub use seal::{MAX_WRAPS, STORE_KEY_LEN};
 pub use stash::Served;
 pub use witness::Witness;
@@ -30,7 +42,9 @@ use crate::provider::{WrapContext, WrappedKey};
 use crate::secret::{DataKey, scrubbed};
 use entry::Wrapped;
 use format::MacText;
-use seal::{Binding, Sealer};
+use seal::{Binding, FileMac, Sealer};
+use secret::KeystoreSecret;
+use store_key::count_wraps;
 
 /// What stands in a keystore. Cheap to clone: entries are shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +52,9 @@ pub struct Contents {
     id: Arc<str>,
     generation: u64,
     created: Timestamp,
+    /// What the active store key wrapped; none in a keystore that is still of format 1.
+    secret: Option<Wrapped>,
+    registers: Arc<Registers>,
     /// By number; the last is the active one.
     store_keys: Vec<Arc<StoreKeyEntry>>,
     /// By name. Shared until a key changes.
@@ -81,6 +98,7 @@ impl Contents {
     }
 
     /// How often it was written; 0 for one that never was. A change keeps it, a commit raises it.
+    /// What is newer, [`revision`](Self::revision) tells.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
@@ -90,6 +108,12 @@ impl Contents {
     #[must_use]
     pub fn created(&self) -> Timestamp {
         self.created
+    }
+
+    /// What it records next to its keys.
+    #[must_use]
+    pub fn registers(&self) -> &Registers {
+        &self.registers
     }
 
     /// Its store keys by number; the last is the active one.
@@ -178,22 +202,37 @@ impl Sealed {
 
     /// Opens it with its active store key, and verifies all of it.
     pub fn open(self, store_key: DataKey) -> Result<Keystore> {
-        let at = |bad: Error| {
-            let Contents { id, generation, .. } = &self.contents;
-            bad.within(format!("keystore {id} generation {generation}"))
-        };
+        let place = format!("keystore {} {}", self.contents.id, self.contents.revision());
+        let at = |bad: Error| bad.within(&place);
         let entry = self.contents.active_store_key().map_err(at)?;
         if store_key.check_value() != entry.check {
             let what = format!("another key than its store key {} came back", entry.number);
             return Err(at(Error::new(Kind::Corrupt, what)
                 .advise("its wrapping belongs to another keystore, or the file was changed")));
         }
-        let intact = scrubbed(|| format::verify(&self.contents, self.mac, &store_key));
-        if !intact.map_err(at)? {
+        scrubbed(|| self.verified(store_key)).map_err(at)
+    }
+
+    fn verified(self, store_key: DataKey) -> Result<Keystore> {
+        let Self { contents, mac } = self;
+        let secret = match &contents.secret {
+            Some(Wrapped { store_key: number, data }) => {
+                let sealer = Sealer::new(&store_key)?;
+                let secret = sealer.unwrap_secret(data, &contents.id, *number)?;
+                Some(Arc::new(KeystoreSecret::new(secret, &contents.id)?))
+            }
+            None => None,
+        };
+        let base = contents.revision();
+        let keystore = Keystore { contents, store_key: Arc::new(store_key), secret, base };
+        if !format::verify(&keystore.contents, mac, keystore.file_mac()?)? {
             let what = "its contents were changed by something else than keyward, or are damaged";
-            return Err(at(Error::new(Kind::Corrupt, what).advise("restore it from a backup")));
+            return Err(Error::new(Kind::Corrupt, what).advise("restore it from a backup"));
         }
-        Ok(Keystore { contents: self.contents, store_key: Arc::new(store_key) })
+        if let Some(secret) = &keystore.secret {
+            secret.check_epochs(keystore.contents.registers.epochs())?;
+        }
+        Ok(keystore)
     }
 }
 
@@ -203,6 +242,9 @@ impl Sealed {
 pub struct Keystore {
     contents: Contents,
     store_key: Arc<DataKey>,
+    /// None in one that was read in format 1, until a commit upgrades it.
+    secret: Option<Arc<KeystoreSecret>>,
+    base: Revision,
 }
 
 /// A new data key and what is to be known of it.
@@ -239,23 +281,32 @@ impl Keystore {
         store_key: DataKey,
         wrappings: Vec<Wrapping>,
         now: Timestamp,
+        rng: &dyn Rng,
     ) -> Result<Self> {
         let contents = Contents {
             id: id.into(),
             generation: 0,
             created: now,
+            secret: None,
+            registers: Arc::default(),
             store_keys: Vec::new(),
             keys: Arc::default(),
         };
-        contents
-            .with_store_key(&store_key, wrappings, now, 0)
-            .map(|contents| Self { contents, store_key: Arc::new(store_key) })
+        let contents = contents.with_store_key(&store_key, wrappings, now, 0)?;
+        let base = contents.revision();
+        Self { contents, store_key: Arc::new(store_key), secret: None, base }.upgraded(rng)
     }
 
     /// What stands in it.
     #[must_use]
     pub fn contents(&self) -> &Contents {
         &self.contents
+    }
+
+    /// What was read or committed last: a commit replaces that and nothing else.
+    #[must_use]
+    pub fn base(&self) -> Revision {
+        self.base
     }
 
     /// The store key, to be wrapped by one more provider.
@@ -271,15 +322,16 @@ impl Keystore {
         let Some(wrapped) = &entry.wrapped else {
             return Err(Error::new(Kind::State, format!("{key} is destroyed")));
         };
-        scrubbed(|| {
-            let binding = self.binding(&key.name, entry, wrapped.store_key);
-            let data = Sealer::new(&self.store_key)?.unwrap(&wrapped.data, &binding)?;
-            if data.check_value() != entry.check {
-                return Err(Error::new(Kind::Corrupt, "its check value does not match"));
-            }
-            Ok(data)
-        })
-        .map_err(|bad| bad.within(key))
+        scrubbed(|| self.unwrapped(&Sealer::new(&self.store_key)?, &key.name, entry, wrapped))
+            .map_err(|bad| bad.within(key))
+    }
+
+    /// Whether that version has, or had before it was destroyed, this very key: by its check value,
+    /// without unwrapping anything.
+    #[must_use]
+    pub fn has_key(&self, key: &KeyRef, data: &DataKey) -> bool {
+        let check = self.version(key).ok().and_then(|entry| entry.check);
+        check.is_some_and(|check| self.check_value(key, data).is_ok_and(|is| is == check))
     }
 
     /// The keystore with one version more. An active one retires the former active version in the
@@ -298,9 +350,12 @@ impl Keystore {
         if !matches!(new.state, KeyState::Pending | KeyState::Active | KeyState::Retired) {
             return refused(Kind::State, &format!("a new version cannot be {}", new.state));
         }
-        let check = new.data.check_value();
+        let check = self.check_value(&new.key, new.data)?;
         if let Ok(old) = self.version(&new.key) {
-            return match old.check == check && old.purpose == new.purpose && old.wrapped.is_some() {
+            return match old.check == Some(check)
+                && old.purpose == new.purpose
+                && old.wrapped.is_some()
+            {
                 true => Ok(self.clone()),
                 false => refused(Kind::Conflict, "there is another key of this version"),
             };
@@ -310,7 +365,7 @@ impl Keystore {
             purpose: new.purpose.clone(),
             state: new.state,
             created: new.created,
-            check,
+            check: Some(check),
             retain_until: None,
             planned: None,
             history: vec![change.into(new.state)?],
@@ -364,94 +419,58 @@ impl Keystore {
         })
     }
 
-    /// The keystore with the store key wrapped by one provider more, or anew by one it has.
-    pub fn with_wrapping(&self, wrapping: Wrapping) -> Result<Self> {
-        let contents = self.contents.with_active(|active| {
-            let mut all = active.wrappings.iter_mut();
-            match all.find(|old| old.provider == wrapping.provider) {
-                Some(old) => *old = wrapping,
-                None => active.wrappings.push(wrapping),
-            }
-            Ok(())
-        })?;
-        Ok(self.with(contents))
-    }
-
-    /// The keystore without the wrapping of a provider. The last one stays: without it, every key
-    /// were lost.
-    pub fn without_wrapping(&self, provider: &str) -> Result<Self> {
-        let contents = self.contents.with_active(|active| {
-            let before = active.wrappings.len();
-            active.wrappings.retain(|wrapping| wrapping.provider != provider);
-            if active.wrappings.len() == before {
-                let what = format!("the store key is not wrapped by provider {provider:?}");
-                return Err(Error::new(Kind::NotFound, what));
-            }
-            if active.wrappings.is_empty() {
-                let what = format!("provider {provider:?} alone wraps the store key");
-                return Err(Error::new(Kind::State, what).advise("add another provider first"));
-            }
-            Ok(())
-        })?;
-        Ok(self.with(contents))
-    }
-
-    /// What the wrappings of the next store key must be bound to.
-    pub fn next_context(&self) -> Result<WrapContext> {
-        let store_key = self.contents.next_store_key()?;
-        Ok(WrapContext { keystore: self.contents.id.to_string(), store_key })
-    }
-
-    /// The keystore under a new store key: every data key is wrapped again, the former store key
-    /// stays as a record without wrappings. `wrappings` are bound to [`Self::next_context`].
-    pub fn with_store_key(
-        &self,
-        store_key: DataKey,
-        wrappings: Vec<Wrapping>,
-        now: Timestamp,
-        rng: &dyn Rng,
-    ) -> Result<Self> {
-        let store_key = Arc::new(store_key);
-        let mut keys = Vec::with_capacity(self.contents.keys.len());
-        let mut wraps = 0;
-        let number = self.contents.next_store_key()?;
-        scrubbed(|| {
-            let (old, new) = (Sealer::new(&self.store_key)?, Sealer::new(&store_key)?);
-            for key in self.contents.keys.iter() {
-                let key = key.rewrapped(|entry, wrapped| {
-                    wraps += 1;
-                    let from = self.binding(key.name(), entry, wrapped.store_key);
-                    let data = old.unwrap(&wrapped.data, &from)?;
-                    if data.check_value() != entry.check {
-                        return Err(Error::new(Kind::Corrupt, "its check value does not match"));
-                    }
-                    let to = self.binding(key.name(), entry, number);
-                    Ok(Wrapped { store_key: number, data: new.wrap(&data, &to, rng)? })
-                })?;
-                keys.push(Arc::new(key));
-            }
-            Ok(())
-        })?;
-        let mut contents = self.contents.with_store_key(&store_key, wrappings, now, wraps)?;
-        contents.keys = Arc::new(keys);
-        Ok(Self { contents, store_key })
-    }
-
     /// The text of the keystore file. Only a commit raises the generation, so write a changed
     /// keystore by [`StoreFile::commit`].
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        scrubbed(|| format::write(&self.contents, &self.store_key))
+        self.secret()?;
+        scrubbed(|| format::write(&self.contents, self.file_mac()?))
     }
 
     /// The keystore of the next generation: what a commit writes.
     fn next_generation(&self) -> Self {
         let mut next = self.clone();
         next.contents.generation += 1;
+        next.base = next.contents.revision();
         next
     }
 
+    /// Within `scrubbed` only.
+    fn file_mac(&self) -> Result<FileMac> {
+        match &self.secret {
+            Some(secret) => secret.file_mac(&self.store_key),
+            None => FileMac::of_format_1(&self.store_key, &self.contents.id),
+        }
+    }
+
     fn with(&self, contents: Contents) -> Self {
-        Self { contents, store_key: Arc::clone(&self.store_key) }
+        Self { contents, ..self.clone() }
+    }
+
+    /// The check value that `data` has as this version.
+    fn check_value(&self, key: &KeyRef, data: &DataKey) -> Result<CheckValue> {
+        match &self.secret {
+            Some(secret) => scrubbed(|| secret.check_value(&key.name, key.version, data)),
+            None => Ok(data.check_value()),
+        }
+    }
+
+    /// A data key, proven by its check value. Within `scrubbed` only.
+    fn unwrapped(
+        &self,
+        sealer: &Sealer,
+        name: &KeyName,
+        entry: &VersionEntry,
+        wrapped: &Wrapped,
+    ) -> Result<DataKey> {
+        let data = sealer.unwrap(&wrapped.data, &self.binding(name, entry, wrapped.store_key))?;
+        let check = match &self.secret {
+            Some(secret) => secret.check_value(name, entry.version, &data)?,
+            None => data.check_value(),
+        };
+        if entry.check != Some(check) {
+            return Err(Error::new(Kind::Corrupt, "its check value does not match"));
+        }
+        Ok(data)
     }
 
     fn with_edited(
@@ -477,54 +496,6 @@ impl Keystore {
         let (version, purpose) = (entry.version, &entry.purpose);
         Binding { keystore: &self.contents.id, name, version, purpose, store_key }
     }
-}
-
-impl Contents {
-    fn next_store_key(&self) -> Result<u32> {
-        let last = self.store_keys.last().map_or(0, |entry| entry.number);
-        let none = || Error::new(Kind::State, "there are no more numbers for a store key");
-        last.checked_add(1).ok_or_else(none)
-    }
-
-    /// The same with a new active store key that has wrapped `wraps` data keys.
-    fn with_store_key(
-        &self,
-        store_key: &DataKey,
-        wrappings: Vec<Wrapping>,
-        now: Timestamp,
-        wraps: u64,
-    ) -> Result<Self> {
-        format::check_store_key(store_key)?;
-        let mut next = self.clone();
-        if let Some(active) = next.store_keys.pop() {
-            let mut record = StoreKeyEntry::clone(&active);
-            record.retired = Some(now);
-            record.wrappings.clear();
-            next.store_keys.push(Arc::new(record));
-        }
-        let mut entry = StoreKeyEntry {
-            number: self.next_store_key()?,
-            created: now,
-            retired: None,
-            check: store_key.check_value(),
-            wraps: 0,
-            wrappings,
-        };
-        count_wraps(&mut entry, wraps)?;
-        next.store_keys.push(Arc::new(entry));
-        format::check_store_keys(&next.store_keys)?;
-        Ok(next)
-    }
-}
-
-/// Counts `wraps` more data keys under a store key, up to [`MAX_WRAPS`].
-fn count_wraps(entry: &mut StoreKeyEntry, wraps: u64) -> Result<()> {
-    entry.wraps = entry.wraps.saturating_add(wraps);
-    if entry.wraps > MAX_WRAPS {
-        let what = format!("store key {} has wrapped as many data keys as is safe", entry.number);
-        return Err(Error::new(Kind::State, what).advise("make a new store key first"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -29,7 +29,10 @@ pub(super) const OVERHEAD: usize = NONCE_LEN + TAG_LEN;
 /// to differ from every other use of the store key.
 const DATA_KEY_LABEL: &[u8] = b"keyward data key v1";
 
-/// The HKDF label of the key that authenticates the file.
+/// Bound into the wrapped keystore secret.
+const SECRET_LABEL: &[u8] = b"keyward keystore secret v1";
+
+/// The HKDF label of the key that authenticates a file of format 1.
 const MAC_LABEL: &[u8] = b"keyward keystore mac v1";
 
 /// All that a wrapped data key is bound to: moved elsewhere, it does not open.
@@ -51,22 +54,37 @@ impl Binding<'_> {
         };
         field(DATA_KEY_LABEL);
         field(self.keystore.as_bytes());
-        match self.name {
-            KeyName::Id(id) => {
-                field(b"id");
-                field(&id.get().to_be_bytes());
-            }
-            KeyName::Named { data_id, auth_id } => {
-                field(b"named");
-                field(data_id.as_bytes());
-                field(auth_id.as_bytes());
-            }
-        }
+        name_fields(self.name, &mut field);
         field(&self.version.get().to_be_bytes());
         field(self.purpose.to_string().as_bytes());
         field(&self.store_key.to_be_bytes());
         out
     }
+}
+
+/// A key's name as fields, no two names the same.
+pub(super) fn name_fields(name: &KeyName, field: &mut impl FnMut(&[u8])) {
+    match name {
+        KeyName::Id(id) => {
+            field(b"id");
+            field(&id.get().to_be_bytes());
+        }
+        KeyName::Named { data_id, auth_id } => {
+            field(b"named");
+            field(data_id.as_bytes());
+            field(auth_id.as_bytes());
+        }
+    }
+}
+
+/// What the wrapped keystore secret is bound to.
+fn secret_binding(keystore: &str, store_key: u32) -> Vec<u8> {
+    let mut out = Vec::with_capacity(96);
+    for field in [SECRET_LABEL, keystore.as_bytes(), &store_key.to_be_bytes()[..]] {
+        out.extend_from_slice(&(field.len() as u64).to_be_bytes());
+        out.extend_from_slice(field);
+    }
+    out
 }
 
 /// A store key that is ready to wrap and unwrap. It holds the key on the stack: make and use it
@@ -83,7 +101,40 @@ impl Sealer {
 
     /// Nonce, encrypted key, tag.
     pub(super) fn wrap(&self, data: &DataKey, to: &Binding<'_>, rng: &dyn Rng) -> Result<Vec<u8>> {
-        let failed = |_| Error::new(Kind::Internal, "a data key cannot be wrapped");
+        self.wrap_bound(data, &to.to_bytes(), rng)
+    }
+
+    /// The key, written straight into locked memory.
+    pub(super) fn unwrap(&self, wrapped: &[u8], from: &Binding<'_>) -> Result<DataKey> {
+        let may_be_empty = matches!(from.purpose, Purpose::Keyring(_));
+        self.unwrap_bound(wrapped, &from.to_bytes(), may_be_empty)
+            .ok_or_else(|| Error::new(Kind::Corrupt, "its wrapped key does not open"))
+    }
+
+    /// The keystore's secret, wrapped by store key number `store_key`.
+    pub(super) fn wrap_secret(
+        &self,
+        secret: &DataKey,
+        keystore: &str,
+        store_key: u32,
+        rng: &dyn Rng,
+    ) -> Result<Vec<u8>> {
+        self.wrap_bound(secret, &secret_binding(keystore, store_key), rng)
+    }
+
+    /// The keystore's secret again.
+    pub(super) fn unwrap_secret(
+        &self,
+        wrapped: &[u8],
+        keystore: &str,
+        store_key: u32,
+    ) -> Result<DataKey> {
+        self.unwrap_bound(wrapped, &secret_binding(keystore, store_key), false)
+            .ok_or_else(|| Error::new(Kind::Corrupt, "the keystore's secret does not open"))
+    }
+
+    fn wrap_bound(&self, data: &DataKey, to: &[u8], rng: &dyn Rng) -> Result<Vec<u8>> {
+        let failed = |_| Error::new(Kind::Internal, "a key cannot be wrapped");
         let plain = data.expose();
         let mut out = vec![0; NONCE_LEN + plain.len() + TAG_LEN];
         let (nonce, rest) = out.split_at_mut(NONCE_LEN);
@@ -92,26 +143,34 @@ impl Sealer {
         let nonce = Nonce::try_from(&*nonce).map_err(|_| failed(aes_gcm::Error))?;
         // From locked memory straight to ciphertext: the plain key is never in `out`.
         let buffer = InOutBuf::new(plain, body).map_err(|_| failed(aes_gcm::Error))?;
-        let made = self.0.encrypt_inout_detached(&nonce, &to.to_bytes(), buffer).map_err(failed)?;
+        let made = self.0.encrypt_inout_detached(&nonce, to, buffer).map_err(failed)?;
         tag.copy_from_slice(&made);
         Ok(out)
     }
 
-    /// The key, written straight into locked memory.
-    pub(super) fn unwrap(&self, wrapped: &[u8], from: &Binding<'_>) -> Result<DataKey> {
-        let failed = |_| Error::new(Kind::Corrupt, "its wrapped key does not open");
-        let parts = wrapped.split_first_chunk::<NONCE_LEN>().and_then(|(nonce, rest)| {
-            rest.split_last_chunk::<TAG_LEN>().map(|(body, tag)| (nonce, body, tag))
-        });
-        let may_be_empty = matches!(from.purpose, Purpose::Keyring(_));
-        let parts = parts.filter(|(_, body, _)| may_be_empty || !body.is_empty());
-        let (nonce, body, tag) = parts.ok_or(aes_gcm::Error).map_err(failed)?;
+    fn unwrap_bound(&self, wrapped: &[u8], from: &[u8], may_be_empty: bool) -> Option<DataKey> {
+        let (nonce, rest) = wrapped.split_first_chunk::<NONCE_LEN>()?;
+        let (body, tag) = rest.split_last_chunk::<TAG_LEN>()?;
+        if body.is_empty() && !may_be_empty {
+            return None;
+        }
+        let failed = || Error::new(Kind::Corrupt, "");
         DataKey::of_keyring(body.len(), |plain| {
-            let buffer = InOutBuf::new(body, plain).map_err(|_| failed(aes_gcm::Error))?;
+            let buffer = InOutBuf::new(body, plain).map_err(|_| failed())?;
             let (nonce, tag) = (Nonce::from(*nonce), Tag::from(*tag));
-            self.0.decrypt_inout_detached(&nonce, &from.to_bytes(), buffer, &tag).map_err(failed)
+            let opened = self.0.decrypt_inout_detached(&nonce, from, buffer, &tag);
+            opened.map_err(|_| failed())
         })
+        .ok()
     }
+}
+
+/// 32 bytes that HKDF-SHA-256 (RFC 5869) makes of `key`, with the keystore's id as salt and `info`,
+/// joined, as info.
+pub(super) fn derived(keystore: &str, key: &[u8], info: &[&[u8]]) -> Result<SecretBytes> {
+    let failed = |_| Error::new(Kind::Internal, "a key cannot be derived");
+    let hkdf = Hkdf::<Sha256>::new(Some(keystore.as_bytes()), key);
+    SecretBytes::build(32, |out| hkdf.expand_multi_info(info, out).map_err(failed))
 }
 
 /// The HKDF label of the key that authenticates the witness.
@@ -121,24 +180,21 @@ const WITNESS_LABEL: &[u8] = b"keyward witness mac v1";
 pub(super) struct FileMac(Hmac<Sha256>);
 
 impl FileMac {
-    /// The check under the key that HKDF (RFC 5869) makes of the store key, with the keystore's id
-    /// as salt.
-    pub(super) fn new(store_key: &DataKey, keystore: &str) -> Result<Self> {
-        Self::labelled(store_key, keystore, MAC_LABEL)
+    /// The check over a file of format 1, under a key that derives from the store key.
+    pub(super) fn of_format_1(store_key: &DataKey, keystore: &str) -> Result<Self> {
+        Self::under(&derived(keystore, store_key.expose(), &[MAC_LABEL])?)
     }
 
     /// The same for the witness beside the keystore.
     pub(super) fn of_witness(store_key: &DataKey, keystore: &str) -> Result<Self> {
-        Self::labelled(store_key, keystore, WITNESS_LABEL)
+        Self::under(&derived(keystore, store_key.expose(), &[WITNESS_LABEL])?)
     }
 
-    fn labelled(store_key: &DataKey, keystore: &str, label: &[u8]) -> Result<Self> {
-        let failed = || Error::new(Kind::Internal, "the keystore's check cannot be computed");
-        let hkdf = Hkdf::<Sha256>::new(Some(keystore.as_bytes()), store_key.expose());
-        let key = SecretBytes::build(32, |key| hkdf.expand(label, key).map_err(|_| failed()))?;
+    /// The check under `key`.
+    pub(super) fn under(key: &SecretBytes) -> Result<Self> {
         <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key.expose())
             .map(Self)
-            .map_err(|_| failed())
+            .map_err(|_| Error::new(Kind::Internal, "the keystore's check cannot be computed"))
     }
 
     pub(super) fn update(&mut self, text: &[u8]) {

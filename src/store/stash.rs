@@ -8,10 +8,11 @@ use sha2::{Digest, Sha256};
 
 use super::entry::{Change, KeyEntry, VersionEntry, Wrapped};
 use super::seal::Sealer;
-use super::{Keystore, count_wraps, format};
+use super::store_key::count_wraps;
+use super::{Keystore, format};
 use crate::env::Rng;
 use crate::error::{Error, Kind, Result};
-use crate::key::{KeyInfo, KeyName};
+use crate::key::{CheckValue, KeyInfo, KeyName};
 use crate::secret::{DataKey, scrubbed};
 
 /// What is hashed before the words that name a key store: who takes a stash makes its id of them,
@@ -44,7 +45,8 @@ impl Keystore {
         scrubbed(|| {
             let sealer = Sealer::new(&self.store_key)?;
             for served in all {
-                let mut entry = served.entry(change)?;
+                let check = self.check_value(&served.info.key, served.data)?;
+                let mut entry = served.entry(check, change)?;
                 entry.wrapped = match self.wrapped_before(served, &entry) {
                     Some(before) => Some(before),
                     None => {
@@ -87,7 +89,7 @@ impl Keystore {
 
 impl Served<'_> {
     /// Its entry, the key still to be wrapped.
-    fn entry(&self, change: &Change) -> Result<VersionEntry> {
+    fn entry(&self, check: CheckValue, change: &Change) -> Result<VersionEntry> {
         let KeyInfo { key, state, purpose, created, .. } = self.info;
         if !state.decrypts() || self.data.expose().len() != purpose.key_len() {
             let what = format!("{key} cannot be kept as {state} and for {purpose}");
@@ -98,7 +100,7 @@ impl Served<'_> {
             purpose: purpose.clone(),
             state: *state,
             created: created.unwrap_or(change.at),
-            check: self.data.check_value(),
+            check: Some(check),
             retain_until: None,
             planned: None,
             history: vec![change.into(*state)?],

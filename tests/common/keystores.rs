@@ -26,7 +26,8 @@ pub(crate) fn keystore(keys: u32) -> Keystore {
         blob: vec![1, 2, 3],
     };
     let wrapping = Wrapping { provider: "local".to_owned(), key };
-    let mut keystore = Keystore::create(&id, store_key(), vec![wrapping], NOW).unwrap();
+    let mut keystore =
+        Keystore::create(&id, store_key(), vec![wrapping], NOW, &FakeRng::new(3)).unwrap();
     for id in 1..=keys {
         keystore = rotated(&keystore, id, 1);
     }

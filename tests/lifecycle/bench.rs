@@ -65,7 +65,8 @@ impl Bench {
         let id = Keystore::new_id(&*bench.rng).unwrap();
         let wrapping =
             bench.wrapper("first").wrap(&store_key, &Keystore::first_context(&id)).unwrap();
-        let keystore = Keystore::create(&id, store_key, vec![wrapping], START).unwrap();
+        let keystore =
+            Keystore::create(&id, store_key, vec![wrapping], START, &*bench.rng).unwrap();
         let file = StoreFile::at(bench.path());
         let lock = file.lock(soon()).unwrap();
         file.commit(&lock, &keystore, &*bench.rng).unwrap();

@@ -22,15 +22,15 @@ fn with_key_file() -> (Shell, PathBuf) {
     (shell, keys)
 }
 
-/// Key, version, state, cipher and check value of every version.
-fn listed(shell: &Shell) -> Vec<[String; 5]> {
+/// Key, version, state and cipher of every version.
+fn listed(shell: &Shell) -> Vec<[String; 4]> {
     let ended = shell.run(&["keys", "list", "--json"]);
     assert_eq!(ended.code, 0, "{}", ended.err);
     let json: Value = serde_json::from_str(&ended.out).unwrap();
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let row = |info: &Value| {
         let key = &info["key"];
-        [&key["name"], &key["version"], &info["state"], &info["cipher"], &info["check"]].map(text)
+        [&key["name"], &key["version"], &info["state"], &info["cipher"]].map(text)
     };
     json.as_array().unwrap().iter().map(row).collect()
 }

@@ -47,7 +47,7 @@ impl Life {
             blob: vec![1],
         };
         let wrappings = vec![Wrapping { provider: "p".into(), key: wrapped }];
-        let keystore = Keystore::create(&id, store_key, wrappings, change(0).at).unwrap();
+        let keystore = Keystore::create(&id, store_key, wrappings, change(0).at, &rng).unwrap();
         let life = Self { keystore, took_place_of: BTreeMap::new(), steps: Vec::new() };
         life.with_version(1, KeyState::Active)
     }

@@ -1,7 +1,7 @@
 //! A stash whose writing is cut off anywhere is the former one or the new one, whole; and the file
 //! that is written today, byte for byte.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keyward::Kind;
@@ -57,7 +57,7 @@ fn cut_off_anywhere_it_opens_with_the_keys_before_or_after() {
 /// `KEYWARD_GOLDEN=write` makes it where it is missing.
 #[test]
 fn todays_stash_is_written_the_same_and_opens() {
-    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/stash/v1.json");
+    let golden = golden("v2.json");
     let bench = Bench::new();
     bench.server.set(1, 2, KeyState::Active);
     bench.server.set(1, 1, KeyState::Retired);
@@ -67,7 +67,36 @@ fn todays_stash_is_written_the_same_and_opens() {
         std::fs::write(&golden, &bytes).unwrap();
     }
     assert!(std::fs::read(&golden).unwrap() == bytes, "it is written differently");
-    std::fs::copy(&golden, bench.path()).unwrap();
+    it_serves(&bench, &golden);
+}
+
+/// A stash of the former format serves, and the next time that it is taken it is of today's.
+#[test]
+fn a_stash_of_the_former_format_serves_and_is_upgraded() {
+    let bench = Bench::new();
+    bench.server.set(1, 2, KeyState::Active);
+    bench.server.set(1, 1, KeyState::Retired);
+    drop(bench.with_stash().unwrap());
+    it_serves(&bench, &golden("v1.json"));
+    bench.server.fail(None);
+    drop(bench.with_stash().unwrap());
+    let same = std::fs::read(golden("v1.json")).unwrap();
+    assert!(std::fs::read(bench.path()).unwrap() == same, "written for nothing");
+    bench.clock.advance(std::time::Duration::from_secs(3600));
+    drop(bench.with_stash().unwrap());
+    let text = std::fs::read_to_string(bench.path()).unwrap();
+    assert!(text.contains("\"version\": 2,") && text.contains("\"generation\": 2,"));
+    bench.server.fail(Kind::Unavailable);
+    assert_eq!(bench.with_stash().unwrap().latest(key(1)), Some(version(2)));
+}
+
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/stash").join(name)
+}
+
+/// The stash `golden` in an outage.
+fn it_serves(bench: &Bench, golden: &Path) {
+    std::fs::copy(golden, bench.path()).unwrap();
     bench.server.fail(Kind::Unavailable);
     let custodian = bench.with_stash().unwrap();
     assert_eq!(custodian.latest(key(1)), Some(version(2)));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Changed, KeySource, KeystoreSource, NewKey, Reason};
 use crate::audit::Event;
 use crate::error::{Error, Kind, Result};
-use crate::key::{KeyName, KeyRef, KeyState, KeyVersion, KeyringKey, Purpose};
+use crate::key::{KeyName, KeyRef, KeyState, KeyringKey, Purpose};
 use crate::ring::{NamedKey, NamedKeys, Ring};
 use crate::secret::DataKey;
 use crate::store::{Contents, Keystore};
@@ -99,15 +99,11 @@ impl NewKey<'_> {
 
 /// The version under which `name` can be stored.
 fn free_version(contents: &Contents, name: &KeyName) -> Result<KeyRef> {
-    let Some(key) = contents.key(name) else {
-        return Ok(KeyRef::new(name.clone(), KeyVersion::FIRST));
-    };
-    if key.active().is_some() {
+    if contents.key(name).is_some_and(|key| key.active().is_some()) {
         return Err(Error::new(Kind::Conflict, format!("key {name} is there already"))
             .advise("remove it first, or choose another name"));
     }
-    let newest = key.newest().map_or(Ok(KeyVersion::FIRST), |newest| newest.version.plus(1))?;
-    Ok(KeyRef::new(name.clone(), newest))
+    Ok(KeyRef::new(name.clone(), contents.next_version(name, 1)?))
 }
 
 /// An error of the key store's, by its kind no answer to what the caller asked for.
@@ -144,7 +140,7 @@ pub(super) fn collect(keystore: &Keystore, ring: &Ring) -> Result<NamedKeys> {
             Some(held) => Arc::clone(held),
             None => {
                 let data = keystore.data_key(&KeyRef::new(key.name().clone(), entry.version))?;
-                Arc::new(NamedKey::new(entry.version, described.clone(), data))
+                Arc::new(NamedKey::new(entry.version, described.clone(), data, entry.check))
             }
         };
         after.insert(key.name().clone(), held);

@@ -1,0 +1,246 @@
+//! What a keystore records next to its keys, under the same check over the file: its epochs, who
+//! uses it, its backups, who approves, where the audit trail stood.
+
+use serde::{Deserialize, Serialize};
+
+use super::numbers::Revision;
+use super::{Hex, Keystore};
+use crate::env::Timestamp;
+use crate::error::{Error, Kind, Result};
+use crate::key::KeyVersion;
+
+/// How many epochs are kept; the oldest go first.
+pub(super) const MAX_EPOCHS: usize = 256;
+
+/// How many data directories may be registered.
+pub const MAX_DATA_DIRECTORIES: usize = 1_000;
+
+/// How many backups may be registered.
+pub const MAX_BACKUPS: usize = 10_000;
+
+/// How many approvers, and how many recipients of backups, there may be.
+pub const MAX_PEOPLE: usize = 100;
+
+/// How many approvals may be remembered as used.
+pub const MAX_USED_APPROVALS: usize = 10_000;
+
+/// The longest path or public key, in bytes.
+const MAX_LONG_TEXT: usize = 4_096;
+
+/// The longest name, in bytes.
+const MAX_TEXT: usize = 255;
+
+/// A time between two uses of numbers that were given up: it begins where generations may have been
+/// lost (a rollback accepted, a restore), and no number of the epoch before is used again in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Epoch {
+    /// From 1 on.
+    pub number: u64,
+    /// When it began.
+    pub began: Timestamp,
+    /// The Ed25519 key (RFC 8032) of what is signed in it.
+    pub public_key: Hex<32>,
+    /// By the key of the epoch before; the first epoch has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Hex<64>>,
+}
+
+/// A data directory whose server uses the keystore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataDirectory {
+    /// The id of the mark in it.
+    pub mark: String,
+    /// The host that it was seen on.
+    pub host: String,
+    /// Where it is there.
+    pub path: String,
+    /// When its server used the keystore last.
+    pub last_seen: Timestamp,
+}
+
+/// A backup of the keystore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    /// Its name.
+    pub name: String,
+    /// What the keystore was when it was made.
+    pub revision: Revision,
+    /// When it was made.
+    pub made: Timestamp,
+}
+
+/// Who approves what needs more than one person.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approvers {
+    /// Their SSH public keys, as OpenSSH writes them.
+    pub keys: Vec<String>,
+    /// How many of them are needed; 0 while nothing needs approval.
+    pub needed: u32,
+}
+
+/// An approval that was used, so that it is not used again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsedApproval {
+    /// SHA-256 of the approval.
+    pub digest: Hex<32>,
+    /// When it would have expired: then it need not be remembered any longer.
+    pub expires: Timestamp,
+}
+
+/// Where the audit trail stood.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrailAnchor {
+    /// The number of its last line.
+    pub line: u64,
+    /// That line's hash.
+    pub head: Hex<32>,
+}
+
+/// All of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registers {
+    /// By number; the last is the present one.
+    pub(super) epochs: Vec<Epoch>,
+    /// The lowest number that the first version of a key made from now on may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) new_keys_from: Option<KeyVersion>,
+    /// The newest revision that removed entries of destroyed keys: whoever knows an older one may
+    /// miss some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pruned_through: Option<Revision>,
+    /// Who uses the keystore, by mark.
+    pub data_directories: Vec<DataDirectory>,
+    /// Its backups, oldest first.
+    pub backups: Vec<Backup>,
+    /// Who approves.
+    pub approvers: Approvers,
+    /// For whom backups are encrypted: their public keys.
+    pub backup_recipients: Vec<String>,
+    /// Approvals that were used and have not expired.
+    pub used_approvals: Vec<UsedApproval>,
+    /// Where the audit trail stood at the last commit that noted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trail: Option<TrailAnchor>,
+}
+
+impl Registers {
+    /// The epochs that are kept, by number; the last is the present one.
+    #[must_use]
+    pub fn epochs(&self) -> &[Epoch] {
+        &self.epochs
+    }
+
+    /// The newest revision that removed entries of destroyed keys.
+    #[must_use]
+    pub fn pruned_through(&self) -> Option<Revision> {
+        self.pruned_through
+    }
+
+    pub(super) fn last_epoch(&self) -> Option<u64> {
+        self.epochs.last().map(|epoch| epoch.number)
+    }
+
+    /// That every list and text is within its bounds, and in order.
+    pub(super) fn check(&self) -> Result<()> {
+        self.check_epochs()?;
+        bounded("data directories", &self.data_directories, MAX_DATA_DIRECTORIES)?;
+        for DataDirectory { mark, host, path, .. } in &self.data_directories {
+            text("the mark of a data directory", mark, MAX_TEXT)?;
+            text("the host of a data directory", host, MAX_TEXT)?;
+            text("the path of a data directory", path, MAX_LONG_TEXT)?;
+        }
+        if self.data_directories.windows(2).any(|pair| pair[0].mark >= pair[1].mark) {
+            return refused("data directories twice or out of order");
+        }
+        bounded("backups", &self.backups, MAX_BACKUPS)?;
+        self.backups.iter().try_for_each(|one| text("a backup's name", &one.name, MAX_TEXT))?;
+        let Approvers { keys, needed } = &self.approvers;
+        bounded("approvers", keys, MAX_PEOPLE)?;
+        keys.iter().try_for_each(|key| text("an approver's key", key, MAX_LONG_TEXT))?;
+        if *needed as usize > keys.len() {
+            return refused("more approvals are needed than there are approvers");
+        }
+        bounded("recipients of backups", &self.backup_recipients, MAX_PEOPLE)?;
+        let mut recipients = self.backup_recipients.iter();
+        recipients.try_for_each(|key| text("a recipient's key", key, MAX_LONG_TEXT))?;
+        bounded("used approvals", &self.used_approvals, MAX_USED_APPROVALS)
+    }
+
+    /// Ascending numbers, each epoch but the first of all signed.
+    fn check_epochs(&self) -> Result<()> {
+        bounded("epochs", &self.epochs, MAX_EPOCHS)?;
+        let ascending = self.epochs.windows(2).all(|pair| pair[0].number < pair[1].number);
+        let signed = |epoch: &Epoch| epoch.signature.is_some() != (epoch.number == 1);
+        if !ascending || self.epochs.iter().any(|epoch| epoch.number == 0 || !signed(epoch)) {
+            return refused("its epochs are not in order, or not signed");
+        }
+        Ok(())
+    }
+}
+
+impl Keystore {
+    /// The keystore with its registers as `edit` leaves them. `Config` where a text does not fit,
+    /// `State` where a register is full.
+    pub fn with_registers(&self, edit: impl FnOnce(&mut Registers) -> Result<()>) -> Result<Self> {
+        let mut registers = self.contents.registers().clone();
+        edit(&mut registers)?;
+        registers.check()?;
+        let mut contents = self.contents.clone();
+        contents.registers = registers.into();
+        Ok(self.with(contents))
+    }
+
+    /// The keystore with a data directory that uses it: registered, or seen again.
+    pub fn with_data_directory(&self, seen: DataDirectory) -> Result<Self> {
+        self.with_registers(|registers| {
+            let all = &mut registers.data_directories;
+            match all.binary_search_by(|one| one.mark.cmp(&seen.mark)) {
+                Ok(at) => all[at] = seen,
+                Err(at) => all.insert(at, seen),
+            }
+            Ok(())
+        })
+    }
+
+    /// The keystore without the data directory of that mark, which is gone.
+    pub fn without_data_directory(&self, mark: &str) -> Result<Self> {
+        self.with_registers(|registers| {
+            let all = &mut registers.data_directories;
+            let before = all.len();
+            all.retain(|one| one.mark != mark);
+            if all.len() == before {
+                let what = format!("no data directory with mark {mark:?} is registered");
+                return Err(Error::new(Kind::NotFound, what));
+            }
+            Ok(())
+        })
+    }
+}
+
+fn bounded<T>(what: &str, list: &[T], max: usize) -> Result<()> {
+    if list.len() > max {
+        let what = format!("{} {what}, and the keystore has room for {max}", list.len());
+        return Err(Error::new(Kind::State, what).advise("remove those that are gone"));
+    }
+    Ok(())
+}
+
+fn text(what: &str, text: &str, max: usize) -> Result<()> {
+    if text.is_empty() || text.len() > max || text.chars().any(char::is_control) {
+        return Err(
+            Error::new(Kind::Config, what).advise(format!("use one line of at most {max} bytes"))
+        );
+    }
+    Ok(())
+}
+
+fn refused(what: &str) -> Result<()> {
+    Err(Error::new(Kind::Config, what))
+}
