@@ -177,6 +177,46 @@ fn a_file_of_the_former_format_is_upgraded_by_the_next_commit() {
     }
 }
 
+/// A dictionary against the file, as anybody who has read it can run it: in format 1 it finds a weak
+/// secret of MySQL's keyring, even a removed one. After the upgrade it finds none, nor do equal secrets
+/// look equal, and the key that is there still opens.
+#[test]
+fn no_dictionary_finds_a_secret_in_an_upgraded_file() {
+    let path = folder().join("../upgrade/v1-mysql-secrets.json");
+    let old = fs::read(path).unwrap();
+    let dictionary = ["Sommer2025!", "Winter2026!", "Sommer2026!", "hunter2"];
+    let found = |file: &[u8]| -> Vec<&str> {
+        let text = String::from_utf8(file.to_vec()).unwrap();
+        let of = |word: &str| DataKey::copy_of(word.as_bytes()).unwrap().check_value().to_string();
+        dictionary.into_iter().filter(|word| text.contains(&of(word))).collect()
+    };
+    assert_eq!(found(&old), ["Winter2026!", "Sommer2026!"]);
+
+    let bytes: Vec<u8> = (0..32).collect();
+    let store_key = || DataKey::copy_of(&bytes).unwrap();
+    let before = Sealed::parse(&old).unwrap().open(store_key()).unwrap();
+    // Any change will do: here the same weak secret again, under another name.
+    let named = |data_id: &str| {
+        let (data_id, auth_id) = (data_id.to_owned(), "root@localhost".to_owned());
+        KeyRef::new(KeyName::Named { data_id, auth_id }, KeyVersion::FIRST)
+    };
+    let data = DataKey::copy_of(b"Sommer2026!").unwrap();
+    let purpose: Purpose = "keyring:SECRET:11".parse().unwrap();
+    let (key, state) = (named("again"), KeyState::Active);
+    let new = NewVersion { key, purpose, data: &data, state, created: NOW };
+    let changed = before.with_version(&new, &change("stored"), &FakeRng::new(6)).unwrap();
+    let upgraded = committed_over(&old, &changed);
+    assert_eq!(found(&upgraded), [""; 0]);
+
+    let after = Sealed::parse(&upgraded).unwrap().open(store_key()).unwrap();
+    let check = |name| after.contents().info(&named(name)).unwrap().check;
+    assert_eq!(check("dbpass"), None);
+    assert_ne!(check("mail"), check("again"));
+    for name in ["mail", "again"] {
+        assert!(after.data_key(&named(name)).unwrap().expose() == b"Sommer2026!", "{name}");
+    }
+}
+
 /// What a commit of `changed` leaves where `bytes` were.
 fn committed_over(bytes: &[u8], changed: &Keystore) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
