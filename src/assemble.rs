@@ -324,6 +324,7 @@ fn keystore(config: &Config, wrappers: Vec<NamedWrapper>, env: &Env) -> Keystore
         env.clone(),
     )
     .with_policy(config.policy.clone())
+    .with_fingerprint(config.keystore.fingerprint.clone())
 }
 
 fn wrappers(config: &Config, env: &Env) -> Result<Vec<NamedWrapper>> {

@@ -8,6 +8,7 @@ mod policy;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub struct Keystore {
     pub path: PathBuf,
     /// The cipher of new key versions; each version keeps its own.
     pub cipher: Cipher,
+    /// Of the keystore's signing key, 64 hex digits in lower case: no other keystore is opened.
+    pub fingerprint: Option<String>,
 }
 
 /// The section `[stash]`.
@@ -151,9 +154,24 @@ impl Keystore {
         let keystore = Self {
             path: section.path("path")?.unwrap_or_else(|| DEFAULT_KEYSTORE.into()),
             cipher: section.parsed("cipher")?.unwrap_or(Cipher::DEFAULT),
+            fingerprint: section.parsed("fingerprint")?.map(|Fingerprint(text)| text),
         };
         section.done()?;
         Ok(keystore)
+    }
+}
+
+struct Fingerprint(String);
+
+impl FromStr for Fingerprint {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text.len() == 64 && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Ok(Self(text.to_ascii_lowercase()));
+        }
+        Err(Error::new(Kind::Config, "is not 64 hex digits")
+            .advise("`keyward status --json` shows the keystore's"))
     }
 }
 

@@ -16,6 +16,10 @@ use crate::key::KeyState;
 struct Report {
     keystore: String,
     generation: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<String>,
     opened_by: String,
     wrapped_by: Vec<String>,
     keys: usize,
@@ -38,10 +42,13 @@ struct Stash {
 pub(super) fn run(config: &Path, printer: &Printer) -> Result<Exit> {
     let (config, custodian) = open(config)?;
     let status = custodian.status();
+    let (epoch, fingerprint) = custodian.epoch().unzip();
     let active = custodian.keys().into_iter().filter(|info| info.state == KeyState::Active);
     let report = Report {
         keystore: config.keystore.path.display().to_string(),
         generation: status.generation,
+        epoch,
+        fingerprint,
         opened_by: status.provider,
         wrapped_by: custodian.wrappings().into_iter().map(|(provider, _)| provider).collect(),
         keys: status.keys,

@@ -51,7 +51,7 @@ fn names_place_and_cure() {
         ),
         (
             "[keystore]\nzebras = 1\n",
-            "k.toml:2:1: unknown key \"zebras\" in [keystore]; known are: cipher, path",
+            "k.toml:2:1: unknown key \"zebras\" in [keystore]; known are: cipher, fingerprint, path",
         ),
         ("[keystore]\npath = 1\n", "k.toml:2:1: path must be a string in quotes, not a number"),
         (
@@ -61,6 +61,10 @@ fn names_place_and_cure() {
         (
             "[keystore]\ncipher = \"rot13\"\n",
             "k.toml:2:1: cipher: \"rot13\" is not a cipher; use aes-128-, aes-192- or aes-256-, then cbc or ctr: aes-256-ctr",
+        ),
+        (
+            "[keystore]\nfingerprint = \"SHA256:abc\"\n",
+            "k.toml:2:1: fingerprint: is not 64 hex digits; `keyward status --json` shows the keystore's",
         ),
         ("[policy]\nversion_step = 0\n", "k.toml:2:1: version_step: must be from 1 to 1000"),
         ("[policy]\nkeep_versions = 0\n", "k.toml:2:1: keep_versions: must be from 1 to 1000"),

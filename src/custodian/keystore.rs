@@ -52,6 +52,8 @@ pub struct KeystoreSource {
     /// Whether this process may write the rollback guard.
     pub(super) writes: bool,
     pub(super) env: Env,
+    /// The fingerprint of the one keystore that it may be, where the configuration names it.
+    pub(super) pinned: Option<String>,
     opened: Option<Opened>,
     /// Whether the last reading failed: then the file may be the one we know, back in its place.
     failed: bool,
@@ -96,6 +98,7 @@ impl KeystoreSource {
             keeper,
             writes,
             env,
+            pinned: None,
             opened,
             failed,
             expected,
@@ -132,6 +135,7 @@ impl KeystoreSource {
             }
         };
         let keystore = sealed.open(store_key).map_err(within)?;
+        self.refuse_unpinned(&keystore)?;
         Ok(Opened { keystore, stamp, provider })
     }
 

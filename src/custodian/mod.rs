@@ -14,6 +14,7 @@ mod lookup;
 mod moving;
 mod named;
 mod opening;
+mod pinned;
 mod rewrap;
 mod served;
 mod stash;

@@ -10,6 +10,7 @@ mod crash;
 mod init;
 mod moving;
 mod mysql;
+mod pinned;
 mod policy;
 mod processes;
 mod states;

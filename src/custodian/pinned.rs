@@ -1,0 +1,47 @@
+//! The signing key that the configuration pins: a store key that was wrapped for a public key shows
+//! nothing of who wrapped it, so that anybody could put a keystore of their own in its place.
+
+use super::{Custodian, KeystoreSource};
+use crate::error::{Error, Kind, Result};
+use crate::store::{Contents, Epoch, Keystore};
+
+impl KeystoreSource {
+    /// For the keystore alone of which an epoch's key has this fingerprint.
+    #[must_use]
+    pub fn with_fingerprint(mut self, fingerprint: Option<String>) -> Self {
+        self.pinned = fingerprint;
+        self
+    }
+
+    /// That `found`, which was verified, is the keystore whose fingerprint is pinned. Its epochs are
+    /// a chain of signatures, of which the last key is its own: any of them does.
+    pub(super) fn refuse_unpinned(&self, found: &Keystore) -> Result<()> {
+        let Some(pinned) = &self.pinned else { return Ok(()) };
+        let epochs = found.contents().registers().epochs();
+        if epochs.iter().any(|epoch| epoch.fingerprint().to_string() == *pinned) {
+            return Ok(());
+        }
+        let is = match epochs.last() {
+            Some(epoch) => format!("the keystore's fingerprint is {}", epoch.fingerprint()),
+            None => "the keystore is of format 1, which has no fingerprint".to_owned(),
+        };
+        let path = self.file.path().display();
+        let what = format!("{path}: {is}, and the configuration names {pinned}");
+        Err(Error::new(Kind::Conflict, what).advise(
+            "another keystore took its place: put the right one back; if this is the right one, \
+             change `fingerprint` in [keystore]",
+        ))
+    }
+}
+
+impl Custodian {
+    /// The present epoch of our own keystore and the fingerprint of its key; none where keys are
+    /// served, or before the first change of a keystore of format 1.
+    #[must_use]
+    pub fn epoch(&self) -> Option<(u64, String)> {
+        let source = self.shared.source();
+        let last = |contents: &Contents| contents.registers().epochs().last().cloned();
+        let epoch: Epoch = source.contents().and_then(last)?;
+        Some((epoch.number, epoch.fingerprint().to_string()))
+    }
+}
