@@ -22,15 +22,15 @@ use crate::audit::{Event, Record, Trail};
 use crate::backend;
 use crate::config::{self, Config, ProviderConfig};
 use crate::custodian::{
-    Custodian, KeySource, KeystoreSource, NamedServer, NamedWrapper, Reason, Role, ServedSource,
-    Stash,
+    Custodian, KeySource, KeystoreSource, NamedServer, NamedWrapper, Reason, Role, Rollback,
+    ServedSource, Stash,
 };
 use crate::env::{Deadline, Env, Level, Rng};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, PageMode};
 use crate::provider::{KekInfo, Probe, Provider};
 use crate::secret::DataKey;
-use crate::store::{Keystore, STORE_KEY_LEN, StoreFile};
+use crate::store::{Keystore, Revision, STORE_KEY_LEN, StoreFile};
 
 /// How long `init` waits for the lock of a keystore that nobody else can know yet.
 const INIT_LOCK_WAIT: Duration = Duration::from_secs(1);
@@ -236,9 +236,14 @@ fn is_in_place(file: &StoreFile, id: &str, error: &Error) -> bool {
     }
 }
 
-/// Accepts the keystore as it is, though it is older than its witness; see
+/// What accepting an older keystore would mean; see [`KeystoreSource::rollback`].
+pub fn rollback(config: &Config, env: &Env) -> Result<Rollback> {
+    keystore(config, wrappers(config, env)?, env).rollback()
+}
+
+/// Accepts the keystore as it is, though it is older than its rollback guard; see
 /// [`KeystoreSource::accept_rollback`].
-pub fn accept_rollback(config: &Config, reason: Reason<'_>, env: &Env) -> Result<(String, u64)> {
+pub fn accept_rollback(config: &Config, reason: Reason<'_>, env: &Env) -> Result<Revision> {
     keystore(config, wrappers(config, env)?, env).accept_rollback(reason)
 }
 

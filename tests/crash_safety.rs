@@ -102,7 +102,7 @@ fn a_failed_sync_after_the_rename_is_told_as_what_it_is() {
     assert!(!told.is_transient());
     assert_eq!(
         told.to_string(),
-        "generation 2 of /store/keystore.json was written, but a power cut may undo it: Input/output \
+        "/store/keystore.json: generation 2 was written, but a power cut may undo it: Input/output \
          error; check the disk, then run `keyward status`: if it shows generation 2 or later, do not \
          repeat the change"
     );

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use keyward::env::{Deadline, System};
-use keyward::store::{Keystore, StoreFile};
+use keyward::store::{Guarding, Keystore, StoreFile, Witness};
 use keyward::{Kind, Result};
 use nix::unistd::geteuid;
 use tempfile::TempDir;
@@ -175,6 +175,58 @@ fn writers_at_once_lose_no_change() {
             [1, 3, 5, 7, 9, 11].iter().all(|version| read.data_key(&key(id, *version)).is_ok())
         );
     }
+}
+
+/// The rollback guards of every released format with the keystores of each, all of one id, and what a
+/// start makes of them.
+#[test]
+fn a_guard_of_each_format_stands_by_a_keystore_of_each() {
+    let guarding = |guard: &str, keystore: &str, edit: fn(String) -> String| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StoreFile::at(folder.path().join("keystore.json"));
+        let golden = Path::new("tests/golden");
+        let close = fs::Permissions::from_mode(0o600);
+        fs::copy(golden.join(format!("keystore/{keystore}.opens.json")), file.path()).unwrap();
+        let text = fs::read_to_string(golden.join(format!("guard/{guard}.witness"))).unwrap();
+        fs::write(file.guard_path(), edit(text)).unwrap();
+        for path in [file.path(), &file.guard_path()] {
+            fs::set_permissions(path, close.clone()).unwrap();
+        }
+        let outcome = file.check_guard(file.guard(), &open(&file).unwrap());
+        outcome.map_err(|error| error.kind())
+    };
+    let same = |text| text;
+    assert_eq!(guarding("v1", "v1-keys", same), Ok(Guarding::Current));
+    assert_eq!(guarding("v1", "v2-keys", same), Ok(Guarding::Behind));
+    assert_eq!(guarding("v2", "v2-keys", same), Ok(Guarding::Current));
+    assert_eq!(guarding("v2", "v1-keys", same), Err(Kind::State));
+    let edited = |text: String| text.replace("\"generation\": 1", "\"generation\": 0");
+    assert_eq!(guarding("v1", "v1-keys", edited), Err(Kind::Corrupt));
+    assert_eq!(guarding("v2", "v2-keys", edited), Err(Kind::Corrupt));
+    let epoch = |text: String| text.replace("\"epoch\": 1", "\"epoch\": 0");
+    assert_eq!(guarding("v2", "v2-keys", epoch), Err(Kind::Corrupt));
+    // Another store key's number proves nothing, and that is said.
+    let forged = |text: String| text.replace("\"store_key\": 1", "\"store_key\": 2");
+    for keystore in ["v1-keys", "v2-keys"] {
+        assert_eq!(guarding("v1", keystore, forged), Ok(Guarding::Unverifiable));
+    }
+    let newer = |text: String| text.replace("\"generation\": 1", "\"generation\": 2");
+    assert_eq!(guarding("v2", "v2-keys", newer), Err(Kind::Corrupt));
+}
+
+/// A guard is written as it was read.
+#[test]
+fn guards_are_written_the_same() {
+    for name in ["v1", "v2"] {
+        let bytes = fs::read(format!("tests/golden/guard/{name}.witness")).unwrap();
+        assert_eq!(Witness::parse(&bytes).unwrap().to_bytes().unwrap(), bytes, "{name}");
+    }
+    let (folder, file) = committed();
+    file.write_witness(&open(&file).unwrap(), &System).unwrap();
+    assert_eq!(
+        fs::read(folder.path().join("keystore.json.witness")).unwrap(),
+        fs::read("tests/golden/guard/v2.witness").unwrap()
+    );
 }
 
 #[test]

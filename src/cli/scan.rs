@@ -15,6 +15,21 @@ const MAX_NAMED: usize = 10;
 /// Files that a running server keeps locked.
 const LOCKED: [&str; 2] = ["ibdata1", "aria_log_control"];
 
+/// What the files of servers that are stopped need.
+pub(super) fn of_stopped(datadirs: &[PathBuf]) -> Result<Vec<Report>> {
+    if let Some(datadir) = datadirs.iter().find(|datadir| is_running(datadir)) {
+        let what = format!("a server runs on {}", datadir.display());
+        return Err(Error::new(Kind::State, what).advise(
+            "it may be the last to have the lost keys in memory: put the newest copy back if there \
+             is one, or else stop the server first; if it is not the keystore's, name the right \
+             --datadir",
+        ));
+    }
+    let reports = read(datadirs, &[])?;
+    refuse_incomplete(datadirs, &reports)?;
+    Ok(reports)
+}
+
 /// All that could be found out.
 pub(super) struct Scan {
     reports: Vec<Report>,

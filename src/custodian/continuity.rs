@@ -102,7 +102,7 @@ fn of_contents(
     now: &Contents,
     is_same: impl Fn(&KeyRef) -> Result<bool>,
 ) -> Result<Option<Break>> {
-    if before.generation() == now.generation() {
+    if before.revision() == now.revision() {
         return Ok((before != now).then(|| Break::Repeats(now.generation())));
     }
     let mut forgot = None;

@@ -146,9 +146,13 @@ impl KeystoreSource {
             let what = format!("{path} is keystore {} now, not {}", found.id(), known.id());
             return Err(Error::new(Kind::Conflict, what).advise("put the right file back"));
         }
-        let (now, before) = (found.generation(), known.generation());
+        let (now, before) = (found.revision(), known.revision());
         if now < before {
-            let what = format!("{path} went back from generation {before} to {now}");
+            let to = match now.epoch == before.epoch {
+                true => now.generation.to_string(),
+                false => now.to_string(),
+            };
+            let what = format!("{path} went back from {before} to {to}");
             return Err(Error::new(Kind::Conflict, what)
                 .advise("an old copy took its place; put the newer one back"));
         }
@@ -247,7 +251,7 @@ impl KeystoreSource {
         }
     }
 
-    fn append(
+    pub(super) fn append(
         &self,
         generation: u64,
         event: Event,

@@ -37,6 +37,7 @@ pub use served::{NamedServer, ServedSource};
 pub use stash::{Stash, StashState};
 pub use states::Step;
 pub use upkeep::Chore;
+pub use witness::Rollback;
 
 use crate::env::{Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};

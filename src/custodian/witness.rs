@@ -3,10 +3,10 @@
 
 use super::keystore::{KeystoreSource, Opened};
 use super::{Reason, Role};
-use crate::audit::{Event, Record, Trail};
-use crate::env::Deadline;
+use crate::audit::Event;
+use crate::env::{Deadline, Level};
 use crate::error::{Error, Kind, Result};
-use crate::store::{Guard, Guarding, Keystore, StoreLock};
+use crate::store::{Contents, Guard, Guarding, Keystore, Revision, StoreLock};
 
 /// How often a keystore is read that others replace meanwhile.
 const READS: usize = 3;
@@ -66,13 +66,35 @@ impl KeystoreSource {
     /// Brings the guard up to the keystore that is open. Under its lock only. That it cannot be written
     /// is a warning: the keys are there.
     pub(super) fn raise_guard(&self, _: &StoreLock, keystore: &Keystore) {
-        let raise = || match self.file.check_guard(self.file.guard(), keystore)? {
-            Guarding::Current => Ok(()),
-            Guarding::Behind | Guarding::Missing => {
-                self.file.write_witness(keystore, &*self.env.rng)
+        let raise = || {
+            let guarding = self.file.check_guard(self.file.guard(), keystore)?;
+            self.tell_of_doubt(guarding, keystore.contents());
+            match guarding {
+                Guarding::Current => Ok(()),
+                _ => self.file.write_witness(keystore, &*self.env.rng),
             }
         };
         self.warn_of(raise());
+    }
+
+    /// A guard that is missing or proves nothing may have been taken away so that an older copy of the
+    /// keystore opens. It may also be missing because somebody restored a backup: that is no reason
+    /// not to serve.
+    fn tell_of_doubt(&self, guarding: Guarding, found: &Contents) {
+        // The guard is written after the first commit. Before format 2 there may have been none.
+        let was_written = found.generation() > 1 && !found.registers().epochs().is_empty();
+        let why = match guarding {
+            Guarding::Missing if was_written => "was missing",
+            Guarding::Unverifiable => "was made by a store key that is gone, and proves nothing",
+            _ => return,
+        };
+        let line = format!(
+            "the rollback guard {} {why}; it is written again for {}: an older copy of the keystore \
+             would not have been noticed",
+            self.file.guard_path().display(),
+            found.revision()
+        );
+        self.env.log.log(Level::Warning, &line);
     }
 
     /// The same at the start of a process, unless somebody is changing the keystore just now.
@@ -87,28 +109,54 @@ impl KeystoreSource {
         }
     }
 
-    /// Accepts the keystore as it is, though its guard knows a newer one or another; gives what the
-    /// guard says and the generation that is in force from now on. `State` where there is nothing to
-    /// accept.
-    pub fn accept_rollback(&self, reason: Reason<'_>) -> Result<(String, u64)> {
+    /// What its guard says against the keystore, and what the keystore holds. `State` where there is
+    /// nothing to accept.
+    pub fn rollback(&self) -> Result<Rollback> {
+        let keystore = self.read_unguarded()?.keystore;
+        let refused = self.refused(&keystore)?;
+        Ok(Rollback { refused, contents: keystore.contents().clone() })
+    }
+
+    /// Accepts the keystore as it is, though its guard knows a newer one or another: as the next
+    /// generation, of a new epoch, in which no number of a lost version is used again. What is in
+    /// force from now on. `State` where there is nothing to accept.
+    pub fn accept_rollback(&self, reason: Reason<'_>) -> Result<Revision> {
         let lock = self.file.lock(Deadline::after(super::keystore::LOCK_WAIT))?;
         let keystore = self.read_unguarded()?.keystore;
-        let Err(refused) = self.file.check_guard(self.file.guard(), &keystore) else {
-            let what = format!("{} is not older than its witness", self.file.path().display());
-            return Err(Error::new(Kind::State, what).advise("there is nothing to accept"));
-        };
-        if !is_alarm(&refused) {
-            return Err(refused);
+        self.refused(&keystore)?;
+        let rng = &*self.env.rng;
+        let after = keystore.with_next_epoch(self.env.clock.now(), rng)?;
+        let generation = keystore.contents().generation() + 1;
+        self.append(generation, Event::Intended, &[], reason)?;
+        let accepted = self.file.commit(&lock, &after, rng);
+        if accepted.as_ref().err().is_none_or(|error| error.kind() == Kind::Unknown) {
+            self.warn_of(self.append(generation, Event::RollbackAccepted, &[], reason));
         }
-        let generation = keystore.contents().generation();
-        let (actor, text) = (reason.actor, reason.text);
-        let event = Event::RollbackAccepted;
-        let record = Record { event, keys: &[], generation, actor, reason: text };
-        Trail::beside(self.file.path()).append(&*self.env.clock, &record)?;
-        self.file.write_witness(&keystore, &*self.env.rng)?;
-        drop(lock);
-        Ok((refused.what().to_owned(), generation))
+        let accepted = accepted?;
+        self.warn_of(self.file.write_witness(&accepted, rng));
+        Ok(accepted.contents().revision())
     }
+
+    /// What the guard says against the keystore.
+    fn refused(&self, keystore: &Keystore) -> Result<String> {
+        match self.file.check_guard(self.file.guard(), keystore) {
+            Err(refused) if is_alarm(&refused) => Ok(refused.what().to_owned()),
+            Err(error) => Err(error),
+            Ok(_) => {
+                let what =
+                    format!("{} is not older than its rollback guard", self.file.path().display());
+                Err(Error::new(Kind::State, what).advise("there is nothing to accept"))
+            }
+        }
+    }
+}
+
+/// A keystore that its rollback guard speaks against.
+pub struct Rollback {
+    /// What the guard says.
+    pub refused: String,
+    /// What the keystore holds.
+    pub contents: Contents,
 }
 
 /// Whether the guard speaks against the keystore, or was itself changed.

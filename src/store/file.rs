@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::{Disk, DiskLock, OsDisk, Stamp};
-use super::witness::{self, Witness};
+use super::witness::{self, Proof, Witness};
 use super::{Keystore, Sealed, format};
 use crate::env::{Deadline, Rng};
 use crate::error::{Error, Kind, Result, io_cause};
@@ -14,8 +14,9 @@ use crate::error::{Error, Kind, Result, io_cause};
 /// No keystore is longer, in bytes: 100,000 keys with ten versions each have a third of it.
 const MAX_LEN: usize = 1 << 30;
 
-/// How often a lock is asked for again while somebody else has it.
-const LOCK_POLL: Duration = Duration::from_millis(20);
+/// How often a lock is asked for again while somebody else has it. Nobody is next in line: whoever asks
+/// more often waits less.
+const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// How the witness's name goes on after the keystore's.
 const WITNESS: &str = ".witness";
@@ -47,6 +48,8 @@ pub enum Guarding {
     Current,
     /// It is of an earlier generation, or of a keystore that was here in between.
     Behind,
+    /// It was made in format 1, by a store key that is gone: nobody can verify it.
+    Unverifiable,
     /// There is none.
     Missing,
 }
@@ -68,6 +71,12 @@ impl StoreFile {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where its rollback guard is.
+    #[must_use]
+    pub fn guard_path(&self) -> PathBuf {
+        self.beside(WITNESS)
     }
 
     /// What tells whether the file is still the one that was read; `NotFound` where there is none.
@@ -183,11 +192,11 @@ impl StoreFile {
 
     /// The third outcome of a commit, neither done for certain nor undone.
     fn unknown(&self, next: &Keystore, outcome: &str, cause: &io::Error) -> Error {
-        let generation = next.contents().generation();
+        let revision = next.contents().revision();
         let path = self.path.display();
-        let what = format!("generation {generation} of {path} {outcome}: {}", io_cause(cause));
+        let what = format!("{path}: {revision} {outcome}: {}", io_cause(cause));
         Error::new(Kind::Unknown, what).advise(format!(
-            "check the disk, then run `keyward status`: if it shows generation {generation} or later, \
+            "check the disk, then run `keyward status`: if it shows {revision} or later, \
              do not repeat the change"
         ))
     }
@@ -207,7 +216,7 @@ impl StoreFile {
     /// What the rollback guard says. To be read before the keystore that it guards, or under the lock.
     #[must_use]
     pub fn guard(&self) -> Guard {
-        Guard(self.read_witness(&self.beside(WITNESS)))
+        Guard(self.read_witness(&self.guard_path()))
     }
 
     /// That nothing newer than `keystore`, and no other, was in force here before: by `guard`. `State`
@@ -223,11 +232,12 @@ impl StoreFile {
             own.check(keystore).map_err(|error| error.within(aside.display()))?;
             return Ok(Guarding::Behind);
         }
-        let path = self.beside(WITNESS);
-        witness.check(keystore).map_err(|error| error.within(path.display()))?;
-        Ok(match witness.generation < keystore.contents().generation() {
-            true => Guarding::Behind,
-            false => Guarding::Current,
+        let path = self.guard_path();
+        let proof = witness.check(keystore).map_err(|error| error.within(path.display()))?;
+        Ok(match (proof, witness.is_behind(keystore)) {
+            (Proof::Unverifiable, _) => Guarding::Unverifiable,
+            (Proof::Verified, true) => Guarding::Behind,
+            (Proof::Verified, false) => Guarding::Current,
         })
     }
 
@@ -235,7 +245,7 @@ impl StoreFile {
     /// aside. Under the lock only.
     pub fn write_witness(&self, keystore: &Keystore, rng: &dyn Rng) -> Result<()> {
         let folder = self.check_folder()?;
-        let path = self.beside(WITNESS);
+        let path = self.guard_path();
         let bytes = Witness::of(keystore)?.to_bytes()?;
         let temporary = self.temporary(rng)?;
         self.write(&temporary, &bytes, MODE, (folder.owner, folder.group))

@@ -254,11 +254,12 @@ fn a_policy_that_cannot_be_is_told_with_line_and_cure() {
 #[test]
 fn an_older_copy_is_accepted_by_command_only() {
     let shell = Shell::new();
+    let datadir = data_directory(&shell);
     shell.fails(
         &["accept-rollback", "--reason", "why not"],
         1,
-        "keyward: DIR/keystore/keystore.json is not older than its witness; there is nothing to \
-         accept",
+        "keyward: DIR/keystore/keystore.json is not older than its rollback guard; there is nothing \
+         to accept",
     );
     let keystore = shell.path("keystore/keystore.json");
     let old = std::fs::read(&keystore).unwrap();
@@ -270,14 +271,79 @@ fn an_older_copy_is_accepted_by_command_only() {
                 accept-rollback`";
     shell.fails(&["status"], 1, &format!("keyward: {told}; {cure}"));
     assert_eq!(shell.run(&["accept-rollback"]).code, 2, "a reason is wanted");
+    let lost = "lost: key 1 version 3, of generation 4\n";
+    let words = ["accept-rollback", "--datadir", &datadir];
+    for _ in 0..2 {
+        shell.prints(
+            &[&words[..], &["--dry-run"]].concat(),
+            &format!("{told}\ngeneration 3 is what is left\n{lost}nothing was changed\n"),
+        );
+    }
     shell.prints(
-        &["accept-rollback", "--reason", "the disk burnt"],
+        &[&words[..], &["--reason", "the disk burnt"]].concat(),
         &format!(
-            "{told}\ngeneration 3 is in force now\nlost: key 1 version 3, of generation 4\n\
+            "{told}\ngeneration 4 of epoch 2 is in force now\n{lost}\
              start the servers and read every table: what a lost version encrypted is gone\n"
         ),
     );
     assert_eq!(shell.run(&["status"]).code, 0);
+}
+
+/// A data directory with the files that every server has.
+fn data_directory(shell: &Shell) -> String {
+    let data = shell.path("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::copy("tests/golden/inspect/full-crc32-plain.ibd", data.join("ibdata1")).unwrap();
+    std::fs::write(data.join("ib_logfile0"), "").unwrap();
+    data.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_rollback_that_loses_data_wants_to_be_told_so() {
+    let shell = Shell::new();
+    let datadir = data_directory(&shell);
+    shell.run(&["keys", "create", "4"]);
+    for _ in 0..3 {
+        shell.run(&["rotate", "4"]);
+    }
+    let keystore = shell.path("keystore/keystore.json");
+    let old = std::fs::read(&keystore).unwrap();
+    shell.run(&["rotate", "4"]);
+    shell.run(&["rotate", "4"]);
+    std::fs::write(&keystore, old).unwrap();
+    // It needs version 9 of key 4.
+    std::fs::copy("tests/golden/inspect/full-crc32.ibd", shell.path("data/t.ibd")).unwrap();
+    let words = ["accept-rollback", "--reason", "no backup", "--datadir", &datadir];
+    shell.fails(
+        &words,
+        1,
+        "keyward: data files need versions that are lost: key 4 version 9 by DIR/data/t.ibd; put the \
+         newest copy of the keystore back; only if that data may be lost, give --lose-data",
+    );
+    let listed = "lost: key 4 version 9, of generation 8\n  needed by DIR/data/t.ibd\n\
+                  lost: key 4 version 11, of generation 9\n";
+    let dry = shell.run(&["accept-rollback", "--dry-run", "--datadir", &datadir]);
+    assert!(dry.out.contains(listed) && dry.out.ends_with("\nnothing was changed\n"), "{dry:?}");
+    // Somebody changes one byte of the audit trail, in the line of version 9.
+    let trail = shell.path("keystore/audit.jsonl");
+    let text = std::fs::read_to_string(&trail).unwrap();
+    let line = text.lines().find(|line| line.contains("rotated") && line.contains(":9}")).unwrap();
+    let spoilt = line.replacen("rotated", "rotaded", 1);
+    std::fs::write(&trail, text.replace(line, &spoilt)).unwrap();
+    let dry = shell.run(&["accept-rollback", "--dry-run", "--datadir", &datadir]);
+    let damaged = "the audit trail is damaged or missing: more may be lost than it tells\n";
+    assert!(dry.out.contains(listed) && dry.out.contains(damaged), "{dry:?}");
+    // Without any trail, the data tells.
+    std::fs::rename(&trail, shell.path("elsewhere")).unwrap();
+    let dry = shell.run(&["accept-rollback", "--dry-run", "--datadir", &datadir]);
+    assert!(dry.out.contains("lost: key 4 version 9\n  needed by DIR/data/t.ibd\n"), "{dry:?}");
+    std::fs::rename(shell.path("elsewhere"), &trail).unwrap();
+    let json = shell.run(&["accept-rollback", "--dry-run", "--json", "--datadir", &datadir]).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["accepted"], &json["lost"][0]["generation"]), (&false.into(), &8.into()));
+    let accepted = shell.run(&[&words[..], &["--lose-data"]].concat());
+    assert_eq!(accepted.code, 0, "{accepted:?}");
+    assert!(accepted.out.contains(listed), "{accepted:?}");
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use keyward::Kind;
-use keyward::custodian::{Custodian, Rewrap, Role, Which};
+use keyward::custodian::{Custodian, Rewrap, Role, Step, Which};
+use keyward::store::Revision;
 
-use crate::bench::{Bench, REASON, key, version};
+use crate::bench::{Bench, REASON, key, key_ref, version};
 
 const NEW: Rewrap<'_> = Rewrap::NewStoreKey { prune: false };
 
@@ -77,10 +78,11 @@ fn an_edited_witness_is_noticed() {
     assert!(good.contains("\"generation\": 4"), "{good}");
     for (bad, told) in [
         (good.replace("\"generation\": 4", "\"generation\": 3"), "by something else than keyward"),
-        (good.replace("keyward-witness", "x"), "it is no keyward witness, or damaged"),
-        (good[..40].to_owned(), "it is no keyward witness, or damaged"),
-        (String::new(), "it is no keyward witness, or damaged"),
-        (good.replace("\"version\": 1", "\"version\": 2"), "format version 2"),
+        (good.replace("keyward-witness", "x"), "it is no rollback guard of keyward's, or damaged"),
+        (good[..40].to_owned(), "it is no rollback guard of keyward's, or damaged"),
+        (String::new(), "it is no rollback guard of keyward's, or damaged"),
+        (good.replace("\"version\": 2", "\"version\": 3"), "format version 3"),
+        (good.replace("\"epoch\": 1", "\"epoch\": 0"), "by something else than keyward"),
     ] {
         std::fs::write(&path, bad).unwrap();
         let refused = refusal(&bench, Role::Server);
@@ -185,6 +187,54 @@ fn starts_and_rotations_at_once_raise_no_alarm() {
 }
 
 #[test]
+fn a_missing_guard_is_written_again_and_told_of() {
+    for role in ALL {
+        let bench = Bench::new();
+        std::fs::remove_file(witness(&bench)).unwrap();
+        bench.start(&["first"], role).unwrap();
+        let told: Vec<_> = bench.log.lines().into_iter().map(|(_, line)| line).collect();
+        let line = format!(
+            "the rollback guard {} was missing; it is written again for generation 4: an older copy \
+             of the keystore would not have been noticed",
+            witness(&bench).display()
+        );
+        assert_eq!(told, if role == Role::Reader { vec![] } else { vec![line] });
+    }
+}
+
+/// The guard of format 1 that a store key of another number made: nobody can verify it.
+#[test]
+fn a_forged_guard_of_another_store_key_is_told_of() {
+    let bench = Bench::new();
+    let id = bench.custodian(&["first"]).keystore_id();
+    let forged = format!(
+        "{{\"format\":\"keyward-witness\",\"version\":1,\"keystore\":\"{id}\",\
+         \"generation\":1,\"store_key\":9,\"mac\":\"{}\"}}",
+        "00".repeat(32)
+    );
+    std::fs::write(witness(&bench), &forged).unwrap();
+    bench.custodian(&["first"]);
+    let lines = bench.log.lines();
+    assert!(lines[0].1.contains("was made by a store key that is gone, and proves nothing"));
+    let written = std::fs::read_to_string(witness(&bench)).unwrap();
+    assert!(written.contains("\"version\": 2"), "{written}");
+    // Its number is heeded all the same.
+    std::fs::write(witness(&bench), forged.replace(":1,\"store", ":9,\"store")).unwrap();
+    assert!(refusal(&bench, Role::Server).contains("but generation 9 was in force"));
+}
+
+#[test]
+fn the_guard_of_a_keystore_outlives_its_store_key() {
+    let bench = Bench::new();
+    let before = std::fs::read(witness(&bench)).unwrap();
+    bench.custodian(&["first"]).rewrap(NEW, REASON).unwrap();
+    let text = String::from_utf8(before).unwrap();
+    std::fs::write(witness(&bench), text.replace("\"generation\": 4", "\"generation\": 3"))
+        .unwrap();
+    assert!(refusal(&bench, Role::Server).contains("by something else than keyward"));
+}
+
+#[test]
 fn a_rollback_that_somebody_accepts_opens() {
     let bench = Bench::new();
     let nothing = bench.source(&["first"]).accept_rollback(REASON).unwrap_err();
@@ -192,10 +242,45 @@ fn a_rollback_that_somebody_accepts_opens() {
     let old = bench.bytes();
     bench.custodian(&["first"]).rotate(Which::All, REASON).unwrap();
     put_back(&bench, &old);
-    let (refused, generation) = bench.source(&["first"]).accept_rollback(REASON).unwrap();
-    assert!(refused.contains("generation 5 was in force"));
-    assert_eq!(generation, 4);
+    let rollback = bench.source(&["first"]).rollback().unwrap();
+    assert!(rollback.refused.contains("generation 5 was in force"));
+    let accepted = bench.source(&["first"]).accept_rollback(REASON).unwrap();
+    assert_eq!(accepted, Revision { epoch: 2, generation: 5 });
     let custodian = bench.custodian(&["first"]);
     assert_eq!(custodian.latest(key(7)), Some(version(1)));
     assert_eq!(bench.events().last().unwrap(), "rollback-accepted");
+}
+
+#[test]
+fn a_number_that_was_lost_is_never_used_again() {
+    let bench = Bench::new();
+    let rotate = || bench.custodian(&["first"]).rotate(Which::One(key(7)), REASON).unwrap();
+    (0..12).for_each(|_| drop(rotate()));
+    let old = bench.bytes();
+    let lost = rotate();
+    assert_eq!(lost, [key_ref(7, 27)]);
+    bench.custodian(&["first"]).create(key(9), None, REASON).unwrap();
+    let newest = bench.bytes();
+    let guard = std::fs::read(witness(&bench)).unwrap();
+    put_back(&bench, &old);
+    bench.source(&["first"]).accept_rollback(REASON).unwrap();
+    for made in
+        [rotate(), bench.custodian(&["first"]).step(&Step::RotateNow(Which::All), REASON).unwrap()]
+    {
+        assert!(made.iter().all(|made| made.version.get() > 1 << 16), "{made:?}");
+    }
+    // Key 9 was lost whole: a new one of that name begins elsewhere.
+    let made = bench.custodian(&["first"]).create(key(9), None, REASON).unwrap();
+    assert!(made.version.get() > 1 << 16, "{made}");
+    // What was lost and is found again is older than what was accepted, whatever its generation.
+    let accepted = bench.bytes();
+    put_back(&bench, &newest);
+    let refused = refusal(&bench, Role::Server);
+    assert!(refused.contains("of epoch 2 was in force"), "{refused}");
+    put_back(&bench, &accepted);
+    // The guard of the lost generations yields.
+    std::fs::write(witness(&bench), guard).unwrap();
+    bench.start(&["first"], Role::Server).unwrap();
+    let written = std::fs::read_to_string(witness(&bench)).unwrap();
+    assert!(written.contains("\"epoch\": 2"), "{written}");
 }

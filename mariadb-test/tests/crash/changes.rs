@@ -70,7 +70,8 @@ fn accept_rollback() -> Result<()> {
     let old = files::read(&site.keystore())?;
     site.keyward(&["rotate", "3"])?.ok()?;
     fs::write(site.keystore(), old)?;
-    Change::new(&site, &["accept-rollback", "--reason", "the disk burnt"])?
+    let data = text(&site.data());
+    Change::new(&site, &["accept-rollback", "--reason", "the disk burnt", "--datadir", &data])?
         .cut_off_everywhere("accept-rollback")
 }
 

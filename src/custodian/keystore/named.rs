@@ -60,7 +60,7 @@ impl KeystoreSource {
         }
         let same = match data {
             NewKey::Random(_) => true,
-            NewKey::Given(data) => keystore.data_key(&key)?.check_value() == data.check_value(),
+            NewKey::Given(data) => keystore.data_key(&key)?.same_as(data),
         };
         Ok(same.then_some(key))
     }
