@@ -6,6 +6,7 @@ mod aws_files;
 mod hashicorp;
 mod keyring_file;
 mod kmip;
+mod marked;
 mod moving;
 
 use std::path::Path;
@@ -16,6 +17,7 @@ pub use aws_files::{AwsKeyFiles, from_aws_key_files};
 pub use hashicorp::{Hashicorp, HashicorpLogin, from_hashicorp};
 pub use keyring_file::{at as keyring_file_at, parse as parse_keyring_file};
 pub use kmip::{KmipOptions, from_kmip};
+pub use marked::{Keeper, Marked, WAY_ROUND, from_file_for, refuse_a_second_keystore, start_for};
 pub use moving::{Moved, Original, Target, import_keyring_file, import_original, migrate};
 
 use crate::audit::{Event, Record, Trail};

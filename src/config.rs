@@ -51,6 +51,8 @@ pub struct Keystore {
     pub cipher: Cipher,
     /// Of the keystore's signing key, 64 hex digits in lower case: no other keystore is opened.
     pub fingerprint: Option<String>,
+    /// Whether a server does not start whose data need other keys.
+    pub check_data: bool,
 }
 
 /// The section `[stash]`.
@@ -155,6 +157,7 @@ impl Keystore {
             path: section.path("path")?.unwrap_or_else(|| DEFAULT_KEYSTORE.into()),
             cipher: section.parsed("cipher")?.unwrap_or(Cipher::DEFAULT),
             fingerprint: section.parsed("fingerprint")?.map(|Fingerprint(text)| text),
+            check_data: section.boolean("check_data")?.unwrap_or(true),
         };
         section.done()?;
         Ok(keystore)

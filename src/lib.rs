@@ -12,6 +12,7 @@ pub mod error;
 pub mod inspect;
 pub mod key;
 pub mod mariadb;
+pub mod mark;
 pub mod mysql;
 pub mod policy;
 pub mod provider;

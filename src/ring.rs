@@ -51,6 +51,12 @@ impl RingKey {
     }
 }
 
+/// Told of keys before the server may use them, in the thread that adds them.
+pub trait Watch: Send + Sync {
+    /// The versions in `ring`, and MySQL's keys `named`, may be used as soon as this returns.
+    fn before_use(&self, ring: &Ring, named: &NamedKeys);
+}
+
 /// The keys in memory, and which version of each is the latest.
 #[derive(Default)]
 pub struct Ring {
@@ -60,6 +66,7 @@ pub struct Ring {
     asked: Index<AtomicU64>,
     writer: Mutex<()>,
     named: RwLock<Arc<NamedKeys>>,
+    watch: OnceLock<Arc<dyn Watch>>,
 }
 
 impl Ring {
@@ -161,7 +168,28 @@ impl Ring {
 
     /// Puts `keys` in the place of MySQL's keys so far.
     pub fn set_named(&self, keys: NamedKeys) {
+        if let Some(watch) = self.watch.get() {
+            watch.before_use(self, &keys);
+        }
         *self.named.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    /// Has `watch` told from now on of what the server may use; the first one stays.
+    pub fn watch(&self, watch: Arc<dyn Watch>) {
+        let _ = self.watch.set(watch);
+    }
+
+    /// To be called between inserting versions and activating them: tells the watch.
+    pub fn announce(&self) {
+        if let Some(watch) = self.watch.get() {
+            watch.before_use(self, &self.named());
+        }
+    }
+
+    /// The versions in the ring, over all of MariaDB's keys, in no order.
+    #[must_use]
+    pub fn versions(&self) -> Vec<(KeyId, KeyVersion)> {
+        self.keys.numbers().into_iter().filter_map(of_slot).collect()
     }
 
     /// How many versions are in the ring, over all of MariaDB's keys.
@@ -189,6 +217,12 @@ fn id_slot(id: KeyId) -> u64 {
 
 fn key_slot(id: KeyId, version: KeyVersion) -> u64 {
     u64::from(id.get()) << 32 | u64::from(version.get())
+}
+
+/// What [`key_slot`] made a number of.
+fn of_slot(slot: u64) -> Option<(KeyId, KeyVersion)> {
+    let half = |number: u64| u32::try_from(number & u64::from(u32::MAX)).ok();
+    Some((KeyId::new(half(slot >> 32)?)?, KeyVersion::new(half(slot)?)?))
 }
 
 /// No version is 0, so that an id by itself has a slot of its own.
@@ -227,6 +261,13 @@ impl<V> Index<V> {
     #[inline]
     fn get(&self, number: u64) -> Option<&V> {
         self.tables.get(self.current.load(Ordering::Acquire))?.get()?.get(number)
+    }
+
+    /// The numbers that have a value.
+    fn numbers(&self) -> Vec<u64> {
+        let table = self.tables.get(self.current.load(Ordering::Acquire)).and_then(OnceLock::get);
+        let slots = table.into_iter().flat_map(|table| table.slots.iter());
+        slots.filter_map(OnceLock::get).map(|entry| entry.number).collect()
     }
 
     /// Adds a value for a number that has none; whoever calls has the writers' turn.
@@ -359,6 +400,29 @@ mod tests {
         assert!(ring.get(id(1), version(2)).is_none());
         assert!(ring.get(id(3), version(1)).is_none());
         assert_eq!(ring.len(), 2);
+    }
+
+    #[test]
+    fn a_watch_is_told_before_the_server_may_use_a_key() {
+        #[derive(Default)]
+        struct Seen(Mutex<Vec<Told>>);
+        type Told = (Vec<(KeyId, KeyVersion)>, Option<KeyVersion>);
+        impl Watch for Seen {
+            fn before_use(&self, ring: &Ring, _: &NamedKeys) {
+                let seen = (ring.versions(), ring.latest(id(1)));
+                self.0.lock().unwrap().push(seen);
+            }
+        }
+        let (ring, seen) = (Ring::new(), Arc::new(Seen::default()));
+        ring.insert(id(1), version(1), key(1)).unwrap();
+        ring.announce();
+        ring.watch(Arc::clone(&seen) as Arc<dyn Watch>);
+        ring.announce();
+        ring.activate(id(1), version(1)).unwrap();
+        ring.set_named(NamedKeys::default());
+        let told = seen.0.lock().unwrap();
+        let versions = vec![(id(1), version(1))];
+        assert_eq!(*told, [(versions.clone(), None), (versions, Some(version(1)))]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use keyward::custodian::{Custodian, Destruction, Reason, Role, Step, Which};
 use keyward::env::fake::{FakeClock, FakeLog, FakeRng};
 use keyward::env::{Env, Timestamp};
 use keyward::key::{KeyId, KeyRef, KeyState, KeyVersion};
+use keyward::mark::Mark;
 use keyward::{Error, Kind};
 
 const REASON: Reason<'_> = Reason { actor: "test", text: "because" };
@@ -129,11 +130,24 @@ impl Installation {
         new.sample("full-crc32-plain.ibd", "data/ibdata1");
         // So a prepared backup, and a server that was never started, have it.
         fs::write(new.path("data/ib_logfile0"), "").unwrap();
+        new.mark(&new.keystore_id());
         new
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    fn keystore_id(&self) -> String {
+        let text = fs::read(self.path("keystore/keystore.json")).unwrap();
+        let keystore: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        keystore["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Has the data directory say that it is that keystore's.
+    fn mark(&self, keystore: &str) {
+        let mark = Mark::new("the mark's id", keystore, &FakeRng::new(1)).unwrap();
+        fs::write(self.path("data/keyward.mark"), mark.to_bytes().unwrap()).unwrap();
     }
 
     fn sample(&self, sample: &str, name: &str) {
@@ -244,4 +258,30 @@ fn what_has_become_one_of_the_newest_since_is_not_carried_out() {
     let refused = bench.take(Destruction::CarryOut(old.clone())).unwrap_err();
     assert!(refused.what().ends_with("one of the newest 2 versions, which stay"), "{refused}");
     assert_eq!(bench.state(&old), KeyState::Retired);
+}
+
+#[test]
+fn another_servers_data_directory_proves_nothing() {
+    let here = Installation::new();
+    let data = here.path("data");
+    let destroy = ["destroy", "4", "1", "--datadir", data.to_str().unwrap()];
+    let refused = |wanted: &str| {
+        let said = here.refuse(&destroy);
+        assert!(said.contains(wanted), "{said}");
+        assert!(
+            said.contains("name the data directory of the server that uses this keystore"),
+            "{said}"
+        );
+    };
+    // Encrypted, and by another's keys.
+    here.sample("full-crc32.ibd", "data/t/t1.ibd");
+    here.mark("11111111-2222-4333-8444-555555555555");
+    refused(
+        "belongs to keystore 11111111-2222-4333-8444-555555555555: t/t1.ibd in it is encrypted with another key 4 version 9",
+    );
+    fs::remove_file(data.join("keyward.mark")).unwrap();
+    refused("belongs to another keystore than keystore ");
+    // Not encrypted at all.
+    fs::remove_file(data.join("t/t1.ibd")).unwrap();
+    refused("shows that its server uses keystore ");
 }

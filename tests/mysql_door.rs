@@ -331,6 +331,55 @@ fn a_keystore_comes_back_after_another_took_its_place() {
     assert_eq!(server.fetch("third", ""), Ok(Some((b"3".to_vec(), "SECRET".into()))));
 }
 
+/// Where the data need a master key, a keystore that lacks it or has another is refused, none is made,
+/// and the mark lists it and no secret of a client's.
+#[test]
+fn encrypted_data_want_their_own_keystore() {
+    const NAME: &str = "INNODBKey-a7c99ba7-e639-11f1-b21a-02fc00000001-2";
+    let server = Server::loaded();
+    let folder = server.folder.path();
+    let refused = |wanted: &str| {
+        assert_eq!(server.load(), 1, "{wanted}");
+        let said = server.described("Last_error");
+        assert!(said.contains(wanted), "{said}");
+        said
+    };
+    let table = folder.join("t.ibd");
+    let put = || std::fs::copy("tests/golden/inspect/mysql.ibd", &table).unwrap();
+    std::fs::write(folder.join("ibdata1"), b"").unwrap();
+    put();
+    refused(&format!("t.ibd needs key {NAME} version 1, which keystore "));
+    std::fs::remove_file(&table).unwrap();
+    assert_eq!(server.load(), 0);
+    assert_eq!(server.generate(NAME, "AES", 32), 0);
+    assert_eq!(server.store("a password", "joe@%", b"secret", "SECRET"), 0);
+    let mark = folder.join("keyward.mark");
+    assert!(!mark.exists(), "written before the server asked for a key");
+    assert!(server.fetch(NAME, "").unwrap().is_some());
+    let next = NAME.replace("-2", "-3");
+    assert_eq!(server.generate(&next, "AES", 32), 0);
+    let text = std::fs::read_to_string(&mark).unwrap();
+    assert!(text.contains(NAME) && text.contains(&next) && !text.contains("password"), "{text}");
+    put();
+    assert_eq!(server.load(), 0, "a mark that agrees needs no look at the data");
+    std::fs::remove_file(&mark).unwrap();
+    refused(&format!("t.ibd is encrypted with key {NAME} version 1 of another keystore"));
+
+    let away = folder.join("away");
+    std::fs::rename(server.keystore(), &away).unwrap();
+    let said = refused("t.ibd in ");
+    for part in
+        ["there is no keystore at ", "keystore.json.key", "keystore.json.witness", "audit.jsonl"]
+    {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(said.contains("put the keystore back from a backup"), "{said}");
+    assert!(!server.keystore().exists(), "another keystore was made");
+    std::fs::remove_file(&table).unwrap();
+    std::fs::rename(&away, server.keystore()).unwrap();
+    assert_eq!(server.load(), 0);
+}
+
 #[test]
 fn declares_one_component() {
     let server = Server::open();

@@ -198,6 +198,22 @@ impl Site {
         command
     }
 
+    /// Has the data say that they are this keystore's, as a server does that used it.
+    pub fn mark(&self) -> Result<()> {
+        let keystore = files::text(&self.keystore())?;
+        let id = keystore.split("\"id\":").nth(1).and_then(|rest| rest.split('"').nth(1));
+        let (id, zeros) = (id.ok_or("the keystore has no id")?, "00".repeat(32));
+        let mark = self.data().join("keyward.mark");
+        files::write(
+            &mark,
+            format!(
+                "{{\"format\":\"keyward-mark\",\"version\":1,\"id\":\"test\",\"keystore\":\"{id}\",\
+                 \"salt\":\"{zeros}\",\"keys\":[]}}"
+            ),
+        )?;
+        self.only_for_server(&mark)
+    }
+
     /// Leaves `path` readable for the server's user and nobody else.
     pub fn only_for_server(&self, path: &Path) -> Result<()> {
         files::chmod(path, 0o600)?;

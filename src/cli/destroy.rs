@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::keys::parse_id;
 use super::print::Printer;
 use super::scan::Scan;
-use super::{Exit, open, server, user};
+use super::{Exit, belongs, open, server, user};
 use crate::config::Config;
 use crate::custodian::{Custodian, Destruction, Reason};
 use crate::env::{Clock, System, Timestamp};
@@ -158,7 +158,9 @@ impl Command<'_> {
         if datadir.is_empty() {
             return Err(Error::new(Kind::Config, "no --datadir"));
         }
-        Scan::of(datadir, backup, ignore, server)
+        let scan = Scan::of(datadir, backup, ignore, server)?;
+        belongs::check(datadir, &self.custodian)?;
+        Ok(scan)
     }
 }
 

@@ -11,13 +11,14 @@ use serde::Serialize;
 
 use super::print::Printer;
 use super::user::{self, Account};
-use super::{Exit, env, no_folder};
+use super::{Exit, env, mycnf, no_folder};
 use crate::assemble;
 use crate::config::{self, Config, component};
 use crate::custodian::Reason;
 use crate::env::{Deadline, Env};
 use crate::error::{Error, Kind, Result};
 use crate::key::Cipher;
+use crate::mark;
 use crate::provider::KekInfo;
 
 #[derive(clap::Args)]
@@ -54,6 +55,13 @@ pub(super) struct Options {
     /// Make no keys: those of another key store are to come, by migrate or import
     #[arg(long)]
     empty: bool,
+    /// The server's data directory, where no other keystore's data may be [default: the one of
+    /// /etc/mysql/my.cnf, else /var/lib/mysql; none with --dir]
+    #[arg(long, value_name = "DIR")]
+    datadir: Option<PathBuf>,
+    /// Make a keystore though another one's is lost whose data are in the data directory
+    #[arg(long)]
+    despite_data: bool,
     /// The cipher of new keys
     #[arg(long, value_name = "CIPHER", default_value_t = Cipher::DEFAULT)]
     cipher: Cipher,
@@ -106,6 +114,7 @@ fn is_bare_key(key: &str) -> bool {
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
     let mut plan = Plan::of(config, options)?;
     plan.refuse_what_exists()?;
+    plan.refuse_others_data(options)?;
     let owner = owner(&options.user)?;
     let mut made = Made::default();
     plan.carry_out(options, owner, &mut made)?;
@@ -162,6 +171,25 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// A keystore was lost rather than never made where its data are still there: a new one would not
+    /// read them, and its keys have the same numbers.
+    fn refuse_others_data(&self, options: &Options) -> Result<()> {
+        let folder = options.datadir.clone();
+        let folder = folder.or_else(|| options.dir.is_none().then(mycnf::default_datadir));
+        let Some(folder) = folder.filter(|_| !options.despite_data) else { return Ok(()) };
+        // Keys that are to come by migrate or import are those of the data that are there.
+        let imports = options.empty || options.mysql;
+        let found = if imports { mark::named_in(&folder) } else { mark::evidence(&folder) };
+        match found {
+            None => Ok(()),
+            Some(evidence) => Err(Error::new(Kind::State, evidence).advise(
+                "put that keystore and its configuration back from a backup, or take over its keys \
+                 (--empty, then import or migrate); --despite-data makes a keystore that does not \
+                 read these data",
+            )),
+        }
     }
 
     fn carry_out(

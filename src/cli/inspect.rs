@@ -1,20 +1,17 @@
 //! `keyward inspect`: which key versions data files need, read from the files alone.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use aes::Aes256;
-use aes::cipher::{Array, BlockCipherDecrypt, KeyInit};
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use super::print::{Printer, plain, table};
 use super::{Exit, confine, open};
 use crate::custodian::Custodian;
 use crate::error::Result;
-use crate::inspect::{self, Kind, MasterKey, Need, Report, Use};
+use crate::inspect::{self, Encrypted, Kind, MasterKey, Need, Proof, Report, Use};
 use crate::key::{KeyName, KeyState};
-use crate::secret::{DataKey, scrubbed};
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -31,13 +28,17 @@ pub(super) struct Options {
 struct Seen<'a> {
     #[serde(flatten)]
     report: &'a Report,
-    /// In the order of `needs`: the state, `missing`, or nothing where there is no keystore.
+    /// In the order of `needs`: the state, `missing`, `wrong key` where it does not open the page, or
+    /// nothing where there is no keystore.
     #[serde(skip_serializing_if = "Option::is_none")]
     states: Option<Vec<String>>,
     /// Whether the keystore's master key opens a tablespace of MySQL.
     #[serde(skip_serializing_if = "Option::is_none")]
     opens: Option<Unwraps>,
 }
+
+/// What stands for the state of a version that is not the key of the page.
+const WRONG: &str = "wrong key";
 
 /// What the keystore has of versions, and its keys for MySQL.
 struct Keys {
@@ -70,7 +71,7 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     let seen: Vec<_> = shown.iter().map(|report| Seen::of(report, keys.as_ref())).collect();
     printer.show(&seen, &text(&seen, reports.len()))?;
     let unclear = reports.iter().any(|report| !report.unknown.is_empty());
-    let wrong = seen.iter().any(|seen| seen.opens == Some(Unwraps::WrongKey));
+    let wrong = seen.iter().any(Seen::is_wrong);
     Ok(if unclear || wrong { Exit::Failure } else { Exit::Success })
 }
 
@@ -86,15 +87,34 @@ impl Keys {
         Some(Self { states: states.collect(), custodian })
     }
 
-    fn state(&self, need: &Need) -> String {
-        let state = self.states.get(&(need.id.get(), need.version.get()));
-        state.map_or_else(|| "missing".to_owned(), ToString::to_string)
+    /// The state of the version that `need` names in `file`, or that it is not the key of that page.
+    fn state(&self, file: &Path, need: &Need) -> String {
+        match self.states.get(&(need.id.get(), need.version.get())) {
+            None => "missing".to_owned(),
+            Some(_) if self.is_wrong(file, need) => WRONG.to_owned(),
+            Some(state) => state.to_string(),
+        }
+    }
+
+    /// Whether the first page that carries the version shows that another key encrypted it.
+    fn is_wrong(&self, file: &Path, need: &Need) -> bool {
+        let Some(key) = self.custodian.ring().get(need.id, need.version) else { return false };
+        let prove = || {
+            let source = File::open(file)?;
+            match Encrypted::open(&source)? {
+                Some(Encrypted::Pages(space)) => {
+                    space.proof(&source, need.first, key.key(), key.cipher().mode)
+                }
+                _ => Ok(Proof::Unclear),
+            }
+        };
+        matches!(confine::reading(prove), Ok(Ok(Proof::Wrong)))
     }
 
     fn opens(&self, master: &MasterKey) -> Unwraps {
         let name = KeyName::Named { data_id: master.name(), auth_id: String::new() };
         match self.custodian.named(&name) {
-            Ok(Some(key)) if unwraps(master, key.data()) => Unwraps::Opens,
+            Ok(Some(key)) if master.opens_with(key.data()) => Unwraps::Opens,
             Ok(Some(_)) => Unwraps::WrongKey,
             // The keystore opened a moment ago, and all its keys are in memory.
             Ok(None) | Err(_) => Unwraps::Missing,
@@ -102,23 +122,18 @@ impl Keys {
     }
 }
 
-/// Whether `key` is the one that wrapped the tablespace's: AES-256 (FIPS 197), block by block.
-fn unwraps(master: &MasterKey, key: &DataKey) -> bool {
-    let Ok(cipher) = Aes256::new_from_slice(key.expose()) else { return false };
-    scrubbed(|| {
-        let mut plain = Zeroizing::new(*master.wrapped());
-        for block in plain.as_chunks_mut::<16>().0 {
-            cipher.decrypt_block(Array::cast_from_core_mut(block));
-        }
-        master.is_right(&plain)
-    })
-}
-
 impl<'a> Seen<'a> {
     fn of(report: &'a Report, keys: Option<&Keys>) -> Self {
-        let states = keys.map(|keys| report.needs.iter().map(|need| keys.state(need)).collect());
+        let states = keys
+            .map(|keys| report.needs.iter().map(|need| keys.state(&report.file, need)).collect());
         let opens = keys.zip(report.master_key.as_ref()).map(|(keys, key)| keys.opens(key));
         Self { report, states, opens }
+    }
+
+    /// Whether the keystore has another key of a name or number that the file needs.
+    fn is_wrong(&self) -> bool {
+        let of_pages = self.states.iter().flatten().any(|state| state == WRONG);
+        of_pages || self.opens == Some(Unwraps::WrongKey)
     }
 
     /// The state of the `n`-th need; a dash where there is no keystore.
@@ -169,7 +184,7 @@ fn tells(report: &Report) -> bool {
 fn text(seen: &[Seen<'_>], files: usize) -> String {
     let rows: Vec<_> = seen.iter().flat_map(Seen::rows).collect();
     let mut text = table(&["FILE", "KEY", "VERSION", "STATE", "PAGES", "COUNT", "FORMAT"], &rows);
-    for Seen { report, opens, .. } in seen {
+    for Seen { report, opens, states } in seen {
         let file = plain(&report.file.display().to_string());
         for why in &report.unknown {
             text += &format!("unclear: {file}: {}\n", plain(why));
@@ -177,6 +192,13 @@ fn text(seen: &[Seen<'_>], files: usize) -> String {
         if let (Some(Unwraps::WrongKey), Some(key)) = (opens, &report.master_key) {
             let name = plain(&key.name());
             text += &format!("wrong key: {file}: the keystore's {name} does not open it\n");
+        }
+        let states = states.iter().flatten();
+        for (need, _) in report.needs.iter().zip(states).filter(|(_, state)| *state == WRONG) {
+            let Need { id, version, first, .. } = need;
+            text += &format!(
+                "wrong key: {file}: the keystore's key {id} version {version} does not open page {first}\n"
+            );
         }
     }
     let without = files - seen.len();

@@ -1,5 +1,6 @@
 //! The command: one file a subcommand, one place for arguments, exit codes and printing.
 
+mod belongs;
 mod component;
 mod confine;
 mod destroy;

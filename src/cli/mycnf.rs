@@ -29,9 +29,20 @@ const VAULT: &str = "hashicorp_key_management";
 
 const AWS: &str = "aws_key_management";
 
+/// The option file that a distribution's server reads, and what else is common.
+const OPTION_FILES: [&str; 2] = ["/etc/mysql/my.cnf", "/etc/my.cnf"];
+
 /// Where the server keeps its data when no option says so.
-#[cfg(feature = "aws-kms")]
 const DEFAULT_DATADIR: &str = "/var/lib/mysql";
+
+/// Where this machine's server keeps its data, by its option file.
+pub(super) fn default_datadir() -> PathBuf {
+    let named = OPTION_FILES.iter().find_map(|path| {
+        let options = Options::read(Path::new(path)).ok()?;
+        options.0.get("datadir").map(PathBuf::from).filter(|path| path.is_absolute())
+    });
+    named.unwrap_or_else(|| DEFAULT_DATADIR.into())
+}
 
 /// What `text`, which came from `path`, says of the server's encryption plugin. Files that it includes
 /// are not read.

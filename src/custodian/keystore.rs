@@ -568,6 +568,7 @@ pub(super) fn publish(before: Option<&Keystore>, now: &Keystore, ring: &Ring) ->
         named::collect(now, ring)
     })?;
     new.into_iter().try_for_each(|(id, version, key)| ring.insert(id, version, key))?;
+    ring.announce();
     active.into_iter().try_for_each(|(id, version)| ring.activate(id, version))?;
     ring.set_named(named);
     Ok(())

@@ -54,6 +54,9 @@ use worker::Worker;
 /// How many absent keys are remembered; a damaged page can ask for any number of them.
 const MAX_ABSENT: usize = 4096;
 
+/// How [`Custodian::identity`] begins where the keys are not in a keystore of ours.
+pub const SERVED_BY: &str = "provider:";
+
 /// What this process may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -426,6 +429,20 @@ impl Custodian {
     #[must_use]
     pub fn keys(&self) -> Vec<KeyInfo> {
         self.shared.source().keys()
+    }
+
+    /// The keys in memory.
+    #[must_use]
+    pub fn ring(&self) -> &Ring {
+        &self.shared.ring
+    }
+
+    /// Whose keys they are: the id of our own keystore, or the provider that serves them.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let source = self.shared.source();
+        let id = source.contents().map(|contents| contents.id().to_owned());
+        id.unwrap_or_else(|| format!("{SERVED_BY}{}", source.provider()))
     }
 
     /// How things stood when the key source was read last. Waits for no key store.

@@ -174,6 +174,7 @@ impl ServedSource {
         }
         let broken: BTreeSet<_> =
             breaks.iter().filter_map(Break::key).map(|key| &key.name).collect();
+        ring.announce();
         for info in listed.iter().filter(|info| info.state == KeyState::Active) {
             if let KeyName::Id(id) = info.key.name
                 && (!broken.contains(&info.key.name) || self.continuity == Continuity::Note)

@@ -12,6 +12,7 @@ mod bytes;
 mod crc;
 mod layout;
 mod mysql;
+mod proof;
 mod redo;
 mod tablespace;
 mod walk;
@@ -25,6 +26,7 @@ use serde::Serialize;
 
 pub use bytes::Source;
 pub use mysql::MasterKey;
+pub use proof::{Encrypted, Proof, Space};
 pub use walk::walk;
 
 use crate::key::{KeyId, KeyVersion};
@@ -87,6 +89,9 @@ pub struct CryptData {
     pub min_key_version: u32,
     /// `default`, `on` or `off`: the table's own `ENCRYPTED`.
     pub mode: &'static str,
+    /// What the tablespace's own key is derived by.
+    #[serde(skip)]
+    iv: [u8; 16],
 }
 
 /// What one file needs.

@@ -81,7 +81,7 @@ struct Scan {
 }
 
 /// What a page carries.
-enum Carries {
+pub(super) enum Carries {
     Nothing,
     Plain,
     Version(u32),
@@ -140,55 +140,24 @@ impl Scan {
         if self.doublewrite.iter().any(|pages| pages.contains(&number)) {
             return Ok(());
         }
-        let mut carries = self.carries(number, page);
+        let mut found = carries(&self.layout, number, page);
         for _ in 0..TRIES {
-            if !matches!(carries, Carries::Damaged(_)) {
+            if !matches!(found, Carries::Damaged(_)) {
                 break;
             }
             source.read_at(place, page)?;
-            carries = self.carries(number, page);
+            found = carries(&self.layout, number, page);
         }
         if number.is_multiple_of(self.layout.described()) {
-            let whole = !matches!(carries, Carries::Damaged(_));
-            let described = matches!(be16(page, 24), kind::SPACE_HEADER | kind::DESCRIPTORS);
+            let whole = !matches!(found, Carries::Damaged(_));
+            let described = is_descriptors(be16(page, 24));
             self.descriptors = (whole && described).then(|| page.to_vec());
         }
         if number == TRX_SYS_PAGE && self.space == 0 {
             self.note_doublewrite(page);
         }
-        self.count(number, &carries);
+        self.count(number, &found);
         Ok(())
-    }
-
-    fn carries(&self, number: u64, page: &[u8]) -> Carries {
-        if page.iter().all(|byte| *byte == 0) {
-            return Carries::Nothing;
-        }
-        if u64::from(be32(page, 4)) != number {
-            return Carries::Damaged("another page's number");
-        }
-        let kind = be16(page, 24);
-        let version = match self.layout.format {
-            Format::FullCrc32 => {
-                let len = match kind & kind::COMPRESSED_FLAG {
-                    0 => page.len(),
-                    _ => usize::from(kind & 0xFF) << 8,
-                };
-                match page.get(..len.saturating_sub(4)) {
-                    Some(summed) if len >= 256 && crc32c(summed) == be32(page, len - 4) => {}
-                    _ => return Carries::Damaged("a wrong checksum"),
-                }
-                be32(page, 0)
-            }
-            Format::Older => match kind {
-                kind::SPACE_HEADER | kind::DESCRIPTORS | kind::SPATIAL | kind::COMPRESSED => 0,
-                _ => be32(page, 26),
-            },
-        };
-        match version {
-            0 => Carries::Plain,
-            version => Carries::Version(version),
-        }
     }
 
     fn count(&mut self, number: u64, carries: &Carries) {
@@ -244,8 +213,48 @@ impl Scan {
     }
 }
 
+/// What the page with `number` carries, in a tablespace of this shape.
+pub(super) fn carries(layout: &Layout, number: u64, page: &[u8]) -> Carries {
+    if page.iter().all(|byte| *byte == 0) {
+        return Carries::Nothing;
+    }
+    if u64::from(be32(page, 4)) != number {
+        return Carries::Damaged("another page's number");
+    }
+    let kind = be16(page, 24);
+    let version = match layout.format {
+        Format::FullCrc32 => {
+            let len = match kind & kind::COMPRESSED_FLAG {
+                0 => page.len(),
+                _ => usize::from(kind & 0xFF) << 8,
+            };
+            match page.get(..len.saturating_sub(4)) {
+                Some(summed) if len >= 256 && crc32c(summed) == be32(page, len - 4) => {}
+                _ => return Carries::Damaged("a wrong checksum"),
+            }
+            be32(page, 0)
+        }
+        Format::Older if is_never_encrypted(kind) => 0,
+        Format::Older => be32(page, 26),
+    };
+    match version {
+        0 => Carries::Plain,
+        version => Carries::Version(version),
+    }
+}
+
+/// Whether pages of this type are never encrypted in the older formats.
+pub(super) fn is_never_encrypted(kind: u16) -> bool {
+    matches!(kind, kind::SPACE_HEADER | kind::DESCRIPTORS | kind::SPATIAL | kind::COMPRESSED)
+}
+
+/// Whether pages of this type say which others are free.
+pub(super) fn is_descriptors(kind: u16) -> bool {
+    matches!(kind, kind::SPACE_HEADER | kind::DESCRIPTORS)
+}
+
 impl CryptData {
-    fn of(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn of(bytes: &[u8]) -> Option<Self> {
         let rest = bytes.strip_prefix(CRYPT_MAGIC)?;
         // Scheme, length of the IV, the IV itself (16 bytes), version, key id, mode.
         let mode = match rest.get(26)? {
@@ -254,11 +263,13 @@ impl CryptData {
             _ => "off",
         };
         let (scheme, len) = (rest[0], rest[1]);
+        let iv = *rest.get(2..)?.first_chunk()?;
         (len == 16).then(|| Self {
             scheme,
             key_id: be32(rest, 22),
             min_key_version: be32(rest, 18),
             mode,
+            iv,
         })
     }
 }

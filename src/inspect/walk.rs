@@ -36,6 +36,8 @@ const PLAIN_NAMES: &[&str] = &[
     "xtrabackup_info",
     "xtrabackup_binlog_info",
     "xtrabackup_slave_info",
+    "keyward.mark",
+    "keyward.mark.tmp",
 ];
 
 /// What a file is whose name alone says that it needs no key.

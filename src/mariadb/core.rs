@@ -3,7 +3,7 @@
 #[cfg(feature = "aws-kms")]
 pub(super) use crate::assemble::{AwsKeyFiles, from_aws_key_files};
 pub(super) use crate::assemble::{
-    Hashicorp, HashicorpLogin, KeyFile, KmipOptions, from_file, from_hashicorp, from_key_file,
-    from_kmip,
+    Hashicorp, HashicorpLogin, Keeper, KeyFile, KmipOptions, Marked, from_file_for, from_hashicorp,
+    from_key_file, from_kmip,
 };
 pub(super) use crate::custodian::{Custodian, Reason, Role, Status, Terms, Which};

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::core::{Custodian, Role};
+use super::core::{Custodian, Keeper, Role};
 use super::message::{self, ServerLog};
 use super::names::{Changed, Face, Started, Values};
 use super::status;
@@ -18,6 +18,7 @@ use crate::secret;
 /// The plugin while it serves keys.
 pub(super) struct Open {
     custodian: Custodian,
+    mark: Option<Arc<Keeper>>,
     changed: Option<Changed>,
 }
 
@@ -27,9 +28,9 @@ impl Open {
     pub(super) fn start(face: &'static Face, values: &dyn Values) -> Option<Self> {
         let env = Env::system(Arc::new(ServerLog));
         match Kernel::select().and_then(|_| (face.start)(values, role(), env)) {
-            Ok(Started { custodian, changed }) => {
+            Ok(Started { custodian, mark, changed }) => {
                 tell_of_unlocked_memory(face);
-                Some(Self { custodian, changed })
+                Some(Self { custodian, mark, changed })
             }
             Err(error) => {
                 message::refuse_start(face, &error);
@@ -46,7 +47,11 @@ impl Open {
     /// Version `version` of key `id`.
     pub(super) fn key(&self, id: u32, version: u32) -> Option<&[u8]> {
         let (id, version) = numbers(id, version)?;
-        Some(self.custodian.key(id, version)?.key().expose())
+        let key = self.custodian.key(id, version)?;
+        if let Some(mark) = &self.mark {
+            mark.asked(self.custodian.ring());
+        }
+        Some(key.key().expose())
     }
 
     /// How pages are encrypted with that key; never calls out.
@@ -75,7 +80,8 @@ impl Open {
     /// What SHOW STATUS shows.
     pub(super) fn status(&self) -> Vec<status::Line> {
         let memory_locked = secret::lock_state().unlocked == 0;
-        status::lines(&self.custodian.status(), memory_locked, cipher::kernel().name())
+        let mark = self.mark.as_ref().map_or_else(String::new, |mark| mark.state());
+        status::lines(&self.custodian.status(), &mark, memory_locked, cipher::kernel().name())
     }
 
     /// Ends our threads and waits for them.

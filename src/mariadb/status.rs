@@ -24,10 +24,10 @@ pub(super) enum Value {
     Text(String),
 }
 
-/// `status` as the server's variables, with what else there is to tell of this process: whether
-/// all secret memory is locked, and what encrypts pages. The same ones, in the same order, whatever
+/// `status` as the server's variables, with what else there is to tell of this process: how the mark
+/// in its data directory stands, whether all secret memory is locked, and what encrypts pages. The same ones, in the same order, whatever
 /// the state.
-pub(super) fn lines(status: &Status, memory_locked: bool, kernel: &str) -> Vec<Line> {
+pub(super) fn lines(status: &Status, mark: &str, memory_locked: bool, kernel: &str) -> Vec<Line> {
     let degraded = status.degraded.as_ref();
     let state = if degraded.is_some() { "degraded" } else { "ok" };
     let stash = status.stash.as_ref();
@@ -48,6 +48,7 @@ pub(super) fn lines(status: &Status, memory_locked: bool, kernel: &str) -> Vec<L
         line(c"rotations", Value::Number(status.rotations)),
         line(c"next_rotation", Value::Number(status.next_rotation.map_or(0, Timestamp::as_unix))),
         line(c"rotation_due", Value::Number(u64::from(status.rotation_due))),
+        line(c"mark", Value::Text(mark.to_owned())),
         line(c"cipher_kernel", Value::Text(kernel.to_owned())),
         line(c"memory_locked", Value::Number(u64::from(memory_locked))),
         line(c"started", Value::Number(status.started.as_unix())),
@@ -81,7 +82,7 @@ mod tests {
             started: Timestamp::from_unix(5),
         };
         let value = |name: &CStr| {
-            let all = lines(&status, false, "soft");
+            let all = lines(&status, "none", false, "soft");
             all.into_iter().find(|line| line.name == name).unwrap().value
         };
         assert_eq!(value(c"state"), Value::Text("degraded".to_owned()));
@@ -92,6 +93,7 @@ mod tests {
         assert_eq!(value(c"stash_in_use"), Value::Number(1));
         assert_eq!(value(c"next_rotation"), Value::Number(9));
         assert_eq!(value(c"rotation_due"), Value::Number(1));
+        assert_eq!(value(c"mark"), Value::Text("none".to_owned()));
         assert_eq!(value(c"cipher_kernel"), Value::Text("soft".to_owned()));
         assert_eq!(value(c"memory_locked"), Value::Number(0));
     }

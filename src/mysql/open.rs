@@ -49,6 +49,7 @@ struct State {
 /// A keyring that serves.
 struct Open {
     custodian: Custodian,
+    mark: Option<Arc<assemble::Keeper>>,
     data_file: PathBuf,
     read_only: bool,
     /// Whether there is a configuration of keyward's own, so that others may change the keystore.
@@ -89,7 +90,12 @@ pub(super) fn is_open() -> bool {
 
 /// The key called `name`, if there is one.
 pub(super) fn key(name: &KeyName) -> Result<Option<Arc<NamedKey>>> {
-    open()?.custodian.named(name)
+    let open = open()?;
+    let key = open.custodian.named(name)?;
+    if let (Some(_), Some(mark)) = (&key, &open.mark) {
+        mark.asked(open.custodian.ring());
+    }
+    Ok(key)
 }
 
 /// The names of all keys.
@@ -179,15 +185,20 @@ impl Open {
         let config = component.config(&library.join(FILE_NAME))?;
         let read_only = match &component {
             Component::Keystore { path, read_only: false } => {
-                make_where_missing(path, &env)?;
+                make_where_missing(path, instance, &env)?;
                 false
             }
             Component::Keystore { read_only, .. } => *read_only,
             Component::Config(_) | Component::Local => false,
         };
         let role = if read_only { Role::Reader } else { Role::Daemon };
+        // Only a configuration has a place for the way round.
+        let way_round = matches!(component, Component::Config(_)).then_some(assemble::WAY_ROUND);
+        let assemble::Marked { custodian, mark } =
+            assemble::start_for(&config, instance, way_round, role, env)?;
         Ok(Arc::new(Self {
-            custodian: assemble::start(&config, role, env)?,
+            custodian,
+            mark,
             data_file: config.keystore.path,
             read_only,
             configured: matches!(component, Component::Config(_)),
@@ -274,7 +285,8 @@ fn reopen(before: Arc<Open>) -> Arc<Open> {
     }
 }
 
-fn make_where_missing(path: &Path, env: &Env) -> Result<()> {
+fn make_where_missing(path: &Path, instance: &Path, env: &Env) -> Result<()> {
+    assemble::refuse_a_second_keystore(path, instance, env)?;
     if assemble::ensure_keystore(path, because("first start"), env)? {
         let key = crate::config::key_file_beside(path);
         let (path, key) = (path.display(), key.display());

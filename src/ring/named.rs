@@ -69,6 +69,11 @@ impl NamedKeys {
         self.0.insert(name, key);
     }
 
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&KeyName, &Arc<NamedKey>)> {
+        self.0.iter()
+    }
+
     /// Their names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &KeyName> {
         self.0.keys()

@@ -401,9 +401,14 @@ impl StoreFile {
         match cause.kind() {
             io::ErrorKind::NotFound => {
                 let what = format!("there is no keystore at {}", self.path.display());
-                Error::new(Kind::NotFound, what).advise(
-                    "put it back from a backup: only it has the keys; keyward init makes a new one",
-                )
+                let advice = match self.beside(WITNESS).exists() {
+                    true => "put it back from a backup: only it has the keys",
+                    false => {
+                        "put it back from a backup: only it has the keys; where there never \
+                              was one, keyward init makes it"
+                    }
+                };
+                Error::new(Kind::NotFound, what).advise(advice)
             }
             _ if cause.raw_os_error() == Some(libc::ELOOP) => {
                 let what = format!("{} is a symbolic link", self.path.display());

@@ -100,8 +100,9 @@ fn cancelled() -> Result<()> {
     Change::new(&site, &["destroy", "3", "1", "--cancel"])?.cut_off_everywhere("destroy --cancel")
 }
 
-/// So that version 1 of key 3 is none of the newest two, which stay.
+/// So that version 1 of key 3 is none of the newest two, which stay, and the data are ours.
 fn rotated_twice(site: &Site) -> Result<()> {
+    site.mark()?;
     for _ in 0..2 {
         site.keyward(&["rotate", "3"])?.ok()?;
     }

@@ -2,6 +2,7 @@
 //! from one cipher to another, followed, undone, inspected and destroyed.
 
 mod cipher;
+mod drill;
 mod follow;
 mod inspect;
 mod load;

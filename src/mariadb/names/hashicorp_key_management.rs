@@ -148,7 +148,7 @@ fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
     take_over(values, &terms);
     let custodian = from_hashicorp(&options, Arc::clone(&terms), role, env)?;
     let changed = Box::new(move |values: &dyn Values| take_over(values, &terms));
-    Ok(Started { custodian, changed: Some(changed) })
+    Ok(Started { custodian, mark: None, changed: Some(changed) })
 }
 
 /// Goes by the variables that may be SET at any time.

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{Face, Started, Values, Variable, VariableKind, rotate_by};
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
-use crate::mariadb::core::{Custodian, Role, from_file};
+use crate::mariadb::core::{Custodian, Role, from_file_for};
 
 /// `ER_UNKNOWN_ERROR`: the server has no number for this.
 const NO_NUMBER: u32 = 1105;
@@ -47,7 +47,11 @@ fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
         return Err(Error::new(Kind::Config, "keyward_config is empty")
             .advise("set it to the path of the configuration file"));
     }
-    from_file(Path::new(&path), role, env).map(Started::from)
+    // The server is in its data directory before it starts a plugin.
+    let folder = std::env::current_dir().map_err(|cause| {
+        Error::new(Kind::Io, format!("the data directory cannot be found: {cause}"))
+    })?;
+    from_file_for(Path::new(&path), &folder, role, env).map(Started::from)
 }
 
 fn rotate(custodian: &Custodian, number: i64, actor: &str) -> Result<()> {

@@ -13,8 +13,9 @@ mod kmip_key_management;
 
 use std::ffi::CStr;
 use std::path::Path;
+use std::sync::Arc;
 
-use super::core::{Custodian, Reason, Role, Which};
+use super::core::{Custodian, Keeper, Marked, Reason, Role, Which};
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 use crate::key::KeyId;
@@ -51,6 +52,8 @@ pub(super) struct Face {
 pub(super) struct Started {
     /// Who serves the keys.
     pub(super) custodian: Custodian,
+    /// Who keeps the mark in the data directory; none in another plugin's place.
+    pub(super) mark: Option<Arc<Keeper>>,
     /// Takes over the values of dynamic variables after a SET. The server holds its lock on all
     /// system variables meanwhile: it must neither wait nor call a key store.
     pub(super) changed: Option<Changed>,
@@ -169,7 +172,13 @@ impl Variable {
 
 impl From<Custodian> for Started {
     fn from(custodian: Custodian) -> Self {
-        Self { custodian, changed: None }
+        Self { custodian, mark: None, changed: None }
+    }
+}
+
+impl From<Marked> for Started {
+    fn from(Marked { custodian, mark }: Marked) -> Self {
+        Self { custodian, mark, changed: None }
     }
 }
 

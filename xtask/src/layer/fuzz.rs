@@ -29,6 +29,7 @@ const SEEDS: &[(&str, &str)] = &[
     ("keyfile_parse", "tests/golden/keyfile"),
     ("kmip_ttlv", "tests/golden/kmip"),
     ("keystore_parse", "tests/golden/keystore"),
+    ("mark", "tests/golden/mark"),
     ("sealed_bytes", "tests/golden/keyfile"),
 ];
 
