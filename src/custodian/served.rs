@@ -318,7 +318,7 @@ impl ServedSource {
             Err(none) if none.kind() == Kind::NotFound => Err(self.within(lost)),
             Err(_) => {
                 let what = format!("{key} may be stored or not: {}", lost.what());
-                Err(self.within(Error::new(lost.kind(), what)).advise(
+                Err(self.within(Error::new(Kind::Unknown, what)).advise(
                     "once the key store answers, `keyward keys list` shows whether it is there; then \
                      nothing more is to be done",
                 ))

@@ -212,6 +212,7 @@ fn a_key_whose_reply_was_lost_is_asked_for_before_anybody_calls_it_a_failure() {
     assert_eq!(custodian.latest(key(1)), Some(version(2)));
     bench.server.die_after_storing();
     let unknown = rotate(&custodian, 1).unwrap_err();
+    assert_eq!(unknown.kind(), Kind::Unknown);
     assert_eq!(
         unknown.to_string(),
         "provider \"vault\": key 1 version 3 may be stored or not: no answer in time; once the key \
