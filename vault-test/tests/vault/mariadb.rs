@@ -64,6 +64,7 @@ fn new_version_by_command(vault: &Vault, site: &Site) -> Result<()> {
 #[test]
 fn keys_served_by_kv() -> Result<()> {
     let (mut vault, site) = site("vault-kv")?;
+    second_init(&vault, &site)?;
     let server = begin(&site)?;
     server.sql("SET GLOBAL keyward_rotate_key = -1")?;
     ensure!(version_of_a_new_table(&server)? == 2, "version 2 was to encrypt after a rotation");
@@ -107,6 +108,26 @@ fn site(provider: &str) -> Result<(Vault, Site)> {
     site.load_keyward();
     site.encrypt_everything();
     Ok((vault, site))
+}
+
+/// Another `init` in the same Vault with the same names takes nothing from the first server.
+fn second_init(vault: &Vault, site: &Site) -> Result<()> {
+    let at = |path: &std::path::Path| path.display().to_string();
+    let token = at(&vault.private("second-token", vault.root_token())?);
+    let folder = at(&site.path("second"));
+    let address = format!("address={}", vault.address());
+    let ca = format!("ca_file={}", at(&site.path("etc/ca.pem")));
+    let mut words = vec!["init", "--dir", &folder, "--provider", "vault-transit"];
+    words.extend(["--set", &address, "--set", &ca, "--admin-token-file", &token]);
+    let refused = site.keyward(&words)?;
+    let told =
+        "has a policy \"keyward\" with other rules; a server may need it; choose another name";
+    ensure!(refused.code == 1 && refused.err.contains(told), "{}", refused.text());
+    ensure!(!site.path("second").exists(), "it left a folder");
+    words.extend(["--set", "key=second"]);
+    site.keyward(&words)?.ok()?;
+    seen!("a second init in one Vault: {}", refused.err.trim());
+    Ok(())
 }
 
 /// Starts the server, makes the tables, and has `doctor` look at it all.
