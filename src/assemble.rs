@@ -8,6 +8,7 @@ mod keyring_file;
 mod kmip;
 mod marked;
 mod moving;
+mod next_start;
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,7 +19,9 @@ pub use hashicorp::{Hashicorp, HashicorpLogin, from_hashicorp};
 pub use keyring_file::{at as keyring_file_at, parse as parse_keyring_file};
 pub use kmip::{KmipOptions, from_kmip};
 pub use marked::{Keeper, Marked, WAY_ROUND, from_file_for, refuse_a_second_keystore, start_for};
+use moving::named;
 pub use moving::{Moved, Original, Target, import_keyring_file, import_original, migrate};
+pub use next_start::{ReadConfig, watch_restart};
 
 use crate::audit::{Event, Record, Trail};
 use crate::backend;
@@ -30,7 +33,7 @@ use crate::custodian::{
 use crate::env::{Deadline, Env, Level, Rng};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, PageMode};
-use crate::provider::{KekInfo, Probe, Provider};
+use crate::provider::{KekInfo, KeyServer, Probe, Provider};
 use crate::secret::DataKey;
 use crate::store::{Keystore, Revision, STORE_KEY_LEN, StoreFile};
 
@@ -40,9 +43,13 @@ const INIT_LOCK_WAIT: Duration = Duration::from_secs(1);
 /// The keys that a server needs from the start: 1 (system) and 2 (temporary files).
 pub const FIRST_KEYS: [u32; 2] = [1, 2];
 
-/// Reads the configuration at `path` and begins to serve its keys.
+/// Reads the configuration at `path` and begins to serve its keys. A server checks from then on
+/// whether it could do so again.
 pub fn from_file(path: &Path, role: Role, env: Env) -> Result<Custodian> {
-    start(&Config::load(path)?, role, env)
+    let custodian = start(&Config::load(path)?, role, env.clone())?;
+    let path = path.to_owned();
+    watch_restart(&custodian, Box::new(move || Config::load(&path)), &env);
+    Ok(custodian)
 }
 
 /// Begins to serve the keys that `config` describes.
@@ -252,6 +259,20 @@ pub fn accept_rollback(config: &Config, reason: Reason<'_>, env: &Env) -> Result
 /// Either all providers wrap the key of our own keystore, or one serves keys, and the others seal
 /// its stash.
 fn source(config: &Config, env: &Env) -> Result<Box<dyn KeySource>> {
+    let Opened { wrappers, served } = open_all(config, env)?;
+    match served {
+        Some((provider, server)) => served_source(provider, server, wrappers, config, env),
+        None => Ok(Box::new(keystore(config, wrappers, env))),
+    }
+}
+
+/// The configured providers, none of them called yet.
+struct Opened<'a> {
+    wrappers: Vec<NamedWrapper>,
+    served: Option<(&'a ProviderConfig, NamedServer)>,
+}
+
+fn open_all<'a>(config: &'a Config, env: &Env) -> Result<Opened<'a>> {
     let mut wrappers = Vec::new();
     let mut served = None;
     for provider in &config.providers {
@@ -269,37 +290,46 @@ fn source(config: &Config, env: &Env) -> Result<Box<dyn KeySource>> {
             }
         }
     }
-    match (served, &config.stash) {
-        (Some((provider, server)), stash) => {
-            served_source(provider, server, stash.as_ref(), wrappers, config, env)
-        }
-        (None, None) => Ok(Box::new(keystore(config, wrappers, env))),
+    match (&served, &config.stash) {
         (None, Some(stash)) => {
             let what = format!("{} is for keys that a provider serves", stash.path.display());
             Err(Error::new(Kind::Config, what)
                 .advise("remove [stash]: the keystore is on this machine already"))
         }
+        _ => Ok(Opened { wrappers, served }),
     }
 }
 
 fn served_source(
     provider: &ProviderConfig,
     server: NamedServer,
-    stash: Option<&config::Stash>,
     wrappers: Vec<NamedWrapper>,
     config: &Config,
     env: &Env,
 ) -> Result<Box<dyn KeySource>> {
-    let kind = provider.section.required("type")?;
-    let words = format!("{kind} {}", server.server.identity());
+    let stash = stash_of(provider, &*server.server, config, wrappers, env)?;
     let mut source = ServedSource::new(server, config.keystore.cipher, env.clone());
     // `init` makes the folder; without it there is nobody's trail to write.
     let beside = StoreFile::at(&config.keystore.path);
     if beside.path().parent().is_some_and(Path::is_dir) {
         source = source.with_trail(beside);
     }
-    match (stash, wrappers.is_empty()) {
-        (None, true) => Ok(Box::new(source)),
+    Ok(match stash {
+        Some(stash) => Box::new(source.with_stash(stash)),
+        None => Box::new(source),
+    })
+}
+
+/// The stash of what `provider` serves, where one is configured.
+fn stash_of(
+    provider: &ProviderConfig,
+    server: &dyn KeyServer,
+    config: &Config,
+    wrappers: Vec<NamedWrapper>,
+    env: &Env,
+) -> Result<Option<Stash>> {
+    match (&config.stash, wrappers.is_empty()) {
+        (None, true) => Ok(None),
         (None, false) => Err(serves_alone(provider)),
         (Some(stash), true) => {
             let what = format!("nothing seals the stash {}", stash.path.display());
@@ -307,9 +337,9 @@ fn served_source(
                 .advise("add a [[provider]] that wraps, such as type = \"local\""))
         }
         (Some(stash), false) => {
+            let words = format!("{} {}", provider.section.required("type")?, server.identity());
             let file = StoreFile::at(&stash.path);
-            let stash = Stash::new(file, wrappers, &words, stash.max_age, env.clone());
-            Ok(Box::new(source.with_stash(stash)))
+            Ok(Some(Stash::new(file, wrappers, &words, stash.max_age, env.clone())))
         }
     }
 }

@@ -210,12 +210,14 @@ pub struct Section {
     asked: RefCell<Vec<&'static str>>,
 }
 
+#[derive(Debug)]
 struct Entry {
     key: String,
     at: Place,
     value: Value,
 }
 
+#[derive(Debug)]
 enum Value {
     Text(String),
     Integer(i64),
@@ -224,7 +226,7 @@ enum Value {
     Other(&'static str),
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Place {
     line: usize,
     column: usize,
@@ -254,6 +256,12 @@ impl Section {
     pub fn lacks(&self, key: &str) -> Error {
         let what = format!("{} lacks {key:?}", self.title);
         self.error_at(self.at, &what).advise(format!("add a line `{key} = \"...\"`"))
+    }
+
+    /// A text that is the same for the same entries. A configuration holds no secret.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        format!("{:?}", self.entries)
     }
 
     /// The file or folder named at `key`: an absolute path.

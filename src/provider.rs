@@ -56,6 +56,16 @@ pub trait KeyServer: Send + Sync {
         String::new()
     }
 
+    /// What a second log-in costs.
+    fn fresh_login(&self) -> FreshLogin {
+        FreshLogin::Repeatable
+    }
+
+    /// That the secrets of a log-in can be read. Nothing is sent.
+    fn credentials_readable(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// How long what it listed is taken for the truth.
     fn refresh(&self) -> Duration {
         Duration::from_millis(500)
@@ -90,10 +100,32 @@ pub trait KeyWrapper: Send + Sync {
     /// Whether the store answers, and what it says of itself.
     fn probe(&self, by: Deadline) -> Result<Probe>;
 
+    /// What a second log-in costs.
+    fn fresh_login(&self) -> FreshLogin {
+        FreshLogin::Repeatable
+    }
+
+    /// That the secrets of a log-in can be read. Nothing is sent.
+    fn credentials_readable(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// What must be done now and then though nobody wraps a key.
     fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {
         None
     }
+}
+
+/// What it would mean for a running server to open a key store once more, as its next start will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreshLogin {
+    /// It logs in again and uses nothing up.
+    Repeatable,
+    /// It shows nothing that the one already open does not show: this key store reads its secrets
+    /// for each call, or never repeats what was refused.
+    Needless,
+    /// It uses up, or may use up, a credential: why.
+    Spends(&'static str),
 }
 
 /// A key store that is asked for one key at a time, when the server wants it. Every call ends by its

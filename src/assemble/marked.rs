@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{serves, start};
+use super::{serves, start, watch_restart};
 use crate::config::{self, Config};
 use crate::custodian::{Custodian, Role};
 use crate::env::{Env, Level};
@@ -29,13 +29,16 @@ pub struct Marked {
 }
 
 /// Reads the configuration at `path` and begins to serve its keys to the server whose data directory
-/// is `folder`, which they must fit.
+/// is `folder`, which they must fit. The server checks from then on whether it could do so again.
 pub fn from_file_for(path: &Path, folder: &Path, role: Role, env: Env) -> Result<Marked> {
     let config = Config::load(path).map_err(|error| match path.try_exists() {
         Ok(false) => not_a_new_one(error, folder),
         _ => error,
     })?;
-    start_for(&config, folder, Some(WAY_ROUND), role, env)
+    let marked = start_for(&config, folder, Some(WAY_ROUND), role, env.clone())?;
+    let path = path.to_owned();
+    watch_restart(&marked.custodian, Box::new(move || Config::load(&path)), &env);
+    Ok(marked)
 }
 
 /// The same for a configuration that was read. `way_round` tells how to have an error of this

@@ -232,6 +232,9 @@ impl Findings {
                 );
             }
         }
+        if let Some((safe, reason)) = &server.restart {
+            self.restart(safe, reason);
+        }
         self.option(
             server.load_option == "FORCE_PLUS_PERMANENT",
             &format!("server: keyward = {}", server.load_option),
@@ -252,6 +255,18 @@ impl Findings {
             &format!("server: innodb_encryption_rotate_key_age = {}", server.rotate_key_age),
             "innodb_encryption_rotate_key_age = 1, or a rotation moves no page",
         );
+    }
+
+    /// What the running server knows of its next start.
+    fn restart(&mut self, safe: &str, reason: &str) {
+        let (mark, what) = match safe {
+            "yes" => (Mark::Ok, "a restart would succeed"),
+            "no" => (Mark::Failed, "a restart would fail"),
+            _ => (Mark::Skipped, "whether a restart would succeed is unknown"),
+        };
+        let what = if reason.is_empty() { what.to_owned() } else { format!("{what}: {reason}") };
+        let advice = "once that is put right, SET GLOBAL keyward_refresh = ON checks again";
+        self.add(mark, format!("server: {what}"), (mark == Mark::Failed).then_some(advice));
     }
 
     pub(super) fn option(&mut self, good: bool, what: &str, advice: &str) {

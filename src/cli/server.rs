@@ -29,6 +29,8 @@ pub(super) struct Server {
     pub(super) rotate_key_age: u32,
     /// `Keyward_generation`.
     pub(super) generation: Option<u64>,
+    /// `Keyward_restart_safe` and its reason.
+    pub(super) restart: Option<(String, String)>,
 }
 
 const QUERY: &str = "\
@@ -38,7 +40,11 @@ const QUERY: &str = "\
     select 'threads', @@innodb_encryption_threads, ''; \
     select 'tables', @@innodb_encrypt_tables, ''; \
     select 'generation', variable_value, '' from information_schema.global_status \
-        where variable_name = 'KEYWARD_GENERATION'";
+        where variable_name = 'KEYWARD_GENERATION'; \
+    select 'restart', safe.variable_value, reason.variable_value \
+        from information_schema.global_status safe join information_schema.global_status reason \
+        where safe.variable_name = 'KEYWARD_RESTART_SAFE' \
+            and reason.variable_name = 'KEYWARD_RESTART_SAFE_REASON'";
 
 /// One tablespace, as the server sees its encryption.
 #[derive(Debug, PartialEq, Eq)]
@@ -149,6 +155,10 @@ impl Server {
                 "threads" => server.threads = value.parse().unwrap_or(0),
                 "tables" => server.encrypt_tables = value.to_owned(),
                 "generation" => server.generation = value.parse().ok(),
+                "restart" => {
+                    let reason = cells.next().unwrap_or("").to_owned();
+                    server.restart = Some((value.to_owned(), reason));
+                }
                 _ => {}
             }
         }
@@ -178,12 +188,14 @@ mod tests {
 
     #[test]
     fn reads_the_clients_table() {
-        let text = "plugin\tACTIVE\tFORCE_PLUS_PERMANENT\nage\t1\t\nthreads\t4\t\ntables\tON\t\ngeneration\t7\t\n";
+        let text = "plugin\tACTIVE\tFORCE_PLUS_PERMANENT\nage\t1\t\nthreads\t4\t\ntables\tON\t\ngeneration\t7\t\n\
+                    restart\tno\tno key file\n";
         let server = Server::parse(text);
         assert_eq!(server.plugin.as_deref(), Some("ACTIVE"));
         assert_eq!(server.load_option, "FORCE_PLUS_PERMANENT");
         assert_eq!((server.threads, server.rotate_key_age), (4, 1));
         assert_eq!(server.encrypt_tables, "ON");
         assert_eq!(server.generation, Some(7));
+        assert_eq!(server.restart, Some(("no".to_owned(), "no key file".to_owned())));
     }
 }

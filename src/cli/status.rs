@@ -25,6 +25,9 @@ struct Report {
     keys: usize,
     versions: usize,
     oldest_active: Option<Timestamp>,
+    restart_safe: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    restart_safe_reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     degraded: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,6 +57,8 @@ pub(super) fn run(config: &Path, printer: &Printer) -> Result<Exit> {
         keys: status.keys,
         versions: status.versions,
         oldest_active: active.filter_map(|info| info.created).min(),
+        restart_safe: status.restart.answer.to_string(),
+        restart_safe_reason: status.restart.reason,
         degraded: status.degraded.map(|degraded| degraded.cause),
         stash: status.stash.map(Stash::from),
     };
@@ -74,7 +79,12 @@ impl Report {
         let line = |name: &str, text: &String| format!("{name:<11} {text}\n");
         let degraded = self.degraded.as_ref().map(|cause| line("degraded", cause));
         let stash = self.stash.as_ref().map(|stash| line("stash", &stash.text()));
-        let more: String = degraded.into_iter().chain(stash).collect();
+        let restart = match self.restart_safe_reason.as_str() {
+            "" => format!("safe: {}", self.restart_safe),
+            reason => format!("safe: {}, {reason}", self.restart_safe),
+        };
+        let restart = Some(line("restart", &restart));
+        let more: String = restart.into_iter().chain(degraded).chain(stash).collect();
         format!(
             "keystore    {} (generation {})\nopened by   {}\n{wrapped_by}keys        {}, {} \
              versions\noldest key  {oldest}\n{more}",

@@ -1,5 +1,7 @@
 //! The state `degraded`: the keys in memory serve, and the key store cannot be read or lacks some of them.
 
+use std::time::Instant;
+
 use super::{Degraded, KeySource, Shared, lock};
 use crate::env::Level;
 use crate::error::Error;
@@ -27,6 +29,7 @@ impl Shared {
         if degraded.as_ref().map(|state| &state.cause) == cause.as_ref() {
             return;
         }
+        self.restart.make_due(Instant::now());
         match cause {
             Some(cause) => {
                 let line = format!("degraded, the keys in memory go on serving: {cause}");

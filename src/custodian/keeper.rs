@@ -88,8 +88,12 @@ impl KeystoreSource {
     /// Does what is due. Looked at without the lock first: most of the time there is nothing.
     pub(super) fn keep(&mut self, ring: &Ring) -> Result<Vec<KeyRef>> {
         self.check_dates()?;
-        if self.duties().is_empty() {
+        let duties = self.duties();
+        if duties.is_empty() {
             return Ok(Vec::new());
+        }
+        if duties.iter().any(|duty| matches!(duty, Duty::Rotate(_))) {
+            self.prove_before_new_key(ring)?;
         }
         let text = self.keeper.policy.reason();
         let reason = Reason { actor: ACTOR, text: &text };

@@ -339,6 +339,7 @@ impl KeySource for KeystoreSource {
     }
 
     fn rotate(&mut self, ring: &Ring, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
+        self.prove_before_new_key(ring)?;
         self.commit(ring, reason, |source, before| {
             let changed = source.rotated(before, which, false, reason)?;
             Ok((!changed.told.is_empty()).then_some(changed))
@@ -352,6 +353,7 @@ impl KeySource for KeystoreSource {
         cipher: Option<Cipher>,
         reason: Reason<'_>,
     ) -> Result<KeyRef> {
+        self.prove_before_new_key(ring)?;
         let name = KeyName::from(id);
         let made = self.commit(ring, reason, |source, before| {
             if before.contents().key(&name).is_some() {
@@ -417,6 +419,10 @@ impl KeySource for KeystoreSource {
 
     fn contents(&self) -> Option<&Contents> {
         self.contents_now()
+    }
+
+    fn as_keystore(&mut self) -> Option<&mut KeystoreSource> {
+        Some(self)
     }
 
     fn coming_rotation(&self) -> Option<Coming> {

@@ -15,6 +15,7 @@ mod moving;
 mod named;
 mod opening;
 mod pinned;
+mod restart;
 mod rewrap;
 mod served;
 mod stash;
@@ -32,6 +33,7 @@ pub use destroy::Destruction;
 pub use keystore::{KeystoreSource, NamedWrapper};
 pub use lookup::{LookupSource, NamedLookup, Terms};
 pub use moving::Moving;
+pub use restart::{Answer, NextSource, NextStart, RestartSafe};
 pub use rewrap::{Rewrap, Rewrapped, WrapChange};
 pub use served::{NamedServer, ServedSource};
 pub use stash::{Stash, StashState};
@@ -201,6 +203,16 @@ pub trait KeySource: Send {
         None
     }
 
+    /// This source, where it is our own keystore.
+    fn as_keystore(&mut self) -> Option<&mut KeystoreSource> {
+        None
+    }
+
+    /// This source, where a key store serves the keys.
+    fn as_served(&mut self) -> Option<&mut ServedSource> {
+        None
+    }
+
     /// What stands in our own keystore; nothing where keys are served.
     fn contents(&self) -> Option<&Contents> {
         None
@@ -282,6 +294,8 @@ pub struct Status {
     pub next_rotation: Option<Timestamp>,
     /// Whether that is so near that it is told of, or should have been done by now.
     pub rotation_due: bool,
+    /// Whether a restart would succeed.
+    pub restart: RestartSafe,
     /// When this process began to serve.
     pub started: Timestamp,
 }
@@ -301,6 +315,7 @@ struct Shared {
     /// Where keys are asked for one at a time.
     lookups: Option<Lookups>,
     degraded: Mutex<Option<Degraded>>,
+    restart: restart::Watch,
     back_off: Mutex<BackOff>,
     rotations: AtomicU64,
     chores: Vec<Chore>,
@@ -324,6 +339,7 @@ impl Custodian {
             lookups: source.terms().map(Lookups::new),
             summary: Mutex::new(Summary::of(&*source)),
             degraded: Mutex::new(outage.map(|cause| Degraded { since: env.clock.now(), cause })),
+            restart: restart::Watch::new(role),
             back_off: Mutex::new(back_off),
             source: Mutex::new(source),
             absent: Mutex::default(),
@@ -401,6 +417,7 @@ impl Custodian {
     /// Gives the keys a new active version. When this returns it is on disk and in use.
     pub fn rotate(&self, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
         self.shared.may_write()?;
+        self.shared.prove_restart()?;
         let mut source = self.shared.source();
         let rotated = source.rotate(&self.shared.ring, which, reason);
         self.shared.note_losses(&*source);
@@ -420,6 +437,7 @@ impl Custodian {
     /// Makes key `id`.
     pub fn create(&self, id: KeyId, cipher: Option<Cipher>, reason: Reason<'_>) -> Result<KeyRef> {
         self.shared.may_write()?;
+        self.shared.prove_restart()?;
         let made = self.shared.source().create(&self.shared.ring, id, cipher, reason)?;
         self.shared.forget_absent();
         Ok(made)
@@ -461,6 +479,7 @@ impl Custodian {
             rotations: self.shared.rotations.load(Ordering::Relaxed),
             next_rotation: summary.rotation.as_ref().map(|coming| coming.at),
             rotation_due: summary.rotation.as_ref().is_some_and(|coming| coming.told_from <= now),
+            restart: self.shared.restart.last(),
             started: self.shared.started,
         }
     }

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::NamedWrapper;
+use super::{KeySource as _, KeystoreSource, NamedWrapper};
 use crate::env::{Deadline, Level, Log};
 use crate::error::{Error, Kind, Result};
+use crate::ring::Ring;
 use crate::secret::DataKey;
 use crate::store::Contents;
 
@@ -32,6 +33,35 @@ pub(super) fn unwrap_store_key(
         }
     }
     Err(none_opens(found, refusals, path))
+}
+
+impl KeystoreSource {
+    /// That a provider opens the newest keystore at this moment. What is made while none does may
+    /// never be read again.
+    pub(super) fn prove_before_new_key(&mut self, ring: &Ring) -> Result<()> {
+        self.load(ring)?;
+        self.prove_it_opens().map_err(|error| error.within("no new key is made"))
+    }
+
+    /// That the provider called `name`, as it is open, unwraps the store key that is in use.
+    pub(super) fn opens_with(&self, name: &str) -> Result<()> {
+        let keystore = self.keystore()?;
+        let found = keystore.contents();
+        let none = || {
+            let what = format!("provider {name:?} does not wrap the store key");
+            Error::new(Kind::NotFound, what).advise("run `keyward rewrap`")
+        };
+        let named = self.wrappers.iter().find(|named| named.name == name).ok_or_else(none)?;
+        let wrapping = found.wrappings().iter().find(|one| one.provider == name);
+        let wrapping = &wrapping.ok_or_else(none)?.key;
+        let by = Deadline::after(named.timeout);
+        let store_key = named.wrapper.unwrap(wrapping, &found.wrap_context(), by);
+        let store_key = store_key.map_err(|error| error.within(format!("provider {name:?}")))?;
+        if store_key.check_value() == keystore.store_key().check_value() {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Corrupt, format!("provider {name:?} gives another store key")))
+    }
 }
 
 /// The keys are there, but the next start may depend on the last provider that is left.

@@ -128,6 +128,11 @@ impl ServedSource {
         Self { trail: Some(beside), ..self }
     }
 
+    /// The key store.
+    pub(super) fn server(&self) -> &NamedServer {
+        &self.server
+    }
+
     fn tell(&self, event: Event, keys: &[KeyRef], reason: Reason<'_>) -> Result<()> {
         let Some(beside) = &self.trail else { return Ok(()) };
         let Reason { actor, text } = reason;
@@ -332,6 +337,10 @@ impl KeySource for ServedSource {
         if let Some(stash) = &mut self.stash {
             stash.begin(role);
         }
+    }
+
+    fn as_served(&mut self) -> Option<&mut ServedSource> {
+        Some(self)
     }
 
     fn stash(&self) -> Option<StashState> {

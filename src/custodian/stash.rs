@@ -90,6 +90,11 @@ impl Stash {
         }
     }
 
+    /// That a start could use it while the key store is away. Its keys stay where they are.
+    pub(super) fn would_help(&self) -> Result<()> {
+        self.refuse_old(self.read()?.contents())
+    }
+
     /// Puts its keys into `ring`, for a start while the key store is away for the reason `cause`.
     pub(super) fn stand_in(&mut self, ring: &Ring, cause: &Error) -> Result<Vec<KeyInfo>> {
         let opened = self.read().and_then(|stash| {

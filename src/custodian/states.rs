@@ -52,6 +52,9 @@ impl KeystoreSource {
         step: &Step,
         reason: Reason<'_>,
     ) -> Result<Vec<KeyRef>> {
+        if matches!(step, Step::Compromised(_) | Step::RotateNow(_)) {
+            self.prove_before_new_key(ring)?;
+        }
         self.commit(ring, reason, |source, before| {
             match step {
                 Step::Retire(key) => source.retired(before, key, reason),

@@ -4,7 +4,7 @@
 
 use std::ffi::CStr;
 
-use super::core::Status;
+use super::core::{Answer, Status};
 use crate::env::Timestamp;
 
 /// One status variable; the server puts `Keyward_` before its name.
@@ -29,7 +29,11 @@ pub(super) enum Value {
 /// the state.
 pub(super) fn lines(status: &Status, mark: &str, memory_locked: bool, kernel: &str) -> Vec<Line> {
     let degraded = status.degraded.as_ref();
-    let state = if degraded.is_some() { "degraded" } else { "ok" };
+    let state = match (degraded, status.restart.answer) {
+        (Some(_), _) => "degraded",
+        (None, Answer::No) => "restart_unsafe",
+        (None, Answer::Yes | Answer::Unknown) => "ok",
+    };
     let stash = status.stash.as_ref();
     let taken = stash.and_then(|stash| stash.taken).map_or(0, Timestamp::as_unix);
     let line = |name, value| Line { name, value };
@@ -39,6 +43,8 @@ pub(super) fn lines(status: &Status, mark: &str, memory_locked: bool, kernel: &s
         line(c"degraded", Value::Number(u64::from(degraded.is_some()))),
         line(c"degraded_since", Value::Number(degraded.map_or(0, |d| d.since.as_unix()))),
         line(c"last_error", Value::Text(degraded.map_or_else(String::new, |d| d.cause.clone()))),
+        line(c"restart_safe", Value::Text(status.restart.answer.to_string())),
+        line(c"restart_safe_reason", Value::Text(status.restart.reason.clone())),
         line(c"provider", Value::Text(status.provider.clone())),
         line(c"generation", Value::Number(status.generation)),
         line(c"keys", number(status.keys)),
@@ -59,7 +65,7 @@ pub(super) fn lines(status: &Status, mark: &str, memory_locked: bool, kernel: &s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::custodian::{Degraded, StashState};
+    use crate::custodian::{Degraded, RestartSafe, StashState};
 
     #[test]
     fn an_outage_shows_as_text_and_as_numbers() {
@@ -79,6 +85,7 @@ mod tests {
             rotations: 4,
             next_rotation: Some(Timestamp::from_unix(9)),
             rotation_due: true,
+            restart: RestartSafe { answer: Answer::No, reason: "no key file".to_owned() },
             started: Timestamp::from_unix(5),
         };
         let value = |name: &CStr| {
@@ -89,6 +96,8 @@ mod tests {
         assert_eq!(value(c"degraded"), Value::Number(1));
         assert_eq!(value(c"degraded_since"), Value::Number(7));
         assert_eq!(value(c"last_error"), Value::Text("no answer".to_owned()));
+        assert_eq!(value(c"restart_safe"), Value::Text("no".to_owned()));
+        assert_eq!(value(c"restart_safe_reason"), Value::Text("no key file".to_owned()));
         assert_eq!(value(c"stash_taken"), Value::Number(6));
         assert_eq!(value(c"stash_in_use"), Value::Number(1));
         assert_eq!(value(c"next_rotation"), Value::Number(9));

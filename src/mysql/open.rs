@@ -166,6 +166,11 @@ pub(super) fn describe() -> Vec<(String, String)> {
         let status = open.custodian.status();
         if open.configured {
             rows.push(("Provider".to_owned(), status.provider));
+            let safe = match status.restart.reason.as_str() {
+                "" => status.restart.answer.to_string(),
+                reason => format!("{}: {reason}", status.restart.answer),
+            };
+            rows.push(("Restart_safe".to_owned(), safe));
         }
         if let Some(degraded) = status.degraded {
             let text = format!("since {}: {}", degraded.since, degraded.cause);
@@ -195,7 +200,10 @@ impl Open {
         // Only a configuration has a place for the way round.
         let way_round = matches!(component, Component::Config(_)).then_some(assemble::WAY_ROUND);
         let assemble::Marked { custodian, mark } =
-            assemble::start_for(&config, instance, way_round, role, env)?;
+            assemble::start_for(&config, instance, way_round, role, env.clone())?;
+        let (library, instance) = (library.to_owned(), instance.to_owned());
+        let read = move || Component::find(&library, &instance)?.config(&library.join(FILE_NAME));
+        assemble::watch_restart(&custodian, Box::new(read), &env);
         Ok(Arc::new(Self {
             custodian,
             mark,

@@ -29,6 +29,8 @@ pub(crate) struct Server {
     /// Whether its replies to what is stored are lost.
     loses_replies: AtomicBool,
     calls: AtomicUsize,
+    /// Whether a listing has no check values.
+    tells_little: AtomicBool,
 }
 
 /// Seals by putting what it is bound to before the key.
@@ -73,13 +75,29 @@ impl Bench {
     }
 
     pub(crate) fn source(&self) -> ServedSource {
-        let server = NamedServer {
+        ServedSource::new(self.named_server()(), Cipher::DEFAULT, self.env())
+    }
+
+    /// Opens the key store as often as wanted.
+    pub(crate) fn named_server(&self) -> impl Fn() -> NamedServer + Send + use<> {
+        let server = self.server.clone();
+        move || NamedServer {
             name: "vault".into(),
             timeout: Duration::from_secs(5),
             refresh: Duration::from_secs(600),
-            server: Box::new(Of(self.server.clone())),
-        };
-        ServedSource::new(server, Cipher::DEFAULT, self.env())
+            server: Box::new(Of(server.clone())),
+        }
+    }
+
+    /// The same for the stash.
+    pub(crate) fn stash_maker(&self) -> impl Fn() -> Stash + Send + use<> {
+        let (path, sealer, env) = (self.path(), self.sealer.clone(), self.env());
+        move || {
+            let wrapper = Box::new(Of(sealer.clone()));
+            let timeout = Duration::from_secs(5);
+            let wrappers = vec![NamedWrapper { name: "local".to_owned(), timeout, wrapper }];
+            Stash::new(StoreFile::at(&path), wrappers, "test keys", None, env.clone())
+        }
     }
 
     pub(crate) fn wrappers(&self, names: &[&str]) -> Vec<NamedWrapper> {
@@ -122,6 +140,11 @@ impl Server {
     /// The same key in another state.
     pub(crate) fn set_state(&self, id: u32, version: u32, state: KeyState) {
         self.keys.lock().unwrap().get_mut(&key_ref(id, version)).unwrap().0 = state;
+    }
+
+    /// Lists from now on without check values.
+    pub(crate) fn hide_checks(&self) {
+        self.tells_little.store(true, Ordering::SeqCst);
     }
 
     /// As if that version had never been.
@@ -188,7 +211,8 @@ impl KeyServer for Of<Server> {
                 state: *state,
                 purpose: Cipher::DEFAULT.into(),
                 created: Some(NOW),
-                check: Some(DataKey::copy_of(bytes).unwrap().check_value()),
+                check: (!self.0.tells_little.load(Ordering::SeqCst))
+                    .then(|| DataKey::copy_of(bytes).unwrap().check_value()),
             };
             Ok(keys.iter().map(info).collect())
         })

@@ -8,6 +8,7 @@ mod config;
 mod continuity;
 mod crash;
 mod look_ups;
+mod restart;
 mod stash;
 
 #[allow(dead_code)]

@@ -189,7 +189,9 @@ fn begin(site: &Site) -> Result<Server> {
 /// matter: here nobody comes back, and the line is the point.
 fn survive_an_outage(kms: FakeAws, site: &Site, server: Server) -> Result<()> {
     drop(kms);
-    server.sql("SET GLOBAL keyward_rotate_key = 1")?;
+    let said = server.sql_refused("SET GLOBAL keyward_rotate_key = 1")?;
+    ensure!(said.contains("no new key is made"), "{said}");
+    ensure!(server.status("Keyward_restart_safe")? == "no", "{}", server.log());
     check(&server, TABLES)?;
     server.stop()?;
     let log = site.refusal()?;

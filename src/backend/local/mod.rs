@@ -17,7 +17,7 @@ use crate::config::Section;
 use crate::env::{Deadline, Rng};
 use crate::error::{Error, Kind, Result};
 use crate::key::CheckValue;
-use crate::provider::{KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
+use crate::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
 use crate::secret::source::SecretSource;
 use crate::secret::{DataKey, scrubbed};
 
@@ -222,6 +222,12 @@ impl KeyWrapper for LocalWrapper {
             facts.push(("derivation".to_owned(), passphrase.cost().to_string()));
         }
         Ok(Probe { facts })
+    }
+
+    /// A key file and a passphrase are read for each call; a key is derived again only from a
+    /// passphrase that changed.
+    fn fresh_login(&self) -> FreshLogin {
+        FreshLogin::Needless
     }
 }
 

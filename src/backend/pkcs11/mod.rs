@@ -29,7 +29,7 @@ use self::uri::Uri;
 use crate::config::Section;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::provider::{KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
+use crate::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
 use crate::secret::DataKey;
 use crate::secret::source::SecretSource;
 
@@ -217,6 +217,15 @@ impl KeyWrapper for Pkcs11Wrapper {
 
     fn probe(&self, by: Deadline) -> Result<Probe> {
         self.at_token("looking at the key", by, Shared::probe)
+    }
+
+    /// A log-in counts for the whole process, and a PIN that was refused is not tried again.
+    fn fresh_login(&self) -> FreshLogin {
+        FreshLogin::Needless
+    }
+
+    fn credentials_readable(&self) -> Result<()> {
+        self.shared.access.pin_is_readable()
     }
 }
 

@@ -146,6 +146,11 @@ impl Desk<'_> {
 }
 
 impl Access {
+    /// That the PIN can be read, where one is configured. The token is not asked.
+    pub(super) fn pin_is_readable(&self) -> Result<()> {
+        self.pin.as_ref().map_or(Ok(()), |source| read_pin(source).map(drop))
+    }
+
     /// Does `work` at the token; again with a new session where the first was lost, and once more
     /// with the module begun anew where the token is not where it was.
     pub(super) fn work<T>(

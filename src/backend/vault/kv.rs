@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::key::{
     CheckValue, Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode,
 };
-use crate::provider::{KeyServer, Probe, Upkeep};
+use crate::provider::{FreshLogin, KeyServer, Probe, Upkeep};
 use crate::secret::DataKey;
 
 /// How often new versions are looked for when the configuration does not say.
@@ -544,6 +544,14 @@ impl KeyServer for KvServer {
 
     fn refresh(&self) -> Duration {
         self.refresh
+    }
+
+    fn fresh_login(&self) -> FreshLogin {
+        self.client.fresh_login()
+    }
+
+    fn credentials_readable(&self) -> Result<()> {
+        self.client.credentials_readable()
     }
 
     fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {

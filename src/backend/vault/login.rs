@@ -14,6 +14,7 @@ use super::client::{Answer, Call, Client};
 use crate::config::Section;
 use crate::env::{Deadline, jittered};
 use crate::error::{Error, Kind, Result};
+use crate::provider::FreshLogin;
 use crate::secret::SecretBytes;
 use crate::secret::source::{SecretSource, without_line_end};
 
@@ -235,6 +236,38 @@ impl Token {
 }
 
 impl Client {
+    /// What a second log-in costs: a secret id may be good for a number of log-ins, and a wrapped one
+    /// can be unwrapped once.
+    pub(super) fn fresh_login(&self) -> FreshLogin {
+        match &self.settings.login {
+            Login::AppRole { wrapped: true, .. } => FreshLogin::Spends(
+                "its secret id is wrapped, which unwraps only once, so no new log-in is tried",
+            ),
+            Login::AppRole { .. } => FreshLogin::Spends(
+                "no new log-in is tried, because each may use up its AppRole secret id",
+            ),
+            Login::Token(_) | Login::Jwt { .. } | Login::Certificate { .. } => {
+                FreshLogin::Repeatable
+            }
+        }
+    }
+
+    /// That the secrets of a log-in can be read. Vault is not asked.
+    pub(super) fn credentials_readable(&self) -> Result<()> {
+        match &self.settings.login {
+            Login::Token(source) => read(source).map(drop),
+            Login::AppRole { role_id, secret_id, .. } => {
+                if let RoleId::From(source) = role_id {
+                    read(source)?;
+                }
+                read(secret_id).map(drop)
+            }
+            Login::Jwt { jwt: Jwt::Secret(source), .. } => read(source).map(drop),
+            Login::Jwt { jwt: Jwt::Pod(path), .. } => pod_token(path).map(drop),
+            Login::Certificate { .. } => Ok(()),
+        }
+    }
+
     /// Whether our token ends unless it is renewed: no other is to be had by a log-in.
     pub(super) fn lives_by_renewal(&self) -> bool {
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);

@@ -15,7 +15,7 @@ use super::setup::Parts;
 use crate::config::Section;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::provider::{KekInfo, KeyWrapper, Probe, Upkeep, WrapContext, WrappedKey};
+use crate::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, Upkeep, WrapContext, WrappedKey};
 use crate::secret::DataKey;
 
 /// The types of key that take associated data, by which a wrapped key is bound to its keystore.
@@ -343,6 +343,14 @@ impl KeyWrapper for TransitWrapper {
         }
         facts.extend(rights);
         Ok(Probe { facts })
+    }
+
+    fn fresh_login(&self) -> FreshLogin {
+        self.client.fresh_login()
+    }
+
+    fn credentials_readable(&self) -> Result<()> {
+        self.client.credentials_readable()
     }
 
     fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {

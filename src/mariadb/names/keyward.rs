@@ -31,8 +31,8 @@ pub(super) static FACE: Face = Face {
         ),
         Variable::new(
             c"refresh",
-            c"SET GLOBAL to ON reads the key store again at once. What it is set to at start-up \
-              has no effect",
+            c"SET GLOBAL to ON reads the key store again at once, and checks whether a restart \
+              would succeed. What it is set to at start-up has no effect",
             VariableKind::Command { switch: true, run: refresh },
         ),
     ],
@@ -59,5 +59,11 @@ fn rotate(custodian: &Custodian, number: i64, actor: &str) -> Result<()> {
 }
 
 fn refresh(custodian: &Custodian, on: i64, _actor: &str) -> Result<()> {
-    if on == 0 { Ok(()) } else { custodian.refresh() }
+    if on == 0 {
+        return Ok(());
+    }
+    let outcome = custodian.refresh();
+    // What it finds is in the status.
+    custodian.check_restart();
+    outcome
 }

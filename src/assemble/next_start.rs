@@ -1,0 +1,321 @@
+//! What the next start of a running server would open, so that the custodian can try it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use nix::unistd::{Uid, geteuid};
+
+use super::{Opened, keystore, named, open_all, stash_of};
+use crate::config::Config;
+use crate::custodian::{Custodian, NamedWrapper, NextSource, NextStart, Role};
+use crate::env::{Deadline, Env, Level, Log};
+use crate::error::{Error, Kind, Result};
+use crate::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
+use crate::secret::DataKey;
+
+/// Reads a configuration again.
+pub type ReadConfig = Box<dyn Fn() -> Result<Config> + Send>;
+
+/// Has `custodian` check now and then whether a start by the configuration that `read` gives would
+/// succeed. To be called with the rights of a start.
+pub fn watch_restart(custodian: &Custodian, read: ReadConfig, env: &Env) {
+    // A refusal is in the answer; the log need not hear of it every hour.
+    let env = Env { log: Arc::new(Silent), ..env.clone() };
+    let next = Configured { read, env, user: geteuid(), kept: BTreeMap::new() };
+    custodian.watch_restart(Box::new(next));
+}
+
+struct Configured {
+    read: ReadConfig,
+    env: Env,
+    /// As whom the start read it.
+    user: Uid,
+    /// By name: providers that need no second opening while their section stays as it is.
+    kept: BTreeMap<String, (String, Arc<dyn KeyWrapper>)>,
+}
+
+impl NextStart for Configured {
+    fn open(&mut self) -> Result<NextSource> {
+        let config = (self.read)()?;
+        let Opened { wrappers, served } = open_all(&config, &self.env)?;
+        let wrappers = wrappers.into_iter().map(|one| self.for_a_try(&config, one));
+        let wrappers = wrappers.collect::<Result<Vec<_>>>()?;
+        let Some((provider, server)) = served else {
+            let source = keystore(&config, wrappers, &self.env).as_role(Role::Reader);
+            return Ok(NextSource::Keystore(Box::new(source)));
+        };
+        let stash = stash_of(provider, &*server.server, &config, wrappers, &self.env)?;
+        Ok(NextSource::Served { server, stash: stash.map(Box::new) })
+    }
+
+    fn starts_as_we_are(&self) -> bool {
+        geteuid() == self.user
+    }
+}
+
+impl Configured {
+    /// The provider as it may be called for nothing but a try.
+    fn for_a_try(&mut self, config: &Config, provider: NamedWrapper) -> Result<NamedWrapper> {
+        let NamedWrapper { name, timeout, wrapper } = provider;
+        let wrapper: Box<dyn KeyWrapper> = match wrapper.fresh_login() {
+            FreshLogin::Repeatable => wrapper,
+            FreshLogin::Spends(why) => Box::new(Untried { wrapper, why }),
+            FreshLogin::Needless => {
+                let section = named(config, &name)?.section.fingerprint();
+                let kept = self.kept.get(&name).filter(|(before, _)| *before == section);
+                let kept = match kept {
+                    Some((_, kept)) => Arc::clone(kept),
+                    None => Arc::from(wrapper),
+                };
+                self.kept.insert(name.clone(), (section, Arc::clone(&kept)));
+                Box::new(Kept(kept))
+            }
+        };
+        Ok(NamedWrapper { name, timeout, wrapper })
+    }
+}
+
+/// One that stays open from try to try.
+struct Kept(Arc<dyn KeyWrapper>);
+
+/// One that would use up a credential.
+struct Untried {
+    wrapper: Box<dyn KeyWrapper>,
+    why: &'static str,
+}
+
+impl KeyWrapper for Kept {
+    fn wrap(&self, _: &DataKey, _: &WrapContext, _: Deadline) -> Result<WrappedKey> {
+        Err(only_a_try())
+    }
+
+    fn unwrap(&self, wrapped: &WrappedKey, context: &WrapContext, by: Deadline) -> Result<DataKey> {
+        self.0.credentials_readable()?;
+        self.0.unwrap(wrapped, context, by)
+    }
+
+    fn rewrap(&self, _: &WrappedKey, _: &WrapContext, _: Deadline) -> Result<WrappedKey> {
+        Err(only_a_try())
+    }
+
+    fn describe(&self, _: Deadline) -> Result<KekInfo> {
+        Err(only_a_try())
+    }
+
+    fn probe(&self, _: Deadline) -> Result<Probe> {
+        Err(only_a_try())
+    }
+
+    fn fresh_login(&self) -> FreshLogin {
+        FreshLogin::Needless
+    }
+}
+
+impl KeyWrapper for Untried {
+    fn wrap(&self, _: &DataKey, _: &WrapContext, _: Deadline) -> Result<WrappedKey> {
+        Err(only_a_try())
+    }
+
+    fn unwrap(&self, _: &WrappedKey, _: &WrapContext, _: Deadline) -> Result<DataKey> {
+        self.wrapper.credentials_readable()?;
+        Err(Error::new(Kind::Unsupported, self.why))
+    }
+
+    fn rewrap(&self, _: &WrappedKey, _: &WrapContext, _: Deadline) -> Result<WrappedKey> {
+        Err(only_a_try())
+    }
+
+    fn describe(&self, _: Deadline) -> Result<KekInfo> {
+        Err(only_a_try())
+    }
+
+    fn probe(&self, _: Deadline) -> Result<Probe> {
+        Err(only_a_try())
+    }
+
+    fn fresh_login(&self) -> FreshLogin {
+        FreshLogin::Spends(self.why)
+    }
+
+    fn credentials_readable(&self) -> Result<()> {
+        self.wrapper.credentials_readable()
+    }
+}
+
+fn only_a_try() -> Error {
+    Error::new(Kind::Internal, "a provider that was opened for a try is to unwrap, no more")
+}
+
+/// Hears nothing.
+struct Silent;
+
+impl Log for Silent {
+    fn log(&self, _: Level, _: &str) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::assemble::{create_key_file, create_keystore, from_file};
+    use crate::custodian::{Answer, Reason, RestartSafe, Which};
+    use crate::env::System;
+    use crate::env::fake::FakeLog;
+
+    const REASON: Reason<'_> = Reason { actor: "test", text: "because" };
+
+    /// A folder with a configuration, its key file and its keystore, and a server on it.
+    struct Site {
+        folder: tempfile::TempDir,
+        log: Arc<FakeLog>,
+        custodian: Custodian,
+    }
+
+    impl Site {
+        fn new(provider: &str) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let log = Arc::new(FakeLog::default());
+            let at = |name: &str| folder.path().join(name);
+            create_key_file(&at("key"), &System).unwrap();
+            fs::write(at("phrase"), "correct horse battery staple\n").unwrap();
+            fs::set_permissions(at("phrase"), fs::Permissions::from_mode(0o600)).unwrap();
+            let place = folder.path().display().to_string();
+            write_config(&at("keyward.toml"), &place, provider);
+            let env = Env::system(log.clone());
+            let config = Config::load(&at("keyward.toml")).unwrap();
+            create_keystore(&config, REASON, &env).unwrap();
+            let custodian = from_file(&at("keyward.toml"), Role::Daemon, env).unwrap();
+            Self { folder, log, custodian }
+        }
+
+        fn at(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn away(&self, name: &str, away: bool) {
+            let (here, there) = (self.at(name), self.at("away"));
+            if away { fs::rename(here, there) } else { fs::rename(there, here) }.unwrap();
+        }
+
+        fn says(&self, answer: Answer, word: &str) -> RestartSafe {
+            let found = self.custodian.check_restart();
+            assert_eq!(found.answer, answer, "{}", found.reason);
+            assert!(found.reason.contains(word), "{word}: {}", found.reason);
+            assert_eq!(self.custodian.status().restart, found);
+            found
+        }
+    }
+
+    fn write_config(path: &Path, place: &str, provider: &str) {
+        let provider = provider.replace("HERE", place);
+        let text = format!("[keystore]\npath = \"{place}/keystore.json\"\n{provider}\n");
+        fs::write(path, text).unwrap();
+    }
+
+    const KEY_FILE: &str = "[[provider]]\ntype = \"local\"\nkey_file = \"HERE/key\"";
+    const PASSPHRASE: &str = "[[provider]]\ntype = \"local\"\npassphrase_file = \"HERE/phrase\"";
+
+    #[test]
+    fn a_key_file_moved_away_fails_a_restart_and_stops_rotations() {
+        let site = Site::new(KEY_FILE);
+        assert_eq!(site.custodian.status().restart.answer, Answer::Unknown);
+        site.says(Answer::Yes, "");
+        site.away("key", true);
+        site.says(Answer::No, "/key");
+        site.says(Answer::No, "/key");
+        assert!(site.custodian.status().degraded.is_none(), "keys serve, and the keystore is read");
+        let refused = site.custodian.rotate(Which::All, REASON).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("no new key is made, because a restart would fail: "),
+            "{refused}"
+        );
+        let generation = site.custodian.status().generation;
+        site.custodian.create(7.try_into().unwrap(), None, REASON).unwrap_err();
+        site.away("key", false);
+        site.says(Answer::Yes, "");
+        assert_eq!(site.custodian.status().generation, generation);
+        site.custodian.rotate(Which::All, REASON).unwrap();
+        let lines: Vec<_> = site.log.lines().into_iter().map(|(_, line)| line).collect();
+        assert_eq!(lines.len(), 2, "once when it begins, once when it ends: {lines:?}");
+        assert!(lines[0].starts_with("a restart would fail: "), "{lines:?}");
+        assert_eq!(lines[1], "a restart would succeed again");
+    }
+
+    #[test]
+    fn a_command_refuses_a_key_that_no_provider_could_open() {
+        let site = Site::new(KEY_FILE);
+        let path = site.at("keyward.toml");
+        let command = from_file(&path, Role::Command, Env::system(site.log.clone())).unwrap();
+        assert_eq!(command.status().restart.answer, Answer::Yes);
+        site.away("key", true);
+        let refused = command.rotate(Which::All, REASON).unwrap_err().to_string();
+        assert!(refused.starts_with("no new key is made: "), "{refused}");
+    }
+
+    #[test]
+    fn a_broken_configuration_fails_a_restart() {
+        let site = Site::new(KEY_FILE);
+        let (config, place) = (site.at("keyward.toml"), site.folder.path().display().to_string());
+        fs::write(&config, "[[provider]]\ntype = \"local\"\nkye_file = \"/x\"\n").unwrap();
+        site.says(Answer::No, "keyward.toml:");
+        fs::remove_file(&config).unwrap();
+        site.says(Answer::No, "cannot read the configuration");
+        write_config(&config, &place, KEY_FILE);
+        site.says(Answer::Yes, "");
+    }
+
+    #[test]
+    fn a_keystore_that_is_another_or_none_fails_a_restart() {
+        let (site, other) = (Site::new(KEY_FILE), Site::new(KEY_FILE));
+        let (config, place) = (site.at("keyward.toml"), other.folder.path().display().to_string());
+        write_config(&config, &place, KEY_FILE);
+        site.says(Answer::No, "and the keys in use are of ");
+        write_config(&config, &site.folder.path().display().to_string(), KEY_FILE);
+        site.away("keystore.json", true);
+        site.says(Answer::No, "there is no keystore at ");
+        site.away("keystore.json", false);
+        site.says(Answer::Yes, "");
+    }
+
+    #[test]
+    fn a_key_is_derived_again_only_from_a_passphrase_that_changed() {
+        let site = Site::new(PASSPHRASE);
+        let mut next = Configured {
+            read: Box::new({
+                let path = site.at("keyward.toml");
+                move || Config::load(&path)
+            }),
+            env: Env::system(Arc::new(Silent)),
+            user: geteuid(),
+            kept: BTreeMap::new(),
+        };
+        next.open().unwrap();
+        let first = Arc::clone(&next.kept["local"].1);
+        next.open().unwrap();
+        assert!(Arc::ptr_eq(&first, &next.kept["local"].1), "it keeps what it has derived");
+        site.says(Answer::Yes, "");
+        fs::write(site.at("phrase"), "another one\n").unwrap();
+        site.says(Answer::No, "it is another passphrase");
+        site.away("phrase", true);
+        site.says(Answer::No, "/phrase");
+    }
+
+    #[test]
+    fn other_rights_than_those_of_the_start_prove_nothing() {
+        let site = Site::new(KEY_FILE);
+        let next = Configured {
+            read: Box::new(|| Err(Error::new(Kind::Io, "permission denied"))),
+            env: Env::system(Arc::new(Silent)),
+            user: Uid::from_raw(geteuid().as_raw() + 1),
+            kept: BTreeMap::new(),
+        };
+        site.custodian.watch_restart(Box::new(next));
+        site.says(
+            Answer::Unknown,
+            "permission denied; the start itself reads it with other rights",
+        );
+    }
+}
