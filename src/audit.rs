@@ -59,6 +59,8 @@ pub enum Event {
     Exported,
     /// An older copy of the keystore is to be the one in force.
     RollbackAccepted,
+    /// The keys in a server's memory were written into a new keystore.
+    Rescued,
     /// A version is to be destroyed once its waiting time has passed.
     DestructionPlanned,
     /// A version is not to be destroyed after all.

@@ -2,9 +2,18 @@
 
 use std::time::Instant;
 
-use super::{Degraded, KeySource, Shared, lock};
-use crate::env::Level;
+use super::{KeySource, Shared, lock};
+use crate::env::{Level, Timestamp};
 use crate::error::Error;
+
+/// Keys still served, but the key store out of reach or unreadable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Degraded {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why: the error's line.
+    pub cause: String,
+}
 
 impl Shared {
     /// Notes how a reading ended, and what the key store lost.

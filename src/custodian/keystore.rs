@@ -293,7 +293,7 @@ impl KeystoreSource {
     }
 
     /// Brings ring and source up to date; under `lock` if the caller has it.
-    fn load_under(&mut self, ring: &Ring, lock: Option<&StoreLock>) -> Result<()> {
+    pub(super) fn load_under(&mut self, ring: &Ring, lock: Option<&StoreLock>) -> Result<()> {
         if self.opened.is_some() && !self.has_changed() {
             return Ok(());
         }

@@ -15,6 +15,7 @@ mod moving;
 mod named;
 mod opening;
 mod pinned;
+mod rescue;
 mod restart;
 mod rewrap;
 mod served;
@@ -29,10 +30,12 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use degraded::Degraded;
 pub use destroy::Destruction;
 pub use keystore::{KeystoreSource, NamedWrapper};
 pub use lookup::{LookupSource, NamedLookup, Terms};
 pub use moving::Moving;
+pub use rescue::Rescued;
 pub use restart::{Answer, NextSource, NextStart, RestartSafe};
 pub use rewrap::{Rewrap, Rewrapped, WrapChange};
 pub use served::{NamedServer, ServedSource};
@@ -50,6 +53,7 @@ use crate::secret::DataKey;
 use crate::store::Contents;
 use backoff::BackOff;
 use lookup::Lookups;
+use named::no_keyring;
 use summary::{Held, Summary};
 use worker::Worker;
 
@@ -249,12 +253,6 @@ pub trait KeySource: Send {
     }
 }
 
-fn no_keyring(name: &KeyName) -> Error {
-    let what = format!("key {name}: this provider serves MariaDB's keys only");
-    Error::new(Kind::Unsupported, what)
-        .advise("for MySQL, configure a provider that wraps, such as `local`")
-}
-
 /// Which keys to rotate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
@@ -262,15 +260,6 @@ pub enum Which {
     One(KeyId),
     /// Every key that has an active version.
     All,
-}
-
-/// Keys still served, but the key store out of reach or unreadable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Degraded {
-    /// Since when.
-    pub since: Timestamp,
-    /// Why: the error's line.
-    pub cause: String,
 }
 
 /// What `status` and the server's status variables show.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Custodian, NewKey, Reason};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::key::KeyName;
 use crate::ring::{NamedKey, NamedKeys};
 use crate::secret::DataKey;
@@ -65,4 +65,11 @@ impl Custodian {
         self.shared.may_write()?;
         self.shared.source().remove_named(&self.shared.ring, name, reason)
     }
+}
+
+/// What only our own keystore can keep was asked of a provider that serves keys.
+pub(super) fn no_keyring(name: &KeyName) -> Error {
+    let what = format!("key {name}: this provider serves MariaDB's keys only");
+    Error::new(Kind::Unsupported, what)
+        .advise("for MySQL, configure a provider that wraps, such as `local`")
 }

@@ -120,6 +120,24 @@ pub(super) fn remove(name: &KeyName) -> Result<()> {
     change(|custodian| custodian.remove_named(name, because("removed")))
 }
 
+/// Writes all keys in memory into a new keystore, unless the present one has them; how many versions
+/// were written. Without a configuration the wrapping key is keyward's own to make, should it be lost
+/// as well.
+pub(super) fn rescue() -> Result<usize> {
+    let open = open()?;
+    open.refuse_if_read_only()?;
+    let key_file = crate::config::key_file_beside(&open.data_file);
+    if !open.configured && !key_file.exists() {
+        let env = Env::system(Arc::new(ServerLog));
+        assemble::create_key_file(&key_file, &*env.rng)?;
+        let line = format!("made wrapping key {}: back it up", key_file.display());
+        ServerLog.log(Level::Note, &line);
+    }
+    let rescued = open.custodian.rescue(because("keyward_rescue()"))?;
+    state_mut().failure = None;
+    Ok(rescued.versions)
+}
+
 /// Encrypts or decrypts `data` with the key called `name`, which must be of type AES.
 pub(super) fn crypt(
     name: &KeyName,

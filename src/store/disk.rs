@@ -26,6 +26,15 @@ pub trait Disk: Send + Sync {
     /// Puts `from` in the place of `to`, in one step.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// The same where nothing is at `to`; `AlreadyExists` where something is.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match self.stamp(to) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(none) if none.kind() == io::ErrorKind::NotFound => self.rename(from, to),
+            Err(cause) => Err(cause),
+        }
+    }
+
     /// Makes what was created, renamed and removed in a folder survive a power cut.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 
@@ -114,6 +123,21 @@ impl Disk for OsDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+        let flags = RenameFlags::RENAME_NOREPLACE;
+        match renameat2(AT_FDCWD, from, AT_FDCWD, to, flags) {
+            // Not every file system has it. Whoever comes between holds no lock of ours.
+            Err(nix::Error::EINVAL | nix::Error::ENOSYS) if to.symlink_metadata().is_err() => {
+                fs::rename(from, to)
+            }
+            Err(nix::Error::EINVAL | nix::Error::ENOSYS) => {
+                Err(io::ErrorKind::AlreadyExists.into())
+            }
+            outcome => Ok(outcome?),
+        }
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {

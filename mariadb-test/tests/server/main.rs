@@ -7,6 +7,7 @@ mod encrypts;
 mod kernels;
 mod loading;
 mod outage;
+mod rescue;
 mod rotation;
 mod unit;
 

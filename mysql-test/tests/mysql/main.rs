@@ -6,5 +6,6 @@ mod crash;
 mod inspect;
 mod migrate;
 mod outage;
+mod rescue;
 mod stores;
 mod story;

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{Face, Started, Values, Variable, VariableKind, rotate_by};
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
-use crate::mariadb::core::{Custodian, Role, from_file_for};
+use crate::mariadb::core::{Custodian, Reason, Role, from_file_for};
 
 /// `ER_UNKNOWN_ERROR`: the server has no number for this.
 const NO_NUMBER: u32 = 1105;
@@ -35,6 +35,13 @@ pub(super) static FACE: Face = Face {
               would succeed. What it is set to at start-up has no effect",
             VariableKind::Command { switch: true, run: refresh },
         ),
+        Variable::new(
+            c"rescue",
+            c"SET GLOBAL to ON writes all keys in memory into a new keystore, if the present one is \
+              lost or lacks any; a file in its place is set aside. What it is set to at start-up has \
+              no effect",
+            VariableKind::Command { switch: true, run: rescue },
+        ),
     ],
     start,
     error_number: |_| NO_NUMBER,
@@ -56,6 +63,13 @@ fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
 
 fn rotate(custodian: &Custodian, number: i64, actor: &str) -> Result<()> {
     rotate_by(custodian, number, actor, "keyward_rotate_key")
+}
+
+fn rescue(custodian: &Custodian, on: i64, actor: &str) -> Result<()> {
+    if on == 0 {
+        return Ok(());
+    }
+    custodian.rescue(Reason { actor, text: "SET GLOBAL keyward_rescue" }).map(drop)
 }
 
 fn refresh(custodian: &Custodian, on: i64, _actor: &str) -> Result<()> {

@@ -11,6 +11,7 @@ mod cipher;
 mod listing;
 pub(super) mod log;
 mod reader;
+mod udf;
 mod writer;
 
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};

@@ -1,0 +1,77 @@
+//! A keystore file that is written where another one may be: that one is set aside, never
+//! overwritten.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{MAX_LEN, MODE, StoreFile, StoreLock};
+use crate::env::Rng;
+use crate::error::{Error, Kind, Result};
+use crate::store::{Keystore, Sealed};
+
+/// How many files can be set aside on one day.
+const MOST_A_DAY: u32 = 1000;
+
+impl StoreFile {
+    /// Writes `keystore` as the next generation, though the file is another or none. Before it takes its
+    /// place, what was written is read back, and `prove` must agree. A file that is there gets
+    /// the name `NAME.before-rescue-DAY-N`, which no file had: where it is now, if there was one. On
+    /// failure all is as it was.
+    pub fn write_aside(
+        &self,
+        lock: &StoreLock,
+        keystore: &Keystore,
+        day: &str,
+        prove: impl FnOnce(Sealed) -> Result<()>,
+        rng: &dyn Rng,
+    ) -> Result<Option<PathBuf>> {
+        if lock.path != self.path {
+            return Err(Error::new(Kind::Internal, "the lock is another keystore's"));
+        }
+        let folder = self.check_folder()?;
+        self.remove_leftovers()?;
+        let bytes = keystore.next_generation().to_bytes()?;
+        let temporary = self.temporary(rng)?;
+        let written = self
+            .write(&temporary, &bytes, MODE, (folder.owner, folder.group))
+            .and_then(|()| self.disk.read(&temporary, MAX_LEN))
+            .map_err(|cause| self.failed("cannot write", &cause))
+            .and_then(|(read, _)| prove(Sealed::parse(&read)?))
+            .and_then(|()| self.set_aside(day));
+        let placed = written.and_then(|aside| {
+            let placed = self.disk.rename_new(&temporary, &self.path);
+            let placed = placed.and_then(|()| self.disk.sync_folder(self.folder()));
+            placed.map(|()| aside.clone()).map_err(|cause| self.put_back(aside.as_deref(), &cause))
+        });
+        placed.inspect_err(|_| {
+            // It goes with the next commit if it does not go now.
+            let _ = self.disk.remove(&temporary);
+        })
+    }
+
+    /// Gives what is at the keystore's path a name that nothing has; nothing where there is nothing.
+    fn set_aside(&self, day: &str) -> Result<Option<PathBuf>> {
+        for n in 1..=MOST_A_DAY {
+            let aside = self.beside(&format!(".before-rescue-{day}-{n}"));
+            match self.disk.rename_new(&self.path, &aside) {
+                Ok(()) => return Ok(Some(aside)),
+                Err(none) if none.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(cause) => return Err(Error::io("cannot set aside", &self.path, &cause)),
+            }
+        }
+        let what = format!("{} was set aside {MOST_A_DAY} times today", self.path.display());
+        Err(Error::new(Kind::State, what).advise("move those files away"))
+    }
+
+    /// The error that the new file could not take its place; the former one is back if it can be.
+    fn put_back(&self, aside: Option<&Path>, cause: &io::Error) -> Error {
+        let failed = self.failed("cannot write", cause);
+        match aside.map(|aside| (aside, self.disk.rename_new(aside, &self.path))) {
+            Some((aside, Err(_))) => {
+                failed.advise(format!("the file that was there is {} now", aside.display()))
+            }
+            _ => failed,
+        }
+    }
+}
