@@ -27,7 +27,7 @@ impl KeystoreSource {
         };
         let path = self.file.path().display();
         let what = format!("{path}: {is}, and the configuration names {pinned}");
-        Err(Error::new(Kind::Conflict, what).advise(
+        Err(Error::new(Kind::State, what).advise(
             "another keystore took its place: put the right one back; if this is the right one, \
              change `fingerprint` in [keystore]",
         ))
