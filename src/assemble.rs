@@ -36,6 +36,7 @@ use crate::key::{Cipher, KeyId, PageMode};
 use crate::provider::{KekInfo, KeyServer, Probe, Provider};
 use crate::secret::DataKey;
 use crate::store::{Keystore, Revision, STORE_KEY_LEN, StoreFile};
+use crate::trust;
 
 /// How long `init` waits for the lock of a keystore that nobody else can know yet.
 const INIT_LOCK_WAIT: Duration = Duration::from_secs(1);
@@ -46,10 +47,20 @@ pub const FIRST_KEYS: [u32; 2] = [1, 2];
 /// Reads the configuration at `path` and begins to serve its keys. A server checks from then on
 /// whether it could do so again.
 pub fn from_file(path: &Path, role: Role, env: Env) -> Result<Custodian> {
-    let custodian = start(&Config::load(path)?, role, env.clone())?;
+    let config = Config::load(path)?;
+    trust_owner_of(&config.keystore.path);
+    let custodian = start(&config, role, env.clone())?;
     let path = path.to_owned();
     watch_restart(&custodian, Box::new(move || Config::load(&path)), &env);
     Ok(custodian)
+}
+
+/// A program of root's that loads us, such as mariadb-backup, reads the keystore of whoever owns the
+/// folder that root's own configuration names.
+fn trust_owner_of(keystore: &Path) {
+    if let Some(folder) = keystore.parent() {
+        trust::work_for_owner_of(folder);
+    }
 }
 
 /// Begins to serve the keys that `config` describes.

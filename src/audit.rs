@@ -4,8 +4,8 @@
 //! Written only under the keystore's lock, by whoever changes it: the server or the command.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -14,10 +14,15 @@ use sha2::{Digest, Sha256};
 use crate::env::{Clock, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::KeyRef;
+use crate::trust;
 
 /// How much of the trail's end is read first to find its last line, in bytes. A line that names many
 /// keys is longer.
 const TAIL: u64 = 1 << 16;
+/// The longest trail, in bytes.
+const MAX_LEN: u64 = 1 << 30;
+/// The way out where the trail cannot be gone on with.
+const ASIDE: &str = "move the file aside; a new trail begins by itself";
 /// What the first line is chained to.
 const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -145,11 +150,14 @@ impl Trail {
     /// Every line that can be read, and whether something is wrong with the others or with the chain:
     /// for who must know what happened though somebody changed the trail.
     pub fn salvage(&self) -> Result<(Vec<Line>, bool)> {
-        let bytes = match std::fs::read(&self.path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), true)),
-            Err(e) => return Err(Error::io("cannot read the audit trail", &self.path, &e)),
-        };
+        if self.is_missing() {
+            return Ok((Vec::new(), true));
+        }
+        let mut bytes = Vec::new();
+        self.checked(OpenOptions::new().read(true))?
+            .take(MAX_LEN)
+            .read_to_end(&mut bytes)
+            .map_err(|e| self.failed("cannot read the audit trail", &e))?;
         let text = String::from_utf8_lossy(&bytes);
         let readable = |line| serde_json::from_str(line).ok();
         let lines = text.split_terminator('\n').filter_map(readable).collect();
@@ -158,11 +166,14 @@ impl Trail {
 
     /// Reads the whole trail and checks its chain.
     pub fn read(&self) -> Result<Vec<Line>> {
-        let text = match std::fs::read_to_string(&self.path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(Error::io("cannot read the audit trail", &self.path, &e)),
-        };
+        if self.is_missing() {
+            return Ok(Vec::new());
+        }
+        let mut text = String::new();
+        let file = self.checked(OpenOptions::new().read(true))?;
+        file.take(MAX_LEN + 1)
+            .read_to_string(&mut text)
+            .map_err(|e| self.failed("cannot read the audit trail", &e))?;
         let mut lines = Vec::new();
         let mut previous = GENESIS.to_owned();
         // By the line end alone: a return before it was not there when the line was written.
@@ -183,14 +194,47 @@ impl Trail {
         Ok(lines)
     }
 
+    fn is_missing(&self) -> bool {
+        self.path.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// The trail, made where there is none.
     fn open(&self) -> Result<File> {
-        OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&self.path)
-            .map_err(|e| Error::io("cannot open the audit trail", &self.path, &e))
+        // Where there is one, its mode stays.
+        let made = trust::create(&self.path, 0o600);
+        if made.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::AlreadyExists) {
+            made.map_err(|e| self.failed("cannot open the audit trail", &e))?;
+        }
+        self.checked(OpenOptions::new().read(true).append(true))
+    }
+
+    /// The file that is there: no link, which could lead anywhere, and a regular one. A device has
+    /// no end, and a pipe waits for one.
+    fn checked(&self, options: &mut OpenOptions) -> Result<File> {
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file = options.custom_flags(flags).open(&self.path);
+        let file = file.map_err(|e| self.failed("cannot open the audit trail", &e))?;
+        let found = file.metadata().map_err(|e| self.failed("cannot look at", &e))?;
+        let (owner, user) = (found.uid(), trust::account());
+        let what = match () {
+            () if !found.is_file() => "is not a regular file".to_owned(),
+            () if found.len() > MAX_LEN => format!("has more than {MAX_LEN} bytes"),
+            () if owner != 0 && owner != user => format!("belongs to user {owner}"),
+            () if trust::others_write(found.mode(), found.gid()) => {
+                "can be written by others".to_owned()
+            }
+            () => return Ok(file),
+        };
+        let what = format!("the audit trail {} {what}", self.path.display());
+        Err(Error::new(Kind::Config, what).advise(ASIDE))
+    }
+
+    fn failed(&self, doing: &str, cause: &io::Error) -> Error {
+        if matches!(cause.raw_os_error(), Some(libc::ELOOP)) {
+            let what = format!("the audit trail {} is a symbolic link", self.path.display());
+            return Error::new(Kind::Config, what).advise(ASIDE);
+        }
+        Error::io(doing, &self.path, cause)
     }
 
     /// The last whole line; what a crash left of an unfinished one is cut off.
@@ -238,7 +282,7 @@ impl Trail {
 
     fn broken(&self) -> Error {
         let what = format!("{}: a line is not one of ours", self.path.display());
-        Error::new(Kind::Corrupt, what).advise("move the file aside; a new trail begins by itself")
+        Error::new(Kind::Corrupt, what).advise(ASIDE)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::key::Cipher;
 use crate::policy::Policy;
 use crate::secret::source::SecretSource;
+use crate::trust::{self, Refusal};
 
 /// Where the server and the command look when they are told nothing.
 pub const DEFAULT_PATH: &str = "/etc/keyward/keyward.toml";
@@ -80,18 +81,19 @@ impl Config {
         if path.extension().is_some_and(|ending| ending == "cnf") {
             return component::Component::load(path)?.config(path);
         }
-        let size = std::fs::metadata(path).map_err(|e| unreadable(path, &e))?.len();
-        if size > MAX_LEN {
-            return Err(Error::new(
-                Kind::Config,
-                format!(
-                    "{} has {size} bytes; a configuration has at most {MAX_LEN}",
-                    path.display()
-                ),
-            ));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
+        let text = trust::read_text(path, MAX_LEN).map_err(|refusal| unreadable(path, refusal))?;
         Self::parse(path, &text)
+    }
+
+    /// The variables of the environment that it names as `*_env`.
+    #[must_use]
+    pub fn variables(&self) -> Vec<String> {
+        let entries = self.providers.iter().flat_map(|provider| &provider.section.entries);
+        let named = entries.filter_map(|entry| match &entry.value {
+            Value::Text(name) if entry.key.ends_with("_env") => Some(name.clone()),
+            _ => None,
+        });
+        named.collect()
     }
 
     /// The configuration of a keystore alone: its wrapping key is in [`key_file_beside`] it.
@@ -143,12 +145,10 @@ pub fn key_file_beside(keystore: &Path) -> PathBuf {
     path.into()
 }
 
-fn unreadable(path: &Path, cause: &std::io::Error) -> Error {
-    let error = Error::io("cannot read the configuration", path, cause);
-    match cause.kind() {
-        std::io::ErrorKind::NotFound => error.advise("`keyward init` writes one"),
-        _ => error,
-    }
+fn unreadable(path: &Path, refusal: Refusal) -> Error {
+    let missing = refusal.is_missing();
+    let error = refusal.of("cannot read the configuration", path);
+    if missing { error.advise("`keyward init` writes one") } else { error }
 }
 
 impl Keystore {

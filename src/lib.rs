@@ -19,5 +19,6 @@ pub mod provider;
 pub mod ring;
 pub mod secret;
 pub mod store;
+pub mod trust;
 
 pub use error::{Error, Kind, Result};

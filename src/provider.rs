@@ -218,7 +218,7 @@ pub struct WrappedKey {
 }
 
 /// What can be told of a wrapping key.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct KekInfo {
     /// Which key, as `WrappedKey::kek` has it.
     pub kek: String,

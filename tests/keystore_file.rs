@@ -56,6 +56,9 @@ fn what_root_writes_belongs_to_the_folders_owner() {
     }
     let (folder, file) = committed();
     chown(folder.path(), Some(65_534), Some(65_534)).unwrap();
+    let error = open(&file).err().unwrap().to_string();
+    assert!(error.contains("belongs to user 65534; run the command as that user"), "{error}");
+    keyward::trust::work_for(65_534);
     commit(&file, &rotated(&open(&file).unwrap(), 1, 3)).unwrap();
     for path in [file.path().to_owned(), file.path().with_extension("json.lock")] {
         let found = fs::metadata(path).unwrap();

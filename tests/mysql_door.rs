@@ -596,3 +596,78 @@ fn encrypts_for_the_server() {
     assert_eq!(server.store("for data", "", b"any bytes", "SECRET"), 0);
     assert_eq!(server.crypt(false, "cbc", b"x"), Err(1), "no AES key");
 }
+
+/// In a process of its own, since it changes the effective user.
+#[test]
+fn while_the_server_is_root_its_data_directory_chooses_no_code() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    const ALONE: &str = "KEYWARD_TEST_ALONE";
+    const NOBODY: u32 = 65_534;
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    if std::env::var_os(ALONE).is_none() {
+        let name = "while_the_server_is_root_its_data_directory_chooses_no_code";
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        let done = again.args(["--exact", name]).env(ALONE, "1").output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+        return;
+    }
+    let server = Server::open();
+    let library = server.folder.path();
+    std::fs::set_permissions(library, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let data = library.join("data");
+    std::fs::create_dir(&data).unwrap();
+    let give = |path: &Path| chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    give(&data);
+    let load = |of_library: &str, of_instance: &str| {
+        for (folder, content) in [(library, of_library), (&data, of_instance)] {
+            let file = folder.join("component_keyring_keyward.cnf");
+            std::fs::write(&file, content).unwrap();
+        }
+        give(&data.join("component_keyring_keyward.cnf"));
+        let folder = |path: &Path| text(&format!("{}/", path.display()));
+        let (library, instance) = (folder(library), folder(&data));
+        let load = server.service::<Load>("keyring_load").load;
+        unsafe { load(library.as_ptr(), instance.as_ptr()) }
+    };
+    let config = data.join("keyward.toml");
+    let toml = format!(
+        "[keystore]\npath = \"{0}/keystore.json\"\n[[provider]]\ntype = \"pkcs11\"\n\
+         module = \"{0}/module.so\"\ntoken = \"t\"\nkey = \"k\"\npin_file = \"{0}/pin\"\n",
+        data.display()
+    );
+    std::fs::write(&config, toml).unwrap();
+    give(&config);
+    let local = r#"{"read_local_config": true}"#;
+    let named = format!(r#"{{"config": "{}"}}"#, config.display());
+    for (of_library, of_instance) in [(local, &*named), (&*named, "")] {
+        assert_eq!(load(of_library, of_instance), 1);
+        let error = server.described("Last_error");
+        assert!(error.contains("may be used by root's configuration only"), "{error}");
+    }
+    // What needs no code works, and is the user's own.
+    let keystore = data.join("own.json");
+    let path = format!(r#"{{"path": "{}"}}"#, keystore.display());
+    for (of_library, of_instance) in [(local, &*path), (&*path, "")] {
+        assert_eq!(load(of_library, of_instance), 0, "{}", server.described("Last_error"));
+        for name in ["own.json", "own.json.key", "audit.jsonl"] {
+            let found = data.join(name).symlink_metadata().unwrap();
+            assert_eq!((found.uid(), found.gid()), (NOBODY, NOBODY), "{name}");
+        }
+        for file in std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()) {
+            let keep = file.extension().is_some_and(|ending| ending == "cnf" || ending == "toml");
+            if !keep {
+                std::fs::remove_file(file).unwrap();
+            }
+        }
+    }
+    // A link of the user's leads root to no file of root's.
+    let secret = library.join("secret.toml");
+    std::fs::write(&secret, "hunter2").unwrap();
+    std::fs::remove_file(&config).unwrap();
+    std::os::unix::fs::symlink(&secret, &config).unwrap();
+    std::os::unix::fs::lchown(&config, Some(NOBODY), None).unwrap();
+    assert_eq!(load(local, &named), 1);
+    assert!(!server.described("Last_error").contains("hunter2"));
+}

@@ -60,6 +60,13 @@ pub fn options(log: &Path) -> Vec<String> {
     vec!["--decode-fds=path".into(), "--string-limit=4096".into(), output]
 }
 
+/// The option that has strace run a command as the server's user, where we are root: in one process,
+/// which a command that root calls is not.
+#[must_use]
+pub fn as_server() -> Option<String> {
+    crate::launch::server_user().map(|user| format!("--user={}", user.name))
+}
+
 /// The system calls that strace wrote to `log`.
 pub fn read(log: &Path) -> Result<Vec<Call>> {
     let mut counts: HashMap<(String, String), usize> = HashMap::new();

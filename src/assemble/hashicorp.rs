@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::create_empty_keystore;
+use super::{create_empty_keystore, trust_owner_of};
 use crate::backend::http::Trust;
 use crate::backend::vault::{
     self, KvServer, KvSettings, Login, Lookup, OriginalKeys, Place, RoleId,
@@ -102,7 +102,7 @@ impl Hashicorp {
                 wrapped: false,
             },
         };
-        let trust = Trust { ca_file: self.ca.clone(), ..Trust::default() };
+        let trust = Trust { ca_file: self.ca.clone(), as_original: true, ..Trust::default() };
         vault::Settings { addresses: vec![place.address.clone()], namespace: None, trust, login }
     }
 
@@ -153,6 +153,7 @@ fn from_transit(
         NamedWrapper { name: NAME.to_owned(), timeout: terms.timeout(), wrapper: Box::new(wrapper) }
     };
     let path = Path::new(config::DEFAULT_KEYSTORE);
+    trust_owner_of(path);
     let new = make_keystore(path, &wrapper(), role, &env)?;
     let file = StoreFile::at(path);
     let source = KeystoreSource::new(file, vec![wrapper()], CIPHER, VERSION_STEP, env.clone());

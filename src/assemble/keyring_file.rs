@@ -11,9 +11,13 @@ use crate::custodian::Moving;
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, KeyringKey, Purpose};
 use crate::secret::{self, DataKey};
+use crate::trust;
 
 /// The longest file, in bytes: a thousand keys of the longest kind.
 const MAX_LEN: usize = 32 << 20;
+
+/// The longest configuration of the component, in bytes.
+const MAX_CONFIG_LEN: u64 = 1 << 16;
 
 /// The only version of the format so far.
 const VERSION: &str = "1.0";
@@ -45,8 +49,8 @@ pub fn at(path: &Path) -> Result<PathBuf> {
     if path.extension().is_none_or(|ending| ending != "cnf") {
         return Ok(path.to_owned());
     }
-    let text = std::fs::read_to_string(path)
-        .map_err(|cause| Error::io("cannot read config file", path, &cause))?;
+    let text = trust::read_text(path, MAX_CONFIG_LEN)
+        .map_err(|refusal| refusal.of("cannot read config file", path))?;
     match serde_json::from_str(&text) {
         Ok(Configuration { path: Some(file) }) if file.is_absolute() => Ok(file),
         _ => Err(Error::new(Kind::Config, format!("{} names no `path`", path.display())).advise(

@@ -4,7 +4,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-use super::{create_keystore_without_keys, start};
+use super::{create_keystore_without_keys, start, trust_owner_of};
 use crate::config::Config;
 use crate::custodian::{Custodian, Reason, Role};
 use crate::env::{Env, Level};
@@ -35,6 +35,7 @@ pub fn from_kmip(options: &KmipOptions, role: Role, env: &Env) -> Result<Custodi
     let config = options.config()?;
     let reason = Reason { actor: "kmip_key_management", text: "first start" };
     let path = &config.keystore.path;
+    trust_owner_of(path);
     if role == Role::Server
         && !path.try_exists().map_err(|e| Error::io("cannot look for", path, &e))?
     {

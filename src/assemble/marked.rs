@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{serves, start, watch_restart};
+use super::{serves, start, trust_owner_of, watch_restart};
 use crate::config::{self, Config};
 use crate::custodian::{Custodian, Role};
 use crate::env::{Env, Level};
@@ -35,6 +35,7 @@ pub fn from_file_for(path: &Path, folder: &Path, role: Role, env: Env) -> Result
         Ok(false) => not_a_new_one(error, folder),
         _ => error,
     })?;
+    trust_owner_of(&config.keystore.path);
     let marked = start_for(&config, folder, Some(WAY_ROUND), role, env.clone())?;
     let path = path.to_owned();
     watch_restart(&marked.custodian, Box::new(move || Config::load(&path)), &env);

@@ -1,9 +1,8 @@
 //! Moving between key stores. Where both wrap, only wrappings change; else every key is taken
 //! along under its id, version and cipher, and its check value proves that it arrived.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode, Purpose};
 use crate::provider::{KeyServer, Provider};
 use crate::secret::SecretBytes;
+use crate::trust;
 
 /// How long a new key file may take to be read back.
 const FILE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -375,7 +375,7 @@ fn write_key_file(path: &Path, keys: &[Moving]) -> Result<()> {
     })
     .map_err(|_| Error::new(Kind::Internal, "the key file's length was not foreseen"))?;
     let written = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut file = trust::create(path, 0o600)?;
         file.write_all(text.expose())?;
         file.sync_all()
     };

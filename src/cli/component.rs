@@ -9,9 +9,13 @@ use serde::Deserialize;
 
 use super::doctor::Findings;
 use super::print::Mark;
-use super::server;
+use super::server::{self, Question};
 use crate::config::component::{Component, FILE_NAME};
 use crate::error::json_place;
+use crate::trust::{self, Refusal};
+
+/// The longest manifest, in bytes.
+const MAX_MANIFEST: u64 = 1 << 16;
 
 /// The component's name, in the manifest and as a file.
 const NAME: &str = "component_keyring_keyward";
@@ -22,7 +26,7 @@ const URN: &str = "file://component_keyring_keyward";
 /// Where the server's program may be beside the folders of PATH, which for some has no `sbin`.
 const FOLDERS: &[&str] = &["/usr/sbin", "/usr/libexec"];
 
-const QUERY: &str = "\
+pub(super) const QUERY: &str = "\
     select status_key, status_value from performance_schema.keyring_component_status; \
     select 'innodb_redo_log_encrypt', if(@@innodb_redo_log_encrypt, 'ON', 'OFF'); \
     select 'innodb_undo_log_encrypt', if(@@innodb_undo_log_encrypt, 'ON', 'OFF'); \
@@ -41,7 +45,7 @@ struct Manifest {
 
 /// Asks the server; `Err` holds the client's own words.
 pub(super) fn ask(options: &server::Options) -> Result<Server, String> {
-    server::query_with("mysql", options, QUERY).map(|text| parse(&text))
+    server::query(options, Question::Component).map(|text| parse(&text))
 }
 
 fn parse(text: &str) -> Server {
@@ -59,9 +63,6 @@ pub(super) fn check(
     keystore: Option<&Path>,
     server: Result<Server, String>,
 ) {
-    if let Ok(Component::Config(config)) = Component::load(path) {
-        findings.private(&config);
-    }
     match server {
         Ok(server) => running(findings, keystore, &server),
         Err(words) => {
@@ -166,9 +167,16 @@ fn manifest(findings: &mut Findings) {
     let path = program.with_extension("my");
     let shown = path.display();
     let wanted = format!("write {{ \"components\": \"{URN}\" }}");
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        let what = format!("manifest: {shown} cannot be read");
-        return findings.add(Mark::Failed, what, Some(&wanted));
+    let text = match trust::read_text(&path, MAX_MANIFEST) {
+        Ok(text) => text,
+        Err(Refusal::Untrusted(error)) => {
+            let what = format!("manifest: {}", error.what());
+            return findings.add(Mark::Failed, what, error.advice());
+        }
+        Err(Refusal::Io(_)) => {
+            let what = format!("manifest: {shown} cannot be read");
+            return findings.add(Mark::Failed, what, Some(&wanted));
+        }
     };
     match serde_json::from_str(&text) {
         Ok(Manifest { read_local_manifest: true, .. }) => {

@@ -8,8 +8,7 @@ use serde::Serialize;
 use super::keys::parse_id;
 use super::print::Printer;
 use super::scan::Scan;
-use super::{Exit, belongs, open, server, user};
-use crate::config::Config;
+use super::{Exit, belongs, open, privilege, server};
 use crate::custodian::{Custodian, Destruction, Reason};
 use crate::env::{Clock, System, Timestamp};
 use crate::error::{Error, Kind, Result};
@@ -77,14 +76,12 @@ struct Outcome {
 }
 
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
-    let owner = user::owner_of(&Config::load(config)?.keystore.path)?;
-    let (config, custodian) = user::acting_as(owner, || open(config))?;
-    let actor = user::actor();
+    let (config, custodian) = open(config)?;
+    let actor = privilege::actor();
     let command = Command {
         options,
         custodian,
         wait: options.wait.unwrap_or(config.policy.destroy_wait),
-        owner,
         reason: Reason { actor: &actor, text: &options.reason },
     };
     let outcomes = match (options.id, options.version) {
@@ -104,7 +101,6 @@ struct Command<'a> {
     options: &'a Options,
     custodian: Custodian,
     wait: Duration,
-    owner: Option<user::Account>,
     reason: Reason<'a>,
 }
 
@@ -150,7 +146,7 @@ impl Command<'_> {
     }
 
     fn step(&self, step: &Destruction) -> Result<()> {
-        user::acting_as(self.owner, || self.custodian.destroy(step, self.reason))
+        self.custodian.destroy(step, self.reason)
     }
 
     fn scan(&self) -> Result<Scan> {

@@ -1,6 +1,5 @@
 //! `keyward doctor`: everything that can be wrong, looked at before it hurts.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use serde::Serialize;
 use super::keys::age;
 use super::print::{Mark, Printer, plain};
 use super::server::{self, Server};
-use super::{Exit, component, env, user};
+use super::{Exit, component, env};
 use crate::assemble;
 use crate::config::Config;
 use crate::custodian::{Custodian, Role, StashState};
@@ -54,7 +53,6 @@ fn of_mysql(findings: &mut Findings, path: &Path, options: &server::Options) {
 }
 
 fn of_mariadb(findings: &mut Findings, path: &Path, options: &server::Options) {
-    // The server knows us by our own account, so it is asked before we become the keystore's owner.
     let server = server::ask(options);
     if let Some(config) = findings.configuration(path) {
         findings.keys(&config, server.as_ref().ok(), options);
@@ -66,9 +64,7 @@ fn of_mariadb(findings: &mut Findings, path: &Path, options: &server::Options) {
 /// longer answers.
 fn settled(options: &server::Options, seen: u64) -> u64 {
     std::thread::sleep(NOTICED_WITHIN);
-    // The server knows us by our own account.
-    let answer = user::become_ourselves().ok().and_then(|()| server::ask(options).ok());
-    answer.and_then(|server| server.generation).unwrap_or(seen)
+    server::ask(options).ok().and_then(|server| server.generation).unwrap_or(seen)
 }
 
 fn plain_lines(findings: &[Finding]) -> String {
@@ -116,24 +112,10 @@ impl Findings {
     }
 
     fn configuration(&mut self, path: &Path) -> Option<Config> {
-        let config =
-            self.of("configuration", Config::load(path), |_| path.display().to_string())?;
-        self.private(path);
-        Some(config)
-    }
-
-    pub(super) fn private(&mut self, path: &Path) {
-        let writable = std::fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o022 != 0);
-        if writable {
-            let what = format!("{} can be written by others", path.display());
-            self.add(Mark::Failed, what, Some("chmod 0640 it"));
-        }
+        self.of("configuration", Config::load(path), |_| path.display().to_string())
     }
 
     fn keys(&mut self, config: &Config, server: Option<&Server>, options: &server::Options) {
-        if let Err(error) = user::become_owner_of(&config.keystore.path) {
-            return self.error("keystore", &error);
-        }
         for (name, outcome) in assemble::probe(config, &env()) {
             self.of(&format!("provider {name:?}"), outcome, |probe| {
                 let facts: Vec<_> = probe.facts.iter().map(|(k, v)| format!("{k} {v}")).collect();

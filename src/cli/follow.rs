@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::server::{self, Options};
+use super::server::{self, Options, Question};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyName, KeyRef};
 
@@ -20,7 +20,7 @@ const TELL: Duration = Duration::from_secs(30);
 /// How long the server may take to use a new version.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-const QUERY: &str = "\
+pub(super) const QUERY: &str = "\
     select 'age', @@innodb_encryption_rotate_key_age; \
     select 'threads', @@innodb_encryption_threads; \
     select 'tables', @@innodb_encrypt_tables; \
@@ -84,7 +84,7 @@ struct Space {
 impl Spaces {
     /// Asks the server; `Err` holds the client's own words.
     pub(super) fn ask(options: &Options) -> Result<Self, String> {
-        server::query(options, QUERY).map(|text| Self::parse(&text))
+        server::query(options, Question::Spaces).map(|text| Self::parse(&text))
     }
 
     fn parse(text: &str) -> Self {

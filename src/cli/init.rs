@@ -1,25 +1,32 @@
 //! `keyward init`: a keystore, its wrapping key and a configuration, and the lines for the server's
 //! own files.
 
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod made;
 
-use serde::Serialize;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Gid;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::print::Printer;
-use super::user::{self, Account};
+use super::privilege::{self, Account, Said};
 use super::{Exit, env, mycnf, no_folder};
 use crate::assemble;
 use crate::config::{self, Config, component};
 use crate::custodian::Reason;
-use crate::env::{Deadline, Env};
+use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 use crate::key::Cipher;
 use crate::mark;
 use crate::provider::KekInfo;
+use crate::secret;
+use crate::trust::Folder;
+use made::{Made, Owner};
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -29,9 +36,6 @@ pub(super) struct Options {
     /// The keystore file to make
     #[arg(long, value_name = "FILE", default_value = config::DEFAULT_KEYSTORE)]
     keystore: PathBuf,
-    /// The account that the server runs as; it will own the keystore
-    #[arg(long, value_name = "NAME", default_value = "mysql")]
-    user: String,
     /// The kind of key store that wraps the keystore's key: `type` in the configuration
     #[arg(long, value_name = "TYPE", default_value = LOCAL)]
     provider: String,
@@ -65,16 +69,61 @@ pub(super) struct Options {
     /// The cipher of new keys
     #[arg(long, value_name = "CIPHER", default_value_t = Cipher::DEFAULT)]
     cipher: Cipher,
+    /// The part of it that the server's account does for root
+    #[arg(long, value_enum, hide = true)]
+    part: Option<Part>,
+}
+
+/// What the server's account does for root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Sets up a Vault, which a network leads to.
+    Vault,
+    /// Makes the keystore, or the keys in a key store that serves them.
+    Keystore,
+    /// Looks whether there are data of another keystore.
+    Data,
+}
+
+/// Who calls.
+pub(super) struct Caller<'a> {
+    pub(super) user: Option<&'a str>,
+    /// The call without the program's name.
+    pub(super) call: &'a [OsString],
+    /// Whether root called before, and this is the account's part.
+    pub(super) second: bool,
+}
+
+/// Who does the account's part: it, as a command of its own, or we who are it.
+struct Hands<'a> {
+    account: Option<Account>,
+    call: &'a [OsString],
+}
+
+/// The variable in which the account's part finds the token of a Vault's administrator.
+const ADMIN_TOKEN: &str = "KEYWARD_ADMIN_TOKEN";
+
+/// The longest such token, in bytes.
+const MAX_TOKEN: usize = 1 << 16;
+
+/// How the keystore was made.
+#[derive(Serialize, Deserialize)]
+struct Outcome {
+    serves: bool,
+    wrapping_key: Option<KekInfo>,
+    /// What failed and what to do, where the keystore is on disk all the same.
+    in_part: Option<(String, String)>,
+}
+
+/// What a Vault was set up with.
+#[derive(Serialize, Deserialize)]
+struct Role {
+    role_id: String,
+    secret_id: String,
 }
 
 /// The provider that needs nothing outside the machine.
 const LOCAL: &str = "local";
-
-/// How long to wait for another `init` that works in the same folder.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
-
-/// How often to look whether it has ended.
-const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// Where everything goes.
 #[derive(Serialize)]
@@ -111,28 +160,81 @@ fn is_bare_key(key: &str) -> bool {
     !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
+pub(super) fn run(
+    config: &Path,
+    options: &Options,
+    caller: Caller<'_>,
+    printer: &Printer,
+) -> Result<Exit> {
     let mut plan = Plan::of(config, options)?;
-    plan.refuse_what_exists()?;
-    plan.refuse_others_data(options)?;
-    let owner = owner(&options.user)?;
+    match options.part {
+        // Whoever is root gives none of it away; whoever is not gains nothing by saying so.
+        Some(part) => return plan.account_part(part, options, caller.second),
+        None => plan.refuse_what_exists()?,
+    }
+    let account = account(caller.user.unwrap_or("mysql"))?;
+    let hands = Hands { account, call: caller.call };
     let mut made = Made::default();
-    plan.carry_out(options, owner, &mut made)?;
+    if let Some(failed) = plan.carry_out(options, &hands, &mut made)? {
+        return Ok(failed);
+    }
     made.keep();
     printer.show(&plan, &plan.text())?;
     Ok(Exit::Success)
 }
 
 /// The account that is to own what the server writes; without root, ourselves.
-fn owner(name: &str) -> Result<Option<Account>> {
+fn account(name: &str) -> Result<Option<Account>> {
     if !nix::unistd::geteuid().is_root() {
         return Ok(None);
     }
-    let account = user::account(name)?.ok_or_else(|| {
-        Error::new(Kind::Config, format!("there is no user {name:?}"))
-            .advise("install the server first, or name its account with --user")
-    })?;
-    Ok(Some(account))
+    privilege::find(name)?.map(Some).ok_or_else(|| privilege::no_user(name))
+}
+
+impl Hands<'_> {
+    /// Who gets what root makes for the server: root keeps it, and the server's group reads it.
+    fn group(&self) -> Option<Gid> {
+        self.account.as_ref().map(|account| account.gid)
+    }
+
+    /// Has the account do `part`; `alone` is how we do it where we are the account.
+    fn have_done<T: DeserializeOwned>(
+        &self,
+        part: &str,
+        config: &Path,
+        more: &[(&str, OsString)],
+        alone: impl FnOnce() -> Result<T>,
+    ) -> Result<T, Stopped> {
+        let Some(account) = self.account.as_ref().filter(|account| !account.uid.is_root()) else {
+            return Ok(alone()?);
+        };
+        let mut call = self.call.to_vec();
+        call.extend(["--part".into(), part.into()]);
+        let said = privilege::step_as(account, config, &call, more).map_err(Stopped::Lost)?;
+        match said {
+            Said::Failed(exit) => Err(Stopped::Told(exit)),
+            Said::Text(text) => serde_json::from_slice(&Zeroizing::new(text)).map_err(|_| {
+                let what = format!("the part of user {} has no answer of ours", account.name);
+                Stopped::Lost(Error::new(Kind::Internal, what))
+            }),
+        }
+    }
+}
+
+/// Why `init` ends early.
+enum Stopped {
+    /// Nobody has told yet.
+    By(Error),
+    /// The account's part has.
+    Told(Exit),
+    /// Nobody knows how far the account's part came.
+    Lost(Error),
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self::By(error)
+    }
 }
 
 impl Plan {
@@ -162,7 +264,7 @@ impl Plan {
     fn refuse_what_exists(&self) -> Result<()> {
         let made = self.key_file.iter().chain(&self.secret_id_file);
         for path in [&self.config, &self.keystore].into_iter().chain(made) {
-            if fs::symlink_metadata(path).is_ok() {
+            if path.symlink_metadata().is_ok() {
                 return Err(Error::new(
                     Kind::State,
                     format!("{} is there already", path.display()),
@@ -192,70 +294,140 @@ impl Plan {
         }
     }
 
+    /// Makes everything; the exit code where the account's part failed, and has told why.
     fn carry_out(
         &mut self,
         options: &Options,
-        owner: Option<Account>,
+        hands: &Hands<'_>,
         made: &mut Made,
-    ) -> Result<()> {
+    ) -> Result<Option<Exit>> {
+        match self.make(options, hands, made) {
+            Ok(()) => Ok(None),
+            Err(Stopped::Told(exit)) => Ok(Some(exit)),
+            Err(Stopped::By(error) | Stopped::Lost(error)) => Err(error),
+        }
+    }
+
+    fn make(
+        &mut self,
+        options: &Options,
+        hands: &Hands<'_>,
+        made: &mut Made,
+    ) -> Result<(), Stopped> {
         let env = env();
-        made.folder(parent(&self.config)?, 0o750, owner.map(Account::group_only))?;
+        let group = hands.group();
+        let this = &*self;
+        hands.have_done("data", &self.config, &[], || this.refuse_others_data(options))?;
+        let folder = made.folder(parent(&self.config)?, 0o750, Owner::group(group))?;
         made.lock(parent(&self.config)?)?;
         // Another `init` may have made it while we waited.
         self.refuse_what_exists()?;
-        made.folder(parent(&self.keystore)?, 0o700, owner)?;
+        self.make_keystores_folder(hands, made)?;
         if let Some(key_file) = &self.key_file {
             assemble::create_key_file(key_file, &*env.rng)?;
-            made.note(key_file, file_mode(owner), owner.map(Account::group_only))?;
+            made.note(key_file, &folder, group)?;
         }
-        let role = self.set_up_vault(options, owner, made, &env)?;
+        let role = self.set_up_vault(options, hands, made, &folder)?;
         let toml = self.toml(options) + &role + &self.stash_toml();
-        made.file(&self.config, toml.as_bytes(), owner)?;
+        made.file(&self.config, toml.as_bytes(), &folder, group)?;
+        let this = &*self;
+        let outcome: Result<Outcome, Stopped> =
+            hands.have_done("keystore", &self.config, &[], || this.make_keystore(options));
+        // Nothing that opens a keystore is taken away.
+        let is_made = match &outcome {
+            Ok(_) => true,
+            Err(Stopped::Lost(_)) => self.keystore.symlink_metadata().is_ok(),
+            Err(_) => false,
+        };
+        if is_made {
+            made.keep();
+        }
+        let outcome = outcome?;
+        if let Some((what, advice)) = outcome.in_part {
+            return Err(Error::new(Kind::State, what).advise(advice).into());
+        }
+        (self.serves, self.wrapping_key) = (outcome.serves, outcome.wrapping_key);
+        Ok(())
+    }
+
+    /// Root makes it where only root could; below a folder of the account's, that does it.
+    fn make_keystores_folder(&self, hands: &Hands<'_>, made: &mut Made) -> Result<()> {
+        let folder = parent(&self.keystore)?;
+        let root = hands.account.is_some();
+        match Folder::open(folder) {
+            Err(refusal) if refusal.is_missing() => {}
+            Ok(_) => return Ok(()),
+            Err(_) if root => return Ok(()),
+            Err(refusal) => return Err(refusal.of("cannot open the folder", folder)),
+        }
+        let owner = hands.account.as_ref().map(|account| Owner(account.uid, account.gid));
+        match made.folder(folder, 0o700, owner) {
+            Err(error) if root && error.kind() == Kind::Config => Ok(()),
+            made => made.map(drop),
+        }
+    }
+
+    /// What the account does, said to root, who has called it.
+    fn account_part(&mut self, part: Part, options: &Options, second: bool) -> Result<Exit> {
+        if !second {
+            return Err(Error::new(Kind::Config, "--part is root's to say"));
+        }
+        let text = match part {
+            Part::Vault => serde_json::to_vec(&self.vault_role(options, ADMIN_TOKEN_ENV)?),
+            Part::Keystore => serde_json::to_vec(&self.make_keystore(options)?),
+            Part::Data => serde_json::to_vec(&self.refuse_others_data(options)?),
+        };
+        let internal = |_| Error::new(Kind::Internal, "cannot say what was made");
+        let text = Zeroizing::new(text.map_err(internal)?);
+        std::io::stdout().write_all(&text).map_err(|_| Error::new(Kind::Io, "cannot say it"))?;
+        Ok(Exit::Success)
+    }
+
+    /// The keystore, or the keys in a key store that serves them, as the configuration says.
+    fn make_keystore(&self, options: &Options) -> Result<Outcome> {
+        let env = env();
         let config = Config::load(&self.config)?;
-        self.serves = assemble::serves(&config, &env)?;
-        if self.serves && self.mysql {
+        let mut made = Made::default();
+        made.folder(parent(&self.keystore)?, 0o700, None)?;
+        let serves = assemble::serves(&config, &env)?;
+        if serves && self.mysql {
             let what = format!("provider {:?} serves MariaDB's keys only", options.provider);
             return Err(Error::new(Kind::Unsupported, what)
                 .advise("for MySQL take one that wraps, such as local or vault-transit"));
         }
-        let actor = user::actor();
+        let actor = privilege::actor();
         let reason = Reason { actor: &actor, text: "keyward init" };
-        user::acting_as(owner, || {
-            if options.create_key {
-                let made = assemble::create_wrapping_key(&config, &options.provider, &env)?;
-                self.wrapping_key = Some(made);
-            }
-            match (self.serves, options.empty || options.mysql) {
-                (true, true) => Ok(()),
-                (true, false) => assemble::create_served_keys(&config, reason, &env),
-                (false, true) => self.make_keystore(&config, &[], reason, &env, made),
-                (false, false) => {
-                    self.make_keystore(&config, &assemble::FIRST_KEYS, reason, &env, made)
-                }
-            }
-        })
+        let wrapping_key = match options.create_key {
+            true => Some(assemble::create_wrapping_key(&config, &options.provider, &env)?),
+            false => None,
+        };
+        let in_part = match (serves, options.empty || options.mysql) {
+            (true, true) => None,
+            (true, false) => assemble::create_served_keys(&config, reason, &env).map(|()| None)?,
+            (false, true) => self.commit_keystore(&config, &[], reason, &env)?,
+            (false, false) => self.commit_keystore(&config, &assemble::FIRST_KEYS, reason, &env)?,
+        };
+        made.keep();
+        Ok(Outcome { serves, wrapping_key, in_part })
     }
 
-    /// Makes the keystore. Once that is on disk, whatever fails, nothing that opens it goes.
-    fn make_keystore(
+    /// Makes the keystore; what failed and what to do, where it is on disk all the same.
+    fn commit_keystore(
         &self,
         config: &Config,
         ids: &[u32],
         reason: Reason<'_>,
         env: &Env,
-        made: &mut Made,
-    ) -> Result<()> {
-        let outcome = assemble::make_keystore(config, ids, reason, env);
-        if outcome.as_ref().map_or_else(|not_made| not_made.stays, |()| true) {
-            made.keep();
+    ) -> Result<Option<(String, String)>> {
+        match assemble::make_keystore(config, ids, reason, env) {
+            Ok(()) => Ok(None),
+            Err(not_made) if not_made.stays => Ok(Some(self.made_in_part(&not_made.error, ids))),
+            Err(not_made) => Err(not_made.error),
         }
-        outcome.map_err(|not_made| match not_made.stays {
-            true => self.made_in_part(&not_made.error, ids),
-            false => not_made.error,
-        })
     }
 
-    fn made_in_part(&self, error: &Error, ids: &[u32]) -> Error {
+    /// Not transient: another `init` would only find the keystore.
+    fn made_in_part(&self, error: &Error, ids: &[u32]) -> (String, String) {
         let commands: Vec<_> = ids.iter().map(|id| format!("`keyward keys create {id}`")).collect();
         let then = match ids {
             [] => "`keyward status` shows it".to_owned(),
@@ -266,8 +438,7 @@ impl Plan {
         };
         let what =
             format!("{} was made, with all that opens it, but: {error}", self.keystore.display());
-        // Not transient: another `init` would only find the keystore.
-        Error::new(Kind::State, what).advise(then)
+        (what, then)
     }
 
     /// Does in a Vault what an administrator must do, where we were given such a one's token; the
@@ -275,20 +446,36 @@ impl Plan {
     fn set_up_vault(
         &self,
         options: &Options,
-        owner: Option<Account>,
+        hands: &Hands<'_>,
         made: &mut Made,
-        env: &Env,
-    ) -> Result<String> {
+        folder: &Folder,
+    ) -> Result<String, Stopped> {
         let (Some(token), Some(path)) = (&options.admin_token_file, &self.secret_id_file) else {
             return Ok(String::new());
         };
         let token =
             std::path::absolute(token).map_err(|e| Error::io("cannot make absolute", token, &e))?;
-        let toml = format!("{}token_file = {token:?}\n", self.toml(options));
-        let role = assemble::set_up_vault(&Config::parse(&self.config, &toml)?, env)?;
-        made.file(path, role.secret_id.expose(), owner)?;
+        // It may be root's alone to read: the account gets what is in it.
+        let handed = match &hands.account {
+            Some(_) => vec![(ADMIN_TOKEN, read_token(&token)?)],
+            None => Vec::new(),
+        };
+        let alone = format!("token_file = {token:?}");
+        let role: Role =
+            hands.have_done("vault", &self.config, &handed, || self.vault_role(options, &alone))?;
+        made.file(path, role.secret_id.as_bytes(), folder, hands.group())?;
         let role_id = toml::Value::from(role.role_id);
         Ok(format!("auth = \"approle\"\nrole_id = {role_id}\nsecret_id_file = {path:?}\n"))
+    }
+
+    /// Sets up the Vault, logged in as its administrator by the line `login`.
+    fn vault_role(&self, options: &Options, login: &str) -> Result<Role> {
+        let toml = format!("{}{login}\n", self.toml(options));
+        let role = assemble::set_up_vault(&Config::parse(&self.config, &toml)?, &env())?;
+        let secret_id = std::str::from_utf8(role.secret_id.expose());
+        let secret_id =
+            secret_id.map_err(|_| Error::new(Kind::Unsupported, "the secret id is no text"))?;
+        Ok(Role { role_id: role.role_id.clone(), secret_id: secret_id.to_owned() })
     }
 
     fn toml(&self, options: &Options) -> String {
@@ -378,119 +565,14 @@ impl Plan {
     }
 }
 
-impl Account {
-    /// Only the group of it: root keeps what the server may read but not change.
-    fn group_only(self) -> Self {
-        Self { uid: nix::unistd::Uid::from_raw(0), ..self }
-    }
+/// How the account's part logs in to a Vault as its administrator.
+const ADMIN_TOKEN_ENV: &str = "token_env = \"KEYWARD_ADMIN_TOKEN\"";
+
+/// What is in the administrator's token file.
+fn read_token(path: &Path) -> Result<OsString> {
+    Ok(OsString::from_vec(secret::read_file(path, MAX_TOKEN)?.expose().to_vec()))
 }
 
 fn parent(path: &Path) -> Result<&Path> {
     path.parent().ok_or_else(|| no_folder(path))
-}
-
-/// Root keeps its files and lets the server's group read them.
-fn file_mode(owner: Option<Account>) -> u32 {
-    if owner.is_some() { 0o640 } else { 0o600 }
-}
-
-/// What this process made so far: taken away again unless kept, so that a failed `init` leaves
-/// nothing.
-#[derive(Default)]
-struct Made {
-    /// Each with what tells it from another at the same place.
-    all: Vec<(PathBuf, FileId)>,
-    /// Released after all that is not kept was taken away.
-    lock: Option<File>,
-}
-
-/// Device and inode.
-type FileId = (u64, u64);
-
-impl Made {
-    /// Waits until no other `init` is at work in `folder`, and keeps the next ones waiting.
-    fn lock(&mut self, folder: &Path) -> Result<()> {
-        let file = File::open(folder).map_err(|e| Error::io("cannot open", folder, &e))?;
-        let by = Deadline::after(LOCK_WAIT);
-        // Where a file system has no locks, each file is still made by one process only.
-        while let Err(TryLockError::WouldBlock) = file.try_lock() {
-            let what = format!("another `keyward init` is at work in {}", folder.display());
-            std::thread::sleep(by.left(what)?.min(LOCK_POLL));
-        }
-        self.lock = Some(file);
-        Ok(())
-    }
-
-    /// Makes the folder at `path` unless it is there.
-    fn folder(&mut self, path: &Path, mode: u32, owner: Option<Account>) -> Result<()> {
-        if path.is_dir() {
-            return Ok(());
-        }
-        if let Some(above) = path.parent().filter(|above| !above.exists()) {
-            self.folder(above, 0o755, None)?;
-        }
-        match fs::create_dir(path) {
-            Err(e) if e.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-            Err(e) => Err(Error::io("cannot make", path, &e)),
-            Ok(()) => self.note(path, mode, owner),
-        }
-    }
-
-    /// Makes the file at `path`, which must not be there. The server may read it, and only the
-    /// server.
-    fn file(&mut self, path: &Path, bytes: &[u8], owner: Option<Account>) -> Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|e| Error::io("cannot create", path, &e))?;
-        self.remember(path, &file)?;
-        file.write_all(bytes)
-            .and_then(|()| file.sync_all())
-            .map_err(|e| Error::io("cannot write", path, &e))?;
-        give(path, &file, file_mode(owner), owner.map(Account::group_only))
-    }
-
-    /// Takes note of what this process has just made at `path`, and gives it to `owner`.
-    fn note(&mut self, path: &Path, mode: u32, owner: Option<Account>) -> Result<()> {
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(path)
-            .map_err(|e| Error::io("cannot open", path, &e))?;
-        self.remember(path, &file)?;
-        give(path, &file, mode, owner)
-    }
-
-    fn remember(&mut self, path: &Path, file: &File) -> Result<()> {
-        let meta = file.metadata().map_err(|e| Error::io("cannot look at", path, &e))?;
-        self.all.push((path.to_owned(), (meta.dev(), meta.ino())));
-        Ok(())
-    }
-
-    fn keep(&mut self) {
-        self.all.clear();
-    }
-}
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        for (path, id) in self.all.iter().rev() {
-            let Ok(meta) = fs::symlink_metadata(path) else { continue };
-            if (meta.dev(), meta.ino()) == *id {
-                // What cannot be taken away is named by the error that brought us here.
-                let _ = if meta.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
-            }
-        }
-    }
-}
-
-fn give(path: &Path, file: &File, mode: u32, owner: Option<Account>) -> Result<()> {
-    if let Some(Account { uid, gid }) = owner {
-        fchown(file, Some(uid.as_raw()), Some(gid.as_raw()))
-            .map_err(|e| Error::io("cannot give away", path, &e))?;
-    }
-    file.set_permissions(Permissions::from_mode(mode))
-        .map_err(|e| Error::io("cannot set the mode of", path, &e))
 }

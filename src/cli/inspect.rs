@@ -59,7 +59,6 @@ enum Unwraps {
 }
 
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
-    // The files are read as who we are; the keystore's owner may not be able to.
     let mut reports = confine::reading(|| {
         let (files, mut reports) = inspect::walk(&options.paths);
         reports.extend(files.iter().map(|file| inspect::file(file)));

@@ -10,7 +10,7 @@ use super::follow::{self, Left};
 use super::print::{Printer, plain, table};
 use super::rotate::parse_time;
 use super::show::Shown;
-use super::{Exit, open, server, user};
+use super::{Exit, open, privilege, server};
 use crate::custodian::{Custodian, Reason};
 use crate::env::{Clock, System};
 use crate::error::{Error, Kind, Result};
@@ -88,11 +88,10 @@ pub(super) fn run(config: &Path, command: Command, printer: &Printer) -> Result<
         }
         Command::Wait { id, timeout, server } => {
             let keys = active(&custodian, id)?;
-            user::become_ourselves()?;
             return wait(keys, &server, timeout, printer);
         }
         Command::Create { id, cipher, reason } => {
-            let actor = user::actor();
+            let actor = privilege::actor();
             let made = custodian.create(id, cipher, Reason { actor: &actor, text: &reason })?;
             printer.show(&made, &format!("{made} made\n"))?;
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::print::{Printer, plain, plain_lines, table};
-use super::{Exit, env, mycnf, user};
+use super::{Exit, env, mycnf, privilege};
 use crate::assemble::{self, Moved, Target};
 use crate::config::Config;
 use crate::config::component::Component;
@@ -70,14 +70,13 @@ pub(super) fn migrate(path: &Path, options: &Migrate, printer: &Printer) -> Resu
         return from_keyring_file(path, file, &options.common, printer);
     }
     let config = Config::load(path)?;
-    user::become_owner_of(&config.keystore.path)?;
     let target = match (&options.to, &options.to_file) {
         (_, Some(path)) => Target::KeyFile(path),
         (Some(name), None) => Target::Provider(name),
         (None, None) => Target::Provider(""),
     };
     let Common { dry_run, reason } = &options.common;
-    let actor = user::actor();
+    let actor = privilege::actor();
     let reason = Reason { actor: &actor, text: reason };
     let from = options.from.as_deref().unwrap_or("");
     let moved = assemble::migrate(&config, from, target, *dry_run, reason, &env())?;
@@ -99,10 +98,8 @@ pub(super) fn import(path: &Path, options: &Import, printer: &Printer) -> Result
         return from_keyring_file(path, file, &options.common, printer);
     }
     let config = Config::load(path)?;
-    // The key file may be the server's alone to read; so may the keystore.
-    user::become_owner_of(&config.keystore.path)?;
     let Common { dry_run, reason } = &options.common;
-    let actor = user::actor();
+    let actor = privilege::actor();
     let reason = Reason { actor: &actor, text: reason };
     let my_cnf = options.from_mycnf.as_deref().unwrap_or(Path::new(""));
     let original = mycnf::Options::read(my_cnf)?.original(my_cnf)?;
@@ -117,10 +114,8 @@ pub(super) fn import(path: &Path, options: &Import, printer: &Printer) -> Result
 /// Takes over the keys of MySQL's stock component.
 fn from_keyring_file(path: &Path, file: &Path, common: &Common, printer: &Printer) -> Result<Exit> {
     let config = Config::load(path)?;
-    // The keyring file may be the server's alone to read; so may the keystore.
-    user::become_owner_of(&config.keystore.path)?;
     let Common { dry_run, reason } = common;
-    let actor = user::actor();
+    let actor = privilege::actor();
     let reason = Reason { actor: &actor, text: reason };
     // MySQL makes it at its first start, and this is before.
     let own_keystore = matches!(Component::load(path), Ok(Component::Keystore { .. }));

@@ -12,6 +12,7 @@ mod keys;
 mod migrate;
 mod mycnf;
 mod print;
+mod privilege;
 mod rewrap;
 mod rollback;
 mod rotate;
@@ -20,7 +21,6 @@ mod server;
 mod show;
 mod states;
 mod status;
-mod user;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -73,6 +73,10 @@ struct Arguments {
     /// The configuration file
     #[arg(long, global = true, value_name = "FILE", default_value = config::DEFAULT_PATH)]
     config: PathBuf,
+    /// The account that the server runs as, whose the keystore is; root works as it [default: `user` of
+    /// the server's option file, else mysql]
+    #[arg(long, global = true, value_name = "NAME")]
+    user: Option<String>,
     /// Print JSON, for machines
     #[arg(long, global = true)]
     json: bool,
@@ -113,7 +117,15 @@ enum Command {
 
 /// Runs the command with `arguments`, the program's name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let mut call: Vec<OsString> = arguments.into_iter().collect();
+    let second = match privilege::enter(&mut call) {
+        Ok(second) => second,
+        Err(error) => {
+            Printer::new(false).error(&error);
+            return Exit::Failure;
+        }
+    };
+    let arguments = match Arguments::try_parse_from(&call) {
         Ok(arguments) => arguments,
         Err(help) => {
             // A closed terminal is the reader's wish.
@@ -122,7 +134,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     let printer = Printer::new(arguments.json);
-    match arguments.command.run(&arguments.config, &printer) {
+    match arguments.run(&call, second, &printer) {
         Ok(exit) => exit,
         Err(error) => {
             printer.error(&error);
@@ -135,10 +147,27 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     }
 }
 
+impl Arguments {
+    /// Does what is asked for, as the server's account where root asks.
+    fn run(self, call: &[OsString], second: bool, printer: &Printer) -> Result<Exit> {
+        let Self { config, user, command, .. } = self;
+        if let Command::Init(options) = &command {
+            let caller = init::Caller { user: user.as_deref(), call: &call[1..], second };
+            return init::run(&config, options, caller, printer);
+        }
+        let account = if second { None } else { privilege::account_for(&config, user.as_deref())? };
+        match account {
+            Some(account) => privilege::run_as(&account, &config, &call[1..]),
+            None => command.run(&config, printer),
+        }
+    }
+}
+
 impl Command {
     fn run(self, config: &std::path::Path, printer: &Printer) -> Result<Exit> {
         match self {
-            Self::Init(options) => init::run(config, &options, printer),
+            // It runs in two parts.
+            Self::Init(_) => Err(Error::new(crate::Kind::Internal, "init has another way in")),
             Self::Doctor(options) => doctor::run(config, &options, printer),
             Self::Status => status::run(config, printer),
             Self::Keys(command) => keys::run(config, command, printer),
@@ -155,10 +184,9 @@ impl Command {
     }
 }
 
-/// Reads the configuration, becomes the keystore's owner and opens the keys.
+/// Reads the configuration and opens the keys.
 fn open(config: &std::path::Path) -> Result<(Config, Custodian)> {
     let config = Config::load(config)?;
-    user::become_owner_of(&config.keystore.path)?;
     let custodian = assemble::start(&config, Role::Command, env())?;
     Ok((config, custodian))
 }

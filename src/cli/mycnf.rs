@@ -1,8 +1,6 @@
 //! What a server's option files say of its encryption plugin.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 #[cfg(feature = "aws-kms")]
 use std::time::Duration;
@@ -13,6 +11,7 @@ use crate::assemble::{Hashicorp, HashicorpLogin, KeyFile, Original};
 use crate::error::{Error, Kind, Result};
 use crate::key::PageMode;
 use crate::secret::source::{Given, SecretSource};
+use crate::trust;
 
 /// How deep `!include` may lead.
 const MAX_DEPTH: usize = 10;
@@ -42,6 +41,12 @@ pub(super) fn default_datadir() -> PathBuf {
         options.0.get("datadir").map(PathBuf::from).filter(|path| path.is_absolute())
     });
     named.unwrap_or_else(|| DEFAULT_DATADIR.into())
+}
+
+/// The account that the server's own option files have it run as, where they say and are root's.
+pub(super) fn server_user() -> Option<String> {
+    let files = OPTION_FILES.iter().filter_map(|path| Options::read(Path::new(path)).ok());
+    files.filter_map(|options| options.0.get("user").cloned()).next_back()
 }
 
 /// What `text`, which came from `path`, says of the server's encryption plugin. Files that it includes
@@ -238,22 +243,15 @@ impl Options {
         let name = name.trim().replace('-', "_");
         let name = name.strip_prefix("loose_").unwrap_or(&name);
         let is_ours = [FILE, VAULT, AWS].iter().any(|plugin| name.starts_with(plugin));
-        if is_ours || name == "datadir" {
+        if is_ours || name == "datadir" || name == "user" {
             self.0.insert(name.to_owned(), plain_value(value.trim()).to_owned());
         }
     }
 }
 
-/// The whole of an option file. Its length is not asked for: a device has none, and no end.
+/// The whole of an option file.
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let failed = |cause: std::io::Error| Error::io("cannot read the option file", path, &cause);
-    let mut text = Vec::new();
-    File::open(path).map_err(failed)?.take(MAX_LEN + 1).read_to_end(&mut text).map_err(failed)?;
-    if text.len() as u64 > MAX_LEN {
-        let what = format!("{} is too long for an option file", path.display());
-        return Err(Error::new(Kind::Config, what));
-    }
-    Ok(text)
+    trust::read(path, MAX_LEN).map_err(|refusal| refusal.of("cannot read the option file", path))
 }
 
 fn refused<T>(path: &Path, what: String, advice: &str) -> Result<T> {

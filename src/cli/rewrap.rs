@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::print::{Printer, plain_lines};
-use super::{Exit, env, open, user};
+use super::{Exit, env, open, privilege};
 use crate::assemble;
 use crate::custodian::{Reason, Rewrap, Rewrapped, WrapChange};
 use crate::error::{Error, Result};
@@ -48,7 +48,7 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
         let made = assemble::create_wrapping_key(&config, name, &env())?;
         text += &format!("provider {name:?}: new wrapping key {}\n", made.kek);
     }
-    let actor = user::actor();
+    let actor = privilege::actor();
     let reason = Reason { actor: &actor, text: &options.reason };
     let mut report = match &options.add {
         Some(name) => custodian.rewrap(Rewrap::Add(name), reason)?,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::print::{Printer, plain, plain_lines};
-use super::{Exit, env, scan, user};
+use super::{Exit, env, privilege, scan};
 use crate::assemble;
 use crate::audit::{Event, Line, Trail};
 use crate::config::Config;
@@ -64,11 +64,8 @@ struct Plan {
 
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
     let config = Config::load(config)?;
-    let owner = user::owner_of(&config.keystore.path)?;
-    let (rollback, trail) = user::acting_as(owner, || {
-        let rollback = assemble::rollback(&config, &env())?;
-        Ok((rollback, Trail::beside(&config.keystore.path).salvage()))
-    })?;
+    let rollback = assemble::rollback(&config, &env())?;
+    let trail = Trail::beside(&config.keystore.path).salvage();
     let datadirs = options.datadirs();
     let reports = match datadirs.is_empty() {
         true => Vec::new(),
@@ -81,10 +78,9 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     let mut plan = Plan { refused, in_force, lost, trail_damaged, datadirs, accepted: false };
     if let Some(text) = options.reason.as_deref().filter(|_| !options.dry_run) {
         plan.refuse_needed(options.lose_data)?;
-        let actor = user::actor();
+        let actor = privilege::actor();
         let reason = Reason { actor: &actor, text };
-        plan.in_force =
-            user::acting_as(owner, || assemble::accept_rollback(&config, reason, &env()))?;
+        plan.in_force = assemble::accept_rollback(&config, reason, &env())?;
         plan.accepted = true;
     }
     printer.show(&plan, &plain_lines(&plan.text()))?;

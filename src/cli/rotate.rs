@@ -7,7 +7,7 @@ use super::follow::{self, Left, Spaces};
 use super::keys::parse_id;
 use super::print::{Printer, plain_lines};
 use super::states::outcome;
-use super::{Exit, open, server, user};
+use super::{Exit, open, privilege, server};
 use crate::config::Config;
 use crate::custodian::{Custodian, Reason, Step, Which};
 use crate::env::{Clock as _, System};
@@ -59,12 +59,11 @@ pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(config: &Path, options: Options, printer: &Printer) -> Result<Exit> {
-    let actor = user::actor();
+    let actor = privilege::actor();
     let reason = Reason { actor: &actor, text: &options.reason };
     if options.undo {
         return undo(config, &options, reason, printer);
     }
-    // The server knows us by our own account, so it is asked before we become the keystore's owner.
     let spaces = options.wait.then(|| Spaces::ask(&options.server));
     let (config, custodian) = open(config)?;
     expect(&custodian, &options)?;
@@ -108,7 +107,6 @@ pub(super) fn run(config: &Path, options: Options, printer: &Printer) -> Result<
 }
 
 fn wait(keys: &[KeyRef], options: &Options) -> Result<Left> {
-    user::become_ourselves()?;
     follow::wait(keys, &options.server, options.timeout)
 }
 
@@ -187,7 +185,6 @@ fn undo(config: &Path, options: &Options, reason: Reason<'_>, printer: &Printer)
     let Some(id) = options.id else {
         return Err(Error::new(Kind::Config, "name the key whose rotation is to be undone"));
     };
-    // The server knows us by our own account, so it is asked before we become the keystore's owner.
     Config::load(config)?;
     let spaces = Spaces::ask(&options.server);
     let (_, custodian) = open(config)?;

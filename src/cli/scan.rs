@@ -86,8 +86,13 @@ impl Scan {
         if let Some(first) = unclear.first() {
             let why = first.unknown.join(", ");
             let what = format!("{key} may be needed by {} ({why})", named(unclear));
-            return Err(Error::new(Kind::State, what)
-                .advise("see `keyward inspect`; --ignore FILE vouches for a file"));
+            let advice = match why.contains("Permission denied") {
+                true => {
+                    "it is read as the server's account: let its group read it (chgrp, chmod g+rX)"
+                }
+                false => "see `keyward inspect`; --ignore FILE vouches for a file",
+            };
+            return Err(Error::new(Kind::State, what).advise(advice));
         }
         let spaces = self.spaces.iter().filter(|space| space.may_need(id, version));
         let names: Vec<_> = spaces.take(MAX_NAMED).map(|space| space.name.as_str()).collect();

@@ -1,9 +1,21 @@
 //! What the running server says, asked through its own client.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::{component, follow, privilege};
 use crate::key::{KeyId, KeyVersion};
+use crate::trust;
+
+/// The longest answer of a server, in bytes.
+const MAX_ANSWER: u64 = 32 << 20;
+
+/// The longest complaint of a client, in bytes.
+const MAX_WORDS: u64 = 1 << 16;
+
+/// Where clients are, whatever PATH says.
+const FOLDERS: &[&str] = &["/usr/bin", "/usr/local/bin"];
 
 /// How to reach the server.
 #[derive(clap::Args, Default)]
@@ -78,37 +90,100 @@ const NEEDS_QUERY: &str = "\
     select 'space', current_key_id, min_key_version, name \
         from information_schema.innodb_tablespaces_encryption where encryption_scheme <> 0 or min_key_version <> 0";
 
+/// All that we ever ask a server. Root asks it for the account, and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    /// How the plugin is loaded, and what moves pages.
+    Server = 1,
+    /// Which keys it needs, and where its files are.
+    Needs = 2,
+    /// How far each tablespace is.
+    Spaces = 3,
+    /// How MySQL's component is loaded.
+    Component = 4,
+}
+
+impl Question {
+    /// The question of that number.
+    pub(super) fn of(number: u8) -> Option<Self> {
+        let all = [Self::Server, Self::Needs, Self::Spaces, Self::Component];
+        all.into_iter().find(|one| *one as u8 == number)
+    }
+
+    /// Whose client asks it, and in which words.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Server => ("mariadb", QUERY),
+            Self::Needs => ("mariadb", NEEDS_QUERY),
+            Self::Spaces => ("mariadb", follow::QUERY),
+            Self::Component => ("mysql", component::QUERY),
+        }
+    }
+}
+
 /// Asks the server what it needs; `Err` holds the client's own words.
 pub(super) fn ask_needs(options: &Options) -> Result<Needs, String> {
-    query(options, NEEDS_QUERY).map(|text| Needs::parse(&text))
+    query(options, Question::Needs).map(|text| Needs::parse(&text))
 }
 
 /// Asks the server; `Err` holds the client's own words.
 pub(super) fn ask(options: &Options) -> Result<Server, String> {
-    query(options, QUERY).map(|text| Server::parse(&text))
+    query(options, Question::Server).map(|text| Server::parse(&text))
 }
 
-/// What the client prints for `text`, a line a row, tabs between columns.
-pub(super) fn query(options: &Options, text: &str) -> Result<String, String> {
-    query_with("mariadb", options, text)
+/// What the client prints for `question`, a line a row, tabs between columns.
+pub(super) fn query(options: &Options, question: Question) -> Result<String, String> {
+    privilege::ask(question, options.socket.clone())
 }
 
-/// The same by the client called `program`.
-pub(super) fn query_with(program: &str, options: &Options, text: &str) -> Result<String, String> {
-    let mut client = Command::new(program);
-    if let Some(socket) = &options.socket {
+/// Has the client ask. It is called by its whole path, and the server, which may be a stranger, can
+/// have it read no file.
+pub(super) fn call_client(question: Question, socket: Option<PathBuf>) -> Result<String, String> {
+    let (program, text) = question.words();
+    let no_client = |e: &dyn std::fmt::Display| format!("the {program} client cannot be run: {e}");
+    let path = find_client(program)
+        .ok_or_else(|| no_client(&"it is in no folder of PATH that only root can change"))?;
+    let mut client = Command::new(path);
+    if let Some(socket) = &socket {
         client.arg(format!("--socket={}", socket.display()));
     }
-    let answer = client
-        .args(["--batch", "--skip-column-names", "--connect-timeout=5", "-e", text])
+    let mut client = client
+        .args(["--batch", "--skip-column-names", "--connect-timeout=5", "--local-infile=0"])
+        .args(["-e", text])
         .stdin(Stdio::null())
-        .output()
-        .map_err(|e| format!("the {program} client cannot be run: {e}"))?;
-    if !answer.status.success() {
-        let words = String::from_utf8_lossy(&answer.stderr);
-        return Err(words.lines().next().unwrap_or("the client gave no reason").to_owned());
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| no_client(&e))?;
+    let (out, err) = (client.stdout.take(), client.stderr.take());
+    let words = std::thread::spawn(move || bounded(err, MAX_WORDS));
+    let out = bounded(out, MAX_ANSWER);
+    if out.is_none() {
+        // It may be gone already.
+        let _ = client.kill();
     }
-    Ok(String::from_utf8_lossy(&answer.stdout).into_owned())
+    let status = client.wait().map_err(|e| no_client(&e))?;
+    let words = words.join().ok().flatten().unwrap_or_default();
+    match out {
+        None => Err(format!("the {program} client says more than {MAX_ANSWER} bytes")),
+        Some(out) if status.success() => Ok(out),
+        Some(_) => Err(words.lines().next().unwrap_or("the client gave no reason").to_owned()),
+    }
+}
+
+/// Where `program` is that nobody but root, or we, can have put there.
+fn find_client(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(FOLDERS.iter().map(PathBuf::from));
+    let paths = folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join(program));
+    paths.into_iter().find(|path| trust::open_code(path).is_ok())
+}
+
+/// All of it as text; none where it is more than `max` bytes.
+fn bounded(from: Option<impl Read>, max: u64) -> Option<String> {
+    let mut bytes = Vec::new();
+    from?.take(max + 1).read_to_end(&mut bytes).ok()?;
+    (bytes.len() as u64 <= max).then(|| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 impl Space {

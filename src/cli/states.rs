@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::keys::{parse_id, parse_version};
 use super::print::{Printer, plain_lines};
-use super::{Exit, open, user};
+use super::{Exit, open, privilege};
 use crate::custodian::{Custodian, Reason, Step};
 use crate::error::Result;
 use crate::key::{KeyId, KeyRef, KeyVersion};
@@ -39,7 +39,7 @@ impl Options {
 
 fn run(config: &Path, options: &Options, step: Step, printer: &Printer) -> Result<Exit> {
     let (_, custodian) = open(config)?;
-    let actor = user::actor();
+    let actor = privilege::actor();
     let changed = custodian.step(&step, Reason { actor: &actor, text: &options.reason })?;
     let mut text = outcome(&custodian, &changed);
     if let Step::Compromised(_) = step {

@@ -7,9 +7,13 @@ use serde::Deserialize;
 
 use super::Config;
 use crate::error::{Error, Kind, Result, json_place};
+use crate::trust;
 
 /// What the file is called in either folder.
 pub const FILE_NAME: &str = "component_keyring_keyward.cnf";
+
+/// A file longer than this is none of ours, in bytes.
+const MAX_LEN: u64 = 1 << 16;
 
 /// What it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +43,7 @@ struct Document {
 }
 
 impl Component {
-    /// Reads the file beside the library, and the one of the instance where that one says so. Both
+    /// Reads the file next to the library, and the one of the instance where that one says so. Both
     /// folders are named by the server.
     pub fn find(library: &Path, instance: &Path) -> Result<Self> {
         match Self::load(&library.join(FILE_NAME))? {
@@ -56,8 +60,8 @@ impl Component {
 
     /// Reads the file at `path`.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|cause| Error::io("cannot read config file", path, &cause))?;
+        let text = trust::read_text(path, MAX_LEN)
+            .map_err(|refusal| refusal.of("cannot read config file", path))?;
         Self::parse(path, &text)
     }
 

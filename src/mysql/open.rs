@@ -10,11 +10,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use nix::unistd::geteuid;
 use zeroize::Zeroizing;
 
 use super::aes::{self, Direction, Mode};
 use super::message::{self, ServerLog};
 use crate::assemble;
+use crate::config::Config;
 use crate::config::component::{Component, FILE_NAME};
 use crate::custodian::{Custodian, Reason, Role};
 use crate::env::{Env, Level, Log};
@@ -22,6 +24,7 @@ use crate::error::{Error, Kind, Result};
 use crate::key::KeyName;
 use crate::ring::NamedKey;
 use crate::secret::{self, DataKey};
+use crate::trust;
 
 /// Who changes keys, as history and audit trail have it.
 const ACTOR: &str = "mysqld";
@@ -32,6 +35,9 @@ const MAX_NAME_LEN: usize = 255;
 
 /// The types that MySQL's manual lists for keyring keys, written in any case.
 const TYPES: [&str; 4] = ["AES", "RSA", "DSA", "SECRET"];
+
+/// The provider that runs nobody else's code and calls nobody.
+const LOCAL: &str = "local";
 
 static STATE: RwLock<State> =
     RwLock::new(State { folders: None, open: None, cause: None, failure: None });
@@ -202,10 +208,45 @@ pub(super) fn describe() -> Vec<(String, String)> {
 }
 
 impl Open {
+    /// The server loads us as root and becomes another user afterwards. Until then that user, who
+    /// owns the data directory, chooses no code that runs here: ADR 88.
     fn start(library: &Path, instance: &Path) -> Result<Arc<Self>> {
-        let component = Component::find(library, instance)?;
+        if !geteuid().is_root() {
+            return Self::of(read(library, instance)?, library, instance);
+        }
+        trust::work_for(0);
+        match read(library, instance) {
+            Ok((component, config)) => {
+                let folder = config.keystore.path.parent().unwrap_or(Path::new("/"));
+                let owner = trust::work_for_owner_of(folder);
+                match component {
+                    Component::Config(_) => Self::of((component, config), library, instance),
+                    _ => trust::acting_as(owner.0, owner.1, || {
+                        Self::of((component, config), library, instance)
+                    }),
+                }
+            }
+            // Root alone is not behind it: it counts as the data directory's owner's.
+            Err(not_roots) => {
+                let owner = trust::work_for_owner_of(instance);
+                if owner.0 == 0 {
+                    return Err(not_roots);
+                }
+                trust::acting_as(owner.0, owner.1, || {
+                    let (component, config) = read(library, instance)?;
+                    refuse_all_but_local(&config, owner.0)?;
+                    Self::of((component, config), library, instance)
+                })
+            }
+        }
+    }
+
+    fn of(
+        (component, config): (Component, Config),
+        library: &Path,
+        instance: &Path,
+    ) -> Result<Arc<Self>> {
         let env = Env::system(Arc::new(ServerLog));
-        let config = component.config(&library.join(FILE_NAME))?;
         let read_only = match &component {
             Component::Keystore { path, read_only: false } => {
                 make_where_missing(path, instance, &env)?;
@@ -309,6 +350,28 @@ fn reopen(before: Arc<Open>) -> Arc<Open> {
             before
         }
     }
+}
+
+/// What the server's folders say.
+fn read(library: &Path, instance: &Path) -> Result<(Component, Config)> {
+    let component = Component::find(library, instance)?;
+    let config = component.config(&library.join(FILE_NAME))?;
+    Ok((component, config))
+}
+
+/// A configuration of the data directory's owner, read by root, may open a keystore and nothing more.
+fn refuse_all_but_local(config: &Config, owner: u32) -> Result<()> {
+    for provider in &config.providers {
+        if provider.section.required("type")? != LOCAL {
+            let refused =
+                provider.section.wrong("type", "may be used by root's configuration only");
+            return Err(refused.advise(format!(
+                "the server still is root here, and user {owner} can write this file: chown root it \
+                 and its folder, or start the server as that user"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn make_where_missing(path: &Path, instance: &Path, env: &Env) -> Result<()> {

@@ -1,22 +1,20 @@
 //! Secrets that lie in files: key files, passphrases, tokens.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-
-use nix::unistd::geteuid;
 
 use super::SecretBytes;
 use crate::error::{Error, Kind, Result};
+use crate::trust;
 
 /// The contents of the secret file `path`, at most `max_len` bytes, read straight into locked
 /// memory. Only a file that nobody but its owner, root or us, can write, and that only its owner
 /// and its group can read (`root:mysql 0640`).
 pub fn read_file(path: &Path, max_len: usize) -> Result<SecretBytes> {
-    // Without waiting, as opening a pipe would.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = file.map_err(|cause| Error::io("cannot open", path, &cause))?;
+    let file =
+        trust::open_in_its_folder(path).map_err(|refusal| refusal.of("cannot open", path))?;
     let found = file.metadata().map_err(|cause| Error::io("cannot look at", path, &cause))?;
     check(path, &found)?;
     let len = usize::try_from(found.len()).unwrap_or(usize::MAX);
@@ -32,13 +30,7 @@ pub fn read_file(path: &Path, max_len: usize) -> Result<SecretBytes> {
 fn check(path: &Path, found: &Metadata) -> Result<()> {
     let name = path.display();
     let refused = |what: String, advice: String| Err(Error::new(Kind::Config, what).advise(advice));
-    if !found.is_file() {
-        return refused(
-            format!("{name} is not a regular file"),
-            "give the secret's file".to_owned(),
-        );
-    }
-    let (user, owner) = (geteuid().as_raw(), found.uid());
+    let (user, owner) = (trust::account(), found.uid());
     if owner != 0 && owner != user {
         let what = format!("the secret file {name} belongs to user {owner}, who could change it");
         let advice = match user {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
+use crate::trust;
+
 /// How often a lock file is opened again that was removed before it was locked.
 const LOCK_TRIES: usize = 10;
 
@@ -48,7 +50,7 @@ pub trait Disk: Send + Sync {
     /// none while somebody else has it. Creates the file as `create` does.
     fn try_lock(&self, path: &Path, owner: (u32, u32)) -> io::Result<Option<Box<dyn DiskLock>>>;
 
-    /// The user we act as.
+    /// The user we act as; for root, the one that it works for.
     fn user(&self) -> u32;
 }
 
@@ -116,7 +118,7 @@ impl Disk for OsDisk {
     }
 
     fn create(&self, path: &Path, mode: u32, owner: (u32, u32)) -> io::Result<Box<dyn DiskFile>> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        let file = trust::create(path, mode)?;
         give(&file, owner)?;
         Ok(Box::new(file))
     }
@@ -158,11 +160,8 @@ impl Disk for OsDisk {
         if !takes_folder_lock(&folder)? {
             return Ok(None);
         }
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         for _ in 0..LOCK_TRIES {
-            let file = options.open(path)?;
+            let file = open_lock(path)?;
             give(&file, owner)?;
             match file.try_lock() {
                 Ok(()) => {}
@@ -179,7 +178,23 @@ impl Disk for OsDisk {
     }
 
     fn user(&self) -> u32 {
-        geteuid().as_raw()
+        trust::account()
+    }
+}
+
+/// The lock file at `path`, made where there is none.
+fn open_lock(path: &Path) -> io::Result<File> {
+    match trust::create(path, 0o600) {
+        Err(there) if there.kind() == io::ErrorKind::AlreadyExists => {
+            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+            let open = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+            match open {
+                // Removed since.
+                Err(gone) if gone.kind() == io::ErrorKind::NotFound => trust::create(path, 0o600),
+                open => open,
+            }
+        }
+        made => made,
     }
 }
 
@@ -258,6 +273,11 @@ impl Stamp {
 
     fn is_file(&self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFREG
+    }
+
+    /// Whether everybody may read it, or enter it where it is a folder.
+    pub(super) fn is_open(&self) -> bool {
+        self.mode & 0o005 != 0
     }
 
     /// Whether anybody but its owner may write it.

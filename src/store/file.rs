@@ -333,6 +333,7 @@ impl StoreFile {
             .read(&self.path, MAX_LEN)
             .map_err(|cause| self.failed("cannot read", &cause))?;
         self.check_owner(&self.path, &stamp)?;
+        self.check_closed(&stamp)?;
         Ok((bytes, stamp))
     }
 
@@ -347,8 +348,18 @@ impl StoreFile {
         Ok(stamp)
     }
 
-    /// Trusts what belongs to root or us, and to nobody else to write. Root trusts the folder's
-    /// owner, too: it works for them.
+    /// That not everybody reads it: a group may, for backups, or its folder is closed to others.
+    fn check_closed(&self, stamp: &Stamp) -> Result<()> {
+        let folder = self.disk.stamp(self.folder());
+        if !stamp.is_open() || folder.is_ok_and(|folder| !folder.is_open()) {
+            return Ok(());
+        }
+        let what = format!("{} can be read by everybody", self.path.display());
+        let advice = format!("run chmod o-r {}; its group may read it", self.path.display());
+        Err(Error::new(Kind::Config, what).advise(advice))
+    }
+
+    /// Trusts what belongs to root or the account that we work for, and to nobody else to write.
     fn check_owner(&self, path: &Path, stamp: &Stamp) -> Result<()> {
         let refused = |what: &str, advice: String| {
             let what = format!("{} {what}", path.display());
@@ -359,8 +370,11 @@ impl StoreFile {
             return refused("can be written by others than its owner", advice);
         }
         let user = self.disk.user();
-        if stamp.owner != 0 && stamp.owner != user && user != 0 {
-            let advice = format!("run chown on it, as the server's user has id {user}");
+        if stamp.owner != 0 && stamp.owner != user {
+            let advice = match user {
+                0 => "run the command as that user, or name its account with --user".to_owned(),
+                _ => format!("run chown on it, as the server's user has id {user}"),
+            };
             return refused(&format!("belongs to user {}", stamp.owner), advice);
         }
         Ok(())

@@ -211,7 +211,7 @@ impl<'a> Change<'a> {
         let inner = self.site.keyward_command(&words);
         let mut command = Command::new("strace");
         command.args(strace::options(&log)).args(kill.map(Call::kill_option));
-        command.arg(inner.get_program()).args(inner.get_args());
+        command.args(strace::as_server()).arg(inner.get_program()).args(inner.get_args());
         let said = answer(&mut command)?;
         ensure!((said.code == 0) == kill.is_none(), "exit code {}: {}", said.code, said.text());
         strace::read(&log)

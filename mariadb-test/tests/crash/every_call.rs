@@ -237,7 +237,7 @@ fn command_traced(site: &Site, log: &Path, kill: Option<&Call>) -> Result<Vec<Ca
     let inner = site.keyward_command(&["rotate", "--all"]);
     let mut command = Command::new("strace");
     command.args(strace::options(log)).args(kill.map(Call::kill_option));
-    command.arg(inner.get_program()).args(inner.get_args());
+    command.args(strace::as_server()).arg(inner.get_program()).args(inner.get_args());
     let answer = mariadb_test::command::answer(&mut command)?;
     ensure!((answer.code == 0) == kill.is_none(), "{kill:?}: {}", answer.text());
     outward(log)

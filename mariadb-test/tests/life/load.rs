@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mariadb_test::launch::give_to_server;
 use mariadb_test::{Answer, Result, Server, Session, Site, ensure, files, seen};
 
 use crate::{configure, text};
@@ -186,6 +187,8 @@ fn complete(server: &Server, written: u32) -> Result<()> {
 /// The first versions of key 3 can go; not while a copied file needs one.
 fn destroyed(site: &Site, server: &Server, copy: &std::path::Path) -> Result<()> {
     server.write_pages()?;
+    // Read by the command as the server's user.
+    give_to_server(copy)?;
     let (data, socket) = (text(&site.data()), text(server.socket()));
     let destroy = |version: &'static str| {
         ["destroy", "3", version, "--datadir", &data, "--socket", &socket].map(str::to_owned)

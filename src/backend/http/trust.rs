@@ -14,9 +14,13 @@ use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 use crate::config::Section;
 use crate::error::{Error, Kind, Result};
 use crate::secret::read_file;
+use crate::trust;
 
 /// The longest file with a private key, in bytes.
 const MAX_KEY_FILE: usize = 64 * 1024;
+
+/// The longest file of certificates, in bytes: all authorities of a system have less than a tenth of it.
+const MAX_CA_FILE: u64 = 4 << 20;
 
 /// What TLS is told. Verification cannot be switched off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub struct Trust {
     pub client_key: Option<PathBuf>,
     /// The name that the peer's certificate must be for, where that is not the address's.
     pub server_name: Option<String>,
+    /// Whether it is for a plugin that we stand in for, which looks at no certificate file's owner.
+    pub as_original: bool,
 }
 
 impl Trust {
@@ -42,6 +48,7 @@ impl Trust {
             client_certificate: section.path("client_certificate_file")?,
             client_key: section.path("client_key_file")?,
             server_name: section.text("server_name")?,
+            as_original: false,
         };
         if trust.client_certificate.is_some() != trust.client_key.is_some() {
             let lacking = match trust.client_key {
@@ -71,7 +78,7 @@ impl Trust {
         let (Some(certificate), Some(key)) = (&self.client_certificate, &self.client_key) else {
             return Ok(builder.with_no_client_auth());
         };
-        let chain = certificates(certificate)?;
+        let chain = certificates(certificate, self.as_original)?;
         let unusable = |path: &Path| {
             Error::new(Kind::Config, format!("{} is no private key in PEM", path.display()))
                 .advise("give the key of client_certificate_file, not encrypted")
@@ -100,7 +107,10 @@ impl Trust {
         let found = match (file, folder) {
             (None, None) => load_native_certs().certs,
             (file, folder) => {
-                let mut all = file.map(certificates).transpose()?.unwrap_or_default();
+                let mut all = file
+                    .map(|file| certificates(file, self.as_original))
+                    .transpose()?
+                    .unwrap_or_default();
                 all.extend(load_certs_from_paths(None, folder).certs);
                 all
             }
@@ -121,8 +131,9 @@ impl Trust {
 }
 
 /// All certificates of a PEM file, at least one.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let text = std::fs::read(path).map_err(|e| Error::io("cannot read", path, &e))?;
+fn certificates(path: &Path, as_original: bool) -> Result<Vec<CertificateDer<'static>>> {
+    let read = if as_original { trust::read_untrusted } else { trust::read };
+    let text = read(path, MAX_CA_FILE).map_err(|refusal| refusal.of("cannot read", path))?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok).collect();
     if found.is_empty() {
         let what = format!("{} has no certificate in PEM", path.display());

@@ -1,8 +1,7 @@
 //! A wrapping key in a file: 32 bytes, or 64 hex digits as people can print and type them.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::KEK_LEN;
@@ -11,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::key::CheckValue;
 use crate::secret::source::{SecretSource, hex_into, without_line_end};
 use crate::secret::{DataKey, SecretBytes};
+use crate::trust;
 
 /// The longest key file: hex digits and a few line ends.
 const MAX_FILE_LEN: usize = 2 * KEK_LEN + 16;
@@ -30,12 +30,7 @@ pub fn create(path: &Path, rng: &dyn Rng) -> Result<CheckValue> {
         text[2 * KEK_LEN] = b'\n';
         Result::Ok(())
     })?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(MODE)
-        .open(path)
-        .map_err(|cause| cannot_create(path, &cause))?;
+    let mut file = trust::create(path, MODE).map_err(|cause| cannot_create(path, &cause))?;
     let written = file
         .write_all(text.expose())
         .and_then(|()| file.sync_all())

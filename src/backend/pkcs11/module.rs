@@ -3,7 +3,6 @@
 //! It is initialised at the first call, so never before a server has become a daemon, and again in a
 //! child after a fork. The last one who lets go of it ends it with C_Finalize.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 use std::time::{Duration, Instant};
@@ -18,6 +17,7 @@ use super::lane::Lanes;
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::secret::SecretBytes;
+use crate::trust::{self, Refusal};
 
 /// How many sessions wait open for the next call.
 const MAX_SEATS: usize = 4;
@@ -281,18 +281,17 @@ impl Open {
 
 /// A module is code that runs with the server's rights: nobody else may change it.
 fn check_file(path: &Path) -> Result<()> {
-    let found = std::fs::metadata(path).map_err(|cause| {
-        Error::io("cannot find the PKCS#11 module", path, &cause)
-            .advise("install the HSM's client library, or correct `module`")
-    })?;
-    let (user, owner) = (nix::unistd::geteuid().as_raw(), found.uid());
-    if found.mode() & 0o022 != 0 || (owner != 0 && owner != user) {
-        let what = format!("the PKCS#11 module {} can be changed by others", path.display());
-        let advice =
-            format!("it runs as the server: chown root {0}; chmod 0755 {0}", path.display());
-        return Err(Error::new(Kind::Config, what).advise(advice));
+    match trust::open_code(path) {
+        Ok(_) => Ok(()),
+        Err(Refusal::Io(cause)) => Err(Error::io("cannot find the PKCS#11 module", path, &cause)
+            .advise("install the HSM's client library, or correct `module`")),
+        Err(Refusal::Untrusted(error)) => {
+            let (shown, why) = (path.display(), error.what());
+            let what = format!("the PKCS#11 module {shown} can be changed by others: {why}");
+            let advice = error.advice().unwrap_or("name another");
+            Err(Error::new(Kind::Config, what).advise(format!("it runs as the server: {advice}")))
+        }
     }
-    Ok(())
 }
 
 pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

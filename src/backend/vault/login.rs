@@ -1,6 +1,6 @@
 //! Logging in to Vault, and staying logged in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::provider::FreshLogin;
 use crate::secret::SecretBytes;
 use crate::secret::source::{SecretSource, without_line_end};
+use crate::trust;
 
 /// The longest token, secret id or JWT, in bytes.
 const MAX_SECRET: usize = 64 * 1024;
@@ -504,8 +505,9 @@ fn read(source: &SecretSource) -> Result<SecretBytes> {
     Ok(SecretBytes::copy_of(secret))
 }
 
-fn pod_token(path: &PathBuf) -> Result<Zeroizing<String>> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io("cannot read", path, &e))?;
+fn pod_token(path: &Path) -> Result<Zeroizing<String>> {
+    let text = trust::read_text(path, MAX_SECRET as u64)
+        .map_err(|refusal| refusal.of("cannot read", path))?;
     Ok(Zeroizing::new(Zeroizing::new(text).trim().to_owned()))
 }
 

@@ -1,0 +1,94 @@
+//! What the account's command may ask of root: one of the questions that we have for the server.
+//! Which ones there are is written here and in no message, so whoever got hold of the other end can
+//! ask nothing else.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::cli::server::{self, Question};
+
+/// The longest answer, in bytes: a line for each of 100,000 tablespaces.
+const MAX_ANSWER: u32 = 32 << 20;
+
+/// Our end of it, in the account's command.
+static DOOR: OnceLock<Mutex<UnixStream>> = OnceLock::new();
+
+/// Takes up the end that the first command left as standard input.
+pub(super) fn find() {
+    if let Ok(end) = io::stdin().as_fd().try_clone_to_owned() {
+        // Said once.
+        let _ = DOOR.set(Mutex::new(UnixStream::from(end)));
+    }
+}
+
+/// Asks the server, by root where we are root's second command.
+pub(in crate::cli) fn ask(question: Question, socket: Option<PathBuf>) -> Result<String, String> {
+    let Some(door) = DOOR.get() else { return server::call_client(question, socket) };
+    let mut door = door.lock().unwrap_or_else(PoisonError::into_inner);
+    exchange(&mut door, question, socket).unwrap_or_else(|e| Err(format!("cannot ask root: {e}")))
+}
+
+fn exchange(
+    door: &mut UnixStream,
+    question: Question,
+    socket: Option<PathBuf>,
+) -> io::Result<Result<String, String>> {
+    let socket = socket.unwrap_or_default().into_os_string();
+    let len = u16::try_from(socket.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut request = vec![question as u8];
+    request.extend(len.to_be_bytes());
+    request.extend(socket.as_bytes());
+    door.write_all(&request)?;
+    let (mut good, mut len) = ([0], [0; 4]);
+    door.read_exact(&mut good)?;
+    door.read_exact(&mut len)?;
+    let len = u32::from_be_bytes(len).min(MAX_ANSWER);
+    let mut text = vec![0; len as usize];
+    door.read_exact(&mut text)?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Ok(if good == [1] { Ok(text) } else { Err(text) })
+}
+
+/// Answers until the other end is closed, or says what is no question. Apart, since something that
+/// the other command left behind may hold its end for ever.
+pub(super) fn serve(mut door: UnixStream) {
+    std::thread::spawn(move || while serve_one(&mut door).is_ok() {});
+}
+
+fn serve_one(door: &mut UnixStream) -> io::Result<()> {
+    let (mut number, mut len) = ([0], [0; 2]);
+    door.read_exact(&mut number)?;
+    door.read_exact(&mut len)?;
+    let mut socket = vec![0; usize::from(u16::from_be_bytes(len))];
+    door.read_exact(&mut socket)?;
+    let question = Question::of(number[0]).ok_or(io::ErrorKind::InvalidData)?;
+    let socket = PathBuf::from(std::ffi::OsString::from_vec(socket));
+    let socket = Some(socket).filter(|path| !path.as_os_str().is_empty());
+    let (good, text) = match server::call_client(question, socket) {
+        Ok(text) => (1, text),
+        Err(words) => (0, words),
+    };
+    let len = u32::try_from(text.len()).unwrap_or(MAX_ANSWER).min(MAX_ANSWER);
+    door.write_all(&[good])?;
+    door.write_all(&len.to_be_bytes())?;
+    door.write_all(&text.as_bytes()[..len as usize])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_questions_are_answered() {
+        for request in [&[99, 0, 0][..], &[0, 0, 0], b"select 1;", b"\\! id\n"] {
+            let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+            theirs.write_all(request).unwrap();
+            theirs.shutdown(std::net::Shutdown::Write).unwrap();
+            assert!(serve_one(&mut ours).is_err(), "{request:?}");
+        }
+    }
+}
