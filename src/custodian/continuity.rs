@@ -111,6 +111,9 @@ fn of_contents(
         for version in key.versions() {
             let name = KeyRef::new(key.name().clone(), version.version);
             let Some(found) = found.and_then(|key| key.version(version.version)) else {
+                if now.has_pruned(&name, before.revision()) {
+                    continue;
+                }
                 return Ok(Some(Break::Gone(name)));
             };
             match of_version(&name, version, found, &is_same)? {

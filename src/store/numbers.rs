@@ -10,7 +10,7 @@ use super::registers::MAX_EPOCHS;
 use super::{Contents, KeyEntry, Keystore};
 use crate::env::{Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::key::{KeyName, KeyVersion};
+use crate::key::{KeyName, KeyRef, KeyVersion};
 use crate::secret::scrubbed;
 
 /// By how much the numbers jump at least with a new epoch: more than what was lost can have used.
@@ -70,6 +70,16 @@ impl Contents {
         let counted = newest.filter(|version| version.get() < COUNTED);
         let from = self.registers.new_keys_from.unwrap_or(KeyVersion::FIRST);
         jumped(counted.fold(from, KeyVersion::max), rng)
+    }
+}
+
+impl Contents {
+    /// Whether the entry of a destroyed version that is missing was removed on purpose, after the
+    /// revision `known`: whoever knows no newer one cannot have seen it go.
+    #[must_use]
+    pub fn has_pruned(&self, key: &KeyRef, known: Revision) -> bool {
+        let through = self.key(&key.name).and_then(|entry| entry.pruned_through);
+        self.registers.pruned_through > Some(known) && through >= Some(key.version)
     }
 }
 

@@ -399,3 +399,20 @@ fn every_flipped_byte_is_noticed_or_harmless() {
     // Layout, and hex digits in upper case.
     assert!(harmless * 20 < bytes.len() * 6, "{harmless} of {}", bytes.len() * 6);
 }
+
+#[test]
+fn an_entry_that_was_removed_is_missed_by_nobody_who_knows_only_what_was_before() {
+    let mut contents = with(&empty(), 1, 5, KeyState::Active).contents().clone();
+    let revision = |generation| Revision { epoch: 1, generation };
+    assert!(!contents.has_pruned(&at(1, 3), revision(0)), "nothing was removed");
+    Arc::make_mut(&mut contents.registers).pruned_through = Some(revision(7));
+    let mut key = contents.key(&at(1, 5).name).unwrap().clone();
+    key.pruned_through = KeyVersion::new(3);
+    let contents = contents.with_key(key);
+    assert!(
+        contents.has_pruned(&at(1, 1), revision(6)) && contents.has_pruned(&at(1, 3), revision(6))
+    );
+    assert!(!contents.has_pruned(&at(1, 4), revision(6)), "above what was removed");
+    assert!(!contents.has_pruned(&at(1, 3), revision(7)), "it was there when this one was read");
+    assert!(!contents.has_pruned(&at(2, 1), revision(6)), "another key");
+}
