@@ -165,8 +165,9 @@ impl KeystoreSource {
         let Some(broken) = continuity::of_keystore(&opened.keystore, found)? else { return Ok(()) };
         let path = self.file.path().display();
         Err(Error::new(Kind::Conflict, format!("{path}: {broken}")).advise(
-            "an older copy took its place and was changed: put the newest copy back, and do not stop \
-             this server before, since keys may be in its memory only",
+            "an older copy took its place and was changed: put the newest copy back; if there is none, \
+             keyward_rescue writes the keys in the server's memory into a new keystore: do not stop it \
+             before",
         ))
     }
 

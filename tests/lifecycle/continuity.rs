@@ -15,8 +15,9 @@ const NEW: Rewrap<'_> = Rewrap::NewStoreKey { prune: false };
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
-const ADVICE: &str = "an older copy took its place and was changed: put the newest copy back, and \
-                      do not stop this server before, since keys may be in its memory only";
+const ADVICE: &str = "an older copy took its place and was changed: put the newest copy back; if \
+                      there is none, keyward_rescue writes the keys in the server's memory into a new \
+                      keystore: do not stop it before";
 
 /// A copy of the keystore's folder.
 struct Copy(Vec<(std::path::PathBuf, Vec<u8>)>);
