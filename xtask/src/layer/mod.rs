@@ -57,6 +57,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         body: rust::contract,
     },
     Layer {
+        name: "model",
+        about: "100,000 lives of a keystore at random, against a reference",
+        extended: true,
+        packages: &[],
+        released: false,
+        body: rust::model,
+    },
+    Layer {
         name: "kernels",
         about: "the page cipher's entry points as they are released: all of each in its instruction set",
         extended: false,

@@ -34,6 +34,15 @@ pub(super) fn unit(run: &Run) -> Result<Report> {
     Ok(report)
 }
 
+/// The model test on as many sequences as a release is worth, optimised: unit's run takes 2,000. No key
+/// store has a part in it, and some take minutes to optimise.
+pub(super) fn model(run: &Run) -> Result<Report> {
+    let words = ["test", "--release", "--no-default-features", "--test", "model"];
+    let mut command = cargo(&words);
+    command.args(["--", "--show-output"]).env("KEYWARD_EXTENDED", "1");
+    tests(&mut command, run)
+}
+
 /// The contract suite, on every key store: a missing one is a failure here.
 pub(super) fn contract(run: &Run) -> Result<Report> {
     let mut command = of_workspace(&["--test", CONTRACT]);
