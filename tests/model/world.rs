@@ -276,9 +276,12 @@ impl World {
     fn settle(&mut self) {
         self.reconcile();
         let mut now = self.files();
-        if self.guard != GuardIs::Ours {
+        match self.guard {
+            GuardIs::Ours => {}
+            // It goes with the keystore that is in force from now on.
+            GuardIs::Older => self.guard = GuardIs::Ours,
             // A commit leaves a guard that it cannot read as it is.
-            now.guard = self.ours.guard.clone();
+            GuardIs::Gone | GuardIs::Spoilt => now.guard = self.ours.guard.clone(),
         }
         if now.keystore != self.ours.keystore && now.keystore.is_some() {
             self.copies.push(now.clone());
