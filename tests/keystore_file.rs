@@ -97,7 +97,8 @@ fn what_is_no_keystore_file_is_refused() {
     assert_eq!(none.kind(), Kind::NotFound);
     assert!(
         none.to_string().ends_with(
-            "put it back from a backup: only it has the keys; keyward init makes a new one"
+            "put it back from a backup: only it has the keys; where there never was one, keyward \
+             init makes it"
         ),
         "{none}"
     );

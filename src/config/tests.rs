@@ -51,7 +51,7 @@ fn names_place_and_cure() {
         ),
         (
             "[keystore]\nzebras = 1\n",
-            "k.toml:2:1: unknown key \"zebras\" in [keystore]; known are: cipher, fingerprint, path",
+            "k.toml:2:1: unknown key \"zebras\" in [keystore]; known are: check_data, cipher, fingerprint, path",
         ),
         ("[keystore]\npath = 1\n", "k.toml:2:1: path must be a string in quotes, not a number"),
         (

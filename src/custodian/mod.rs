@@ -319,6 +319,12 @@ impl Custodian {
         let ring = Ring::new();
         source.begin(role);
         source.load(&ring)?;
+        Self::serving(ring, source, role, env)
+    }
+
+    /// Serves what is in `ring`. Apart from `start`: what is built here takes much of a connection's
+    /// stack, which reading the keys needs for itself.
+    fn serving(ring: Ring, source: Box<dyn KeySource>, role: Role, env: Env) -> Result<Self> {
         let outage = source.outage();
         let back_off = outage.as_ref().map_or_else(BackOff::default, |_| BackOff::begun(&*env.rng));
         let losses = source.losses();

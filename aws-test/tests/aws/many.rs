@@ -45,10 +45,11 @@ fn ten_thousand_keys_cost_one_call() -> Result<()> {
     let of_rewrap = kms.take_actions();
     ensure!(of_rewrap == ["ReEncrypt", "Decrypt"], "a rewrap called {of_rewrap:?}");
     custodian.rotate(keyward::custodian::Which::One(KeyId::try_from(7).told()?), REASON).told()?;
-    ensure!(kms.take_actions().is_empty(), "a rotation called KMS");
+    let of_rotation = kms.take_actions();
+    ensure!(of_rotation == ["Decrypt"], "a rotation called {of_rotation:?}");
     seen!(
         "{KEYS} data keys, unoptimised: start {} ms with {calls:?}; rewrap {} ms with {of_rewrap:?}; init {made:?}; \
-         a rotation calls nobody",
+         rotation {of_rotation:?}",
         took.as_millis(),
         rewrapped.as_millis()
     );

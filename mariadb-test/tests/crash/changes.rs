@@ -5,11 +5,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
+use keyward::assemble;
+use keyward::config::Config;
+use keyward::custodian::Role;
+use keyward::env::Env;
+use keyward::env::fake::FakeLog;
+use keyward::key::KeyName;
 use mariadb_test::command::answer;
 use mariadb_test::site::copy;
 use mariadb_test::strace::{self, Call};
-use mariadb_test::{FILE_KEYS, Result, Site, artefacts, ensure, files, power, seen};
+use mariadb_test::{FILE_KEYS, Result, Site, Trouble, artefacts, ensure, files, power, seen};
 
 /// How the provider begins that the keys leave.
 const OLD: &str = "[[provider]]\nname = \"old\"\n";
@@ -269,11 +276,12 @@ fn state(site: &Site, folder: &Path) -> Result<String> {
     if list.code != 0 && list.err.contains(" was in force;") {
         return Ok(state + "refused: older than its witness");
     }
-    let rows: Vec<String> = list.ok()?.lines().skip(1).map(without_age).collect();
+    let rows: Vec<String> = list.ok()?.lines().skip(1).map(columns).collect();
     if rows.is_empty() {
         return Ok(state + "no keys");
     }
     state += &rows.concat();
+    state += &keys_in(&config, folder)?;
     if state.contains("\n3 ") {
         let shown = ask(&["keys", "show", "3"])?.ok()?;
         state += if shown.contains(" to be destroyed") { "doomed\n" } else { "" };
@@ -283,11 +291,22 @@ fn state(site: &Site, folder: &Path) -> Result<String> {
     Ok(state + wrapped.unwrap_or("wrapped by nobody"))
 }
 
-/// A row of a key list without the column that tells how old it is.
-fn without_age(row: &str) -> String {
-    let mut words: Vec<_> = row.split_whitespace().collect();
-    if words.len() > 2 {
-        words.remove(words.len() - 2);
-    }
-    words.join(" ") + "\n"
+/// A row of a key list without its age and its check value, which is another in each keystore.
+fn columns(row: &str) -> String {
+    let words: Vec<_> = row.split_whitespace().collect();
+    words[..words.len().saturating_sub(2)].join(" ") + "\n"
+}
+
+/// The keys themselves, as a server would have them: what tells each from another in any keystore.
+fn keys_in(config: &Path, folder: &Path) -> Result<String> {
+    let told = |error: keyward::Error| Trouble::from(error.to_string());
+    keyward::trust::work_for_owner_of(folder);
+    let env = Env::system(Arc::new(FakeLog::default()));
+    let config = Config::load(config).map_err(told)?;
+    let custodian = assemble::start(&config, Role::Reader, env).map_err(told)?;
+    let keys = custodian.keys().into_iter().filter_map(|info| match info.key.name {
+        KeyName::Id(id) => custodian.key(id, info.key.version).map(|key| (info.key, key.check())),
+        KeyName::Named { .. } => None,
+    });
+    Ok(keys.map(|(key, check)| format!("{key}: {check}\n")).collect())
 }

@@ -2,6 +2,7 @@
 
 mod changes;
 mod every_call;
+mod root;
 mod under_load;
 
 use mariadb_test::rows::Table;

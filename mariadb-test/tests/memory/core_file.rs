@@ -139,6 +139,8 @@ fn data_keys(keystore: &Keystore, ids: &[u32]) -> Result<Vec<(String, Vec<u8>)>>
 
 fn open(site: &Site) -> keyward::Result<Keystore> {
     let config = Config::load(&site.config())?;
+    // Root trusts the server's files once it works for the server's account, as the command does.
+    keyward::trust::work_for_owner_of(&site.keys());
     let (sealed, _) = StoreFile::at(&config.keystore.path).read()?;
     let rng: Arc<dyn Rng> = Arc::new(System);
     let provider = &config.providers[0];
