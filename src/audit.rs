@@ -72,6 +72,10 @@ pub enum Event {
     DestructionCancelled,
     /// The key of a version is gone; a tombstone stays.
     Destroyed,
+    /// A server that uses the keystore was entered in its register, or seen again.
+    DataDirectoryRegistered,
+    /// A data directory was taken out of the register, because it no longer exists.
+    DataDirectoryGone,
 }
 
 /// One line of the trail.

@@ -11,11 +11,11 @@ use std::time::Duration;
 use keyward::assemble;
 use keyward::audit::{Event, Trail};
 use keyward::config::Config;
-use keyward::custodian::{Custodian, Destruction, Reason, Role, Step, Which};
+use keyward::custodian::{Custodian, Destruction, Home, Judged, Reason, Role, Step, Which};
 use keyward::env::fake::{FakeClock, FakeLog, FakeRng};
-use keyward::env::{Env, Timestamp};
+use keyward::env::{Env, System, Timestamp};
 use keyward::key::{KeyId, KeyRef, KeyState, KeyVersion};
-use keyward::mark::Mark;
+use keyward::mark::{self, Mark};
 use keyward::{Error, Kind};
 
 const REASON: Reason<'_> = Reason { actor: "test", text: "because" };
@@ -25,6 +25,8 @@ const WEEK: Duration = Duration::from_secs(7 * 86_400);
 struct Bench {
     folder: tempfile::TempDir,
     clock: Arc<FakeClock>,
+    config: Config,
+    env: Env,
     custodian: Custodian,
 }
 
@@ -43,11 +45,11 @@ impl Bench {
         let config = Config::parse(Path::new("k.toml"), &text).unwrap();
         assert_eq!(config.policy.destroy_wait, WEEK);
         assemble::create_keystore(&config, REASON, &env).unwrap();
-        let custodian = assemble::start(&config, Role::Command, env).unwrap();
+        let custodian = assemble::start(&config, Role::Command, env.clone()).unwrap();
         for _ in 0..2 {
             custodian.rotate(Which::One(KeyId::SYSTEM), REASON).unwrap();
         }
-        Self { folder, clock, custodian }
+        Self { folder, clock, config, env, custodian }
     }
 
     fn state(&self, key: &KeyRef) -> KeyState {
@@ -148,6 +150,14 @@ impl Installation {
     fn mark(&self, keystore: &str) {
         let mark = Mark::new("the mark's id", keystore, &FakeRng::new(1)).unwrap();
         fs::write(self.path("data/keyward.mark"), mark.to_bytes().unwrap()).unwrap();
+    }
+
+    /// A server changes a key: so its data directory is registered.
+    fn serve(&self, host: &str, path: &Path, mark: &'static str) {
+        let config = Config::load(&self.path("keyward.toml")).unwrap();
+        let log = Arc::<FakeLog>::default();
+        let env = Env { clock: Arc::new(System), rng: Arc::new(System), log };
+        serve(&config, env, host, path, mark, 4);
     }
 
     fn sample(&self, sample: &str, name: &str) {
@@ -284,4 +294,91 @@ fn another_servers_data_directory_proves_nothing() {
     // Not encrypted at all.
     fs::remove_file(data.join("t/t1.ibd")).unwrap();
     refused("shows that its server uses keystore ");
+}
+
+/// A server with its data in `path` rotates key `id` and ends.
+fn serve(config: &Config, env: Env, host: &str, path: &Path, mark: &'static str, id: u32) {
+    let server = assemble::start(config, Role::Daemon, env).unwrap();
+    let (host, path) = (host.to_owned(), path.to_str().unwrap().to_owned());
+    server.register(Home { host, path, mark: Box::new(move || Some(mark.to_owned())) });
+    server.rotate(Which::One(KeyId::try_from(id).unwrap()), REASON).unwrap();
+}
+
+#[test]
+fn every_registered_data_directory_is_looked_at_or_gone() {
+    let here = Installation::new();
+    here.serve("db2", Path::new("/srv/other"), "mark-2");
+    here.serve(&mark::host(), &here.path("data"), "the mark's id");
+    let destroy = ["destroy", "4", "1", "--datadir", "data"];
+    let refused = here.refuse(&destroy);
+    for part in [
+        "/srv/other on db2, mark mark-2, last seen 2",
+        "Z, uses this keystore and was not looked at; name it with --datadir, or say --gone mark-2 \
+         if that data directory no longer exists",
+    ] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    assert_eq!(refused.lines().count(), 1, "{refused}");
+    let listed = here.succeed(&["status", "--json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let marks = listed["data_directories"].as_array().unwrap().iter();
+    assert_eq!(marks.map(|one| &one["mark"]).collect::<Vec<_>>(), ["mark-2", "the mark's id"]);
+    assert!(here.succeed(&["status"]).contains("used by     /srv/other on db2, mark mark-2,"));
+
+    let with = |more: &[&'static str]| [&destroy[..], more].concat();
+    let refused = here.refuse(&with(&["--gone", "mark-2", "--gone", "mark-9"]));
+    assert!(refused.contains("no data directory with mark \"mark-9\" is registered"), "{refused}");
+    let refused = here.refuse(&with(&["--gone", "mark-2", "--gone", "the mark's id"]));
+    assert!(refused.contains("data has mark the mark's id, so it is not gone"), "{refused}");
+    let planned = here.succeed(&with(&["--gone", "mark-2", "--reason", "sold"]));
+    assert!(planned.contains("nothing needs key 4 version 1"), "{planned}");
+    assert!(!here.succeed(&["status"]).contains("mark-2"));
+    let trail = Trail::beside(&here.path("keystore/keystore.json")).read().unwrap();
+    let gone = trail.iter().find(|line| line.event == Event::DataDirectoryGone).unwrap();
+    assert_eq!(gone.reason, "sold; gone: /srv/other on db2, mark mark-2");
+    here.succeed(&["destroy", "4", "3", "--datadir", "data"]);
+}
+
+#[test]
+fn a_copy_of_a_registered_data_directory_does_not_speak_for_it() {
+    let here = Installation::new();
+    here.serve(&mark::host(), &here.path("data"), "the mark's id");
+    fs::create_dir(here.path("copy")).unwrap();
+    for name in ["ibdata1", "ib_logfile0", "keyward.mark"] {
+        fs::copy(here.path("data").join(name), here.path("copy").join(name)).unwrap();
+    }
+    let refused = here.refuse(&["destroy", "4", "1", "--datadir", "copy"]);
+    assert!(refused.contains("uses this keystore and was not looked at"), "{refused}");
+    here.succeed(&["destroy", "4", "1", "--datadir", "data"]);
+    // It moved, and no server has started there yet.
+    fs::rename(here.path("data"), here.path("moved")).unwrap();
+    here.succeed(&["destroy", "4", "3", "--datadir", "moved"]);
+}
+
+#[test]
+fn a_server_that_came_since_is_asked_for_when_a_destruction_is_carried_out() {
+    let bench = Bench::new();
+    let old = key(1, 1);
+    bench.take(Destruction::Plan(old.clone(), WEEK)).unwrap();
+    serve(&bench.config, bench.env.clone(), "db2", Path::new("/srv/other"), "mark-2", 1);
+    bench.clock.advance(WEEK);
+    let refused = bench.take(Destruction::CarryOut(old.clone())).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "/srv/other on db2, mark mark-2, last seen 2023-11-14T22:13:20Z, uses this keystore and was \
+         not looked at; name it with --datadir, or say --gone mark-2 if that data directory no \
+         longer exists"
+    );
+    assert_eq!((refused.kind(), bench.state(&old)), (Kind::State, KeyState::Retired));
+    // To call it off needs nobody.
+    bench.take(Destruction::Cancel(old.clone())).unwrap();
+    let judged = Judged { seen: vec!["mark-2".to_owned()], gone: Vec::new() };
+    let step = |step, judged: &Judged| bench.custodian.destroy_judged(&step, judged, REASON);
+    step(Destruction::Plan(old.clone(), WEEK), &judged).unwrap();
+    assert_eq!(bench.custodian.data_directories().len(), 1);
+    bench.clock.advance(WEEK);
+    let judged = Judged { seen: Vec::new(), gone: vec!["mark-2".to_owned()] };
+    step(Destruction::CarryOut(old.clone()), &judged).unwrap();
+    assert_eq!(bench.state(&old), KeyState::Destroyed);
+    assert!(bench.custodian.data_directories().is_empty());
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{serves, start, trust_owner_of, watch_restart};
 use crate::config::{self, Config};
-use crate::custodian::{Custodian, Role};
+use crate::custodian::{Custodian, Home, Role};
 use crate::env::{Env, Level};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyRef, KeyState};
@@ -76,7 +76,19 @@ pub fn start_for(
     let gone = |key: &KeyRef| destroyed.binary_search(key).is_ok();
     let keeper = Arc::new(Keeper::begin(&setting, custodian.ring(), &gone, env)?);
     custodian.ring().watch(Arc::clone(&keeper) as Arc<dyn Watch>);
+    custodian.register(home(folder, &keeper));
     Ok(Marked { custodian, mark: Some(keeper) })
+}
+
+/// The data directory at `folder`, as the keystore's register has it.
+fn home(folder: &Path, keeper: &Arc<Keeper>) -> Home {
+    let path = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let keeper = Arc::clone(keeper);
+    Home {
+        host: mark::host(),
+        path: path.to_string_lossy().into_owned(),
+        mark: Box::new(move || keeper.id()),
+    }
 }
 
 /// That no keystore is made at `path` for a server whose data in `folder` need one that was lost. What

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::confine;
-use crate::custodian::Custodian;
+use crate::custodian::{Custodian, Judged};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyRef, KeyState};
 use crate::mark::{self, Place};
+use crate::store::DataDirectory;
 
 /// That at least one of `datadirs` is shown to be a server's that uses this keystore, and none to be
 /// another's. A folder that shows nothing may be a further one of the server's.
@@ -30,6 +31,44 @@ pub(super) fn check(datadirs: &[PathBuf], custodian: &Custodian) -> Result<()> {
     );
     Err(Error::new(Kind::State, what)
         .advise("name the data directory of the server that uses this keystore"))
+}
+
+/// Which registered data directories `datadirs` are and which are `gone`; an error unless that is all.
+pub(super) fn judge(
+    datadirs: &[PathBuf],
+    gone: &[String],
+    custodian: &Custodian,
+) -> Result<Judged> {
+    let registered = custodian.data_directories();
+    for mark in gone {
+        if !registered.iter().any(|one| one.mark == *mark) {
+            let what = format!("no data directory with mark {mark:?} is registered");
+            return Err(Error::new(Kind::NotFound, what)
+                .advise("`keyward status` lists those that are: leave out this --gone"));
+        }
+        let named = datadirs.iter().find(|folder| mark::id_of(folder).as_ref() == Some(mark));
+        if let Some(folder) = named {
+            let what = format!("{} has mark {mark}, so it is not gone", folder.display());
+            return Err(Error::new(Kind::State, what).advise("leave out one of the two"));
+        }
+    }
+    let seen = registered.iter().filter(|one| datadirs.iter().any(|folder| is_one(folder, one)));
+    let seen = seen.map(|one| one.mark.clone()).collect();
+    let judged = Judged { seen, gone: gone.to_owned() };
+    custodian.check_judged(&judged)?;
+    Ok(judged)
+}
+
+/// Whether `folder` is the registered data directory: it has its mark, and is not just a copy of one
+/// that is still at its place.
+fn is_one(folder: &Path, registered: &DataDirectory) -> bool {
+    let has_mark = |folder: &Path| mark::id_of(folder).as_ref() == Some(&registered.mark);
+    let place = Path::new(&registered.path);
+    let is_copy = || {
+        let same = folder.canonicalize().ok() == place.canonicalize().ok();
+        registered.host == mark::host() && has_mark(place) && !same
+    };
+    has_mark(folder) && !is_copy()
 }
 
 /// Whether `folder` is shown to be of `ours`; an error where it is another's.

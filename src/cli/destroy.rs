@@ -9,7 +9,7 @@ use super::keys::parse_id;
 use super::print::Printer;
 use super::scan::Scan;
 use super::{Exit, belongs, open, privilege, server};
-use crate::custodian::{Custodian, Destruction, Reason};
+use crate::custodian::{Custodian, Destruction, Judged, Reason};
 use crate::env::{Clock, System, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyId, KeyRef, KeyVersion};
@@ -26,6 +26,9 @@ pub(super) struct Options {
     /// A data directory, or another folder where the server keeps files
     #[arg(long, value_name = "DIR", required_unless_present = "cancel")]
     datadir: Vec<PathBuf>,
+    /// The mark of a registered data directory that no longer exists [`keyward status` lists them]
+    #[arg(long, value_name = "MARK_ID")]
+    gone: Vec<String>,
     /// A backup that must stay readable
     #[arg(long, value_name = "DIR")]
     backup: Vec<PathBuf>,
@@ -36,7 +39,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "TIME", value_parser = parse_wait)]
     wait: Option<Duration>,
     /// Call it off
-    #[arg(long, conflicts_with_all = ["due", "datadir", "backup", "wait"])]
+    #[arg(long, conflicts_with_all = ["due", "datadir", "gone", "backup", "wait"])]
     cancel: bool,
     /// Destroy the versions whose waiting time has passed
     #[arg(long, conflicts_with_all = ["id", "version", "wait"])]
@@ -107,14 +110,14 @@ struct Command<'a> {
 impl Command<'_> {
     fn one(&self, key: KeyRef) -> Result<Outcome> {
         if self.options.cancel {
-            self.step(&Destruction::Cancel(key.clone()))?;
+            self.step(&Destruction::Cancel(key.clone()), &Judged::default())?;
             return Ok(Outcome::new(key, "cancelled", None, 0));
         }
         // Reading the files may take hours: what can be refused at once, is.
         self.custodian.may_destroy(&key)?;
-        let scan = self.scan()?;
+        let (scan, judged) = self.scan()?;
         scan.check(&key)?;
-        self.step(&Destruction::Plan(key.clone(), self.wait))?;
+        self.step(&Destruction::Plan(key.clone(), self.wait), &judged)?;
         let at = self.custodian.doomed().into_iter().find(|doomed| doomed.0 == key);
         let freed = scan.freed(&key);
         Ok(Outcome::new(key, "planned", at.map(|(_, at)| at), freed))
@@ -128,12 +131,12 @@ impl Command<'_> {
             return Ok(Vec::new());
         }
         // Much can have happened since it was planned: a backup restored, a table imported.
-        let scan = self.scan()?;
+        let (scan, judged) = self.scan()?;
         let mut outcomes = Vec::new();
         for (key, at) in due {
             let freed = scan.freed(&key);
-            let done =
-                scan.check(&key).and_then(|()| self.step(&Destruction::CarryOut(key.clone())));
+            let step = Destruction::CarryOut(key.clone());
+            let done = scan.check(&key).and_then(|()| self.step(&step, &judged));
             let mut outcome = Outcome::new(key, "destroyed", Some(at), freed);
             if let Err(error) = done {
                 let unknown = error.kind() == Kind::Unknown;
@@ -145,18 +148,20 @@ impl Command<'_> {
         Ok(outcomes)
     }
 
-    fn step(&self, step: &Destruction) -> Result<()> {
-        self.custodian.destroy(step, self.reason)
+    fn step(&self, step: &Destruction, judged: &Judged) -> Result<()> {
+        self.custodian.destroy_judged(step, judged, self.reason)
     }
 
-    fn scan(&self) -> Result<Scan> {
-        let Options { datadir, backup, ignore, server, .. } = self.options;
+    /// What the files need, and the registered data directories that it speaks for: all of them.
+    fn scan(&self) -> Result<(Scan, Judged)> {
+        let Options { datadir, gone, backup, ignore, server, .. } = self.options;
         if datadir.is_empty() {
             return Err(Error::new(Kind::Config, "no --datadir"));
         }
+        let judged = belongs::judge(datadir, gone, &self.custodian)?;
         let scan = Scan::of(datadir, backup, ignore, server)?;
         belongs::check(datadir, &self.custodian)?;
-        Ok(scan)
+        Ok((scan, judged))
     }
 }
 

@@ -11,6 +11,7 @@ use crate::custodian::StashState;
 use crate::env::{Clock, System, Timestamp};
 use crate::error::Result;
 use crate::key::KeyState;
+use crate::store::DataDirectory;
 
 #[derive(Serialize)]
 struct Report {
@@ -32,6 +33,8 @@ struct Report {
     degraded: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stash: Option<Stash>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    data_directories: Vec<DataDirectory>,
 }
 
 #[derive(Serialize)]
@@ -61,6 +64,7 @@ pub(super) fn run(config: &Path, printer: &Printer) -> Result<Exit> {
         restart_safe_reason: status.restart.reason,
         degraded: status.degraded.map(|degraded| degraded.cause),
         stash: status.stash.map(Stash::from),
+        data_directories: custodian.data_directories(),
     };
     printer.show(&report, &plain_lines(&report.text()))?;
     Ok(Exit::Success)
@@ -84,7 +88,12 @@ impl Report {
             reason => format!("safe: {}, {reason}", self.restart_safe),
         };
         let restart = Some(line("restart", &restart));
-        let more: String = restart.into_iter().chain(degraded).chain(stash).collect();
+        let used_by =
+            self.data_directories.iter().map(|DataDirectory { mark, host, path, last_seen }| {
+                line("used by", &format!("{path} on {host}, mark {mark}, last seen {last_seen}"))
+            });
+        let more: String =
+            restart.into_iter().chain(degraded).chain(stash).chain(used_by).collect();
         format!(
             "keystore    {} (generation {})\nopened by   {}\n{wrapped_by}keys        {}, {} \
              versions\noldest key  {oldest}\n{more}",

@@ -4,12 +4,14 @@
 
 use std::time::Duration;
 
-use super::{Custodian, Reason};
+use super::keystore::{Changed, KeystoreSource};
+use super::{Custodian, Judged, Reason};
 use crate::audit::Event;
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyRef, KeyState};
 use crate::policy::Policy;
+use crate::ring::Ring;
 use crate::store::{Change, Contents, KeyEntry, Keystore, VersionEntry};
 
 /// A step towards the end of a version, or back.
@@ -29,10 +31,23 @@ impl Custodian {
         self.shared.source().may_destroy(key)
     }
 
-    /// Takes the step, in one commit.
+    /// Takes the step, in one commit; for a keystore that no other server uses.
     pub fn destroy(&self, step: &Destruction, reason: Reason<'_>) -> Result<()> {
+        self.destroy_judged(step, &Judged::default(), reason)
+    }
+
+    /// The same after the data directories of `judged` were looked at. Those that are gone leave the
+    /// register in the same commit.
+    pub fn destroy_judged(
+        &self,
+        step: &Destruction,
+        judged: &Judged,
+        reason: Reason<'_>,
+    ) -> Result<()> {
         self.shared.may_write()?;
-        self.shared.source().destroy(&self.shared.ring, step, reason)
+        let text = judged.reason(reason.text, &self.data_directories());
+        let reason = Reason { actor: reason.actor, text: &text };
+        self.shared.source().destroy(&self.shared.ring, step, judged, reason)
     }
 
     /// The versions that are to be destroyed, and when, by key and version.
@@ -93,6 +108,31 @@ impl Destruction {
                 before.with_state(key, KeyState::Destroyed, change)
             }
         }
+    }
+}
+
+impl KeystoreSource {
+    pub(super) fn take_destruction(
+        &mut self,
+        ring: &Ring,
+        step: &Destruction,
+        judged: &Judged,
+        reason: Reason<'_>,
+    ) -> Result<()> {
+        self.commit(ring, reason, |source, before| {
+            let mut after = step.apply(before, &source.keeper.policy, &source.change(reason))?;
+            let mut told = vec![(step.event(), vec![step.key().clone()])];
+            if !matches!(step, Destruction::Cancel(_)) {
+                // Asked under the lock: a server may have come while files were read.
+                judged.check(before.contents())?;
+                if let Some(without) = judged.without_gone(&after)? {
+                    after = without;
+                    told.push((Event::DataDirectoryGone, Vec::new()));
+                }
+            }
+            Ok(Some(Changed { after, told }))
+        })
+        .map(drop)
     }
 }
 

@@ -5,8 +5,9 @@ mod named;
 use std::time::Duration;
 
 use super::keeper::Keeper;
+use super::registered::Registering;
 use super::{
-    Chore, Destruction, KeySource, NewKey, Reason, Rewrap, Rewrapped, Role, Step, Which,
+    Chore, Destruction, Judged, KeySource, NewKey, Reason, Rewrap, Rewrapped, Role, Step, Which,
     continuity, destroy, opening,
 };
 use crate::audit::{Event, Record, Trail};
@@ -61,6 +62,8 @@ pub struct KeystoreSource {
     expected: Option<u64>,
     /// MySQL's keys whose storing ended with an unknown outcome.
     unconfirmed: Vec<KeyRef>,
+    /// The server that this process is, to be registered.
+    pub(super) home: Option<Registering>,
 }
 
 /// What was read last.
@@ -103,6 +106,7 @@ impl KeystoreSource {
             failed,
             expected,
             unconfirmed,
+            home: None,
         }
     }
 
@@ -212,6 +216,7 @@ impl KeystoreSource {
         let before = &self.opened()?.keystore;
         self.check_expected(before.contents())?;
         let Some(Changed { after, told }) = change(self, before)? else { return Ok(Vec::new()) };
+        let after = self.registered_in(after);
         let keys: Vec<KeyRef> = told.iter().flat_map(|(_, keys)| keys).cloned().collect();
         prove(&after, &keys)?;
         let generation = before.contents().generation() + 1;
@@ -370,14 +375,14 @@ impl KeySource for KeystoreSource {
         made.into_iter().next().ok_or_else(none)
     }
 
-    fn destroy(&mut self, ring: &Ring, step: &Destruction, reason: Reason<'_>) -> Result<()> {
-        self.commit(ring, reason, |source, before| {
-            let (actor, text) = (reason.actor.to_owned(), reason.text.to_owned());
-            let change = Change { at: source.env.clock.now(), actor, reason: text };
-            let after = step.apply(before, &source.keeper.policy, &change)?;
-            Ok(Some(Changed { after, told: vec![(step.event(), vec![step.key().clone()])] }))
-        })
-        .map(drop)
+    fn destroy(
+        &mut self,
+        ring: &Ring,
+        step: &Destruction,
+        judged: &Judged,
+        reason: Reason<'_>,
+    ) -> Result<()> {
+        self.take_destruction(ring, step, judged, reason)
     }
 
     fn may_destroy(&self, key: &KeyRef) -> Result<()> {

@@ -15,6 +15,7 @@ mod moving;
 mod named;
 mod opening;
 mod pinned;
+mod registered;
 mod rescue;
 mod restart;
 mod rewrap;
@@ -35,6 +36,7 @@ pub use destroy::Destruction;
 pub use keystore::{KeystoreSource, NamedWrapper};
 pub use lookup::{LookupSource, NamedLookup, Terms};
 pub use moving::Moving;
+pub use registered::{Home, Judged};
 pub use rescue::Rescued;
 pub use restart::{Answer, NextSource, NextStart, RestartSafe};
 pub use rewrap::{Rewrap, Rewrapped, WrapChange};
@@ -146,7 +148,7 @@ pub trait KeySource: Send {
     }
 
     /// Takes a step towards the end of a version. `Unsupported` where the keys are not ours.
-    fn destroy(&mut self, _: &Ring, step: &Destruction, _: Reason<'_>) -> Result<()> {
+    fn destroy(&mut self, _: &Ring, step: &Destruction, _: &Judged, _: Reason<'_>) -> Result<()> {
         self.may_destroy(step.key())
     }
 

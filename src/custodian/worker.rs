@@ -1,5 +1,5 @@
 //! The one thread of ours in the server: looks every half second whether the source has changed,
-//! keeps the policy, and checks now and then whether a restart would succeed.
+//! keeps the policy and the register, and checks now and then whether a restart would succeed.
 
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread::JoinHandle;
@@ -49,6 +49,7 @@ fn run(shared: &Weak<Shared>, bell: &Bell) {
         shared.keep_up();
         shared.refresh_if_changed();
         shared.keep_policy_in_time();
+        shared.register_in_time();
         shared.check_restart_in_time(Instant::now());
     }
 }

@@ -70,6 +70,22 @@ pub fn keystore_of(folder: &Path) -> Option<String> {
     }
 }
 
+/// This machine's name, as the register of data directories has it.
+#[must_use]
+pub fn host() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// The id of the mark in `folder`, where there is one.
+#[must_use]
+pub fn id_of(folder: &Path) -> Option<String> {
+    match MarkFile::of(folder, Arc::new(OsDisk)).read() {
+        Read::Mark(mark) => Some(mark.id().to_owned()),
+        Read::None | Read::Unusable(_) => None,
+    }
+}
+
 /// What the mark in `folder` says of the keystore whose keys its data need, where there is one.
 #[must_use]
 pub fn named_in(folder: &Path) -> Option<String> {

@@ -13,4 +13,4 @@ mod keeper;
 pub use data::{Findings, Place, examine, is_encrypted};
 pub use file::{MARK_NAME, MarkFile, Read};
 pub use format::{Difference, MAX_LEN, Mark, is_listed};
-pub use keeper::{Keeper, Setting, evidence, keystore_of, named_in, whose};
+pub use keeper::{Keeper, Setting, evidence, host, id_of, keystore_of, named_in, whose};

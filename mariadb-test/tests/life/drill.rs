@@ -171,6 +171,46 @@ fn a_mark_that_cannot_be_written_or_read_is_told_and_no_reason_to_fail() -> Resu
     Ok(())
 }
 
+#[test]
+fn destroy_wants_every_data_directory_of_the_keystore() -> Result<()> {
+    let site = site("drill-registered")?;
+    let server = site.start()?;
+    create(&server, TABLES)?;
+    for _ in 0..3 {
+        server.sql("SET GLOBAL keyward_rotate_key = 1")?;
+    }
+    let mark = listed(&site)?;
+    let id = mark.split("\"id\":\"").nth(1).and_then(|rest| rest.split('"').next());
+    let id = id.ok_or("the mark has no id")?.to_owned();
+    // Another data directory of the same keystore, which needs no key.
+    let other = Site::new("drill-other")?;
+    files::write(&other.data().join(MARK), mark.replace(&id, "other"))?;
+    other.only_for_server(&other.data().join(MARK))?;
+    let (ours, theirs) = (text(&site.data()), text(&other.data()));
+    let destroy = ["destroy", "1", "1", "--datadir", &theirs];
+    let refused = site.keyward(&destroy)?;
+    ensure!(
+        refused.code == 1
+            && refused.err.contains(&ours)
+            && refused.err.contains(&format!("mark {id}, last seen 2"))
+            && refused.err.contains("uses this keystore and was not looked at"),
+        "{}",
+        refused.text()
+    );
+    seen!("{}", refused.err.trim());
+    let socket = text(server.socket());
+    let both =
+        site.keyward(&[&destroy[..], &["--datadir", &ours, "--socket", &socket]].concat())?;
+    ensure!(!both.err.contains("was not looked at"), "{}", both.text());
+    seen!("with both: {}", both.text().trim());
+    server.stop()?;
+    fs::remove_dir_all(site.data())?;
+    let gone = site.keyward(&[&destroy[..], &["--gone", &id]].concat())?.ok()?;
+    ensure!(gone.contains("nothing needs key 1 version 1"), "{gone}");
+    ensure!(!site.keyward(&["status"])?.ok()?.contains(&id), "it is registered all the same");
+    Ok(())
+}
+
 fn site(name: &str) -> Result<Site> {
     let mut site = Site::with_keyward(name)?;
     site.encrypt_everything();

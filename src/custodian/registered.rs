@@ -1,0 +1,209 @@
+//! Who uses the keystore. Each server enters its data directory in the register, and a version is
+//! destroyed only where every one of them was looked at or is gone.
+
+use std::time::Duration;
+
+use super::keystore::{Changed, KeystoreSource};
+use super::{Custodian, KeySource, Reason, Role, Shared};
+use crate::audit::Event;
+use crate::env::{Level, Timestamp};
+use crate::error::{Error, Kind, Result};
+use crate::ring::Ring;
+use crate::store::{Contents, DataDirectory, Keystore};
+
+/// How long a server has run before it is worth a generation: short starts change nothing.
+const FIRST_AFTER: Duration = Duration::from_secs(60);
+
+/// How old an entry may become.
+const AGE: Duration = Duration::from_secs(86_400);
+
+/// When a failure is followed by another attempt.
+const RETRY: Duration = Duration::from_secs(3_600);
+
+/// Who the audit trail names.
+const ACTOR: &str = "server";
+
+/// The data directory of the server that this process is.
+pub struct Home {
+    /// The host's name.
+    pub host: String,
+    /// Where it is there.
+    pub path: String,
+    /// The id of the mark in it, once there is one.
+    pub mark: Box<dyn Fn() -> Option<String> + Send + Sync>,
+}
+
+/// A server on its way into the register.
+pub(super) struct Registering {
+    home: Home,
+    not_before: Timestamp,
+    /// Whether this process has entered it: from then on host and path are not compared, so that two
+    /// servers with copies of one mark do not write over each other for ever.
+    entered: bool,
+    /// What went wrong last, so that it is not told every hour.
+    failure: Option<String>,
+}
+
+/// What a destruction was judged by: marks of registered data directories.
+#[derive(Clone, Debug, Default)]
+pub struct Judged {
+    /// Those that were looked at.
+    pub seen: Vec<String>,
+    /// Those that no longer exist, by somebody's word.
+    pub gone: Vec<String>,
+}
+
+impl Custodian {
+    /// Enters the server that this process is in the keystore's register: a minute from now, then daily,
+    /// and together with any change that it makes before. Does nothing for readers and commands, nor
+    /// where a key store serves the keys.
+    pub fn register(&self, home: Home) {
+        if !matches!(self.shared.role, Role::Server | Role::Daemon) {
+            return;
+        }
+        let not_before = later(self.shared.env.clock.now(), FIRST_AFTER);
+        if let Some(keystore) = self.shared.source().as_keystore() {
+            keystore.home = Some(Registering { home, not_before, entered: false, failure: None });
+        }
+    }
+
+    /// The registered data directories, by mark.
+    #[must_use]
+    pub fn data_directories(&self) -> Vec<DataDirectory> {
+        let source = self.shared.source();
+        source.contents().map_or_else(Vec::new, |found| found.registers().data_directories.clone())
+    }
+
+    /// Refuses what [`Self::destroy_judged`] would refuse because of the register.
+    pub fn check_judged(&self, judged: &Judged) -> Result<()> {
+        self.shared.source().contents().map_or(Ok(()), |contents| judged.check(contents))
+    }
+}
+
+impl Shared {
+    /// What the server's worker does again and again.
+    pub(super) fn register_in_time(&self) {
+        if let Some(keystore) = self.source().as_keystore() {
+            keystore.register_in_time(&self.ring);
+        }
+    }
+}
+
+impl KeystoreSource {
+    /// `after` with this server in its register, where its entry is missing or old. What hinders that
+    /// hinders no change.
+    pub(super) fn registered_in(&self, after: Keystore) -> Keystore {
+        match self.to_enter(after.contents()) {
+            Some(seen) => after.with_data_directory(seen).unwrap_or(after),
+            None => after,
+        }
+    }
+
+    fn register_in_time(&mut self, ring: &Ring) {
+        let now = self.env.clock.now();
+        // While the keystore cannot be read, the log says so already.
+        let due = self.home.as_ref().is_some_and(|home| home.is_due(now)) && !self.has_changed();
+        let Some(seen) = self.contents_now().filter(|_| due).and_then(|now| self.to_enter(now))
+        else {
+            return;
+        };
+        let DataDirectory { mark, host, path, .. } = seen;
+        let text = format!("data directory {path} on {host}, mark {mark}");
+        let entered = self.commit(ring, Reason { actor: ACTOR, text: &text }, |source, before| {
+            let Some(seen) = source.to_enter(before.contents()) else { return Ok(None) };
+            let after = before.with_data_directory(seen)?;
+            Ok(Some(Changed { after, told: vec![(Event::DataDirectoryRegistered, Vec::new())] }))
+        });
+        let failure = entered.err().map(|error| {
+            format!(
+                "this server could not be registered in the keystore: {error}; until it is, \
+                 `keyward destroy` does not ask for its data directory"
+            )
+        });
+        if let Some(line) = self.home.as_mut().and_then(|home| home.note(failure, now)) {
+            self.env.log.log(Level::Warning, &line);
+        }
+    }
+
+    /// The entry that is missing in `contents`, or old.
+    fn to_enter(&self, contents: &Contents) -> Option<DataDirectory> {
+        let Registering { home: Home { host, path, mark }, entered, .. } = self.home.as_ref()?;
+        let (mark, now) = (mark()?, self.env.clock.now());
+        let is_fresh = |known: &DataDirectory| {
+            let age = now.as_unix().abs_diff(known.last_seen.as_unix());
+            let is_here = known.host == *host && known.path == *path;
+            known.mark == mark && age < AGE.as_secs() && (is_here || *entered)
+        };
+        if contents.registers().data_directories.iter().any(is_fresh) {
+            return None;
+        }
+        Some(DataDirectory { mark, host: host.clone(), path: path.clone(), last_seen: now })
+    }
+}
+
+impl Registering {
+    fn is_due(&self, now: Timestamp) -> bool {
+        // A clock that was put back does not postpone it.
+        now >= self.not_before || self.not_before.since(now) > RETRY
+    }
+
+    /// Takes down how an attempt ended; the line that is to be logged.
+    fn note(&mut self, failure: Option<String>, now: Timestamp) -> Option<String> {
+        self.entered |= failure.is_none();
+        if failure.is_some() {
+            self.not_before = later(now, RETRY);
+        }
+        let line = failure.clone().filter(|_| self.failure != failure);
+        self.failure = failure;
+        line
+    }
+}
+
+impl Judged {
+    /// That every registered data directory was looked at or is gone.
+    pub(super) fn check(&self, contents: &Contents) -> Result<()> {
+        let all = &contents.registers().data_directories;
+        let known =
+            |one: &&DataDirectory| self.seen.contains(&one.mark) || self.gone.contains(&one.mark);
+        let mut missing = all.iter().filter(|one| !known(one));
+        let Some(DataDirectory { mark, host, path, last_seen }) = missing.next() else {
+            return Ok(());
+        };
+        let more = match missing.count() {
+            0 => String::new(),
+            more => format!(" (and {more} more that `keyward status` lists)"),
+        };
+        let what = format!(
+            "{path} on {host}, mark {mark}, last seen {last_seen}, uses this keystore and was not \
+             looked at{more}"
+        );
+        Err(Error::new(Kind::State, what).advise(format!(
+            "name it with --datadir, or say --gone {mark} if that data directory no longer exists"
+        )))
+    }
+
+    /// `keystore` without those that are gone; none where it has none of them.
+    pub(super) fn without_gone(&self, keystore: &Keystore) -> Result<Option<Keystore>> {
+        let is_gone = |one: &DataDirectory| self.gone.contains(&one.mark);
+        if !keystore.contents().registers().data_directories.iter().any(is_gone) {
+            return Ok(None);
+        }
+        let without = keystore.with_registers(|registers| {
+            registers.data_directories.retain(|one| !is_gone(one));
+            Ok(())
+        });
+        without.map(Some)
+    }
+
+    /// `text`, and which data directories are gone, for the audit trail.
+    pub(super) fn reason(&self, text: &str, registered: &[DataDirectory]) -> String {
+        let gone = registered.iter().filter(|one| self.gone.contains(&one.mark));
+        gone.fold(text.to_owned(), |text, DataDirectory { mark, host, path, .. }| {
+            format!("{text}; gone: {path} on {host}, mark {mark}")
+        })
+    }
+}
+
+fn later(at: Timestamp, by: Duration) -> Timestamp {
+    Timestamp::from_unix(at.as_unix().saturating_add(by.as_secs()))
+}
