@@ -1,17 +1,24 @@
 //! What the next start of a running server would open, so that the custodian can try it.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::unistd::{Uid, geteuid};
 
-use super::{Opened, keystore, named, open_all, stash_of};
-use crate::config::Config;
-use crate::custodian::{Custodian, NamedWrapper, NextSource, NextStart, Role};
+use super::{Opened, create_key_file, keystore, named, open_all, stash_of};
+use crate::config::{Config, key_file_beside};
+use crate::custodian::{
+    Custodian, Moving, NamedWrapper, NextSource, NextStart, Reason, Rescued, Role,
+};
 use crate::env::{Deadline, Env, Level, Log};
 use crate::error::{Error, Kind, Result};
+use crate::key::KeyRef;
 use crate::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
 use crate::secret::DataKey;
+
+/// How many keystores of served keys can be made on one day.
+const MOST_A_DAY: u32 = 100;
 
 /// Reads a configuration again.
 pub type ReadConfig = Box<dyn Fn() -> Result<Config> + Send>;
@@ -21,7 +28,7 @@ pub type ReadConfig = Box<dyn Fn() -> Result<Config> + Send>;
 pub fn watch_restart(custodian: &Custodian, read: ReadConfig, env: &Env) {
     // A refusal is in the answer; the log need not hear of it every hour.
     let env = Env { log: Arc::new(Silent), ..env.clone() };
-    let next = Configured { read, env, user: geteuid(), kept: BTreeMap::new() };
+    let next = Configured { read, env, user: geteuid(), kept: BTreeMap::new(), rescued: None };
     custodian.watch_restart(Box::new(next));
 }
 
@@ -32,6 +39,8 @@ struct Configured {
     user: Uid,
     /// By name: providers that need no second opening while their section stays as it is.
     kept: BTreeMap<String, (String, Arc<dyn KeyWrapper>)>,
+    /// The served keys that were rescued last, and into which keystore.
+    rescued: Option<(PathBuf, Vec<KeyRef>)>,
 }
 
 impl NextStart for Configured {
@@ -46,6 +55,31 @@ impl NextStart for Configured {
         };
         let stash = stash_of(provider, &*server.server, &config, wrappers, &self.env)?;
         Ok(NextSource::Served { server, stash: stash.map(Box::new) })
+    }
+
+    fn rescue_served(&mut self, keys: &[Moving], reason: Reason<'_>) -> Result<Rescued> {
+        let names: Vec<_> = keys.iter().map(|key| key.info.key.clone()).collect();
+        if let Some((path, before)) = self.rescued.as_ref().filter(|(path, _)| path.exists())
+            && *before == names
+        {
+            return Ok(Rescued { path: path.clone(), versions: 0, aside: None, key_file: None });
+        }
+        let mut config = (self.read)()?;
+        let path = free_place(&config.keystore.path, &self.env)?;
+        let mut key_file = None;
+        if open_all(&config, &self.env)?.wrappers.is_empty() {
+            let key = key_file_beside(&path);
+            create_key_file(&key, &*self.env.rng)?;
+            (config, key_file) = (Config::of_keystore(&path)?, Some(key));
+        }
+        config.keystore.path.clone_from(&path);
+        let opened = |env: &Env| open_all(&config, env).map(|opened| opened.wrappers);
+        let wrappers = opened(&self.env)?;
+        super::create_empty_keystore(&path, &wrappers, reason, &self.env)?;
+        keystore(&config, wrappers, &self.env).import(keys, reason)?;
+        keystore(&config, opened(&self.env)?, &self.env).as_role(Role::Reader).prove(keys)?;
+        self.rescued = Some((path.clone(), names));
+        Ok(Rescued { path, versions: keys.len(), aside: None, key_file })
     }
 
     fn starts_as_we_are(&self) -> bool {
@@ -73,6 +107,21 @@ impl Configured {
         };
         Ok(NamedWrapper { name, timeout, wrapper })
     }
+}
+
+/// A file next to `keystore` that is not there yet: `rescued-DAY-N.json`.
+fn free_place(keystore: &Path, env: &Env) -> Result<PathBuf> {
+    let now = env.clock.now().to_string();
+    let day = now.split('T').next().unwrap_or_default();
+    let place = |n| keystore.with_file_name(format!("rescued-{day}-{n}.json"));
+    let is_free = |path: &PathBuf| {
+        path.symlink_metadata().is_err() && key_file_beside(path).symlink_metadata().is_err()
+    };
+    (1..=MOST_A_DAY).map(place).find(is_free).ok_or_else(|| {
+        let folder = keystore.parent().unwrap_or(keystore).display();
+        let what = format!("{folder} has {MOST_A_DAY} rescued keystores of today");
+        Error::new(Kind::State, what).advise("move them away")
+    })
 }
 
 /// One that stays open from try to try.
@@ -157,11 +206,10 @@ impl Log for Silent {
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
-    use std::path::{Path, PathBuf};
 
     use super::*;
-    use crate::assemble::{create_key_file, create_keystore, from_file};
-    use crate::custodian::{Answer, Reason, RestartSafe, Which};
+    use crate::assemble::{create_keystore, from_file, start};
+    use crate::custodian::{Answer, RestartSafe, Which};
     use crate::env::System;
     use crate::env::fake::FakeLog;
 
@@ -291,6 +339,7 @@ mod tests {
             env: Env::system(Arc::new(Silent)),
             user: geteuid(),
             kept: BTreeMap::new(),
+            rescued: None,
         };
         next.open().unwrap();
         let first = Arc::clone(&next.kept["local"].1);
@@ -311,11 +360,44 @@ mod tests {
             env: Env::system(Arc::new(Silent)),
             user: Uid::from_raw(geteuid().as_raw() + 1),
             kept: BTreeMap::new(),
+            rescued: None,
         };
         site.custodian.watch_restart(Box::new(next));
         site.says(
             Answer::Unknown,
             "permission denied; the start itself reads it with other rights",
         );
+    }
+
+    #[test]
+    fn served_keys_are_rescued_into_a_keystore_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let line = |id: &str, byte: &str| format!("{id};{}\n", byte.repeat(32));
+        fs::write(at("keys"), line("1", "a1") + &line("2;1", "b2") + &line("2;4", "c3")).unwrap();
+        fs::set_permissions(at("keys"), fs::Permissions::from_mode(0o600)).unwrap();
+        let place = folder.path().display().to_string();
+        let served = "[[provider]]\ntype = \"file\"\npath = \"HERE/keys\"";
+        write_config(&at("keyward.toml"), &place, served);
+        let log = Arc::new(FakeLog::default());
+        let server =
+            from_file(&at("keyward.toml"), Role::Daemon, Env::system(log.clone())).unwrap();
+        fs::remove_file(at("keys")).unwrap();
+        let rescued = server.rescue(REASON).unwrap();
+        assert_eq!(rescued.versions, 3);
+        assert!(rescued.key_file.unwrap().exists());
+        assert_eq!(server.rescue(REASON).unwrap().versions, 0, "once is enough");
+
+        let config = Config::of_keystore(&rescued.path).unwrap();
+        let new = start(&config, Role::Reader, Env::system(log)).unwrap();
+        assert_eq!(new.keys().len(), 3);
+        for info in new.keys() {
+            let crate::key::KeyName::Id(id) = info.key.name else { panic!("{}", info.key) };
+            let (new, old) = (new.key(id, info.key.version), server.key(id, info.key.version));
+            assert!(new.unwrap().key().expose() == old.unwrap().key().expose(), "{}", info.key);
+            assert_eq!(new.unwrap().cipher(), old.unwrap().cipher());
+        }
+        let two = 2.try_into().unwrap();
+        assert_eq!((new.latest(two), server.latest(two)), (server.latest(two), new.latest(two)));
     }
 }

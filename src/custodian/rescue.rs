@@ -1,17 +1,18 @@
 //! Rescue: a running server writes all keys that it has in memory into a new keystore, after the file
 //! was lost, damaged, or replaced by another or an older one. Nothing is overwritten.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use subtle::ConstantTimeEq as _;
 
 use super::keystore::{LOCK_WAIT, infos};
-use super::{Custodian, KeystoreSource, Reason, opening};
+use super::{Custodian, KeystoreSource, Moving, Reason, opening};
 use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Level};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyId, KeyInfo, KeyRef, KeyState, KeyVersion, Purpose};
-use crate::ring::Ring;
+use crate::ring::{Ring, RingKey};
 use crate::secret::{DataKey, scrubbed};
 use crate::store::{Contents, Keystore, NewVersion, Sealed};
 
@@ -24,6 +25,8 @@ pub struct Rescued {
     pub versions: usize,
     /// Where the file is that was in its place.
     pub aside: Option<PathBuf>,
+    /// The wrapping key, where one had to be made for it.
+    pub key_file: Option<PathBuf>,
 }
 
 impl Custodian {
@@ -31,12 +34,14 @@ impl Custodian {
     pub fn rescue(&self, reason: Reason<'_>) -> Result<Rescued> {
         self.shared.may_write()?;
         let mut source = self.shared.source();
-        let provider = source.provider().to_owned();
-        let Some(keystore) = source.as_keystore() else {
-            let what = format!("provider {provider:?} serves the keys: they are not in a keystore");
-            return Err(Error::new(Kind::Unsupported, what).advise("rescue them there"));
+        let rescued = match source.as_keystore() {
+            Some(keystore) => keystore.rescue(&self.shared.ring, reason)?,
+            None => {
+                let known = source.keys();
+                drop(source);
+                return self.rescue_served(known, reason);
+            }
         };
-        let rescued = keystore.rescue(&self.shared.ring, reason)?;
         drop(source);
         let line = match (&rescued.aside, rescued.versions) {
             (_, 0) => {
@@ -54,6 +59,24 @@ impl Custodian {
         self.check_restart();
         Ok(rescued)
     }
+
+    /// The same for keys that a key store serves: into a keystore of their own.
+    fn rescue_served(&self, known: Vec<KeyInfo>, reason: Reason<'_>) -> Result<Rescued> {
+        let keys = served(&self.shared.ring, known)?;
+        let rescued = self.shared.restart.rescue_served(&keys, reason)?;
+        let (n, path) = (rescued.versions, rescued.path.display());
+        let line = match &rescued.key_file {
+            _ if n == 0 => format!("{path} has all keys in memory: nothing to rescue"),
+            None => format!("{n} served key versions rescued into keystore {path}"),
+            Some(key) => format!(
+                "{n} served key versions rescued into keystore {path}, wrapped by the new key file \
+                 {}: keep both",
+                key.display()
+            ),
+        };
+        self.shared.env.log.log(Level::Note, &line);
+        Ok(rescued)
+    }
 }
 
 impl KeystoreSource {
@@ -63,7 +86,7 @@ impl KeystoreSource {
         if self.load_under(ring, Some(&lock)).is_ok()
             && missing(self.keystore()?.contents(), ring).is_empty()
         {
-            return Ok(Rescued { path, versions: 0, aside: None });
+            return Ok(Rescued { path, versions: 0, aside: None, key_file: None });
         }
         let (now, rng) = (self.env.clock.now(), &*self.env.rng);
         // Generations may have been lost with the file: no number of theirs is used again.
@@ -91,7 +114,7 @@ impl KeystoreSource {
             self.env.log.log(Level::Warning, &error.to_string());
         }
         self.load_under(ring, Some(&lock))?;
-        Ok(Rescued { path, versions: keys.len(), aside })
+        Ok(Rescued { path, versions: keys.len(), aside, key_file: None })
     }
 
     /// The keystore that was read last, with what the ring has besides.
@@ -172,6 +195,28 @@ impl KeystoreSource {
             Ok(())
         })
     }
+}
+
+/// All keys in the ring, with what the key store says of them.
+fn served(ring: &Ring, known: Vec<KeyInfo>) -> Result<Vec<Moving>> {
+    let known: BTreeMap<_, _> = known.into_iter().map(|info| (info.key, info.created)).collect();
+    let mut versions = ring.versions();
+    versions.sort();
+    let held = versions.into_iter().filter_map(|(id, version)| {
+        ring.get(id, version).map(|held| (KeyRef::new(id, version), held, ring.latest(id)))
+    });
+    let moving = |(key, held, latest): (KeyRef, &RingKey, Option<KeyVersion>)| {
+        let encrypts = latest == Some(key.version);
+        let info = KeyInfo {
+            state: if encrypts { KeyState::Active } else { KeyState::Retired },
+            purpose: Purpose::Pages(held.cipher()),
+            created: known.get(&key).copied().flatten(),
+            check: None,
+            key,
+        };
+        Moving::proven(info, DataKey::copy_of(held.key().expose())?)
+    };
+    held.map(moving).collect()
 }
 
 /// The versions in the ring that `contents` knows nothing of, not even as destroyed.

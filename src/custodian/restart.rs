@@ -11,7 +11,9 @@ use subtle::ConstantTimeEq as _;
 
 use self::round::Round;
 use super::keystore::infos;
-use super::{Custodian, KeystoreSource, NamedServer, Role, Shared, Stash, lock};
+use super::{
+    Custodian, KeystoreSource, Moving, NamedServer, Reason, Rescued, Role, Shared, Stash, lock,
+};
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyInfo, KeyName, KeyRef};
@@ -54,6 +56,11 @@ pub trait NextStart: Send {
     /// Reads the configuration again and opens its key stores from scratch. What a provider's
     /// [`FreshLogin`] speaks against must refuse to be called.
     fn open(&mut self) -> Result<NextSource>;
+
+    /// Writes `keys`, which a key store serves, into a new keystore of their own.
+    fn rescue_served(&mut self, _keys: &[Moving], _: Reason<'_>) -> Result<Rescued> {
+        Err(no_rescue())
+    }
 
     /// Whether the start had the rights that this process has now.
     fn starts_as_we_are(&self) -> bool {
@@ -190,6 +197,13 @@ impl Watch {
     /// What the last check found.
     pub(super) fn last(&self) -> RestartSafe {
         lock(&self.found).last.clone()
+    }
+
+    /// Has whoever knows the configuration write `keys` into a keystore.
+    pub(super) fn rescue_served(&self, keys: &[Moving], reason: Reason<'_>) -> Result<Rescued> {
+        let mut checker = lock(&self.checker);
+        let checker = checker.as_mut().ok_or_else(no_rescue)?;
+        checker.next.rescue_served(keys, reason)
     }
 
     /// Has the next check come at once.
@@ -422,6 +436,11 @@ fn in_ring<'a>(ring: &'a Ring, key: &KeyRef) -> Option<&'a DataKey> {
 
 fn same(one: &DataKey, other: &DataKey) -> bool {
     one.expose().ct_eq(other.expose()).into()
+}
+
+fn no_rescue() -> Error {
+    let what = "served keys are not rescued under this plugin's name";
+    Error::new(Kind::Unsupported, what).advise("put them back in their key store")
 }
 
 fn of(provider: &str) -> String {
