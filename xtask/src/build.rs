@@ -30,6 +30,10 @@ pub(crate) fn cargo(words: &[&str]) -> Command {
     let cargo = std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from);
     let mut command = Command::new(cargo);
     command.args(words).current_dir(artefacts::repository()).env("CARGO_TERM_COLOR", "never");
+    if std::env::var_os("CI").is_some() {
+        // Nobody builds there twice: what an incremental build keeps would be gigabytes for nothing.
+        command.env("CARGO_INCREMENTAL", "0");
+    }
     command
 }
 
