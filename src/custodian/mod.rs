@@ -43,6 +43,7 @@ pub use rewrap::{Rewrap, Rewrapped, WrapChange};
 pub use served::{NamedServer, ServedSource};
 pub use stash::{Stash, StashState};
 pub use states::Step;
+pub use summary::Status;
 pub use upkeep::Chore;
 pub use witness::Rollback;
 
@@ -264,33 +265,6 @@ pub enum Which {
     All,
 }
 
-/// What `status` and the server's status variables show.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Whether the key store is out of reach, since when and why.
-    pub degraded: Option<Degraded>,
-    /// The keystore's generation.
-    pub generation: u64,
-    /// The provider that opened it.
-    pub provider: String,
-    /// How many keys.
-    pub keys: usize,
-    /// How many versions of them.
-    pub versions: usize,
-    /// The stash of a key store that serves, where one is configured.
-    pub stash: Option<StashState>,
-    /// Rotations done by this process.
-    pub rotations: u64,
-    /// When the policy rotates next, if ever.
-    pub next_rotation: Option<Timestamp>,
-    /// Whether that is so near that it is told of, or should have been done by now.
-    pub rotation_due: bool,
-    /// Whether a restart would succeed.
-    pub restart: RestartSafe,
-    /// When this process began to serve.
-    pub started: Timestamp,
-}
-
 /// Owns the keys of this process. Shared by all its threads.
 pub struct Custodian {
     shared: Arc<Shared>,
@@ -458,27 +432,6 @@ impl Custodian {
         let source = self.shared.source();
         let id = source.contents().map(|contents| contents.id().to_owned());
         id.unwrap_or_else(|| format!("{SERVED_BY}{}", source.provider()))
-    }
-
-    /// How things stood when the key source was read last. Waits for no key store.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let degraded = lock(&self.shared.degraded).clone();
-        let now = self.shared.env.clock.now();
-        let summary = lock(&self.shared.summary);
-        Status {
-            degraded,
-            generation: summary.generation,
-            provider: summary.provider.clone(),
-            keys: summary.keys,
-            versions: summary.versions,
-            stash: summary.stash.clone(),
-            rotations: self.shared.rotations.load(Ordering::Relaxed),
-            next_rotation: summary.rotation.as_ref().map(|coming| coming.at),
-            rotation_due: summary.rotation.as_ref().is_some_and(|coming| coming.told_from <= now),
-            restart: self.shared.restart.last(),
-            started: self.shared.started,
-        }
     }
 
     /// Ends the worker and waits for it: afterwards no thread of ours is left. May be called again.

@@ -1,10 +1,39 @@
 //! What the status shows, kept beside the key source: who asks for it waits for no key store.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
-use super::{KeySource, StashState, lock};
+use super::{Custodian, Degraded, KeySource, RestartSafe, StashState, lock};
+use crate::env::Timestamp;
 use crate::policy::Coming;
+
+/// What `status` and the server's status variables show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Whether the key store is out of reach, since when and why.
+    pub degraded: Option<Degraded>,
+    /// The keystore's generation.
+    pub generation: u64,
+    /// The provider that opened it.
+    pub provider: String,
+    /// How many keys.
+    pub keys: usize,
+    /// How many versions of them.
+    pub versions: usize,
+    /// The stash of a key store that serves, where one is configured.
+    pub stash: Option<StashState>,
+    /// Rotations done by this process.
+    pub rotations: u64,
+    /// When the policy rotates next, if ever.
+    pub next_rotation: Option<Timestamp>,
+    /// Whether that is so near that it is told of, or should have been done by now.
+    pub rotation_due: bool,
+    /// Whether a restart would succeed.
+    pub restart: RestartSafe,
+    /// When this process began to serve.
+    pub started: Timestamp,
+}
 
 /// What was read last, in numbers.
 #[derive(Default)]
@@ -15,6 +44,29 @@ pub(super) struct Summary {
     pub(super) versions: usize,
     pub(super) rotation: Option<Coming>,
     pub(super) stash: Option<StashState>,
+}
+
+impl Custodian {
+    /// How things stood when the key source was read last. Waits for no key store.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let degraded = lock(&self.shared.degraded).clone();
+        let now = self.shared.env.clock.now();
+        let summary = lock(&self.shared.summary);
+        Status {
+            degraded,
+            generation: summary.generation,
+            provider: summary.provider.clone(),
+            keys: summary.keys,
+            versions: summary.versions,
+            stash: summary.stash.clone(),
+            rotations: self.shared.rotations.load(Ordering::Relaxed),
+            next_rotation: summary.rotation.as_ref().map(|coming| coming.at),
+            rotation_due: summary.rotation.as_ref().is_some_and(|coming| coming.told_from <= now),
+            restart: self.shared.restart.last(),
+            started: self.shared.started,
+        }
+    }
 }
 
 impl Summary {
