@@ -356,6 +356,32 @@ fn a_copy_of_a_registered_data_directory_does_not_speak_for_it() {
 }
 
 #[test]
+fn a_data_directory_of_mysqls_is_named_and_needs_no_number() {
+    let here = Installation::new();
+    let theirs = here.path("mysql");
+    fs::create_dir_all(theirs.join("#innodb_redo")).unwrap();
+    fs::write(theirs.join("#innodb_redo/#ib_redo10"), "of no format known here").unwrap();
+    here.sample("mysql.ibd", "mysql/mysql.ibd");
+    here.sample("full-crc32-plain.ibd", "mysql/ibdata1");
+    here.serve(&mark::host(), &theirs, "of MySQL");
+    let destroy = ["destroy", "4", "1", "--datadir", "data"];
+    let both = [&destroy[..], &["--datadir", "mysql"]].concat();
+    for words in [&destroy[..], &both] {
+        let refused = here.refuse(words);
+        assert!(refused.contains("mark of MySQL, last seen 2"), "{refused}");
+    }
+    let mark = Mark::new("of MySQL", &here.keystore_id(), &FakeRng::new(1)).unwrap();
+    fs::write(theirs.join("keyward.mark"), mark.to_bytes().unwrap()).unwrap();
+    let planned = here.succeed(&both);
+    assert!(planned.contains("nothing needs key 4 version 1"), "{planned}");
+    here.succeed(&["destroy", "4", "3", "--datadir", "mysql"]);
+    // The files of a server of MariaDB's are read, whatever else is there.
+    fs::write(theirs.join("aria_log_control"), "").unwrap();
+    let refused = here.refuse(&["destroy", "4", "5", "--datadir", "mysql"]);
+    assert!(refused.contains("there is no ib_logfile0 in mysql"), "{refused}");
+}
+
+#[test]
 fn a_server_that_came_since_is_asked_for_when_a_destruction_is_carried_out() {
     let bench = Bench::new();
     let old = key(1, 1);

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::custodian::{Reason, Rollback};
 use crate::error::{Error, Kind, Result};
 use crate::inspect::{Report, Use};
-use crate::key::{KeyName, KeyRef};
+use crate::key::{KeyName, KeyRef, KeyVersion};
 use crate::store::{Contents, Revision};
 
 /// Where a server keeps its data unless it is told otherwise.
@@ -114,15 +114,22 @@ fn lost(contents: &Contents, lines: &[Line], damaged: bool, reports: &[Report]) 
         }
     }
     for report in reports {
-        for need in report.needs.iter().filter(|need| need.usage == Use::InUse) {
-            let key = KeyRef::new(need.id, need.version);
-            if lacks(&key) {
-                let new = || Lost { key: key.clone(), generation: None, needed_by: Vec::new() };
-                lost.entry(key.clone()).or_insert_with(new).needed_by.push(report.file.clone());
-            }
+        for key in needs(report).filter(|key| lacks(key)) {
+            let new = || Lost { key: key.clone(), generation: None, needed_by: Vec::new() };
+            lost.entry(key.clone()).or_insert_with(new).needed_by.push(report.file.clone());
         }
     }
     lost.into_values().collect()
+}
+
+/// The versions that a file needs; MySQL's master keys have one each.
+fn needs(report: &Report) -> impl Iterator<Item = KeyRef> {
+    let of_mysql = report.master_key.iter().map(|master| {
+        let name = KeyName::Named { data_id: master.name(), auth_id: String::new() };
+        KeyRef::new(name, KeyVersion::FIRST)
+    });
+    let in_use = report.needs.iter().filter(|need| need.usage == Use::InUse);
+    in_use.map(|need| KeyRef::new(need.id, need.version)).chain(of_mysql)
 }
 
 impl Lost {
@@ -178,7 +185,7 @@ impl Plan {
             text += "no data directory was looked at: name it with --datadir\n";
         }
         if self.lost.iter().any(|lost| matches!(lost.key.name, KeyName::Named { .. })) {
-            text += "data files were not searched for uses of MySQL's keys\n";
+            text += "redo and binary logs were not searched for uses of MySQL's keys\n";
         }
         text += match self.accepted {
             true => {

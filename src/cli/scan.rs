@@ -13,7 +13,11 @@ use crate::key::{KeyId, KeyName, KeyRef, KeyVersion};
 /// How many files an error names.
 const MAX_NAMED: usize = 10;
 /// Files that a running server keeps locked.
-const LOCKED: [&str; 2] = ["ibdata1", "aria_log_control"];
+const LOCKED: [&str; 2] = ["ibdata1", ARIA];
+/// A file that every server of MariaDB's has.
+const ARIA: &str = "aria_log_control";
+/// A file that every server of MySQL's has.
+const DICTIONARY: &str = "mysql.ibd";
 
 /// What the files of servers that are stopped need.
 pub(super) fn of_stopped(datadirs: &[PathBuf]) -> Result<Vec<Report>> {
@@ -26,7 +30,7 @@ pub(super) fn of_stopped(datadirs: &[PathBuf]) -> Result<Vec<Report>> {
         ));
     }
     let reports = read(datadirs, &[])?;
-    refuse_incomplete(datadirs, &reports)?;
+    refuse_incomplete(&of_mariadb(datadirs), &reports)?;
     Ok(reports)
 }
 
@@ -37,17 +41,19 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// Reads data directories and backups; where a server runs on them, asks it too.
+    /// Reads data directories and backups; where a server runs on them, asks it too. One of MySQL's
+    /// needs no key that has a number.
     pub(super) fn of(
         datadirs: &[PathBuf],
         backups: &[PathBuf],
         ignored: &[PathBuf],
         options: &server::Options,
     ) -> Result<Self> {
+        let datadirs = of_mariadb(datadirs);
         let running = datadirs.iter().any(|datadir| is_running(datadir));
-        let spaces = if running { ask(datadirs, options)? } else { Vec::new() };
-        let mut reports = read(datadirs, ignored)?;
-        refuse_incomplete(datadirs, &reports)?;
+        let spaces = if running { ask(&datadirs, options)? } else { Vec::new() };
+        let mut reports = read(&datadirs, ignored)?;
+        refuse_incomplete(&datadirs, &reports)?;
         if running {
             // Its redo log has records in it, and it is the server that will read them.
             reports.iter_mut().for_each(Report::forgive_unclean);
@@ -131,8 +137,18 @@ fn read(paths: &[PathBuf], ignored: &[PathBuf]) -> Result<Vec<Report>> {
     })
 }
 
-/// A folder in which the files of a server are missing proves nothing.
+/// Those of `datadirs` that are not MySQL's.
+fn of_mariadb(datadirs: &[PathBuf]) -> Vec<PathBuf> {
+    let is_mysqls =
+        |folder: &Path| folder.join(DICTIONARY).is_file() && !folder.join(ARIA).exists();
+    datadirs.iter().filter(|folder| !is_mysqls(folder)).cloned().collect()
+}
+
+/// Folders in which the files of a server are missing prove nothing.
 fn refuse_incomplete(datadirs: &[PathBuf], reports: &[Report]) -> Result<()> {
+    if datadirs.is_empty() {
+        return Ok(());
+    }
     for (name, variable) in
         [("ibdata1", "innodb_data_home_dir"), ("ib_logfile0", "innodb_log_group_home_dir")]
     {

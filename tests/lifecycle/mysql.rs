@@ -72,3 +72,31 @@ fn a_key_of_mysqls_is_not_rotated_by_us() {
     }
     assert!(shell.run(&["rotate", "x"]).err.contains("\"x\" is not a key number"));
 }
+
+#[test]
+fn a_rollback_names_the_tablespaces_that_need_a_lost_master_key() {
+    let shell = Shell::new();
+    let keystore = shell.path("keystore/keystore.json");
+    let old = std::fs::read(&keystore).unwrap();
+    shell.run(&["rotate", "1"]);
+    std::fs::write(&keystore, old).unwrap();
+    let data = shell.path("data");
+    std::fs::create_dir_all(data.join("#innodb_redo")).unwrap();
+    let samples = std::path::Path::new("tests/golden/inspect");
+    std::fs::copy(samples.join("full-crc32-plain.ibd"), data.join("ibdata1")).unwrap();
+    std::fs::copy(samples.join("mysql.ibd"), data.join("mysql.ibd")).unwrap();
+    let words = ["accept-rollback", "--datadir", data.to_str().unwrap()];
+    let name = "INNODBKey-a7c99ba7-e639-11f1-b21a-02fc00000001-2";
+    let dry = shell.run(&[&words[..], &["--dry-run"]].concat());
+    let lost = format!("lost: key {name} version 1\n  needed by DIR/data/mysql.ibd\n");
+    let rest = "redo and binary logs were not searched for uses of MySQL's keys\n";
+    assert!(dry.out.contains(&lost) && dry.out.contains(rest), "{dry:?}");
+    let refused = shell.run(&[&words[..], &["--reason", "no backup"]].concat());
+    let told = format!(
+        "keyward: data files need versions that are lost: key {name} version 1 by \
+         DIR/data/mysql.ibd; put the newest copy of the keystore back; only if that data may be \
+         lost, give --lose-data\n"
+    );
+    assert_eq!((refused.code, refused.err), (1, told));
+    assert_eq!(shell.run(&[&words[..], &["--reason", "no", "--lose-data"]].concat()).code, 0);
+}

@@ -3,6 +3,7 @@
 mod command;
 mod configuration;
 mod crash;
+mod drill;
 mod inspect;
 mod migrate;
 mod outage;
