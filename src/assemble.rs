@@ -24,7 +24,7 @@ pub use moving::{Moved, Original, Target, import_keyring_file, import_original, 
 pub use next_start::{ReadConfig, watch_restart};
 
 use crate::audit::{Event, Record, Trail};
-use crate::backend;
+use crate::backend::{self, Order};
 use crate::config::{self, Config, ProviderConfig};
 use crate::custodian::{
     Custodian, KeySource, KeystoreSource, NamedServer, NamedWrapper, Reason, Role, Rollback,
@@ -85,18 +85,30 @@ pub fn create_key_file(path: &Path, rng: &dyn Rng) -> Result<()> {
     backend::local::create_key_file(path, rng).map(drop)
 }
 
-/// A role that was made in Vault: see [`set_up_vault`].
-pub use crate::backend::vault::Role as VaultRole;
+/// How an administrator has a key store of type `kind` prepared for a server, and how the server logs
+/// in to it then.
+pub use crate::backend::{ServerLogin, SetUp};
 
-/// Sets up the Vault of `config`'s only provider, which logs in as an administrator, for a server
-/// that will log in as the role.
-pub fn set_up_vault(config: &Config, env: &Env) -> Result<VaultRole> {
+/// How a key store of type `kind` is prepared for a server.
+pub fn set_up_of(kind: &str) -> Result<&'static SetUp> {
+    backend::named(kind)?.set_up()
+}
+
+/// Prepares the key store of `config`'s only provider, which logs in as an administrator.
+pub fn set_up(config: &Config, env: &Env) -> Result<ServerLogin> {
     let [provider] = config.providers.as_slice() else {
-        return Err(Error::new(Kind::Internal, "one Vault is set up at a time"));
+        return Err(Error::new(Kind::Internal, "one key store is prepared at a time"));
     };
-    let by = Deadline::after(provider.timeout);
-    backend::set_up_vault(&provider.section, &env.rng, by)
+    let set_up = backend::of(&provider.section)?.set_up()?;
+    set_up
+        .run(&provider.section, &order(provider, env))
         .map_err(|error| error.within(format!("provider {:?}", provider.name)))
+}
+
+/// The environment variables that the key stores' own libraries read, by name or, with a `*` at the
+/// end, by how the name begins.
+pub fn variables_of_key_stores() -> impl Iterator<Item = &'static str> {
+    backend::BACKENDS.iter().flat_map(|backend| backend.environment.iter().copied())
 }
 
 /// Whether the configured key store keeps the data keys itself: then there is no keystore of ours.
@@ -125,9 +137,13 @@ pub fn create_served_keys(config: &Config, reason: Reason<'_>, env: &Env) -> Res
 /// Has the key store of the configured provider `name` make a new wrapping key.
 pub fn create_wrapping_key(config: &Config, name: &str, env: &Env) -> Result<KekInfo> {
     let provider = moving::named(config, name)?;
-    let by = Deadline::after(provider.timeout);
-    let made = backend::create_wrapping_key(&provider.section, env.clock.now(), &env.rng, by);
+    let backend = backend::of(&provider.section)?;
+    let made = backend.create_key(&provider.section, &order(provider, env));
     made.map_err(|error| error.within(format_args!("provider {name:?}")))
+}
+
+fn order<'a>(provider: &ProviderConfig, env: &'a Env) -> Order<'a> {
+    Order { now: env.clock.now(), rng: &env.rng, by: Deadline::after(provider.timeout) }
 }
 
 /// Why a keystore was not made as it was wanted.

@@ -1,4 +1,6 @@
-//! Key stores, one file or folder each. They know the nouns and the joint, and not one another.
+//! Key stores, one folder each. They know the nouns and the joint, and not one another.
+//!
+//! A new one is its folder and a line of [`BACKENDS`], the only place that knows their names.
 
 #[cfg(feature = "aws-kms")]
 pub mod aws_kms;
@@ -17,68 +19,132 @@ use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::PageMode;
 use crate::provider::{KekInfo, Provider};
+use crate::secret::SecretBytes;
 
-/// The words that `type` may be.
-const KINDS: &[&str] = &[
+/// Every kind of key store, by name.
+pub const BACKENDS: &[&Backend] = &[
     #[cfg(feature = "aws-kms")]
-    "aws-kms",
-    "file",
-    "kmip",
-    "local",
+    &aws_kms::BACKEND,
+    &file::BACKEND,
+    &kmip::BACKEND,
+    &local::BACKEND,
     #[cfg(feature = "pkcs11")]
-    "pkcs11",
-    "vault-kv",
-    "vault-transit",
+    &pkcs11::BACKEND,
+    &vault::KV,
+    &vault::TRANSIT,
 ];
 
-/// The provider that a `[[provider]]` section describes: the only place that chooses code by
-/// vendor. The section is read to its end, so a misspelt option is an error; the key store itself is
-/// not called yet, so one that is away cannot keep the others from opening.
-pub fn open(section: &Section, rng: &Arc<dyn Rng>) -> Result<Provider> {
+/// A kind of key store.
+pub struct Backend {
+    /// The word for it in the configuration: `type`.
+    pub kind: &'static str,
+    /// The environment variables that its libraries read, by name or, with a `*` at the end, by how
+    /// the name begins.
+    pub environment: &'static [&'static str],
+    /// The provider that a section describes. Calls nobody: a key store that is away cannot keep the
+    /// others from opening.
+    open: fn(&Section, &Arc<dyn Rng>) -> Result<Provider>,
+    /// Makes a new wrapping key, the newest from then on; none where that is its administrator's job.
+    create_key: Option<fn(&Section, &Order<'_>) -> Result<KekInfo>>,
+    /// How an administrator has us prepare it for a server; none where there is nothing to prepare.
+    set_up: Option<&'static SetUp>,
+}
+
+/// What something is made with in a key store.
+pub struct Order<'a> {
+    /// Dates what the key store itself does not date.
+    pub now: Timestamp,
+    /// Randomness.
+    pub rng: &'a Arc<dyn Rng>,
+    /// When to give up.
+    pub by: Deadline,
+}
+
+/// How a key store is prepared for a server, by its administrator.
+pub struct SetUp {
+    /// The setting that names the file with the administrator's token.
+    pub token_file: &'static str,
+    /// The setting that names the environment variable with it.
+    pub token_env: &'static str,
+    /// The name of the file, next to the configuration, that gets the server's secret.
+    pub secret_name: &'static str,
+    /// The setting that names this file.
+    pub secret_file: &'static str,
+    /// Prepares it. The section logs in as the administrator.
+    run: fn(&Section, &Order<'_>) -> Result<ServerLogin>,
+}
+
+/// How a server logs in to a key store that was prepared for it.
+pub struct ServerLogin {
+    /// Settings and their values.
+    pub settings: Vec<(&'static str, String)>,
+    /// The secret.
+    pub secret: SecretBytes,
+}
+
+/// The backend that a `[[provider]]` section names.
+pub fn of(section: &Section) -> Result<&'static Backend> {
     let kind = section.required("type")?;
-    let provider = match kind.as_str() {
-        "file" => {
-            Provider::Serves(Box::new(file::FileServer::new(file::Settings::read(section)?)?))
-        }
-        "kmip" => match kmip::Use::read(section)? {
-            kmip::Use::Wrap => {
-                let settings = kmip::WrapperSettings::read(section)?;
-                Provider::Wraps(Box::new(kmip::KmipWrapper::new(settings, Arc::clone(rng))))
-            }
-            kmip::Use::Serve => {
-                let settings = kmip::ServerSettings::read(section)?;
-                Provider::Serves(Box::new(kmip::KmipServer::new(settings, Arc::clone(rng))))
-            }
-        },
-        "local" => {
-            let settings = local::Settings::read(section)?;
-            Provider::Wraps(Box::new(local::LocalWrapper::new(settings, Arc::clone(rng))?))
-        }
-        #[cfg(feature = "aws-kms")]
-        "aws-kms" => {
-            let settings = aws_kms::Settings::read(section)?;
-            Provider::Wraps(Box::new(aws_kms::KmsWrapper::new(settings, Arc::clone(rng))))
-        }
-        #[cfg(feature = "pkcs11")]
-        "pkcs11" => {
-            let settings = pkcs11::Settings::read(section)?;
-            Provider::Wraps(Box::new(pkcs11::Pkcs11Wrapper::new(settings, Arc::clone(rng))))
-        }
-        "vault-kv" => {
-            let settings = vault::KvSettings::read(section)?;
-            Provider::Serves(Box::new(vault::KvServer::new(settings, Arc::clone(rng))))
-        }
-        "vault-transit" => {
-            let settings = vault::TransitSettings::read(section)?;
-            Provider::Wraps(Box::new(vault::TransitWrapper::new(settings, Arc::clone(rng))))
-        }
-        _ => {
-            let what = format!("there is no provider {kind:?}");
-            return Err(section.wrong("type", &what).advise(format!("use {}", KINDS.join(" or "))));
-        }
-    };
+    find(&kind).ok_or_else(|| section.wrong("type", &unknown(&kind)).advise(kinds()))
+}
+
+/// The backend that the configuration calls `kind`.
+pub fn named(kind: &str) -> Result<&'static Backend> {
+    find(kind).ok_or_else(|| Error::new(Kind::Config, unknown(kind)).advise(kinds()))
+}
+
+fn find(kind: &str) -> Option<&'static Backend> {
+    BACKENDS.iter().copied().find(|backend| backend.kind == kind)
+}
+
+fn unknown(kind: &str) -> String {
+    format!("there is no provider {kind:?}")
+}
+
+fn kinds() -> String {
+    let kinds: Vec<_> = BACKENDS.iter().map(|backend| backend.kind).collect();
+    format!("use {}", kinds.join(" or "))
+}
+
+/// The provider that a `[[provider]]` section describes.
+pub fn open(section: &Section, rng: &Arc<dyn Rng>) -> Result<Provider> {
+    let provider = (of(section)?.open)(section, rng)?;
     section.done()?;
     Ok(provider)
+}
+
+impl Backend {
+    /// How it is prepared for a server.
+    pub fn set_up(&self) -> Result<&'static SetUp> {
+        self.set_up.ok_or_else(|| {
+            let what = format!("keyward prepares no key store of type {:?}", self.kind);
+            Error::new(Kind::Unsupported, what).advise("leave --admin-token-file out")
+        })
+    }
+
+    /// Makes a new wrapping key, the newest from then on, in the key store that `section` describes.
+    pub fn create_key(&self, section: &Section, order: &Order<'_>) -> Result<KekInfo> {
+        let create = self.create_key.ok_or_else(|| self.makes_no_key())?;
+        // A misspelt setting is an error before anything is made.
+        open(section, order.rng)?;
+        create(section, order)
+    }
+
+    fn makes_no_key(&self) -> Error {
+        let what = format!("keyward makes no wrapping key in a key store of type {:?}", self.kind);
+        Error::new(Kind::Unsupported, what).advise(
+            "make it with the key store's own tool; `keyward rewrap --to-latest` follows it",
+        )
+    }
+}
+
+impl SetUp {
+    /// Prepares the key store that `section` describes, which logs in there as its administrator.
+    pub fn run(&self, section: &Section, order: &Order<'_>) -> Result<ServerLogin> {
+        // A misspelt setting is an error before anything is made.
+        open(section, order.rng)?;
+        (self.run)(section, order)
+    }
 }
 
 /// How a server encrypts pages with served keys that do not say.
@@ -97,59 +163,4 @@ fn way_called<W: Copy>(text: &str, ways: &[W], name: fn(W) -> &'static str) -> R
         Error::new(Kind::Config, format!("{text:?} is not a way to wrap"))
             .advise(format!("use one of {}", names.join(", ")))
     })
-}
-
-/// Sets up the Vault that `section` describes, which logs in there as an administrator: engine, key,
-/// policy, and the role that is given back.
-pub fn set_up_vault(section: &Section, rng: &Arc<dyn Rng>, by: Deadline) -> Result<vault::Role> {
-    let kind = section.required("type")?;
-    let role = match kind.as_str() {
-        "vault-transit" => {
-            let settings = vault::TransitSettings::read(section)?;
-            vault::TransitWrapper::new(settings, Arc::clone(rng)).set_up(by)?
-        }
-        "vault-kv" => {
-            let settings = vault::KvSettings::read(section)?;
-            vault::KvServer::new(settings, Arc::clone(rng)).set_up(by)?
-        }
-        _ => return Err(section.wrong("type", "is no provider of Vault's")),
-    };
-    Ok(role)
-}
-
-/// Makes a new wrapping key, the newest from then on, in the key store that a `[[provider]]` section
-/// describes; `Unsupported` where that is not for us to do.
-#[cfg_attr(not(feature = "pkcs11"), expect(unused_variables, reason = "a token alone dates it"))]
-pub fn create_wrapping_key(
-    section: &Section,
-    now: Timestamp,
-    rng: &Arc<dyn Rng>,
-    by: Deadline,
-) -> Result<KekInfo> {
-    match section.required("type")?.as_str() {
-        #[cfg(feature = "aws-kms")]
-        "aws-kms" => {
-            let settings = aws_kms::Settings::read(section)?;
-            aws_kms::KmsWrapper::new(settings, Arc::clone(rng)).create_key(by)
-        }
-        #[cfg(feature = "pkcs11")]
-        "pkcs11" => {
-            let settings = pkcs11::Settings::read(section)?;
-            pkcs11::Pkcs11Wrapper::new(settings, Arc::clone(rng)).create_key(now, by)
-        }
-        "kmip" if matches!(kmip::Use::read(section)?, kmip::Use::Wrap) => {
-            let settings = kmip::WrapperSettings::read(section)?;
-            kmip::KmipWrapper::new(settings, Arc::clone(rng)).create_key(by)
-        }
-        "vault-transit" => {
-            let settings = vault::TransitSettings::read(section)?;
-            vault::TransitWrapper::new(settings, Arc::clone(rng)).create_key(by)
-        }
-        kind => {
-            let what = format!("keyward makes no wrapping key in a key store of type {kind:?}");
-            Err(Error::new(Kind::Unsupported, what).advise(
-                "make it with the key store's own tool; `keyward rewrap --to-latest` follows it",
-            ))
-        }
-    }
 }

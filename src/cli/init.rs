@@ -39,14 +39,14 @@ pub(super) struct Options {
     /// The kind of key store that wraps the keystore's key: `type` in the configuration
     #[arg(long, value_name = "TYPE", default_value = LOCAL)]
     provider: String,
-    /// A line of its configuration, such as module=/usr/lib/softhsm/libsofthsm2.so; may be repeated
+    /// A line of its configuration, such as timeout=5s; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
     /// Have the key store make a new wrapping key
     #[arg(long)]
     create_key: bool,
-    /// Set up a Vault with the administrator's token in this file: engine, key, policy, and a role
-    /// that the server logs in as
+    /// Prepare the key store for the server with its administrator's token in this file: what holds
+    /// the keys, and an account with the least rights that the server logs in as
     #[arg(long, value_name = "FILE", conflicts_with = "create_key")]
     admin_token_file: Option<PathBuf>,
     /// Set up MySQL's component: it makes its keys by itself
@@ -77,8 +77,8 @@ pub(super) struct Options {
 /// What the server's account does for root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// Sets up a Vault, which a network leads to.
-    Vault,
+    /// Prepares the key store, which a network leads to.
+    SetUp,
     /// Makes the keystore, or the keys in a key store that serves them.
     Keystore,
     /// Looks whether there are data of another keystore.
@@ -100,7 +100,7 @@ struct Hands<'a> {
     call: &'a [OsString],
 }
 
-/// The variable in which the account's part finds the token of a Vault's administrator.
+/// The variable in which the account's part finds the token of a key store's administrator.
 const ADMIN_TOKEN: &str = "KEYWARD_ADMIN_TOKEN";
 
 /// The longest such token, in bytes.
@@ -115,11 +115,12 @@ struct Outcome {
     in_part: Option<(String, String)>,
 }
 
-/// What a Vault was set up with.
+/// How the server logs in to a key store that was prepared for it.
 #[derive(Serialize, Deserialize)]
-struct Role {
-    role_id: String,
-    secret_id: String,
+struct Login {
+    /// Lines of the configuration.
+    settings: String,
+    secret: String,
 }
 
 /// The provider that needs nothing outside the machine.
@@ -134,7 +135,7 @@ struct Plan {
     /// The wrapping key that the key store was asked to make.
     #[serde(skip_serializing_if = "Option::is_none")]
     wrapping_key: Option<KekInfo>,
-    /// The secret of the role that the server has in a Vault.
+    /// The secret by which the server logs in to a key store that was prepared for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_id_file: Option<PathBuf>,
     keystore: PathBuf,
@@ -255,8 +256,13 @@ impl Plan {
         let is_local = options.provider == LOCAL && options.set.is_empty();
         let key_file = (is_local || options.stash).then(|| config.with_file_name("local.key"));
         let stash = options.stash.then(|| keystore.with_file_name("stash.json"));
-        let vault = options.admin_token_file.is_some();
-        let secret_id_file = vault.then(|| config.with_file_name("vault-secret-id"));
+        let secret_id_file = match options.admin_token_file {
+            Some(_) => {
+                let name = assemble::set_up_of(&options.provider)?.secret_name;
+                Some(config.with_file_name(name))
+            }
+            None => None,
+        };
         let (wrapping_key, serves, mysql) = (None, false, options.mysql);
         Ok(Self { config, key_file, wrapping_key, secret_id_file, keystore, serves, stash, mysql })
     }
@@ -327,8 +333,8 @@ impl Plan {
             assemble::create_key_file(key_file, &*env.rng)?;
             made.note(key_file, &folder, group)?;
         }
-        let role = self.set_up_vault(options, hands, made, &folder)?;
-        let toml = self.toml(options) + &role + &self.stash_toml();
+        let login = self.set_up(options, hands, made, &folder)?;
+        let toml = self.toml(options) + &login + &self.stash_toml();
         made.file(&self.config, toml.as_bytes(), &folder, group)?;
         let this = &*self;
         let outcome: Result<Outcome, Stopped> =
@@ -373,7 +379,7 @@ impl Plan {
             return Err(Error::new(Kind::Config, "--part is root's to say"));
         }
         let text = match part {
-            Part::Vault => serde_json::to_vec(&self.vault_role(options, ADMIN_TOKEN_ENV)?),
+            Part::SetUp => serde_json::to_vec(&self.login(options, None)?),
             Part::Keystore => serde_json::to_vec(&self.make_keystore(options)?),
             Part::Data => serde_json::to_vec(&self.refuse_others_data(options)?),
         };
@@ -393,7 +399,7 @@ impl Plan {
         if serves && self.mysql {
             let what = format!("provider {:?} serves MariaDB's keys only", options.provider);
             return Err(Error::new(Kind::Unsupported, what)
-                .advise("for MySQL take one that wraps, such as local or vault-transit"));
+                .advise("for MySQL take one that wraps, such as local"));
         }
         let actor = privilege::actor();
         let reason = Reason { actor: &actor, text: "keyward init" };
@@ -441,9 +447,9 @@ impl Plan {
         (what, then)
     }
 
-    /// Does in a Vault what an administrator must do, where we were given such a one's token; the
-    /// lines of the configuration that log in as the role made there.
-    fn set_up_vault(
+    /// Does in the key store what an administrator must do, where we were given such a one's token; the
+    /// lines of the configuration that log in with the account made there.
+    fn set_up(
         &self,
         options: &Options,
         hands: &Hands<'_>,
@@ -460,22 +466,30 @@ impl Plan {
             Some(_) => vec![(ADMIN_TOKEN, read_token(&token)?)],
             None => Vec::new(),
         };
-        let alone = format!("token_file = {token:?}");
-        let role: Role =
-            hands.have_done("vault", &self.config, &handed, || self.vault_role(options, &alone))?;
-        made.file(path, role.secret_id.as_bytes(), folder, hands.group())?;
-        let role_id = toml::Value::from(role.role_id);
-        Ok(format!("auth = \"approle\"\nrole_id = {role_id}\nsecret_id_file = {path:?}\n"))
+        let alone = || self.login(options, Some(&token));
+        let login: Login = hands.have_done("set-up", &self.config, &handed, alone)?;
+        made.file(path, login.secret.as_bytes(), folder, hands.group())?;
+        let secret_file = assemble::set_up_of(&options.provider)?.secret_file;
+        Ok(format!("{}{secret_file} = {path:?}\n", login.settings))
     }
 
-    /// Sets up the Vault, logged in as its administrator by the line `login`.
-    fn vault_role(&self, options: &Options, login: &str) -> Result<Role> {
-        let toml = format!("{}{login}\n", self.toml(options));
-        let role = assemble::set_up_vault(&Config::parse(&self.config, &toml)?, &env())?;
-        let secret_id = std::str::from_utf8(role.secret_id.expose());
-        let secret_id =
-            secret_id.map_err(|_| Error::new(Kind::Unsupported, "the secret id is no text"))?;
-        Ok(Role { role_id: role.role_id.clone(), secret_id: secret_id.to_owned() })
+    /// Prepares the key store, logged in as its administrator by the token in `file`, else in the
+    /// environment.
+    fn login(&self, options: &Options, file: Option<&Path>) -> Result<Login> {
+        let set_up = assemble::set_up_of(&options.provider)?;
+        let administrator = match file {
+            Some(file) => format!("{} = {file:?}\n", set_up.token_file),
+            None => format!("{} = {ADMIN_TOKEN:?}\n", set_up.token_env),
+        };
+        let toml = self.toml(options) + &administrator;
+        let made = assemble::set_up(&Config::parse(&self.config, &toml)?, &env())?;
+        let secret = std::str::from_utf8(made.secret.expose());
+        let secret = secret.map_err(|_| Error::new(Kind::Unsupported, "the secret is no text"))?;
+        let line = |(key, value): &(&str, String)| {
+            format!("{key} = {}\n", toml::Value::from(value.as_str()))
+        };
+        let settings = made.settings.iter().map(line).collect();
+        Ok(Login { settings, secret: secret.to_owned() })
     }
 
     fn toml(&self, options: &Options) -> String {
@@ -564,9 +578,6 @@ impl Plan {
         )
     }
 }
-
-/// How the account's part logs in to a Vault as its administrator.
-const ADMIN_TOKEN_ENV: &str = "token_env = \"KEYWARD_ADMIN_TOKEN\"";
 
 /// What is in the administrator's token file.
 fn read_token(path: &Path) -> Result<OsString> {

@@ -22,6 +22,7 @@ pub(super) use door::ask;
 pub(super) use stage::{actor, enter};
 
 use super::Exit;
+use crate::assemble;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 
@@ -123,17 +124,21 @@ fn end(child: &mut Child) -> Result<Exit> {
 /// their configuration, and what root's own configuration names as `*_env`.
 fn environment(config: &Path) -> Vec<(OsString, OsString)> {
     let named = Config::load(config).map_or_else(|_| Vec::new(), |config| config.variables());
+    let known = || NAMES.iter().copied().chain(assemble::variables_of_key_stores());
+    let is = |name: &str, pattern: &str| match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == pattern,
+    };
     let wanted = |name: &str| {
-        NAMES.contains(&name)
-            || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-            || named.iter().any(|one| one == name)
+        known().any(|pattern| is(name, pattern)) || named.iter().any(|one| one == name)
     };
     std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(wanted)).collect()
 }
 
-const PREFIXES: &[&str] = &["KEYWARD_", "LC_", "AWS_", "VAULT_"];
-
+/// By name or, with a `*` at the end, by how the name begins.
 const NAMES: &[&str] = &[
+    "KEYWARD_*",
+    "LC_*",
     "PATH",
     "LANG",
     "LANGUAGE",
@@ -154,12 +159,4 @@ const NAMES: &[&str] = &[
     "all_proxy",
     "NO_PROXY",
     "no_proxy",
-    // Modules of PKCS#11: SoftHSM, Kryoptic, Utimaco, Thales, Entrust, Yubico.
-    "SOFTHSM2_CONF",
-    "KRYOPTIC_CONF",
-    "CS_PKCS11_R2_CFG",
-    "CS_PKCS11_R3_CFG",
-    "ChrystokiConfigurationPath",
-    "NFAST_HOME",
-    "YUBIHSM_PKCS11_CONF",
 ];

@@ -17,15 +17,25 @@ use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeyMetadata, KeyState, KeyUsageType, MultiRegionKeyType};
 use zeroize::Zeroizing;
 
+use super::Backend;
 use super::http::{IN_THE_CLEAR, USE_TLS, Url, is_private};
 use crate::config::Section;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::provider::{KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
+use crate::provider::{KekInfo, KeyWrapper, Probe, Provider, WrapContext, WrappedKey};
 use crate::secret::DataKey;
 use arn::{is_same_key, region_of};
 use client::{Call, Client};
 pub use files::{FileSettings, KeyFiles, version_in};
+
+/// `aws-kms` in the table of backends.
+pub(super) static BACKEND: Backend = Backend {
+    kind: "aws-kms",
+    environment: &["AWS_*"],
+    open: |section, rng| Ok(Provider::Wraps(Box::new(KmsWrapper::of(section, rng)?))),
+    create_key: Some(|section, order| KmsWrapper::of(section, order.rng)?.create_key(order.by)),
+    set_up: None,
+};
 
 /// How KMS encrypts with a symmetric key, in its own words.
 const ALGORITHM: &str = "SYMMETRIC_DEFAULT";
@@ -126,6 +136,10 @@ pub struct KmsWrapper {
 }
 
 impl KmsWrapper {
+    fn of(section: &Section, rng: &Arc<dyn Rng>) -> Result<Self> {
+        Ok(Self::new(Settings::read(section)?, Arc::clone(rng)))
+    }
+
     /// The wrapper that `settings` describe. Nobody is called yet.
     #[must_use]
     pub fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {

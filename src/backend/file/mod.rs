@@ -16,13 +16,23 @@ use self::encrypted::Derivation;
 use self::failure::Failure;
 pub use self::keyfile::Dialect;
 use self::keyfile::Entry;
+use super::Backend;
 use crate::config::Section;
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyInfo, KeyName, KeyRef, KeyState, PageMode};
-use crate::provider::{KeyServer, Probe};
+use crate::provider::{KeyServer, Probe, Provider};
 use crate::secret::source::{SecretSource, without_line_end};
 use crate::secret::{DataKey, SecretBytes, read_file};
+
+/// `file` in the table of backends.
+pub(super) static BACKEND: Backend = Backend {
+    kind: "file",
+    environment: &[],
+    open: |section, _| Ok(Provider::Serves(Box::new(FileServer::new(Settings::read(section)?)?))),
+    create_key: None,
+    set_up: None,
+};
 
 /// The longest key file, in bytes: the original's limit.
 const MAX_FILE_LEN: usize = 1 << 20;

@@ -23,19 +23,44 @@ mod wrapper;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use self::message::Version;
 #[cfg(fuzzing)]
 use self::scripted as link;
 use super::http::Trust;
+use super::{Backend, Order};
 use crate::config::Section;
+use crate::env::Rng;
 use crate::error::{Error, Kind, Result};
+use crate::provider::{KekInfo, Provider};
 pub use kek::KeyChoice;
 pub use server::{KmipServer, Settings as ServerSettings};
 pub use wrapper::{KmipWrapper, Settings as WrapperSettings, Way};
 
+/// `kmip` in the table of backends.
+pub(super) static BACKEND: Backend =
+    Backend { kind: "kmip", environment: &[], open, create_key: Some(create_key), set_up: None };
+
 /// The port that IANA has registered for KMIP.
 const PORT: u16 = 5696;
+
+fn open(section: &Section, rng: &Arc<dyn Rng>) -> Result<Provider> {
+    Ok(match Use::read(section)? {
+        Use::Wrap => Provider::Wraps(Box::new(KmipWrapper::of(section, rng)?)),
+        Use::Serve => {
+            let settings = ServerSettings::read(section)?;
+            Provider::Serves(Box::new(KmipServer::new(settings, Arc::clone(rng))))
+        }
+    })
+}
+
+fn create_key(section: &Section, order: &Order<'_>) -> Result<KekInfo> {
+    match Use::read(section)? {
+        Use::Wrap => KmipWrapper::of(section, order.rng)?.create_key(order.by),
+        Use::Serve => Err(BACKEND.makes_no_key()),
+    }
+}
 
 /// How a key store that speaks KMIP is reached.
 #[derive(Clone, Debug)]

@@ -213,6 +213,11 @@ pub struct KmipWrapper {
 }
 
 impl KmipWrapper {
+    /// The one that a `[[provider]]` section describes.
+    pub(super) fn of(section: &Section, rng: &Arc<dyn Rng>) -> Result<Self> {
+        Ok(Self::new(Settings::read(section)?, Arc::clone(rng)))
+    }
+
     /// The wrapper that `settings` describe. Nobody is called yet.
     #[must_use]
     pub fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {

@@ -13,13 +13,26 @@ pub use self::derive::Cost;
 use self::derive::{Derivation, Passphrase};
 use self::keyfile::KeyFile;
 pub use self::keyfile::create as create_key_file;
+use super::Backend;
 use crate::config::Section;
 use crate::env::{Deadline, Rng};
 use crate::error::{Error, Kind, Result};
 use crate::key::CheckValue;
-use crate::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
+use crate::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, Provider, WrapContext, WrappedKey};
 use crate::secret::source::SecretSource;
 use crate::secret::{DataKey, scrubbed};
+
+/// `local` in the table of backends.
+pub(super) static BACKEND: Backend = Backend {
+    kind: "local",
+    environment: &[],
+    open: |section, rng| {
+        let wrapper = LocalWrapper::new(Settings::read(section)?, Arc::clone(rng))?;
+        Ok(Provider::Wraps(Box::new(wrapper)))
+    },
+    create_key: None,
+    set_up: None,
+};
 
 /// How this provider wraps, as `WrappedKey::algorithm` says it and the AAD binds it.
 const ALGORITHM: &str = "aes-256-gcm";

@@ -26,12 +26,33 @@ use self::module::{Core, Module, lock};
 pub use self::token::TokenChoice;
 use self::token::{Access, Desk};
 use self::uri::Uri;
+use super::Backend;
 use crate::config::Section;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
+use crate::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, Provider, WrapContext, WrappedKey};
 use crate::secret::DataKey;
 use crate::secret::source::SecretSource;
+
+/// `pkcs11` in the table of backends.
+pub(super) static BACKEND: Backend = Backend {
+    kind: "pkcs11",
+    // Modules of SoftHSM, Kryoptic, Utimaco, Thales, Entrust, Yubico.
+    environment: &[
+        "SOFTHSM2_CONF",
+        "KRYOPTIC_CONF",
+        "CS_PKCS11_R2_CFG",
+        "CS_PKCS11_R3_CFG",
+        "ChrystokiConfigurationPath",
+        "NFAST_HOME",
+        "YUBIHSM_PKCS11_CONF",
+    ],
+    open: |section, rng| Ok(Provider::Wraps(Box::new(Pkcs11Wrapper::of(section, rng)?))),
+    create_key: Some(|section, order| {
+        Pkcs11Wrapper::of(section, order.rng)?.create_key(order.now, order.by)
+    }),
+    set_up: None,
+};
 
 /// Begins what a wrapped key is bound by, so that nothing else could be taken for one.
 const BINDING_LABEL: &str = "keyward pkcs11 wrap v1";
@@ -140,6 +161,10 @@ struct Shared {
 }
 
 impl Pkcs11Wrapper {
+    fn of(section: &Section, rng: &Arc<dyn Rng>) -> Result<Self> {
+        Ok(Self::new(Settings::read(section)?, Arc::clone(rng)))
+    }
+
     /// The wrapper that `settings` describe. Nothing is loaded yet.
     #[must_use]
     pub fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {

@@ -91,6 +91,11 @@ struct Known {
 }
 
 impl KvServer {
+    /// The one that a `[[provider]]` section describes.
+    pub(super) fn of(section: &Section, rng: &Arc<dyn Rng>) -> Result<Self> {
+        Ok(Self::new(Settings::read(section)?, Arc::clone(rng)))
+    }
+
     /// The server of the keys that `settings` describe. Nobody is called yet.
     pub fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {
         Self {

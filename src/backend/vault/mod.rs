@@ -12,17 +12,38 @@ mod transit;
 
 use std::sync::Arc;
 
+use super::Backend;
+use super::http::{IN_THE_CLEAR, Trust, USE_TLS, Url, is_private};
 use crate::config::Section;
 use crate::env::Rng;
 use crate::error::{Error, Result};
-
-use super::http::{IN_THE_CLEAR, Trust, USE_TLS, Url, is_private};
+use crate::provider::Provider;
 pub use client::Client;
 pub use kv::{KvServer, Settings as KvSettings};
 pub use login::{Jwt, Login, RoleId};
 pub use original::{Keys as OriginalKeys, Lookup, Mounted, Place, is_path};
-pub use setup::Role;
 pub use transit::{Settings as TransitSettings, TransitWrapper};
+
+/// `vault-kv` in the table of backends.
+pub(super) static KV: Backend = Backend {
+    kind: "vault-kv",
+    environment: ENVIRONMENT,
+    open: |section, rng| Ok(Provider::Serves(Box::new(KvServer::of(section, rng)?))),
+    create_key: None,
+    set_up: Some(&setup::KV),
+};
+
+/// `vault-transit` in the table of backends.
+pub(super) static TRANSIT: Backend = Backend {
+    kind: "vault-transit",
+    environment: ENVIRONMENT,
+    open: |section, rng| Ok(Provider::Wraps(Box::new(TransitWrapper::of(section, rng)?))),
+    create_key: Some(|section, order| TransitWrapper::of(section, order.rng)?.create_key(order.by)),
+    set_up: Some(&setup::TRANSIT),
+};
+
+/// What Vault's own tools read, and configurations of ours name as `*_env` by habit.
+const ENVIRONMENT: &[&str] = &["VAULT_*"];
 
 /// How a Vault is reached and logged in to.
 #[derive(Clone, Debug)]

@@ -9,29 +9,40 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::super::{Order, ServerLogin, SetUp};
 use super::client::{Answer, Call, Client};
 use super::rights::Right;
 use super::transit::NEW_TYPE;
 use super::{KvServer, TransitWrapper};
+use crate::config::Section;
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::secret::SecretBytes;
+
+/// How an engine for data keys is prepared.
+pub(super) static KV: SetUp =
+    by_approle(|section, order| KvServer::of(section, order.rng)?.set_up(order.by));
+
+/// How an engine for wrapping is prepared.
+pub(super) static TRANSIT: SetUp =
+    by_approle(|section, order| TransitWrapper::of(section, order.rng)?.set_up(order.by));
+
+/// For a server that will log in by AppRole.
+const fn by_approle(run: fn(&Section, &Order<'_>) -> Result<ServerLogin>) -> SetUp {
+    SetUp {
+        token_file: "token_file",
+        token_env: "token_env",
+        secret_name: "vault-secret-id",
+        secret_file: "secret_id_file",
+        run,
+    }
+}
 
 /// Where AppRole is, or will be, mounted.
 const APPROLE: &str = "approle";
 
 /// A new KV engine answers only after a moment.
 const ENGINE_PAUSE: Duration = Duration::from_millis(200);
-
-/// An AppRole that was made, with the least rights that do.
-pub struct Role {
-    /// The name of role and policy.
-    pub name: String,
-    /// Which role.
-    pub role_id: String,
-    /// Its secret.
-    pub secret_id: SecretBytes,
-}
 
 /// What is mounted where: the answers of `sys/mounts` and `sys/auth`.
 #[derive(Deserialize)]
@@ -93,7 +104,7 @@ struct SecretIdBody {
 
 impl TransitWrapper {
     /// Mounts the engine and makes the key, where either is missing, then a policy and a role.
-    pub fn set_up(&self, by: Deadline) -> Result<Role> {
+    pub fn set_up(&self, by: Deadline) -> Result<ServerLogin> {
         let (client, mount, key) = self.parts();
         let call = client.call("setting up Vault", by)?;
         let names = call.names(key, "key", &self.rights(false))?;
@@ -106,7 +117,7 @@ impl TransitWrapper {
 
 impl KvServer {
     /// Mounts the engine where it is missing, then makes a policy and a role.
-    pub fn set_up(&self, by: Deadline) -> Result<Role> {
+    pub fn set_up(&self, by: Deadline) -> Result<ServerLogin> {
         let (client, mount, prefix) = self.parts();
         let call = client.call("setting up Vault", by)?;
         let names = call.names(prefix, "prefix", &self.rights())?;
@@ -183,7 +194,7 @@ impl Call<'_> {
         Ok(Some(found.data))
     }
 
-    fn role(&self, names: Names) -> Result<Role> {
+    fn role(&self, names: Names) -> Result<ServerLogin> {
         let Names { name, rules, has_policy, has_role } = names;
         if !has_policy {
             let policy = json!({ "policy": rules });
@@ -199,10 +210,10 @@ impl Call<'_> {
         let role_id = done(self.get(&format!("{role}/role-id"))?, "to name a role")?;
         let secret_id = done(self.post(&format!("{role}/secret-id"), &json!({}))?, "a secret id")?;
         let secret_id = zeroize::Zeroizing::new(secret_id.json::<SecretId>()?.data.secret_id);
-        Ok(Role {
-            name,
-            role_id: role_id.json::<RoleId>()?.data.role_id,
-            secret_id: SecretBytes::copy_of(secret_id.as_bytes()),
+        let role_id = role_id.json::<RoleId>()?.data.role_id;
+        Ok(ServerLogin {
+            settings: vec![("auth", APPROLE.to_owned()), ("role_id", role_id)],
+            secret: SecretBytes::copy_of(secret_id.as_bytes()),
         })
     }
 }

@@ -94,6 +94,11 @@ struct Plaintext {
 }
 
 impl TransitWrapper {
+    /// The one that a `[[provider]]` section describes.
+    pub(super) fn of(section: &Section, rng: &Arc<dyn Rng>) -> Result<Self> {
+        Ok(Self::new(Settings::read(section)?, Arc::clone(rng)))
+    }
+
     /// The wrapper that `settings` describe. Nobody is called yet.
     pub fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {
         Self { client: settings.vault.client(rng), mount: settings.mount, key: settings.key }
