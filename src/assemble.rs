@@ -111,6 +111,12 @@ pub fn variables_of_key_stores() -> impl Iterator<Item = &'static str> {
     backend::BACKENDS.iter().flat_map(|backend| backend.environment.iter().copied())
 }
 
+/// The groups that let an account at a key store on this machine; units name them in
+/// `SupplementaryGroups=`.
+pub fn groups_of_key_stores() -> impl Iterator<Item = &'static str> {
+    backend::BACKENDS.iter().flat_map(|backend| backend.groups.iter().copied())
+}
+
 /// Whether the configured key store keeps the data keys itself: then there is no keystore of ours.
 pub fn serves(config: &Config, env: &Env) -> Result<bool> {
     for provider in &config.providers {

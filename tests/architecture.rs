@@ -125,6 +125,38 @@ fn backends_do_not_know_each_other() {
     }
 }
 
+/// Whose key stores there are. Code outside of their folders chooses by the table of backends.
+const VENDORS: &[&str] = &["aws", "kmip", "pkcs11", "softhsm", "vault"];
+
+/// The plugins that keyward stands in for are named after vendors, and so is what reads their options.
+const STAND_INS: &[&str] = &[
+    "src/assemble.rs",
+    "src/assemble/aws_files.rs",
+    "src/assemble/hashicorp.rs",
+    "src/assemble/kmip.rs",
+    "src/assemble/moving.rs",
+    "src/cli/migrate.rs",
+    "src/cli/mycnf.rs",
+    "src/mariadb/core.rs",
+    "src/mariadb/names/",
+];
+
+#[test]
+fn vendors_are_named_in_their_folders() {
+    let elsewhere = sources().into_iter().filter(|file| {
+        let name = file.to_str().unwrap();
+        !name.starts_with("src/backend/") && !STAND_INS.iter().any(|place| name.starts_with(place))
+    });
+    for file in elsewhere {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (line, code) in code_lines(&text) {
+            let code = code.to_lowercase();
+            let named = VENDORS.iter().find(|vendor| code.contains(**vendor));
+            assert!(named.is_none(), "{}:{line} names {}", file.display(), named.unwrap());
+        }
+    }
+}
+
 #[test]
 fn unsafe_stays_fenced() {
     for file in sources() {

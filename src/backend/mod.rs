@@ -41,6 +41,8 @@ pub struct Backend {
     /// The environment variables that its libraries read, by name or, with a `*` at the end, by how
     /// the name begins.
     pub environment: &'static [&'static str],
+    /// The groups that let an account at it, where it is on this machine.
+    pub groups: &'static [&'static str],
     /// The provider that a section describes. Calls nobody: a key store that is away cannot keep the
     /// others from opening.
     open: fn(&Section, &Arc<dyn Rng>) -> Result<Provider>,

@@ -32,6 +32,7 @@ pub use files::{FileSettings, KeyFiles, version_in};
 pub(super) static BACKEND: Backend = Backend {
     kind: "aws-kms",
     environment: &["AWS_*"],
+    groups: &[],
     open: |section, rng| Ok(Provider::Wraps(Box::new(KmsWrapper::of(section, rng)?))),
     create_key: Some(|section, order| KmsWrapper::of(section, order.rng)?.create_key(order.by)),
     set_up: None,

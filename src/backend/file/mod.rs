@@ -29,6 +29,7 @@ use crate::secret::{DataKey, SecretBytes, read_file};
 pub(super) static BACKEND: Backend = Backend {
     kind: "file",
     environment: &[],
+    groups: &[],
     open: |section, _| Ok(Provider::Serves(Box::new(FileServer::new(Settings::read(section)?)?))),
     create_key: None,
     set_up: None,

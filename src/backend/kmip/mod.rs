@@ -39,8 +39,14 @@ pub use server::{KmipServer, Settings as ServerSettings};
 pub use wrapper::{KmipWrapper, Settings as WrapperSettings, Way};
 
 /// `kmip` in the table of backends.
-pub(super) static BACKEND: Backend =
-    Backend { kind: "kmip", environment: &[], open, create_key: Some(create_key), set_up: None };
+pub(super) static BACKEND: Backend = Backend {
+    kind: "kmip",
+    environment: &[],
+    groups: &[],
+    open,
+    create_key: Some(create_key),
+    set_up: None,
+};
 
 /// The port that IANA has registered for KMIP.
 const PORT: u16 = 5696;

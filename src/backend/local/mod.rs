@@ -26,6 +26,7 @@ use crate::secret::{DataKey, scrubbed};
 pub(super) static BACKEND: Backend = Backend {
     kind: "local",
     environment: &[],
+    groups: &[],
     open: |section, rng| {
         let wrapper = LocalWrapper::new(Settings::read(section)?, Arc::clone(rng))?;
         Ok(Provider::Wraps(Box::new(wrapper)))

@@ -47,6 +47,7 @@ pub(super) static BACKEND: Backend = Backend {
         "NFAST_HOME",
         "YUBIHSM_PKCS11_CONF",
     ],
+    groups: &["softhsm", "hsmusers"],
     open: |section, rng| Ok(Provider::Wraps(Box::new(Pkcs11Wrapper::of(section, rng)?))),
     create_key: Some(|section, order| {
         Pkcs11Wrapper::of(section, order.rng)?.create_key(order.now, order.by)

@@ -28,6 +28,7 @@ pub use transit::{Settings as TransitSettings, TransitWrapper};
 pub(super) static KV: Backend = Backend {
     kind: "vault-kv",
     environment: ENVIRONMENT,
+    groups: &[],
     open: |section, rng| Ok(Provider::Serves(Box::new(KvServer::of(section, rng)?))),
     create_key: None,
     set_up: Some(&setup::KV),
@@ -37,6 +38,7 @@ pub(super) static KV: Backend = Backend {
 pub(super) static TRANSIT: Backend = Backend {
     kind: "vault-transit",
     environment: ENVIRONMENT,
+    groups: &[],
     open: |section, rng| Ok(Provider::Wraps(Box::new(TransitWrapper::of(section, rng)?))),
     create_key: Some(|section, order| TransitWrapper::of(section, order.rng)?.create_key(order.by)),
     set_up: Some(&setup::TRANSIT),

@@ -484,7 +484,7 @@ fn what_another_server_may_need_is_not_written_over() {
         let folder = tempfile::tempdir().unwrap();
         let outcome = wrapper(&[&peer.address], folder.path())
             .set_up(Deadline::after(Duration::from_secs(5)))
-            .map(|role| role.name)
+            .map(|login| login.settings)
             .map_err(|error| error.to_string().replace(&peer.address, "VAULT"));
         let posts: Vec<_> =
             log.lock().unwrap().iter().filter(|line| line.starts_with("POST")).cloned().collect();
@@ -509,6 +509,6 @@ fn what_another_server_may_need_is_not_written_over() {
     assert!(posts.is_empty(), "{posts:?}");
     // A further server of the same keys: only a secret id is made.
     let (same, posts) = set_up(&format!("# ours\n{rules}\n"), "more,keyward-k");
-    assert_eq!(same.unwrap(), "keyward-k");
+    assert_eq!(same.unwrap(), [("auth", "approle".to_owned()), ("role_id", "r".to_owned())]);
     assert_eq!(posts, ["POST transit/keys/k", "POST auth/approle/role/keyward-k/secret-id"]);
 }

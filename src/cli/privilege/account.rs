@@ -6,6 +6,7 @@ use std::path::Path;
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
+use crate::assemble;
 use crate::cli::mycnf;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -13,9 +14,6 @@ use crate::trust;
 
 /// What a server's packages call its account.
 const DEFAULT: &str = "mysql";
-
-/// Groups that give a module of PKCS#11 its token; units name them in `SupplementaryGroups=`.
-const TOKEN_GROUPS: &[&str] = &["softhsm", "hsmusers"];
 
 /// An account of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +108,6 @@ fn units_groups() -> Vec<String> {
             }
         }
     }
-    groups.retain(|name| TOKEN_GROUPS.contains(&name.as_str()));
+    groups.retain(|name| assemble::groups_of_key_stores().any(|group| group == name));
     groups
 }
