@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::env::{Clock, Timestamp};
 use crate::error::{Error, Kind, Result};
+use crate::hex;
 use crate::key::KeyRef;
 use crate::trust;
 
@@ -291,7 +292,7 @@ impl Trail {
 }
 
 fn digest(line: &str) -> String {
-    Sha256::digest(line.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::text(&Sha256::digest(line.as_bytes()))
 }
 
 #[cfg(test)]

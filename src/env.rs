@@ -11,6 +11,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::{Error, Kind, Result};
 
+/// What is worth trying one of several for.
+const LEAST_SHARE: Duration = Duration::from_secs(1);
+
+/// The pause before a second attempt; it doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest.
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+
 /// The last moment that RFC 3339 can write: 9999-12-31T23:59:59Z.
 const LAST_MOMENT: u64 = 253_402_300_799;
 
@@ -201,6 +210,41 @@ impl Deadline {
             return Err(Error::new(Kind::Timeout, format!("{what}: no answer in time")));
         }
         Ok(left)
+    }
+
+    /// An equal part of what is left of it, for the next of `several` that are tried one after the
+    /// other; at least a second, where there is one.
+    pub fn share(self, several: usize, what: impl fmt::Display) -> Result<Self> {
+        let left = self.left(what)?;
+        let share = left / u32::try_from(several.max(1)).unwrap_or(u32::MAX);
+        Ok(Self::after(share.max(LEAST_SHARE).min(left)))
+    }
+}
+
+/// Attempts at a call that may succeed later. The pauses between them double, from a tenth of a second
+/// to two seconds.
+pub struct Retry<'a> {
+    pause: Duration,
+    by: Deadline,
+    rng: &'a dyn Rng,
+}
+
+impl<'a> Retry<'a> {
+    /// Attempts until `by`.
+    #[must_use]
+    pub const fn until(by: Deadline, rng: &'a dyn Rng) -> Self {
+        Self { pause: FIRST_PAUSE, by, rng }
+    }
+
+    /// Waits for the next attempt. False, without waiting, where there is no time for one.
+    pub fn wait(&mut self) -> bool {
+        let pause = jittered(self.pause, self.rng);
+        if self.by.left("").is_ok_and(|left| left > pause) {
+            std::thread::sleep(pause);
+            self.pause = (self.pause * 2).min(LAST_PAUSE);
+            return true;
+        }
+        false
     }
 }
 

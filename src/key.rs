@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result, escaped};
+use crate::hex::Hex;
 
 /// MariaDB's number for a key (`ENCRYPTION_KEY_ID`): 1 = system, 2 = temporary files. Never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -384,7 +385,7 @@ pub struct CheckValue(pub [u8; 16]);
 
 impl fmt::Display for CheckValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(self.0).fmt(f)
     }
 }
 

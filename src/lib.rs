@@ -9,6 +9,7 @@ pub mod config;
 pub mod custodian;
 pub mod env;
 pub mod error;
+pub mod hex;
 pub mod inspect;
 pub mod key;
 pub mod mariadb;

@@ -14,10 +14,11 @@ use std::path::PathBuf;
 
 use keyward::env::fake::FakeRng;
 use keyward::env::{Rng, Timestamp};
+use keyward::hex::Hex;
 use keyward::key::{Cipher, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
 use keyward::secret::DataKey;
 use keyward::store::{
-    Approvers, Backup, Change, DataDirectory, Hex, Keystore, NewVersion, Registers, Revision,
+    Approvers, Backup, Change, DataDirectory, Keystore, NewVersion, Registers, Revision,
     STORE_KEY_LEN, Sealed, TrailAnchor, UsedApproval, Wrapping,
 };
 use keyward::{Kind, Result};

@@ -1,15 +1,14 @@
 //! The mark as a value: its text, and what it says of the keys that were opened.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
-use std::str::FromStr;
 
 use hmac::{Hmac, KeyInit, Mac};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::env::Rng;
 use crate::error::{Error, Kind, Result};
+use crate::hex::Hex;
 use crate::key::{KeyName, KeyRef, KeyVersion};
 use crate::secret::{DataKey, scrubbed};
 
@@ -34,8 +33,8 @@ const MASTER_KEYS: [&str; 2] = ["INNODBKey-", "MySQLReplicationKey_"];
 pub struct Mark {
     id: String,
     keystore: String,
-    salt: Hash,
-    keys: BTreeMap<KeyRef, Hash>,
+    salt: Hex,
+    keys: BTreeMap<KeyRef, Hex>,
 }
 
 /// How a listed version compares with what was opened.
@@ -57,7 +56,7 @@ struct Document {
     id: String,
     /// The keystore's id, or the provider that serves the keys.
     keystore: String,
-    salt: Hash,
+    salt: Hex,
     keys: Vec<Entry>,
 }
 
@@ -66,7 +65,7 @@ struct Document {
 struct Entry {
     name: KeyName,
     version: KeyVersion,
-    check: Hash,
+    check: Hex,
 }
 
 /// The part that every version of the format has.
@@ -90,7 +89,7 @@ pub fn is_listed(name: &KeyName) -> bool {
 impl Mark {
     /// A mark without versions, called `id`.
     pub fn new(id: &str, keystore: &str, rng: &dyn Rng) -> Result<Self> {
-        let mut salt = Hash([0; 32]);
+        let mut salt = Hex([0; 32]);
         rng.fill(&mut salt.0)?;
         let (id, keystore) = (id.to_owned(), keystore.to_owned());
         Ok(Self { id, keystore, salt, keys: BTreeMap::new() })
@@ -129,7 +128,7 @@ impl Mark {
 
     /// The file's bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let entry = |(key, check): (&KeyRef, &Hash)| Entry {
+        let entry = |(key, check): (&KeyRef, &Hex)| Entry {
             name: key.name.clone(),
             version: key.version,
             check: *check,
@@ -221,8 +220,8 @@ impl Mark {
 
     /// HMAC-SHA-256 (RFC 2104) under the key, of the salt and of what the version is called, each
     /// field with its length before it.
-    fn hash(&self, key: &KeyRef, data: &DataKey) -> Hash {
-        let mut hash = Hash([0; 32]);
+    fn hash(&self, key: &KeyRef, data: &DataKey) -> Hex {
+        let mut hash = Hex([0; 32]);
         scrubbed(|| {
             // HMAC takes a key of any length, so this cannot fail.
             let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(data.expose()) else {
@@ -248,53 +247,6 @@ impl Mark {
 /// What may be a name in a mark: it is shown to people.
 fn is_word(text: &str) -> bool {
     !text.is_empty() && text.len() <= 200 && !text.contains(char::is_control)
-}
-
-/// 32 bytes, written as 64 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Hash([u8; 32]);
-
-impl fmt::Display for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for Hash {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let bad = || Error::new(Kind::Corrupt, "a hash is not 64 hex digits");
-        if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(bad());
-        }
-        let mut hash = [0; 32];
-        for (byte, at) in hash.iter_mut().zip((0..64).step_by(2)) {
-            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| bad())?;
-        }
-        Ok(Self(hash))
-    }
-}
-
-impl Serialize for Hash {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut text = String::with_capacity(64);
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{self}");
-        to.serialize_str(&text)
-    }
-}
-
-impl<'de> Deserialize<'de> for Hash {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(de::Error::custom)
-    }
 }
 
 #[cfg(test)]

@@ -203,7 +203,7 @@ mod tests {
             let iv = std::array::from_fn(|at| u8::try_from(at).unwrap());
             let data = b"seventeen letters";
             let out = crypt(&key, *mode, Direction::Encrypt, &iv, true, data).unwrap();
-            let hex: String = out.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = crate::hex::text(&out);
             assert_eq!(hex, *wanted, "{mode:?}");
             assert_eq!(mode.encrypted_len(data.len()), Some(out.len()));
             let back = crypt(&key, *mode, Direction::Decrypt, &iv, true, &out).unwrap();

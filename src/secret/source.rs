@@ -101,18 +101,6 @@ pub fn without_line_end(secret: &[u8]) -> &[u8] {
     &secret[..end.map_or(0, |last| last + 1)]
 }
 
-/// Writes the bytes that the hex digits `hex`, of either case, stand for straight into `to`. The
-/// caller has looked at the digits: of others the result means nothing.
-pub fn hex_into(to: &mut [u8], hex: &[u8]) {
-    let nibble = |digit: u8| match digit {
-        b'0'..=b'9' => digit - b'0',
-        _ => (digit | 0x20).wrapping_sub(b'a' - 10) & 0xf,
-    };
-    for (byte, pair) in to.iter_mut().zip(hex.chunks_exact(2)) {
-        *byte = nibble(pair[0]) << 4 | nibble(pair[1]);
-    }
-}
-
 fn read_variable(name: &str, value: Option<OsString>, max_len: usize) -> Result<SecretBytes> {
     use std::os::unix::ffi::OsStringExt as _;
     let Some(value) = value else {

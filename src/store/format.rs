@@ -26,7 +26,7 @@ const FORMAT: &str = "keyward-keystore";
 const VERSION: u32 = 2;
 
 /// The check over the whole file: 64 hex digits.
-pub(super) use super::hex::Hex as MacText;
+pub(super) use crate::hex::Hex as MacText;
 
 /// The file, member by member in the order it is written. `epoch`, `secret` and `registers` came
 /// with version 2, as did what is optional in a key.

@@ -8,7 +8,6 @@ mod disk;
 mod entry;
 mod file;
 mod format;
-mod hex;
 mod numbers;
 mod registers;
 mod seal;
@@ -25,7 +24,6 @@ use serde::{Deserialize, Serialize};
 pub use disk::{Disk, DiskFile, DiskLock, OsDisk, Stamp};
 pub use entry::{Change, Event, KeyEntry, VersionEntry, may_become};
 pub use file::{Guard, Guarding, StoreFile, StoreLock};
-pub use hex::Hex;
 pub use numbers::Revision;
 pub use registers::{
     Approvers, Backup, DataDirectory, Epoch, MAX_BACKUPS, MAX_DATA_DIRECTORIES, MAX_PEOPLE,

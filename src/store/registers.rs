@@ -3,10 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Keystore;
 use super::numbers::Revision;
-use super::{Hex, Keystore};
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
+use crate::hex::Hex;
 use crate::key::KeyVersion;
 
 /// How many epochs are kept; the oldest go first.

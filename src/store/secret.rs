@@ -7,11 +7,11 @@ use hmac::{Hmac, KeyInit, Mac};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use sha2::{Digest, Sha256};
 
-use super::Hex;
 use super::registers::Epoch;
 use super::seal::{FileMac, derived, name_fields};
 use crate::env::{Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
+use crate::hex::Hex;
 use crate::key::{CheckValue, KeyName, KeyVersion};
 use crate::secret::{DataKey, SecretBytes};
 

@@ -123,7 +123,7 @@ fn no_plain_key_is_in_the_file() {
     let keystore = with(&empty(), 1, 1, KeyState::Active).next_generation();
     let bytes = keystore.to_bytes().unwrap();
     for secret in [store_key(2), data(1, 1)] {
-        let hex: String = secret.expose().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = crate::hex::text(secret.expose());
         let text = String::from_utf8_lossy(&bytes);
         assert!(!bytes.windows(8).any(|window| secret.expose().windows(8).any(|s| s == window)));
         assert!(!text.contains(&hex[..16]));

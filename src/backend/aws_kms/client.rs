@@ -28,13 +28,8 @@ use tokio::runtime::{Builder, Runtime};
 use super::super::http::{Url, is_private, place};
 use super::failure::{self, Scene};
 use super::{Settings, region_of};
-use crate::env::{Deadline, Rng, jittered, run_apart};
+use crate::env::{Deadline, Retry, Rng, run_apart};
 use crate::error::{Error, Kind, Result};
-
-/// The first pause before a call is made again; it doubles each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause.
-const LAST_PAUSE: Duration = Duration::from_secs(2);
 
 /// How often a region that nobody answers in is tried: another provider may be waiting.
 const CONNECT_TRIES: u32 = 3;
@@ -232,7 +227,7 @@ impl Call<'_> {
         F: Future<Output = Result<O, SdkError<E>>>,
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let mut pause = FIRST_PAUSE;
+        let mut retry = Retry::until(self.by, &*self.client.rng);
         let mut unreached = 0;
         loop {
             let left = self.by.left(format_args!("calling {}", self.place()))?;
@@ -252,14 +247,10 @@ impl Call<'_> {
                 true => failure::in_the_clear(&place),
                 false => failure::failed(&Scene { action, key, place: &place }, &error),
             };
-            let waited = jittered(pause, &*self.client.rng);
-            let left = self.by.left("waiting for AWS KMS").unwrap_or_default();
             let again = cause.kind() == Kind::Unavailable && unreached < CONNECT_TRIES;
-            if !again || left <= waited {
+            if !again || !retry.wait() {
                 return Err(cause);
             }
-            std::thread::sleep(waited);
-            pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 }

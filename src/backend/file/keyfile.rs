@@ -1,9 +1,9 @@
 //! The text of a key file: `id;hex` or `id;version;hex` on each line, `#` before a remark.
 
 use crate::error::Error;
+use crate::hex;
 use crate::key::{KeyId, KeyVersion};
 use crate::secret::DataKey;
-use crate::secret::source::hex_into;
 
 /// Whose rules hold. Both read what MariaDB's plugin reads; ours say more and let less pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -179,7 +179,7 @@ fn parse_key(line: &[u8], at: &mut usize) -> Field<DataKey> {
         return Err((*at, Fault::Key(digits)));
     }
     DataKey::build(digits / 2, |key| {
-        hex_into(key, hex);
+        hex::decode_into(key, hex);
         Ok(())
     })
     .map_err(|error| (*at, Fault::Memory(error)))

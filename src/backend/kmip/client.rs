@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use rustls::ClientConfig;
 
@@ -13,15 +12,8 @@ use super::requests::discover;
 use super::tags::PROTOCOL_VERSION;
 use super::ttlv::Item;
 use super::{Address, Settings};
-use crate::env::{Deadline, Rng, jittered, run_apart};
+use crate::env::{Deadline, Retry, Rng, run_apart};
 use crate::error::{Error, Kind, Result};
-
-/// The first pause before all servers are tried again; it doubles each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause.
-const LAST_PAUSE: Duration = Duration::from_secs(2);
-/// The least that one of several servers is given.
-const LEAST_SHARE: Duration = Duration::from_secs(1);
 
 /// In which release a server is asked which ones it speaks. That question came with 1.1, and some
 /// servers answer nothing that is older than their own.
@@ -163,7 +155,7 @@ impl Desk<'_> {
     fn send_on_this_stack(&mut self, asked: &[Asked<'_>]) -> Result<Response> {
         let (by, servers) = (self.by, self.client.settings.servers.len());
         // One that hangs leaves time for the others.
-        let by = if self.mended { by } else { share(by, servers)? };
+        let by = if self.mended { by } else { by.share(servers, "calling a KMIP server")? };
         let open = self.opened()?;
         let message = request(open.version, asked);
         let (outcome, server) = (open.link.exchange(message.written(), by), open.server);
@@ -186,13 +178,14 @@ impl Desk<'_> {
     /// help, until the deadline. The error is the last cause.
     fn connect(&self) -> Result<Open> {
         let servers = self.client.settings.servers.len();
-        let mut pause = FIRST_PAUSE;
+        let mut retry = Retry::until(self.by, &*self.client.rng);
         loop {
             let first = self.client.preferred.load(Ordering::Relaxed);
             let (mut cause, mut may_help) = (None, false);
             for turn in 0..servers {
                 let server = (first + turn) % servers;
-                match share(self.by, servers - turn).and_then(|by| self.connect_to(server, by)) {
+                let by = self.by.share(servers - turn, "calling a KMIP server");
+                match by.and_then(|by| self.connect_to(server, by)) {
                     Ok(open) => {
                         self.client.preferred.store(server, Ordering::Relaxed);
                         return Ok(open);
@@ -204,13 +197,9 @@ impl Desk<'_> {
                 }
             }
             let cause = cause.unwrap_or_else(|| Error::new(Kind::Config, "KMIP has no server"));
-            let waited = jittered(pause, &*self.client.rng);
-            let left = self.by.left("").unwrap_or_default();
-            if !may_help || left <= waited {
+            if !may_help || !retry.wait() {
                 return Err(cause);
             }
-            std::thread::sleep(waited);
-            pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 
@@ -258,11 +247,4 @@ fn best(payload: &Item<'_>, address: &Address) -> Result<Version> {
         let what = format!("KMIP server {address} speaks no release from KMIP 1.0 to 2.1");
         Error::new(Kind::Unsupported, what).advise("allow one of them there")
     })
-}
-
-/// The part of what is left until `by` that one of `servers` gets.
-fn share(by: Deadline, servers: usize) -> Result<Deadline> {
-    let left = by.left("calling a KMIP server")?;
-    let share = left / u32::try_from(servers.max(1)).unwrap_or(u32::MAX);
-    Ok(Deadline::after(share.max(LEAST_SHARE).min(left)))
 }

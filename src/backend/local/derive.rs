@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq as _;
 use super::KEK_LEN;
 use crate::env::Rng;
 use crate::error::{Error, Kind, Result};
+use crate::hex::{self, Hex};
 use crate::secret::DataKey;
 use crate::secret::scrubbed;
 use crate::secret::source::{SecretSource, without_line_end};
@@ -97,7 +98,7 @@ impl Derivation {
 
     pub(super) fn to_parameters(self) -> BTreeMap<String, String> {
         let Cost { memory_kib, passes, lanes } = self.cost;
-        let salt = self.salt.iter().map(|byte| format!("{byte:02x}")).collect();
+        let salt = hex::text(&self.salt);
         [
             (KDF, ARGON2ID.to_owned()),
             (SALT, salt),
@@ -118,7 +119,7 @@ impl Derivation {
                 passes: number(PASSES)?,
                 lanes: number(LANES)?,
             };
-            Some(Self { salt: salt_from_hex(parameters.get(SALT)?)?, cost })
+            Some(Self { salt: parameters.get(SALT)?.parse::<Hex<SALT_LEN>>().ok()?.0, cost })
         };
         let refused = |what: String| {
             Error::new(Kind::Corrupt, what).advise("restore the keystore from a backup")
@@ -135,17 +136,6 @@ impl Derivation {
             ))),
         }
     }
-}
-
-fn salt_from_hex(text: &str) -> Option<[u8; SALT_LEN]> {
-    let mut salt = [0; SALT_LEN];
-    if text.len() != 2 * SALT_LEN || !text.is_ascii() {
-        return None;
-    }
-    for (byte, at) in salt.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
-    }
-    Some(salt)
 }
 
 /// A passphrase, and the last key that was derived from it.
@@ -256,7 +246,7 @@ mod tests {
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
             .hash_password_into(b"password", b"somesalt", &mut key)
             .unwrap();
-        let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = crate::hex::text(&key);
         assert_eq!(hex, "09316115d5cf24ed5a15a31a3ba326e5cf32edc24702987c02b6566f61913cf7");
         Ok(())
     }

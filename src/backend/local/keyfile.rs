@@ -7,8 +7,9 @@ use std::path::Path;
 use super::KEK_LEN;
 use crate::env::Rng;
 use crate::error::{Error, Kind, Result};
+use crate::hex;
 use crate::key::CheckValue;
-use crate::secret::source::{SecretSource, hex_into, without_line_end};
+use crate::secret::source::{SecretSource, without_line_end};
 use crate::secret::{DataKey, SecretBytes};
 use crate::trust;
 
@@ -84,7 +85,7 @@ impl KeyFile {
         }
         DataKey::build(KEK_LEN, |key| {
             match is_hex {
-                true => hex_into(key, text),
+                true => hex::decode_into(key, text),
                 false => key.copy_from_slice(content),
             }
             Ok(())

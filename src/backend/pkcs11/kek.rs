@@ -10,6 +10,7 @@ use super::failure::Fault;
 use super::token::Desk;
 use crate::env::{Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
+use crate::hex;
 
 /// The length of the AES keys that wrap, in bytes.
 const KEK_LEN: u64 = 32;
@@ -171,7 +172,7 @@ impl fmt::Display for KeyChoice {
             write!(f, " {label:?}")?;
         }
         match &self.id {
-            Some(id) => write!(f, " with id {}", hex(id)),
+            Some(id) => write!(f, " with id {}", hex::text(id)),
             None => Ok(()),
         }
     }
@@ -233,7 +234,7 @@ fn name_of(session: &Session, key: ObjectHandle) -> Result<(String, Vec<u8>), Fa
         }
     }
     let plain: String = label.chars().filter(|c| !c.is_control()).collect();
-    Ok((if id.is_empty() { plain } else { hex(&id) }, id))
+    Ok((if id.is_empty() { plain } else { hex::text(&id) }, id))
 }
 
 fn sensitive(session: &Session, key: ObjectHandle) -> Result<[Option<bool>; 4], Fault> {
@@ -271,10 +272,6 @@ fn new_id(now: Timestamp, newest: Option<&[u8]>, rng: &dyn Rng) -> Result<Vec<u8
 /// The milliseconds since 1970 with which an id of ours begins.
 fn millis(id: &[u8]) -> u64 {
     id.iter().take(6).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ use super::Backend;
 use crate::config::Section;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
+use crate::hex;
 use crate::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, Provider, WrapContext, WrappedKey};
 use crate::secret::DataKey;
 use crate::secret::source::SecretSource;
@@ -140,7 +141,7 @@ fn id_from_hex(section: &Section, text: &str) -> Result<Vec<u8>> {
             .advise("write it as pkcs11-tool shows it: 01af"));
     }
     let mut id = vec![0; digits.len() / 2];
-    crate::secret::source::hex_into(&mut id, digits);
+    hex::decode_into(&mut id, digits);
     Ok(id)
 }
 

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -13,16 +12,12 @@ use zeroize::Zeroizing;
 use super::super::http::{Line, Method, Reply, Request, Url, is_loopback, is_private, place};
 use super::Settings;
 use super::login::Session;
-use crate::env::{Deadline, Rng, jittered};
+use crate::env::{Deadline, Retry, Rng};
 use crate::error::{Error, Kind, Result};
 use crate::provider::Upkeep;
 
-/// The first pause before all nodes are tried again; it doubles each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// How many requests are under way at a time where many are needed: so many connections.
 const AT_ONCE: usize = 16;
-/// The longest pause.
-const LAST_PAUSE: Duration = Duration::from_secs(2);
 
 /// One Vault and our log-in to it, shared by all threads.
 pub struct Client {
@@ -156,7 +151,7 @@ impl Call<'_> {
         token: Option<&str>,
     ) -> Result<Answer> {
         let nodes = self.client.settings.addresses.len();
-        let mut pause = FIRST_PAUSE;
+        let mut retry = Retry::until(self.by, &*self.client.rng);
         let mut cause: Option<Error> = None;
         loop {
             let first = self.client.preferred.load(Ordering::Relaxed);
@@ -179,15 +174,11 @@ impl Call<'_> {
                     }
                 }
             }
-            let waited = jittered(pause, &*self.client.rng);
-            let left = self.by.left("waiting for Vault").unwrap_or_default();
-            if !may_repeat || left <= waited || self.client.hasty {
+            if !may_repeat || self.client.hasty || !retry.wait() {
                 return Err(
                     cause.unwrap_or_else(|| Error::new(Kind::Config, "Vault has no address"))
                 );
             }
-            std::thread::sleep(waited);
-            pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 
@@ -203,9 +194,7 @@ impl Call<'_> {
         token: Option<&str>,
     ) -> Result<Answer> {
         let base = &self.client.settings.addresses[node];
-        let left = self.by.left(format_args!("calling Vault at {}", place(base)))?;
-        let share = left / u32::try_from(nodes_left).unwrap_or(u32::MAX);
-        let by = Deadline::after(share.max(Duration::from_secs(1)).min(left));
+        let by = self.by.share(nodes_left, format_args!("calling Vault at {}", place(base)))?;
         let request = |base: &Url| self.request(base, method.clone(), path, body, token);
         let reply = self.line.send(request(base)?, by)?;
         let Some(leader) = redirect(base, &reply)? else { return understood(base, reply) };

@@ -492,7 +492,7 @@ impl KeyServer for KvServer {
             None if key.version != KeyVersion::FIRST => return Err(taken()),
             None => self.keep_versions(&call, id),
         }
-        let hex: String = data.expose().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = crate::hex::text(data.expose());
         let hex = Zeroizing::new(hex);
         let body = json!({
             "options": { "cas": key.version.get() - 1 },

@@ -6,9 +6,9 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
+use crate::hex;
 use crate::key::KeyVersion;
 use crate::secret::DataKey;
-use crate::secret::source::hex_into;
 
 /// The answer of `metadata/<secret>`.
 #[derive(Deserialize)]
@@ -158,7 +158,7 @@ pub(super) fn key_of(secret: Secret, wrong: impl Fn(&str) -> Error) -> Result<Da
     }
     match hex.len() {
         32 | 48 | 64 => DataKey::build(hex.len() / 2, |to| {
-            hex_into(to, hex.as_bytes());
+            hex::decode_into(to, hex.as_bytes());
             Ok(())
         }),
         odd if odd % 2 == 1 => Err(wrong(ODD)),

@@ -5,7 +5,7 @@ use super::*;
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
     let mut bytes = vec![0; digits.len() / 2];
-    crate::secret::source::hex_into(&mut bytes, &digits);
+    crate::hex::decode_into(&mut bytes, &digits);
     bytes
 }
 

@@ -1,4 +1,4 @@
-//! Bytes of a fixed length, written as hex digits in lower case.
+//! Bytes written as hex digits, in lower case.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,15 +27,11 @@ impl<const N: usize> FromStr for Hex<N> {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bad = || Error::new(Kind::Corrupt, format!("not {} hex digits", 2 * N));
-        // Of its own accord, the number's parser would take a plus sign as well.
         if text.len() != 2 * N || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(bad());
+            return Err(Error::new(Kind::Corrupt, format!("not {} hex digits", 2 * N)));
         }
         let mut bytes = [0; N];
-        for (byte, at) in bytes.iter_mut().zip((0..2 * N).step_by(2)) {
-            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| bad())?;
-        }
+        decode_into(&mut bytes, text.as_bytes());
         Ok(Self(bytes))
     }
 }
@@ -49,5 +45,23 @@ impl<const N: usize> Serialize for Hex<N> {
 impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// `bytes` as digits.
+#[must_use]
+pub fn text(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes the bytes that the digits `hex`, of either case, stand for straight into `to`: into locked
+/// memory where they are secret. The caller has looked at the digits: of others the result means nothing.
+pub fn decode_into(to: &mut [u8], hex: &[u8]) {
+    let nibble = |digit: u8| match digit {
+        b'0'..=b'9' => digit - b'0',
+        _ => (digit | 0x20).wrapping_sub(b'a' - 10) & 0xf,
+    };
+    for (byte, pair) in to.iter_mut().zip(hex.chunks_exact(2)) {
+        *byte = nibble(pair[0]) << 4 | nibble(pair[1]);
     }
 }
