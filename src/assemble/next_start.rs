@@ -45,7 +45,7 @@ struct Configured {
 
 impl NextStart for Configured {
     fn open(&mut self) -> Result<NextSource> {
-        let config = (self.read)()?;
+        let config = (self.read)().map_err(put_back)?;
         let Opened { wrappers, served } = open_all(&config, &self.env)?;
         let wrappers = wrappers.into_iter().map(|one| self.for_a_try(&config, one));
         let wrappers = wrappers.collect::<Result<Vec<_>>>()?;
@@ -106,6 +106,14 @@ impl Configured {
             }
         };
         Ok(NamedWrapper { name, timeout, wrapper })
+    }
+}
+
+/// `error` without the advice to make what is missing: the server started with it.
+fn put_back(error: Error) -> Error {
+    match (error.kind(), error.advice()) {
+        (Kind::Io, Some(_)) => error.advise("put it back: the server was started with it"),
+        _ => error,
     }
 }
 
@@ -310,7 +318,11 @@ mod tests {
         fs::write(&config, "[[provider]]\ntype = \"local\"\nkye_file = \"/x\"\n").unwrap();
         site.says(Answer::No, "keyward.toml:");
         fs::remove_file(&config).unwrap();
-        site.says(Answer::No, "cannot read the configuration");
+        let found = site.says(Answer::No, "cannot read the configuration");
+        assert!(
+            found.reason.ends_with("; put it back: the server was started with it"),
+            "{found:?}"
+        );
         write_config(&config, &place, KEY_FILE);
         site.says(Answer::Yes, "");
     }
@@ -323,7 +335,9 @@ mod tests {
         site.says(Answer::No, "and the keys in use are of ");
         write_config(&config, &site.folder.path().display().to_string(), KEY_FILE);
         site.away("keystore.json", true);
-        site.says(Answer::No, "there is no keystore at ");
+        let found = site.says(Answer::No, "there is no keystore at ");
+        assert!(!found.reason.contains("keyward init"), "{found:?}");
+        assert!(found.reason.contains("; put it back; if there is no copy, keyward_rescue "));
         site.away("keystore.json", false);
         site.says(Answer::Yes, "");
     }

@@ -338,7 +338,14 @@ fn check_keystore(next: &KeystoreSource, shared: &Shared) -> RestartSafe {
                 compare(opened.keystore.contents(), &live, &path.display())
             });
         }
-        Err(error) => error,
+        Err(error) if path.try_exists().unwrap_or(true) => error,
+        // No log-in would help.
+        Err(error) => {
+            return RestartSafe::no(&error.advise(
+                "put it back; if there is no copy, keyward_rescue writes the keys in memory into a \
+                 new one",
+            ));
+        }
     };
     let untried = next.wrappers.iter().filter_map(|named| match named.wrapper.fresh_login() {
         FreshLogin::Spends(why) => Some((&named.name, why)),
