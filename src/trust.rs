@@ -135,12 +135,23 @@ pub fn read_text(path: &Path, max: u64) -> Result<String, Refusal> {
 /// The file at `path` whoever prepared it, as the plugins read theirs that we stand in for: a
 /// regular one of at most `max` bytes.
 pub fn read_untrusted(path: &Path, max: u64) -> Result<Vec<u8>, Refusal> {
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(Refusal::Io)?;
-    match file.metadata().map_err(Refusal::Io)?.is_file() {
-        true => read_whole(file, path, max),
-        false => Err(not_regular(path)),
+    match open_if_regular(path).map_err(Refusal::Io)? {
+        Some(file) => read_whole(file, path, max),
+        None => Err(not_regular(path)),
     }
+}
+
+/// The file at `path` whoever prepared it, such as a server's data: a regular one, opened at once.
+pub fn open_untrusted(path: &Path) -> io::Result<File> {
+    let not_regular = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+    open_if_regular(path)?.ok_or_else(not_regular)
+}
+
+/// Without waiting, as opening a pipe would.
+fn open_if_regular(path: &Path) -> io::Result<Option<File>> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    Ok(file.metadata()?.is_file().then_some(file))
 }
 
 fn read_whole(file: File, path: &Path, max: u64) -> Result<Vec<u8>, Refusal> {

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use keyward::inspect::{self, Kind, Report, Use};
 use keyward::key::{KeyId, KeyVersion};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 const GOLDEN: &str = "tests/golden/inspect";
 
@@ -111,6 +114,39 @@ fn every_file_counts_unless_its_name_says_that_no_server_encrypts_it() {
         .collect();
     unclear.sort();
     assert_eq!(unclear, ["gone.ibd", "lone.MAD", "notes.xyz", "slow.log"]);
+}
+
+#[test]
+fn a_pipe_or_a_device_is_not_read_in_a_files_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let pipe = |name| mkfifo(&at(name), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    fs::copy(golden("aria.MAD"), at("aria.MAD")).unwrap();
+    fs::copy(golden("aria.MAD"), at("zero.MAD")).unwrap();
+    fs::write(at("ibdata2"), vec![1; 16 << 10]).unwrap();
+    pipe("aria.MAI");
+    pipe("ibdata1");
+    pipe("t1.ibd");
+    symlink("/dev/zero", at("zero.MAI")).unwrap();
+    for (name, why) in [
+        ("aria.MAD", "its index file (.MAI) is not beside it"),
+        ("zero.MAD", "its index file (.MAI) is not beside it"),
+        ("ibdata2", "the first file, ibdata1, is not beside it"),
+        ("t1.ibd", "cannot be read: not a regular file"),
+    ] {
+        assert_eq!(inspect::file(&at(name)).unknown, [why], "{name}");
+    }
+}
+
+#[test]
+fn of_an_isl_file_no_more_is_read_than_a_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t1.isl");
+    // A hole: it takes no room on the disk, and would take all memory.
+    fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    let (_, failed) = inspect::walk(&[folder.path().to_owned()]);
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].unknown, ["cannot be read: longer than a path can be"]);
 }
 
 #[test]

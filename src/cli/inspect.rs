@@ -1,7 +1,6 @@
 //! `keyward inspect`: which key versions data files need, read from the files alone.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -12,6 +11,7 @@ use crate::custodian::Custodian;
 use crate::error::Result;
 use crate::inspect::{self, Encrypted, Kind, MasterKey, Need, Proof, Report, Use};
 use crate::key::{KeyName, KeyState};
+use crate::trust;
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -99,7 +99,7 @@ impl Keys {
     fn is_wrong(&self, file: &Path, need: &Need) -> bool {
         let Some(key) = self.custodian.ring().get(need.id, need.version) else { return false };
         let prove = || {
-            let source = File::open(file)?;
+            let source = trust::open_untrusted(file)?;
             match Encrypted::open(&source)? {
                 Some(Encrypted::Pages(space)) => {
                     space.proof(&source, need.first, key.key(), key.cipher().mode)

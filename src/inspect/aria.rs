@@ -9,6 +9,7 @@ use std::path::Path;
 use super::bytes::{Source, be16, head, le32};
 use super::{Kind, Report, Tally, Use};
 use crate::key::KeyId;
+use crate::trust;
 
 const MAGIC: &[u8] = b"\xfe\xfe\x09";
 /// At the end of the header: scheme 1, 20 bytes, then those (a number and the IV).
@@ -105,7 +106,7 @@ pub(super) fn index(source: &(impl Source + ?Sized)) -> io::Result<Report> {
 
 /// Reads a data file, whose index file stands beside it.
 pub(super) fn data_beside_index(source: &File, path: &Path) -> io::Result<Report> {
-    match File::open(path.with_extension("MAI")) {
+    match trust::open_untrusted(&path.with_extension("MAI")) {
         Ok(index) => data(source, &index),
         Err(_) => Ok(Report::unclear(Kind::AriaData, "its index file (.MAI) is not beside it")),
     }

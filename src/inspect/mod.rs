@@ -30,6 +30,7 @@ pub use proof::{Encrypted, Proof, Space};
 pub use walk::walk;
 
 use crate::key::{KeyId, KeyVersion};
+use crate::trust;
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -210,7 +211,7 @@ impl Tally {
 pub fn file(path: &Path) -> Report {
     let report = match walk::known_plain(path) {
         Some(kind) => Report::new(kind),
-        None => match File::open(path) {
+        None => match trust::open_untrusted(path) {
             Ok(file) => by_content(&file, path),
             Err(cause) => Report::unreadable(Kind::Unknown, &cause),
         },

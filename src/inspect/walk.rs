@@ -2,15 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::bytes::head;
 use super::{Kind, Report, tablespace};
+use crate::trust;
 
 /// How deep folders may lie in each other.
 const MAX_DEPTH: usize = 16;
+
+/// How long an `.isl` file may be: a path, and what an editor left behind it.
+const MAX_ISL: u64 = 8 << 10;
 
 /// Endings of files that no server encrypts.
 const PLAIN_ENDINGS: &[&str] = &[
@@ -62,7 +66,7 @@ pub(super) fn is_later_system_file(path: &Path) -> bool {
 
 /// Reads such a file by the flags of the first.
 pub(super) fn later_system_file(file: &File, path: &Path) -> io::Result<Report> {
-    match File::open(path.with_file_name("ibdata1")) {
+    match trust::open_untrusted(&path.with_file_name("ibdata1")) {
         Ok(first) => tablespace::parse_later(file, &head(&first, 64 << 10)?),
         Err(_) => {
             Ok(Report::unclear(Kind::Tablespace, "the first file, ibdata1, is not beside it"))
@@ -90,6 +94,16 @@ pub fn walk(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<Report>) {
         walk.visit(path, 0);
     }
     (walk.files.into_iter().collect(), walk.failed)
+}
+
+/// The text of an `.isl` file: the path of a tablespace.
+fn read_isl(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    trust::open_untrusted(path)?.take(MAX_ISL + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > MAX_ISL {
+        true => Err(io::Error::new(io::ErrorKind::InvalidData, "longer than a path can be")),
+        false => Ok(text),
+    }
 }
 
 #[derive(Default)]
@@ -134,7 +148,7 @@ impl Walk {
         if path.extension().is_none_or(|ending| ending != "isl") || depth > MAX_DEPTH {
             return;
         }
-        match fs::read_to_string(path) {
+        match read_isl(path) {
             Ok(target) => self.visit(Path::new(target.trim()), depth + 1),
             Err(cause) => self.fail(path, &cause),
         }

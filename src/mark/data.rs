@@ -10,6 +10,7 @@ use super::format::Difference;
 use crate::inspect::{self, Encrypted, Proof, Space, Use};
 use crate::key::{KeyId, KeyName, KeyRef, KeyVersion};
 use crate::ring::Ring;
+use crate::trust;
 
 /// How long the first pages of all tablespaces may take.
 const HEADS: Duration = Duration::from_secs(10);
@@ -89,7 +90,7 @@ pub fn is_encrypted(folder: &Path) -> Option<PathBuf> {
     let since = Instant::now();
     let encrypted = |file: &&PathBuf| {
         let needs = |file: &Path| -> io::Result<bool> {
-            let source = File::open(file)?;
+            let source = trust::open_untrusted(file)?;
             match Encrypted::open(&source)? {
                 None => Ok(false),
                 Some(Encrypted::Master(_)) => Ok(true),
@@ -142,7 +143,7 @@ impl Look<'_> {
             self.needs(file);
             return Ok(None);
         }
-        let source = File::open(file)?;
+        let source = trust::open_untrusted(file)?;
         match Encrypted::open(&source)? {
             None => Ok(None),
             Some(Encrypted::Master(master)) => {
@@ -245,7 +246,7 @@ impl Look<'_> {
     }
 
     fn pages_of(&mut self, file: &Path, space: &Space, by: Instant) -> io::Result<bool> {
-        let source = File::open(file)?;
+        let source = trust::open_untrusted(file)?;
         for number in 1..space.pages() {
             if self.missing.is_some() {
                 return Ok(true);

@@ -21,6 +21,7 @@ use crate::key::{
 };
 use crate::provider::{KeyServer, Probe};
 use crate::secret::DataKey;
+use crate::trust;
 
 /// What the name of every key file begins with.
 const PREFIX: &str = "aws-kms-key.";
@@ -286,7 +287,8 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     let failed = |cause: std::io::Error| Error::io("cannot read", path, &cause);
     let mut bytes = Vec::new();
     let limit = MAX_CIPHERTEXT as u64 + 1;
-    File::open(path).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    let file = trust::open_untrusted(path).map_err(failed)?;
+    file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.is_empty() || bytes.len() > MAX_CIPHERTEXT {
         let what = format!("{} is no ciphertext of AWS KMS", path.display());
         return Err(Error::new(Kind::Corrupt, what).advise("restore the file from a backup"));
@@ -387,6 +389,15 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"one");
         assert!(!folder.path().join(PART).exists());
         assert_eq!(files.scan().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_pipe_in_a_key_files_place_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("aws-kms-key.1.1");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        let error = read(&path).err().unwrap();
+        assert!(error.to_string().contains("not a regular file"), "{error}");
     }
 
     #[test]
