@@ -14,6 +14,8 @@ use super::abi::{ENCRYPT, Encryption, MessageService, Plugin, SetValue, Show, Va
 pub(crate) struct Server {
     pub(crate) handle: *mut c_void,
     pub(crate) folder: TempDir,
+    /// The values of its text variables, which live as long as it does.
+    texts: Mutex<Vec<CString>>,
 }
 
 impl Server {
@@ -24,7 +26,7 @@ impl Server {
         let path = CString::new(file.to_str().unwrap()).unwrap();
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
         assert!(!handle.is_null(), "{:?}", unsafe { CStr::from_ptr(libc::dlerror()) });
-        let server = Self { handle, folder };
+        let server = Self { handle, folder, texts: Mutex::default() };
         let service: *mut *const c_void = server.symbol("my_print_error_service");
         assert_eq!(unsafe { *service }.addr(), 0x0100);
         unsafe { *service = (&raw const MESSAGES).cast() };
@@ -82,9 +84,10 @@ impl Server {
     }
 
     pub(crate) fn set_text(&self, name: &str, value: &Path) {
-        // The server's own texts live as long as the server.
-        let value = CString::new(value.to_str().unwrap()).unwrap().into_raw();
-        unsafe { *(*self.variable(name)).value.cast::<*mut c_char>() = value };
+        let value = CString::new(value.to_str().unwrap()).unwrap();
+        let address = value.as_ptr().cast_mut();
+        self.texts.lock().unwrap().push(value);
+        unsafe { *(*self.variable(name)).value.cast::<*mut c_char>() = address };
     }
 
     pub(crate) fn init(&self) -> c_int {

@@ -10,6 +10,7 @@ mod lint;
 mod mtr;
 mod mysql;
 mod rust;
+mod valgrind;
 mod vault;
 
 use std::path::PathBuf;
@@ -119,6 +120,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[setup::SERVER, setup::TOOLS],
         released: true,
         body: rust::suite,
+    },
+    Layer {
+        name: "valgrind",
+        about: "the ABI tests of both servers under valgrind: no error, no leak",
+        extended: true,
+        packages: &[&["valgrind"]],
+        released: false,
+        body: valgrind::run,
     },
     Layer {
         name: "mtr",

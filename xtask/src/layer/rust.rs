@@ -94,7 +94,7 @@ fn of_workspace(words: &[&str]) -> Command {
 }
 
 /// Runs `cargo test` and reads what it counted.
-fn tests(command: &mut Command, run: &Run) -> Result<Report> {
+pub(super) fn tests(command: &mut Command, run: &Run) -> Result<Report> {
     let done = job::logged(command, &run.log()?, LIMIT)?;
     let mut report = Report { notes: evidence(&done.text), ..Report::default() };
     for line in done.text.lines().filter(|line| line.starts_with("test result:")) {
