@@ -310,9 +310,7 @@ impl KeystoreSource {
         });
         self.failed = read.is_err();
         let (opened, guarding) = read?;
-        if self.opened.is_none() {
-            self.raise_guard_at_start(&opened, guarding);
-        }
+        self.raise_guard_after_reading(&opened, guarding, self.opened.is_none(), lock);
         self.opened = Some(opened);
         Ok(())
     }

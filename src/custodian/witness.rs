@@ -97,8 +97,25 @@ impl KeystoreSource {
         self.env.log.log(Level::Warning, &line);
     }
 
-    /// The same at the start of a process, unless somebody is changing the keystore just now.
-    pub(super) fn raise_guard_at_start(&self, opened: &Opened, guarding: Guarding) {
+    /// The same after a reading: the first one of a process, or one with a guard in doubt.
+    pub(super) fn raise_guard_after_reading(
+        &self,
+        opened: &Opened,
+        guarding: Guarding,
+        is_first: bool,
+        lock: Option<&StoreLock>,
+    ) {
+        let is_in_doubt = matches!(guarding, Guarding::Missing | Guarding::Unverifiable);
+        match lock {
+            // A commit raises it at its end, unless there is nothing to commit.
+            Some(lock) if is_in_doubt => self.raise_guard(lock, &opened.keystore),
+            None if is_in_doubt || is_first => self.raise_guard_unless_busy(opened, guarding),
+            _ => {}
+        }
+    }
+
+    /// The same where nothing was changed, unless somebody is changing the keystore just now.
+    fn raise_guard_unless_busy(&self, opened: &Opened, guarding: Guarding) {
         if !self.writes || guarding == Guarding::Current {
             return;
         }

@@ -202,6 +202,32 @@ fn a_missing_guard_is_written_again_and_told_of() {
     }
 }
 
+/// With an older copy that a process knows as the newest: it cannot refuse that.
+#[test]
+fn a_guard_that_went_missing_is_told_of_by_who_runs() {
+    for role in [Role::Daemon, Role::Reader, Role::Command] {
+        let bench = Bench::new();
+        let running = bench.start(&["first"], role).unwrap();
+        let older = bench.bytes();
+        bench.custodian(&["first"]).rotate(Which::All, REASON).unwrap();
+        std::fs::remove_file(witness(&bench)).unwrap();
+        put_back(&bench, &older);
+        for _ in 0..2 {
+            running.refresh().unwrap();
+            let lines = bench.log.lines();
+            match role {
+                Role::Reader => assert_eq!(lines, []),
+                _ => {
+                    assert_eq!(lines.len(), 1);
+                    assert!(
+                        lines[0].1.contains("was missing; it is written again for generation 4")
+                    );
+                }
+            }
+        }
+    }
+}
+
 /// The guard of format 1 that a store key of another number made: nobody can verify it.
 #[test]
 fn a_forged_guard_of_another_store_key_is_told_of() {

@@ -6,7 +6,7 @@
 //! never encrypts again. An error means that the keystore did not change. Nobody raises an alarm over a
 //! folder that nobody tampered with.
 //!
-//! `KEYWARD_CASES` says how many sequences (50; 100,000 with `KEYWARD_EXTENDED`), `KEYWARD_SEED` which is
+//! `KEYWARD_CASES` says how many sequences (500; 100,000 with `KEYWARD_EXTENDED`), `KEYWARD_SEED` which is
 //! the first.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -25,8 +25,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sequence::{KINDS, Op, sequence, shrunk};
 use world::World;
 
-/// How many sequences there are unless somebody asks for more: some seconds of them.
-const FEW: u64 = 50;
+/// How many sequences there are unless somebody asks for more: less than a minute of them.
+const FEW: u64 = 500;
 
 /// How many things happen in a sequence.
 const STEPS: usize = 40;

@@ -70,7 +70,8 @@ struct Files {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum GuardIs {
     Ours,
-    /// An older one of ours: with the keystore of its time, nobody can tell from this folder.
+    /// One of ours that is older than the newest keystore: put back, or the newest could not be written,
+    /// which a warning says. With a keystore of its time, nobody can tell from this folder.
     Older,
     Gone,
     Spoilt,
@@ -88,6 +89,10 @@ pub(crate) struct World {
     /// The files as keyward left them last.
     ours: Files,
     guard: GuardIs,
+    /// Whether somebody put another keystore in the place of ours, and no process took it for good yet.
+    forked: bool,
+    /// Whether nothing could tell of that once: then the guard was as old.
+    was_open: bool,
     /// The guard as somebody left it.
     spoilt: Option<Vec<u8>>,
     /// How many lines the log had then.
@@ -136,6 +141,8 @@ impl World {
             copies: Vec::new(),
             ours: Files::default(),
             guard: GuardIs::Ours,
+            forked: false,
+            was_open: false,
             spoilt: None,
             since: 0,
             reference: Reference::default(),
@@ -184,7 +191,10 @@ impl World {
             Op::Restart(who) => self.restart(who, None)?,
             Op::AcceptRollback => self.accept()?,
             Op::Clock(days) => self.clock.advance(DAY * days),
-            _ => self.tamper(op),
+            _ => {
+                self.tamper(op);
+                self.was_open = self.forked && (self.was_open || self.guard == GuardIs::Older);
+            }
         }
         self.observe()
     }
@@ -269,26 +279,43 @@ impl World {
     }
 
     fn is_tampered_with(&self) -> bool {
-        self.guard != GuardIs::Ours || self.files().keystore != self.ours.keystore
+        let now = self.files();
+        let guard = self.guard != GuardIs::Ours && now.guard != self.ours.guard;
+        guard || now.keystore != self.ours.keystore
     }
 
     /// Takes the files for keyward's own.
     fn settle(&mut self) {
         self.reconcile();
         let mut now = self.files();
-        match self.guard {
-            GuardIs::Ours => {}
-            // It goes with the keystore that is in force from now on.
-            GuardIs::Older => self.guard = GuardIs::Ours,
+        if matches!(self.guard, GuardIs::Gone | GuardIs::Spoilt) {
             // A commit leaves a guard that it cannot read as it is.
-            GuardIs::Gone | GuardIs::Spoilt => now.guard = self.ours.guard.clone(),
+            now.guard = self.ours.guard.clone();
         }
-        if now.keystore != self.ours.keystore && now.keystore.is_some() {
-            self.copies.push(now.clone());
-            let older = self.copies.len().saturating_sub(COPIES);
-            self.copies.drain(..older);
+        if now.keystore != self.ours.keystore {
+            if std::mem::take(&mut self.forked) {
+                self.estrange();
+            }
+            if now.keystore.is_some() {
+                self.copies.push(now.clone());
+                let older = self.copies.len().saturating_sub(COPIES);
+                self.copies.drain(..older);
+            }
         }
         self.ours = now;
+        if matches!(self.guard, GuardIs::Ours | GuardIs::Older) {
+            self.guard = self.own_guard();
+            self.spoilt = self.ours.guard.clone();
+        }
+    }
+
+    /// What our own guard can tell.
+    fn own_guard(&self) -> GuardIs {
+        let guard = self.ours.guard.as_deref().map(revision);
+        match guard >= self.ours.keystore.as_deref().map(revision) {
+            true => GuardIs::Ours,
+            false => GuardIs::Older,
+        }
     }
 
     // Processes.
@@ -317,7 +344,7 @@ impl World {
         let role = if who == Who::Server { Role::Daemon } else { Role::Command };
         let started = Custodian::start(Box::new(self.source(&stage)), role, self.env());
         stage.calm();
-        self.note_other(other)?;
+        let happened = self.note_other(other)?;
         match started {
             Err(error) if !tampered => Err(format!("{who:?} does not start: {error}")),
             Err(error) => {
@@ -325,8 +352,11 @@ impl World {
                 Ok(())
             }
             Ok(custodian) => {
-                self.judge_start()?;
-                let (custodian, seen) = (Arc::new(custodian), self.files().keystore);
+                self.judge("a start succeeds")?;
+                self.settle();
+                let custodian = Arc::new(custodian);
+                // It may have read before the other's change.
+                let seen = self.files().keystore.filter(|_| !happened);
                 self.nodes[who as usize] = Some(Node {
                     custodian,
                     stage,
@@ -334,22 +364,19 @@ impl World {
                     seen,
                     estranged: false,
                 });
-                self.settle();
                 Ok(())
             }
         }
     }
 
-    /// A start that succeeds has everything, unless that cannot be known or a warning says so.
-    fn judge_start(&mut self) -> Result<(), Broken> {
+    /// Who takes the keystore for good finds everything in it, unless that cannot be known or a warning
+    /// says so.
+    fn judge(&mut self, what: &str) -> Result<(), Broken> {
+        self.follow_fork();
         match self.lost().first() {
             None => Ok(()),
-            Some(_) if self.is_excused() => {
-                self.begin_another_history();
-                Ok(())
-            }
             Some(lost) => {
-                Err(format!("a start succeeds though {lost} is lost (the guard: {:?})", self.guard))
+                Err(format!("{what} though {lost} is lost (the guard: {:?})", self.guard))
             }
         }
     }
@@ -360,12 +387,21 @@ impl World {
         if self.guard == GuardIs::Ours || self.files().guard == self.spoilt {
             return;
         }
-        if !self.lost().is_empty() && self.is_excused() {
-            self.begin_another_history();
-        }
+        self.follow_fork();
         self.guard = GuardIs::Ours;
     }
 
+    /// What somebody put in the keystore's place counts from now on, where a process took it for good and
+    /// may do so.
+    fn follow_fork(&mut self) {
+        if self.forked && self.files().keystore != self.ours.keystore && self.is_excused() {
+            self.begin_another_history();
+        }
+    }
+
+    /// Whether nothing in the folder can tell of a keystore that is older than the newest, or a warning
+    /// does. All that is left then is what the other process has in memory, and the mark in the data
+    /// directory, which has tests of its own.
     fn is_excused(&self) -> bool {
         let lines = self.log.lines();
         let is_told =
@@ -384,7 +420,10 @@ impl World {
             self.reference.numbers.remove(&key);
         }
         let raw = self.raw();
-        self.reference.numbers.retain(|key, _| raw.contains_key(key));
+        let is = |key: &KeyRef, bytes: &Vec<u8>| {
+            raw.get(key).is_some_and(|entry| entry.bytes.as_ref().is_none_or(|one| one == bytes))
+        };
+        self.reference.numbers.retain(|key, bytes| is(key, bytes));
         self.forgive_states();
         self.copies.clear();
         self.estrange();
@@ -436,6 +475,12 @@ impl World {
             // It may have read before the other's change.
             Ok(()) if happened => Ok(()),
             Ok(()) => {
+                match self.forked && self.was_open {
+                    // It may have read the keystore then, and need not look at it again.
+                    true => self.begin_another_history(),
+                    false => self.judge("a process goes on")?,
+                }
+                self.settle();
                 self.saw(who);
                 Ok(())
             }
@@ -445,7 +490,7 @@ impl World {
     fn saw(&mut self, who: Who) {
         let seen = self.files().keystore;
         if let Some(node) = &mut self.nodes[who as usize] {
-            node.seen = seen;
+            (node.seen, node.estranged) = (seen, false);
         }
     }
 
@@ -472,8 +517,8 @@ impl World {
             Ok(done) if done.idle => Ok(()),
             Ok(done) => {
                 self.succeeded(done)?;
-                self.saw(who);
                 self.settle();
+                self.saw(who);
                 Ok(())
             }
             Err(error) => {
@@ -484,6 +529,7 @@ impl World {
                         Err(format!("an error, and the keystore has changed: {error}"))
                     }
                     (true, true) => {
+                        self.judge("a change may be made")?;
                         self.settle();
                         Ok(())
                     }
@@ -494,6 +540,7 @@ impl World {
     }
 
     fn succeeded(&mut self, done: Done) -> Result<(), Broken> {
+        self.follow_fork();
         self.reconcile();
         let raw = self.raw();
         for key in &done.changed {
@@ -526,7 +573,7 @@ impl World {
     ) -> Result<(), Broken> {
         let Some(node) = self.running(who)? else { return Ok(()) };
         let custodian = Arc::clone(&node.custodian);
-        let tampered = self.is_tampered_with();
+        let (tampered, before) = (self.is_tampered_with(), self.files().keystore);
         self.disk.meet(Fate::DieAt(at));
         let outcome = perform(&custodian, change);
         drop(custodian);
@@ -535,10 +582,11 @@ impl World {
         self.disk = self.disk.after_power_cut(survival);
         // What was reported before the power went is for ever, unless it is what went wrong.
         match outcome {
+            Ok(done) if done.idle => {}
             Ok(done) => self.succeeded(done)?,
             Err(error) => self.told.push(format!("died: {error}")),
         }
-        if !tampered {
+        if !tampered || before != self.files().keystore {
             self.settle();
         }
         for who in [Who::Server, Who::Command] {
@@ -556,7 +604,12 @@ impl World {
         let outcome = perform(&custodian, change);
         stage.calm();
         let changed_by_other = self.note_other(slot)?;
-        self.note(who, outcome, (!changed_by_other).then_some(before))
+        self.note(who, outcome, (!changed_by_other).then_some(before))?;
+        if changed_by_other {
+            // Either may have made its change after the other's.
+            self.nodes.iter_mut().flatten().for_each(|node| node.seen = None);
+        }
+        Ok(())
     }
 
     /// Has the other process make a change at a call of this one's.
@@ -671,7 +724,8 @@ impl World {
                 self.put(KEYSTORE, ours.keystore.as_deref());
                 self.put(GUARD, ours.guard.as_deref());
                 self.put_trail(ours.trail.as_deref());
-                (self.guard, self.spoilt) = (GuardIs::Ours, None);
+                (self.guard, self.spoilt) = (self.own_guard(), ours.guard);
+                self.forked = false;
             }
             _ => {}
         }
@@ -679,13 +733,16 @@ impl World {
 
     fn put_one(&mut self, which: Which, files: Files, guard: GuardIs) {
         match which {
-            Which::Keystore => self.put(KEYSTORE, files.keystore.as_deref()),
+            Which::Keystore => {
+                self.put(KEYSTORE, files.keystore.as_deref());
+                (self.forked, self.was_open) = (files.keystore != self.ours.keystore, false);
+            }
             Which::Trail => self.put_trail(files.trail.as_deref()),
             Which::Guard => {
                 self.put(GUARD, files.guard.as_deref());
                 self.since = self.log.lines().len();
                 let is_ours = files.guard == self.ours.guard;
-                self.guard = if is_ours { GuardIs::Ours } else { guard };
+                self.guard = if is_ours { self.own_guard() } else { guard };
                 // A copy of before the first guard.
                 if files.guard.is_none() && !is_ours {
                     self.guard = GuardIs::Gone;
@@ -695,16 +752,14 @@ impl World {
         }
     }
 
-    /// The guard of now, rewritten for an older keystore as if another store key had made it.
+    /// A guard for an older keystore, written by hand as if a store key that is gone had made it.
     fn forged(&self, copy: &Files) -> Option<Vec<u8>> {
-        let number = |bytes: &[u8], name: &str| {
-            let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-            value.get(name)?.as_u64()
-        };
-        let mut guard: serde_json::Value =
-            serde_json::from_slice(self.ours.guard.as_deref()?).ok()?;
-        guard["generation"] = number(copy.keystore.as_deref()?, "generation")?.into();
+        let parse = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).ok();
+        let mut guard = parse(self.ours.guard.as_deref()?)?;
+        guard["generation"] = revision(copy.keystore.as_deref()?).1.into();
+        guard["version"] = 1.into();
         guard["store_key"] = 1000.into();
+        guard.as_object_mut()?.remove("epoch");
         serde_json::to_vec_pretty(&guard).ok()
     }
 
@@ -767,6 +822,17 @@ impl Reference {
             }
         }
     }
+}
+
+/// Epoch and generation of a keystore or a guard; none where it is damaged.
+fn revision(bytes: &[u8]) -> (u64, u64) {
+    #[derive(serde::Deserialize)]
+    struct Revision {
+        epoch: Option<u64>,
+        generation: u64,
+    }
+    let read: Option<Revision> = serde_json::from_slice(bytes).ok();
+    read.map_or((0, 0), |read| (read.epoch.unwrap_or(1), read.generation))
 }
 
 /// Where what the other process did is told.
