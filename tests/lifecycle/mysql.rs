@@ -57,7 +57,7 @@ fn init_refuses_a_provider_that_cannot_keep_mysqls_keys() {
         &[&words[..], &[&path]].concat(),
         1,
         "keyward: provider \"file\" serves MariaDB's keys only; for MySQL take one that wraps, such \
-         as local or vault-transit",
+         as local",
     );
     assert!(!std::path::Path::new(dir).exists(), "something of it is left");
 }
