@@ -1,6 +1,7 @@
 //! MariaDB's own test driver: runs its suites with the original plugin or with ours in its place.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -84,27 +85,58 @@ pub(crate) fn measure(
     log: &Path,
 ) -> Result<Outcome> {
     let scratch = Scratch::new("mtr")?;
-    let mut steps = vec!["set -e".to_owned()];
+    let mut mounts = Vec::new();
     if whose == Whose::Ours {
         let library = scratch.path().join("keyward.so");
         fs::copy(artefacts::library(), &library)?;
         let original = place.at(&format!("{}/file_key_management.so", artefacts::PLUGINS));
-        steps.push(format!("mount --bind {} {}", library.display(), original.display()));
+        mounts.push(format!("mount --bind {} {}", library.display(), original.display()));
     }
+    let environment: Vec<_> = kernel.map(|name| (KERNEL, name.into())).into_iter().collect();
+    drive(suite, place, mounts, &environment, &scratch, log)
+}
+
+/// Runs the suite `name` of this repository: its folder is laid over the driver's, and a folder with the
+/// library over the server's plugins.
+pub(crate) fn measure_own(name: &str, log: &Path) -> Result<Outcome> {
+    let scratch = Scratch::new("mtr")?;
+    let plugins = scratch.path().join("plugin");
+    fs::create_dir(&plugins)?;
+    fs::copy(artefacts::library(), plugins.join("keyward.so"))?;
+    let overlay = |over: &Path, folder: &str| {
+        format!("mount -t overlay overlay -o lowerdir={}:{folder} {folder}", over.display())
+    };
+    let mounts = vec![
+        overlay(&artefacts::repository().join("mariadb-test"), Place::Here.driver()),
+        overlay(&plugins, artefacts::PLUGINS),
+    ];
+    let environment = [("KEYWARD", artefacts::command().into_os_string())];
+    drive(name, &Place::Here, mounts, &environment, &scratch, log)
+}
+
+/// Runs the driver after `mounts`, in a mount namespace of its own.
+fn drive(
+    suite: &str,
+    place: &Place,
+    mounts: Vec<String>,
+    environment: &[(&str, OsString)],
+    scratch: &Scratch,
+    log: &Path,
+) -> Result<Outcome> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let driver = format!(
         "cd {} && exec perl ./mtr --suite={suite} --parallel={cores} --force --max-test-fail=0 \
          --retry=0 --mysqld=--user=root --vardir",
         place.driver()
     );
-    steps.extend(place.entry(&driver, scratch.path()));
+    let steps = [vec!["set -e".to_owned()], mounts, place.entry(&driver, scratch.path())].concat();
     let mut command = Command::new("unshare");
     command.arg("--mount");
     if !Uid::effective().is_root() {
         command.arg("--map-root-user");
     }
     command.args(["sh", "-c", &steps.join("; ")]).env_remove(KERNEL);
-    command.envs(kernel.map(|name| (KERNEL, name)));
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     let done = job::logged(&mut command, log, LIMIT)?;
     let results = results(&done.text);
     // It says so only at its very end, after failures as well.

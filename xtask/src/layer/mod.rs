@@ -10,6 +10,7 @@ mod lint;
 mod mtr;
 mod mysql;
 mod rust;
+mod suite;
 mod valgrind;
 mod vault;
 
@@ -152,6 +153,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[],
         released: true,
         body: mtr::on_11_8,
+    },
+    Layer {
+        name: "suite",
+        about: "keyward's own suite for MariaDB's test driver",
+        extended: true,
+        packages: &[setup::SERVER, setup::MTR],
+        released: true,
+        body: suite::run,
     },
     Layer {
         name: "mysql",

@@ -1,0 +1,21 @@
+//! Our own tests in the format of MariaDB's test driver, run by it.
+
+use mariadb_test::Result;
+
+use crate::mtr::{measure_own, summary};
+
+use super::mtr::details;
+use super::{Report, Run};
+
+/// The suite's name, and its folder's.
+const SUITE: &str = "keyward";
+
+pub(super) fn run(run: &Run) -> Result<Report> {
+    let outcome = measure_own(SUITE, &run.log()?)?;
+    let count = |end: &str| outcome.results.values().filter(|is| *is == end).count();
+    let failed = count("fail");
+    let complaint = if failed == 0 { String::new() } else { details(&outcome.text, 150) };
+    let notes = vec![format!("{SUITE}: {}", summary(&outcome.results))];
+    let (passed, skipped) = (count("pass"), count("skipped"));
+    Ok(Report { passed, failed, skipped, notes, complaint }.or_empty())
+}
