@@ -29,7 +29,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest time that anything may take or wait: a clock can show its end.
 const LONGEST_TIME: Duration = Duration::from_secs(1000 * 365 * 86_400);
 /// A configuration longer than this is none of ours, in bytes.
-const MAX_LEN: u64 = 1 << 20;
+const MAX_LEN: u64 = 1 << 16;
 
 /// The whole configuration, checked but for what only the providers know.
 pub struct Config {
@@ -431,7 +431,8 @@ struct Document {
 impl Document {
     fn parse(path: &Path, text: &str) -> Result<Self> {
         let file = Arc::new(path.to_owned());
-        let place = |offset| place_of(text, offset);
+        let lines = Lines::of(text);
+        let place = |offset| lines.place(offset);
         let table = DeTable::parse(text).map_err(|error| {
             let at = place(error.span().map_or(0, |span| span.start));
             let what = error.message().replace('\n', " ");
@@ -548,11 +549,25 @@ fn value_of(value: &DeValue<'_>) -> Value {
     }
 }
 
-/// Line and column, both from 1, of the byte at `offset`; a column is a character.
-fn place_of(text: &str, offset: usize) -> Place {
-    let before = text.get(..offset).unwrap_or(text);
-    let start = before.rfind('\n').map_or(0, |n| n + 1);
-    Place { line: before.matches('\n').count() + 1, column: before[start..].chars().count() + 1 }
+/// A text, and where each of its lines begins.
+struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    fn of(text: &'a str) -> Self {
+        let after = text.match_indices('\n').map(|(end, _)| end + 1);
+        Self { text, starts: std::iter::once(0).chain(after).collect() }
+    }
+
+    /// Line and column, both from 1, of the byte at `offset`; a column is a character.
+    fn place(&self, offset: usize) -> Place {
+        let line = self.starts.partition_point(|start| *start <= offset);
+        let start = self.starts[line - 1];
+        let before = self.text.get(start..offset).unwrap_or(&self.text[start..]);
+        Place { line, column: before.chars().count() + 1 }
+    }
 }
 
 #[cfg(test)]

@@ -245,7 +245,7 @@ fn what_is_no_file_is_refused_at_once() {
     assert!(done.status.success(), "{}", said(&done));
     fs::remove_file(site.config()).unwrap();
     fs::write(site.config(), [&text[..], &vec![b'#'; 2 << 20]].concat()).unwrap();
-    site.refused(&["status"], &["has more than 1048576 bytes"]);
+    site.refused(&["status"], &["has more than 65536 bytes"]);
 }
 
 #[test]
