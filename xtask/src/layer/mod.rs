@@ -4,6 +4,7 @@ mod aws;
 mod cosmian;
 mod emulated;
 mod fuzz;
+mod hostile;
 mod journey;
 mod kernels;
 mod lint;
@@ -129,6 +130,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[&["valgrind"]],
         released: false,
         body: valgrind::run,
+    },
+    Layer {
+        name: "hostile",
+        about: "the command under AddressSanitizer over files that somebody prepared",
+        extended: true,
+        packages: &[],
+        released: false,
+        body: hostile::run,
     },
     Layer {
         name: "mtr",
