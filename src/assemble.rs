@@ -85,8 +85,7 @@ pub fn create_key_file(path: &Path, rng: &dyn Rng) -> Result<()> {
     backend::local::create_key_file(path, rng).map(drop)
 }
 
-/// How an administrator has a key store of type `kind` prepared for a server, and how the server logs
-/// in to it then.
+/// How a key store is prepared for a server by its administrator, and how the server logs in to it then.
 pub use crate::backend::{ServerLogin, SetUp};
 
 /// How a key store of type `kind` is prepared for a server.

@@ -375,7 +375,10 @@ fn a_data_directory_of_mysqls_is_named_and_needs_no_number() {
     let planned = here.succeed(&both);
     assert!(planned.contains("nothing needs key 4 version 1"), "{planned}");
     here.succeed(&["destroy", "4", "3", "--datadir", "mysql"]);
-    // The files of a server of MariaDB's are read, whatever else is there.
+    // The files of a server of MariaDB's are read, whatever else is there: its Aria log may be elsewhere.
+    fs::write(theirs.join("ib_logfile0"), "").unwrap();
+    here.refuse(&["destroy", "4", "5", "--datadir", "mysql"]);
+    fs::remove_file(theirs.join("ib_logfile0")).unwrap();
     fs::write(theirs.join("aria_log_control"), "").unwrap();
     let refused = here.refuse(&["destroy", "4", "5", "--datadir", "mysql"]);
     assert!(refused.contains("there is no ib_logfile0 in mysql"), "{refused}");

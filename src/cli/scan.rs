@@ -16,6 +16,8 @@ const MAX_NAMED: usize = 10;
 const LOCKED: [&str; 2] = ["ibdata1", ARIA];
 /// A file that every server of MariaDB's has.
 const ARIA: &str = "aria_log_control";
+/// Files that MariaDB alone has, as far as its options do not keep them elsewhere.
+const MARIADBS: [&str; 2] = [ARIA, "ib_logfile0"];
 /// A file that every server of MySQL's has.
 const DICTIONARY: &str = "mysql.ibd";
 
@@ -137,10 +139,11 @@ fn read(paths: &[PathBuf], ignored: &[PathBuf]) -> Result<Vec<Report>> {
     })
 }
 
-/// Those of `datadirs` that are not MySQL's.
+/// Those of `datadirs` that are not MySQL's. Where both may be, it is read as MariaDB's.
 fn of_mariadb(datadirs: &[PathBuf]) -> Vec<PathBuf> {
-    let is_mysqls =
-        |folder: &Path| folder.join(DICTIONARY).is_file() && !folder.join(ARIA).exists();
+    let is_mysqls = |folder: &Path| {
+        folder.join(DICTIONARY).is_file() && !MARIADBS.iter().any(|name| folder.join(name).exists())
+    };
     datadirs.iter().filter(|folder| !is_mysqls(folder)).cloned().collect()
 }
 
