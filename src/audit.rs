@@ -225,7 +225,7 @@ impl Trail {
             () if !found.is_file() => "is not a regular file".to_owned(),
             () if found.len() > MAX_LEN => format!("has more than {MAX_LEN} bytes"),
             () if owner != 0 && owner != user => format!("belongs to user {owner}"),
-            () if trust::others_write(found.mode(), found.gid()) => {
+            () if trust::others_write(&file, found.mode(), found.gid()) => {
                 "can be written by others".to_owned()
             }
             () => return Ok(file),

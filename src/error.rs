@@ -126,7 +126,7 @@ pub fn escaped(text: impl Into<String>) -> String {
 
 /// Whether `c` is a control character, a line or paragraph separator, or one of Unicode's bidirectional
 /// controls (UAX 9).
-fn plays_tricks(c: char) -> bool {
+pub(crate) fn plays_tricks(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(c, '\u{2066}'..='\u{2069}')

@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -59,11 +59,19 @@ pub fn acting_as<T>(user: u32, group: u32, work: impl FnOnce() -> Result<T>) -> 
     outcome
 }
 
-/// Whether others than its owner may write what has `mode` and belongs to `group`. Root's own group
-/// has no members but root.
+/// Whether others than its owner may write what is open as `file` and has `mode` and `group`. Root's own
+/// group has no members but root; but where there is an access control list (acl(5)), the group's part
+/// of the mode is the most that anybody whom it names may do.
 #[must_use]
-pub fn others_write(mode: u32, group: u32) -> bool {
-    mode & 0o002 != 0 || (mode & 0o020 != 0 && group != 0)
+pub fn others_write(file: impl AsFd, mode: u32, group: u32) -> bool {
+    mode & 0o002 != 0 || (mode & 0o020 != 0 && (group != 0 || has_list(file.as_fd())))
+}
+
+/// By its name in `/proc`: a folder is open as a path only. What cannot be told may have one.
+fn has_list(file: BorrowedFd<'_>) -> bool {
+    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let found = rustix::fs::getxattr(name, "system.posix_acl_access", &mut [0_u8; 0]);
+    !matches!(found, Err(rustix::io::Errno::NODATA | rustix::io::Errno::NOTSUP))
 }
 
 /// Why a file was not opened.
@@ -111,7 +119,7 @@ pub fn open_code(path: &Path) -> Result<File, Refusal> {
 
 fn open_of(path: &Path, account: u32) -> Result<File, Refusal> {
     let (walk, file, found) = Walk::to_file(path, account)?;
-    walk.judge(&found, path, "change it")?;
+    walk.judge(file.as_fd(), &found, path, "change it")?;
     Ok(file)
 }
 
@@ -193,7 +201,7 @@ impl Folder {
     #[must_use]
     pub fn is_sticky(&self) -> bool {
         self.found.st_mode & libc::S_ISVTX != 0
-            && others_write(self.found.st_mode, self.found.st_gid)
+            && others_write(&self.handle, self.found.st_mode, self.found.st_gid)
     }
 }
 
@@ -253,6 +261,11 @@ impl Walk {
                     let found = fstat(&file)?;
                     if kind(&found) != SFlag::S_IFREG {
                         return Err(not_regular(path));
+                    }
+                    if walk.sticky && found.st_nlink > 1 {
+                        let what =
+                            format!("{} may be somebody else's link to a file", path.display());
+                        return Err(untrusted(what, "use a folder that others cannot write"));
                     }
                     return Ok((walk, file.into(), found));
                 }
@@ -340,18 +353,24 @@ impl Walk {
     fn judge_here(&mut self) -> Result<(), Refusal> {
         let found = fstat(&self.here)?;
         let sticky = found.st_mode & libc::S_ISVTX != 0;
-        self.sticky = sticky && others_write(found.st_mode, found.st_gid);
+        self.sticky = sticky && others_write(&self.here, found.st_mode, found.st_gid);
         let could = "replace what is in it";
         match self.sticky {
             true => self.judge_owner(&found, &self.at, could),
-            false => self.judge(&found, &self.at, could),
+            false => self.judge(self.here.as_fd(), &found, &self.at, could),
         }
     }
 
-    /// That nobody but root and the account may write what is at `shown`.
-    fn judge(&self, found: &FileStat, shown: &Path, could: &str) -> Result<(), Refusal> {
+    /// That nobody but root and the account may write what is open as `file`, at `shown`.
+    fn judge(
+        &self,
+        file: BorrowedFd<'_>,
+        found: &FileStat,
+        shown: &Path,
+        could: &str,
+    ) -> Result<(), Refusal> {
         self.judge_owner(found, shown, could)?;
-        if others_write(found.st_mode, found.st_gid) {
+        if others_write(file, found.st_mode, found.st_gid) {
             let name = shown.display();
             let what = format!("{name} can be written by others, who could {could}");
             return Err(untrusted(what, format!("run chmod go-w {name}")));

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use keyward::config::Config;
 use keyward::trust::{self, Folder};
-use nix::unistd::geteuid;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, geteuid};
 use tempfile::TempDir;
 
 /// The account that stands for the server's.
@@ -283,12 +284,15 @@ fn what_the_second_command_has_is_the_accounts() {
     chmod(&report, 0o666);
     let source = site.path("module.c");
     let text = format!(
-        "#include <stdlib.h>\n#include <stdio.h>\n__attribute__((constructor)) static void in(void) {{\n\
+        "#include <stdlib.h>\n#include <stdio.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n\
+         __attribute__((constructor)) static void in(void) {{\n\
          char line[512]; FILE *f = fopen(\"{0}\", \"w\"), *s = fopen(\"/proc/self/status\", \"r\");\n\
          while (fgets(line, sizeof line, s)) fputs(line, f);\n\
          fprintf(f, \"secret %d soft %d\\n\", getenv(\"ROOTS_SECRET\") != 0, getenv(\"SOFTHSM2_CONF\") != 0);\n\
          fprintf(f, \"controls %d\\n\", fopen(\"/dev/tty\", \"r\") != 0);\n\
-         fprintf(f, \"left open %d\\n\", fopen(\"/proc/self/fd/9\", \"r\") != 0); fclose(f); }}\n",
+         fprintf(f, \"left open %d\\n\", fopen(\"/proc/self/fd/9\", \"r\") != 0);\n\
+         fprintf(f, \"key %d\\n\", syscall(SYS_keyctl, 10, -3, \"user\", \"roots\", 0) > 0);\n\
+         fprintf(f, \"home %s\\n\", getenv(\"HOME\")); fclose(f); }}\n",
         report.display()
     );
     fs::write(&source, text).unwrap();
@@ -298,11 +302,11 @@ fn what_the_second_command_has_is_the_accounts() {
     assert!(built.unwrap().success());
     load_module(&site, &file);
     let call = site.command(&["doctor"]);
-    let words: Vec<_> = call.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
-    let mut shell = Command::new("bash");
-    shell.args(["-c", "exec 9</etc/shadow; exec timeout \"$@\"", "-"]).args(words);
-    shell.env("ROOTS_SECRET", "hunter2").env("SOFTHSM2_CONF", "/nowhere").output().unwrap();
+    let mut caller = Command::new(caller(&site));
+    caller.arg("timeout").args(call.get_args());
+    caller.env("ROOTS_SECRET", "hunter2").env("SOFTHSM2_CONF", "/nowhere").output().unwrap();
     let seen = fs::read_to_string(&report).unwrap();
+    let home = User::from_uid(NOBODY.into()).unwrap().unwrap().dir;
     for line in [
         "CapPrm:\t0000000000000000",
         "CapEff:\t0000000000000000",
@@ -312,8 +316,181 @@ fn what_the_second_command_has_is_the_accounts() {
         "secret 0 soft 1",
         "controls 0",
         "left open 0",
+        "key 0",
+        &format!("home {}\n", home.display()),
     ] {
         assert!(seen.contains(line), "{line} was to be in:\n{seen}");
+    }
+}
+
+/// A program that runs its arguments as a careless caller of root's would: with a file open, a key in
+/// the session's keyring, and nobody asking after its children.
+fn caller(site: &Site) -> PathBuf {
+    let (source, file) = (site.path("caller.c"), site.path("caller"));
+    let text = "#include <fcntl.h>\n#include <signal.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n\
+        int main(int argc, char **argv) {\n\
+        dup2(open(\"/etc/shadow\", O_RDONLY), 9); signal(SIGCHLD, SIG_IGN);\n\
+        syscall(SYS_keyctl, 1, \"of the caller\");\n\
+        syscall(SYS_add_key, \"user\", \"roots\", \"hunter2\", 7, -3);\n\
+        return execvp(argv[1], argv + 1); }\n";
+    fs::write(&source, text).unwrap();
+    let built = Command::new("cc").arg("-w").arg("-o").arg(&file).arg(source).status();
+    assert!(built.unwrap().success());
+    file
+}
+
+#[test]
+fn what_is_done_is_not_lost_where_the_caller_asks_after_no_child() {
+    let site = Site::new();
+    let call = site.command(&["rotate", "1"]);
+    // Without `timeout`, which asks after its own.
+    let words: Vec<_> = call.get_args().skip(1).collect();
+    let done = Command::new(caller(&site)).args(words).output().unwrap();
+    assert!(done.status.success(), "{}", said(&done));
+}
+
+#[test]
+fn the_account_cannot_have_root_wait_by_stopping_its_part() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let site = Site::new();
+    let lock = fs::File::open(site.path("keyward/keystore")).unwrap();
+    lock.lock().unwrap();
+    let mut call = site.command(&["rotate", "1"]);
+    call.stderr(std::process::Stdio::piped());
+    let call = call.spawn().unwrap();
+    let part = loop {
+        let config = site.config().display().to_string();
+        let is_it = |text: &str| text.contains("@account") && text.contains(&config);
+        let words = |id: &String| fs::read_to_string(format!("/proc/{id}/cmdline"));
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let mut ids = all.filter_map(|entry| entry.file_name().into_string().ok());
+        match ids.find(|id| words(id).is_ok_and(|text| is_it(&text))) {
+            Some(id) => break Pid::from_raw(id.parse().unwrap()),
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    kill(part, Signal::SIGSTOP).unwrap();
+    let output = call.wait_with_output().unwrap();
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(74), "{text}");
+    assert!(text.contains("stopped by SIGSTOP") && text.contains("keyward status"), "{text}");
+    assert!(kill(part, None).is_err(), "it is still there");
+}
+
+#[test]
+fn a_client_of_roots_is_told_nothing_by_the_callers_environment() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let site = Site::new();
+    let client = site.path("bin/mariadb");
+    fs::create_dir(site.path("bin")).unwrap();
+    fs::write(&client, format!("#!/bin/sh\nenv > {}\n", site.text("report"))).unwrap();
+    chmod(&client, 0o755);
+    let mut call = site.command(&["doctor"]);
+    let path = format!("{}:/usr/bin:/bin", site.text("bin"));
+    call.env("PATH", path).env("HOME", site.path("")).env("LIBMYSQL_PLUGINS", "evil");
+    call.env("MYSQL_HOME", site.path("")).env("LC_ALL", "C").output().unwrap();
+    let seen = fs::read_to_string(site.path("report")).unwrap();
+    let home = User::from_uid(geteuid()).unwrap().unwrap().dir;
+    let has = |line: &str| seen.lines().any(|one| one == line);
+    assert!(has(&format!("HOME={}", home.display())) && has("LC_ALL=C"), "{seen}");
+    assert!(!seen.contains("evil") && !seen.contains("MYSQL_HOME"), "{seen}");
+}
+
+/// Lets the stranger do `right` by an access control list (acl(5)), as `setfacl` writes it.
+fn allow(path: &Path, list: &str, right: u16) -> rustix::io::Result<()> {
+    let entries = [(1, 7, !0), (2, right, STRANGER), (4, 5, !0), (0x10, right, !0), (0x20, 5, !0)];
+    let mut bytes = 2_u32.to_le_bytes().to_vec();
+    for (tag, right, id) in entries {
+        bytes.extend(u16::to_le_bytes(tag).into_iter().chain(u16::to_le_bytes(right)));
+        bytes.extend(u32::to_le_bytes(id));
+    }
+    rustix::fs::setxattr(path, list, &bytes, rustix::fs::XattrFlags::empty())
+}
+
+#[test]
+fn what_init_makes_is_open_to_nobody_by_a_list_of_its_folder() {
+    let site = Site::empty();
+    if allow(site.0.path(), "system.posix_acl_default", 7) == Err(rustix::io::Errno::NOTSUP) {
+        return;
+    }
+    let made = site.keyward(&["init", "--dir", &site.text("keyward")]);
+    assert!(made.status.success(), "{}", said(&made));
+    for name in ["keyward", "keyward/keyward.toml", "keyward/local.key", "keyward/keystore"] {
+        for list in ["system.posix_acl_access", "system.posix_acl_default"] {
+            let found = rustix::fs::getxattr(site.path(name), list, &mut [0_u8; 0]);
+            assert!(found.is_err(), "{name} has {list}");
+        }
+    }
+}
+
+#[test]
+fn a_list_of_others_rights_counts_like_the_groups() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let site = Site::new();
+    let allow = |path: &Path, right| allow(path, "system.posix_acl_access", right);
+    for path in [site.config(), site.path("keyward")] {
+        chown(&path, Some(0), Some(0)).unwrap();
+        chmod(&path, 0o775);
+        let opens = || Config::load(&site.config()).map(drop);
+        // Root's own group has no members.
+        opens().unwrap();
+        if allow(&path, 7) == Err(rustix::io::Errno::NOTSUP) {
+            return;
+        }
+        assert_eq!(mode(&path), 0o775);
+        let error = opens().unwrap_err().to_string();
+        let words = format!("{} can be written by others, ", path.display());
+        assert!(error.contains(&words) && error.contains("chmod go-w"), "{error}");
+        // As the advice has it.
+        chmod(&path, 0o755);
+        opens().unwrap();
+        allow(&path, 5).unwrap();
+        opens().unwrap();
+    }
+}
+
+#[test]
+fn a_link_to_another_file_in_a_sticky_folder_is_not_trusted() {
+    let site = Site::new();
+    let mount = site.path("mount");
+    fs::create_dir(&mount).unwrap();
+    chmod(&mount, 0o1777);
+    let file = mount.join("keyward.toml");
+    fs::copy(site.config(), &file).unwrap();
+    Config::load(&file).map(drop).unwrap();
+    // Anybody could, where `fs.protected_hardlinks` is off.
+    fs::hard_link(&file, site.path("older")).unwrap();
+    let error = Config::load(&file).err().unwrap().to_string();
+    assert!(error.contains("may be somebody else's link"), "{error}");
+    Config::load(&site.path("older")).map(drop).unwrap();
+}
+
+#[test]
+fn root_works_in_no_folder_that_others_can_replace() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let site = Site::new();
+    let data = site.path("data");
+    fs::create_dir(&data).unwrap();
+    // The account can give it the keystore's name.
+    fs::create_dir(data.join("lost+found")).unwrap();
+    chown(&data, Some(NOBODY), None).unwrap();
+    let text = fs::read_to_string(site.config()).unwrap();
+    let text = text.replace(&site.text("keyward/keystore/"), &site.text("data/lost+found/"));
+    fs::write(site.config(), text).unwrap();
+    for user in [&[][..], &["--user", "root"]] {
+        let mut call = Command::new(env!("CARGO_BIN_EXE_keyward"));
+        call.arg("--config").arg(site.config()).arg("status").args(user);
+        let output = call.output().unwrap();
+        let text = said(&output);
+        assert!(!output.status.success() && text.contains("data belongs to user 65534"), "{text}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::keys::parse_id;
-use super::print::Printer;
+use super::print::{Printer, plain_lines};
 use super::scan::Scan;
 use super::{Exit, belongs, open, privilege, server};
 use crate::custodian::{Custodian, Destruction, Judged, Reason};
@@ -48,7 +48,7 @@ pub(super) struct Options {
     #[arg(long, default_value = "keyward destroy", value_name = "TEXT")]
     reason: String,
     #[command(flatten)]
-    server: server::Options,
+    pub(super) server: server::Options,
 }
 
 fn parse_version(text: &str) -> Result<KeyVersion, String> {
@@ -91,7 +91,7 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
         (Some(id), Some(version)) => vec![command.one(KeyRef::new(id, version))?],
         _ => command.due()?,
     };
-    printer.show(&outcomes, &text(&outcomes))?;
+    printer.show(&outcomes, &plain_lines(&text(&outcomes)))?;
     let any = |outcome: &str| outcomes.iter().any(|one| one.outcome == outcome);
     Ok(match (any("unknown"), any("refused")) {
         (true, _) => Exit::Unknown,

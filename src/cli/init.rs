@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::print::Printer;
+use super::print::{Printer, plain_lines};
 use super::privilege::{self, Account, Said};
 use super::{Exit, env, mycnf, no_folder};
 use crate::assemble;
@@ -180,7 +180,7 @@ pub(super) fn run(
         return Ok(failed);
     }
     made.keep();
-    printer.show(&plan, &plan.text())?;
+    printer.show(&plan, &plain_lines(&plan.text()))?;
     Ok(Exit::Success)
 }
 

@@ -53,6 +53,16 @@ pub(super) enum Command {
     },
 }
 
+impl Command {
+    /// How to reach the server that it asks.
+    pub(super) fn server(&self) -> Option<&server::Options> {
+        match self {
+            Self::Wait { server, .. } => Some(server),
+            _ => None,
+        }
+    }
+}
+
 /// A key id from the command line.
 pub(super) fn parse_id(text: &str) -> Result<KeyId, String> {
     let number: u32 = text.parse().map_err(|_| not_a_number(text))?;

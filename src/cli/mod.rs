@@ -157,7 +157,7 @@ impl Arguments {
         }
         let account = if second { None } else { privilege::account_for(&config, user.as_deref())? };
         match account {
-            Some(account) => privilege::run_as(&account, &config, &call[1..]),
+            Some(account) => privilege::run_as(&account, &config, &call[1..], command.socket()),
             None => command.run(&config, printer),
         }
     }
@@ -181,6 +181,18 @@ impl Command {
             Self::Destroy(options) => destroy::run(config, &options, printer),
             Self::Inspect(options) => inspect::run(config, &options, printer),
         }
+    }
+
+    /// Where the server is that it may ask.
+    fn socket(&self) -> Option<PathBuf> {
+        let options = match self {
+            Self::Doctor(options) => Some(options),
+            Self::Keys(command) => command.server(),
+            Self::Rotate(options) => Some(&options.server),
+            Self::Destroy(options) => Some(&options.server),
+            _ => None,
+        };
+        options?.socket.clone()
     }
 }
 

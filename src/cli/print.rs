@@ -6,7 +6,7 @@ use std::io::Write as _;
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-use crate::error::{Error, Kind, Result, escaped};
+use crate::error::{Error, Kind, Result, escaped, plays_tricks};
 
 /// The widest column, in characters: a longer cell stands out and does not widen every row.
 const MAX_WIDTH: usize = 200;
@@ -43,7 +43,7 @@ impl Printer {
         let mut json = serde_json::to_string_pretty(value)
             .map_err(|e| Error::new(Kind::Internal, format!("cannot write JSON: {e}")))?;
         json.push('\n');
-        write_out(&json)
+        write_out(&tame(&json))
     }
 
     /// A line for people; machines have what they need.
@@ -55,7 +55,7 @@ impl Printer {
     pub(super) fn error(&self, error: &Error) {
         if self.json {
             let value = serde_json::json!({ "error": error.what(), "advice": error.advice() });
-            eprintln!("{value}");
+            eprintln!("{}", tame(&value.to_string()));
         } else {
             let red = style(AnsiColor::Red);
             anstream::eprintln!("{red}keyward:{red:#} {}", plain(&error.to_string()));
@@ -123,6 +123,19 @@ pub(super) fn plain_lines(text: &str) -> String {
         .collect()
 }
 
+/// The same JSON with whatever commands a terminal as JSON's own escapes, of which `serde_json` writes
+/// those below a blank only.
+fn tame(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c != '\n' && plays_tricks(c) {
+            true => text += &format!("\\u{:04x}", u32::from(c)),
+            false => text.push(c),
+        }
+    }
+    text
+}
+
 fn style(color: AnsiColor) -> Style {
     Style::new().fg_color(Some(color.into())).bold()
 }
@@ -163,5 +176,14 @@ mod tests {
         assert_eq!(shown[1], format!("{escaped}  1"));
         assert_eq!(plain(name), escaped);
         assert_eq!(plain_lines("a\u{7}b\nc"), "a\\u{7}b\nc");
+    }
+
+    #[test]
+    fn json_commands_no_terminal_and_says_the_same() {
+        let name = "a\u{1b}[2J\u{9b}0m\u{7f}\u{202e}\n\u{e4}\u{1f511}";
+        let value = serde_json::json!({ "name": name, "list": [1] });
+        let text = tame(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(!text.contains(|c| c != '\n' && plays_tricks(c)), "{text:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }

@@ -5,17 +5,19 @@
 
 mod account;
 mod door;
+mod kernel;
 mod relay;
 mod stage;
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use nix::unistd::geteuid;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, User, geteuid};
 
 pub(super) use account::{Account, find, no_user};
 pub(super) use door::ask;
@@ -50,11 +52,16 @@ pub(super) fn account_for(config: &Path, user: Option<&str>) -> Result<Option<Ac
     Err(Error::new(Kind::Denied, what).advise("run the command as root, or as that user"))
 }
 
-/// Runs this very call as `account`, shows what it prints, and asks the server for it.
-pub(super) fn run_as(account: &Account, config: &Path, call: &[OsString]) -> Result<Exit> {
+/// Runs this very call as `account`, shows what it prints, and asks the server at `socket` for it.
+pub(super) fn run_as(
+    account: &Account,
+    config: &Path,
+    call: &[OsString],
+    socket: Option<PathBuf>,
+) -> Result<Exit> {
     let (mut child, door) = start(account, config, call, &[])?;
     let printed = relay::show(&mut child);
-    door::serve(door);
+    door::serve(door, socket);
     let exit = end(&mut child)?;
     printed.wait(LAST_WORDS);
     Ok(exit)
@@ -67,9 +74,8 @@ pub(super) fn step_as(
     call: &[OsString],
     more: &[(&str, OsString)],
 ) -> Result<Said> {
-    let (mut child, door) = start(account, config, call, more)?;
+    let (mut child, _door) = start(account, config, call, more)?;
     let (text, printed) = relay::keep(&mut child);
-    door::serve(door);
     let exit = end(&mut child)?;
     printed.wait(LAST_WORDS);
     match exit {
@@ -93,6 +99,7 @@ fn start(
         .args(call)
         .env_clear()
         .envs(environment(config))
+        .env("HOME", &account.home)
         .envs(more.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::piped())
@@ -103,20 +110,35 @@ fn start(
 }
 
 fn end(child: &mut Child) -> Result<Exit> {
-    let status = child
-        .wait()
-        .map_err(|e| Error::new(Kind::Internal, format!("the command was lost: {e}")))?;
-    match status.code() {
-        Some(0) => Ok(Exit::Success),
-        Some(2) => Ok(Exit::Usage),
-        Some(3) => Ok(Exit::Unfinished),
-        Some(74) => Ok(Exit::Unknown),
-        Some(75) => Ok(Exit::TryAgain),
-        Some(_) => Ok(Exit::Failure),
-        None => {
-            let what = format!("the account's part of the command was ended by {status}");
-            Err(Error::new(Kind::Unknown, what).advise("look with `keyward status` first"))
+    let id = Pid::from_raw(child.id().cast_signed());
+    let lost = |what: String| {
+        let what = format!("the account's part of the command was {what}");
+        Err(Error::new(Kind::Unknown, what).advise("look with `keyward status` first"))
+    };
+    loop {
+        match waitpid(id, Some(WaitPidFlag::WUNTRACED)) {
+            Ok(WaitStatus::Exited(_, code)) => return Ok(exit_of(code)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return lost(format!("ended by {signal}")),
+            // By somebody who acts as the account: no terminal is its, and we would wait for ever.
+            Ok(WaitStatus::Stopped(_, signal)) => {
+                // It is ours and not waited for yet, so both can be done.
+                let _ = child.kill().and_then(|()| child.wait());
+                return lost(format!("stopped by {signal}, and then ended by root's"));
+            }
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(cause) => return lost(format!("lost: {cause}")),
         }
+    }
+}
+
+fn exit_of(code: i32) -> Exit {
+    match code {
+        0 => Exit::Success,
+        2 => Exit::Usage,
+        3 => Exit::Unfinished,
+        74 => Exit::Unknown,
+        75 => Exit::TryAgain,
+        _ => Exit::Failure,
     }
 }
 
@@ -135,6 +157,24 @@ fn environment(config: &Path) -> Vec<(OsString, OsString)> {
     std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(wanted)).collect()
 }
 
+/// Leaves a program that root starts nothing of an environment that whoever called root by `sudo` may
+/// have kept: clients load libraries and read passwords where `HOME` and other variables say.
+pub(super) fn own_environment(program: &mut Command) {
+    if !geteuid().is_root() {
+        return;
+    }
+    let kept = std::env::vars_os().filter(|(name, _)| {
+        name.to_str().is_some_and(|name| name.starts_with("LC_") || CLIENTS.contains(&name))
+    });
+    let kept: Vec<_> = kept.collect();
+    let home = User::from_uid(geteuid()).ok().flatten().map(|root| root.dir);
+    program.env_clear().envs(kept).envs(home.map(|home| ("HOME", home)));
+}
+
+/// What a client of the server's needs, and how it finds the server.
+const CLIENTS: [&str; 7] =
+    ["PATH", "LANG", "TZ", "MYSQL_HOST", "MYSQL_PWD", "MYSQL_TCP_PORT", "MYSQL_UNIX_PORT"];
+
 /// By name or, with a `*` at the end, by how the name begins.
 const NAMES: &[&str] = &[
     "KEYWARD_*",
@@ -144,7 +184,6 @@ const NAMES: &[&str] = &[
     "LANGUAGE",
     "TERM",
     "TZ",
-    "HOME",
     "TMPDIR",
     "COLUMNS",
     "NO_COLOR",

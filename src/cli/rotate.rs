@@ -50,7 +50,7 @@ pub(super) struct Options {
     #[arg(long, default_value = "keyward rotate", value_name = "TEXT")]
     reason: String,
     #[command(flatten)]
-    server: server::Options,
+    pub(super) server: server::Options,
 }
 
 /// A length of time from the command line.

@@ -1,8 +1,10 @@
 //! What the running server says, asked through its own client.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use super::{component, follow, privilege};
 use crate::key::{KeyId, KeyVersion};
@@ -14,6 +16,9 @@ const MAX_ANSWER: u64 = 32 << 20;
 /// The longest complaint of a client, in bytes.
 const MAX_WORDS: u64 = 1 << 16;
 
+/// How long one answer may take: the server's socket may be a stranger's, who gives none.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Where clients are, whatever PATH says.
 const FOLDERS: &[&str] = &["/usr/bin", "/usr/local/bin"];
 
@@ -23,7 +28,7 @@ const FOLDERS: &[&str] = &["/usr/bin", "/usr/local/bin"];
 pub(super) struct Options {
     /// The server's socket [default: the client's own configuration]
     #[arg(long, value_name = "FILE")]
-    socket: Option<PathBuf>,
+    pub(super) socket: Option<PathBuf>,
 }
 
 /// What matters to us of a running server.
@@ -137,38 +142,39 @@ pub(super) fn query(options: &Options, question: Question) -> Result<String, Str
 }
 
 /// Has the client ask. It is called by its whole path, and the server, which may be a stranger, can
-/// have it read no file.
+/// have it read no file and wait no longer than [`PATIENCE`].
 pub(super) fn call_client(question: Question, socket: Option<PathBuf>) -> Result<String, String> {
     let (program, text) = question.words();
     let no_client = |e: &dyn std::fmt::Display| format!("the {program} client cannot be run: {e}");
     let path = find_client(program)
         .ok_or_else(|| no_client(&"it is in no folder of PATH that only root can change"))?;
     let mut client = Command::new(path);
+    privilege::own_environment(&mut client);
     if let Some(socket) = &socket {
         client.arg(format!("--socket={}", socket.display()));
     }
-    let mut client = client
-        .args(["--batch", "--skip-column-names", "--connect-timeout=5", "--local-infile=0"])
-        .args(["-e", text])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| no_client(&e))?;
-    let (out, err) = (client.stdout.take(), client.stderr.take());
-    let words = std::thread::spawn(move || bounded(err, MAX_WORDS));
-    let out = bounded(out, MAX_ANSWER);
-    if out.is_none() {
+    client.args(["--batch", "--skip-column-names", "--connect-timeout=5", "--local-infile=0"]);
+    answer_of(client.args(["-e", text]), PATIENCE).unwrap_or_else(|e| Err(no_client(&e)))
+}
+
+/// What `client` prints; `Err` holds its complaint, or ours.
+fn answer_of(client: &mut Command, patience: Duration) -> io::Result<Result<String, String>> {
+    client.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut client = client.spawn()?;
+    let words = bounded(client.stderr.take(), MAX_WORDS);
+    let answer = bounded(client.stdout.take(), MAX_ANSWER).recv_timeout(patience);
+    if !matches!(answer, Ok(Some(_))) {
         // It may be gone already.
         let _ = client.kill();
     }
-    let status = client.wait().map_err(|e| no_client(&e))?;
-    let words = words.join().ok().flatten().unwrap_or_default();
-    match out {
-        None => Err(format!("the {program} client says more than {MAX_ANSWER} bytes")),
-        Some(out) if status.success() => Ok(out),
-        Some(_) => Err(words.lines().next().unwrap_or("the client gave no reason").to_owned()),
-    }
+    let status = client.wait()?;
+    let words = words.recv_timeout(patience).ok().flatten().unwrap_or_default();
+    Ok(match answer {
+        Err(_) => Err(format!("the server gave no answer in {patience:?}")),
+        Ok(None) => Err(format!("the client says more than {MAX_ANSWER} bytes")),
+        Ok(Some(answer)) if status.success() => Ok(answer),
+        Ok(Some(_)) => Err(words.lines().next().unwrap_or("the client gave no reason").to_owned()),
+    })
 }
 
 /// Where `program` is that nobody but root, or we, can have put there.
@@ -179,11 +185,16 @@ fn find_client(program: &str) -> Option<PathBuf> {
     paths.into_iter().find(|path| trust::open_code(path).is_ok())
 }
 
-/// All of it as text; none where it is more than `max` bytes.
-fn bounded(from: Option<impl Read>, max: u64) -> Option<String> {
-    let mut bytes = Vec::new();
-    from?.take(max + 1).read_to_end(&mut bytes).ok()?;
-    (bytes.len() as u64 <= max).then(|| String::from_utf8_lossy(&bytes).into_owned())
+/// All of it as text, once it has come; none where it is more than `max` bytes.
+fn bounded(from: Option<impl Read + Send + 'static>, max: u64) -> Receiver<Option<String>> {
+    let (done, text) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = from.and_then(|from| from.take(max + 1).read_to_end(&mut bytes).ok());
+        let whole = read.is_some() && bytes.len() as u64 <= max;
+        done.send(whole.then(|| String::from_utf8_lossy(&bytes).into_owned()))
+    });
+    text
 }
 
 impl Space {
@@ -272,5 +283,19 @@ mod tests {
         assert_eq!(server.encrypt_tables, "ON");
         assert_eq!(server.generation, Some(7));
         assert_eq!(server.restart, Some(("no".to_owned(), "no key file".to_owned())));
+    }
+
+    #[test]
+    fn a_server_that_gives_no_answer_is_not_waited_for() {
+        let ask = |script: &str, patience| {
+            answer_of(Command::new("sh").args(["-c", script]), patience).unwrap()
+        };
+        let (long, short) = (Duration::from_secs(60), Duration::from_millis(200));
+        assert_eq!(ask("echo a; echo b >&2", long).unwrap(), "a\n");
+        assert_eq!(ask("echo a; echo b >&2; exit 1", long).unwrap_err(), "b");
+        let start = std::time::Instant::now();
+        assert_eq!(ask("exec sleep 50", short).unwrap_err(), "the server gave no answer in 200ms");
+        assert_eq!(ask("yes", long).unwrap_err(), "the client says more than 33554432 bytes");
+        assert!(start.elapsed() < Duration::from_secs(20));
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat};
+use rustix::io::Errno;
 
 use super::parent;
 use crate::cli::no_folder;
@@ -163,7 +164,14 @@ fn give_file(path: &Path, file: &OwnedFd, group: Option<Gid>) -> Result<()> {
         .map_err(|e| Error::io("cannot give away", path, &e.into()))
 }
 
+/// The mode says all: a folder's default access control list (acl(5)) would let others in.
 fn give(made: &OwnedFd, mode: u32, owner: Option<Owner>) -> nix::Result<()> {
+    for list in ["system.posix_acl_access", "system.posix_acl_default"] {
+        match rustix::fs::fremovexattr(made, list) {
+            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
+            Err(cause) => return Err(nix::Error::from_raw(cause.raw_os_error())),
+        }
+    }
     if let Some(Owner(uid, gid)) = owner {
         fchown(made, Some(uid), Some(gid))?;
     }

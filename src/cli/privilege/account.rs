@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
@@ -10,7 +10,7 @@ use crate::assemble;
 use crate::cli::mycnf;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::trust;
+use crate::trust::{self, Folder, Refusal};
 
 /// What a server's packages call its account.
 const DEFAULT: &str = "mysql";
@@ -21,6 +21,7 @@ pub(in crate::cli) struct Account {
     pub(in crate::cli) name: String,
     pub(in crate::cli) uid: Uid,
     pub(in crate::cli) gid: Gid,
+    pub(in crate::cli) home: PathBuf,
 }
 
 /// The account called `name`, or of that number, if there is one.
@@ -30,7 +31,7 @@ pub(in crate::cli) fn find(name: &str) -> Result<Option<Account>> {
         Ok(uid) => User::from_uid(uid).map_err(failed)?,
         Err(_) => User::from_name(name).map_err(failed)?,
     };
-    Ok(user.map(|user| Account { name: user.name, uid: user.uid, gid: user.gid }))
+    Ok(user.map(|user| Account { name: user.name, uid: user.uid, gid: user.gid, home: user.dir }))
 }
 
 /// The account of the server that `config` is for: `user`, else what the option files say, else
@@ -50,19 +51,27 @@ pub(super) fn of_server(config: &Path, user: Option<&str>) -> Result<Option<Acco
         Some((folder.to_owned(), folder.symlink_metadata().ok()?.uid()))
     });
     match (owner, account) {
-        (Some((_, 0)), _) if user.is_none() => Ok(None),
+        (Some((folder, 0)), _) if user.is_none() => roots_own(&folder).map(|()| None),
         (Some((folder, owner)), Some(account)) if owner != account.uid.as_raw() => {
             let folder = folder.display();
             let what = format!("{folder} belongs to user {owner}, and the server's user is {name}");
             Err(Error::new(Kind::Config, what)
                 .advise(format!("name its account with --user, or run chown {name} {folder}")))
         }
+        (Some((folder, 0)), Some(account)) => roots_own(&folder).map(|()| Some(account)),
         (_, Some(account)) => Ok(Some(account)),
         (_, None) => match roots {
             Err(error) if user.is_none() => Err(error),
             _ => Err(no_user(&name)),
         },
     }
+}
+
+/// That root works in `folder` safely: whoever owns a folder above it can put another folder of root's,
+/// such as `lost+found`, in its place.
+fn roots_own(folder: &Path) -> Result<()> {
+    let refused = |refusal: Refusal| refusal.of("cannot open the folder", folder);
+    Folder::open(folder).map(drop).map_err(refused)
 }
 
 /// That there is no user `name`.

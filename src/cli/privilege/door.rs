@@ -4,7 +4,6 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd as _;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -29,20 +28,11 @@ pub(super) fn find() {
 pub(in crate::cli) fn ask(question: Question, socket: Option<PathBuf>) -> Result<String, String> {
     let Some(door) = DOOR.get() else { return server::call_client(question, socket) };
     let mut door = door.lock().unwrap_or_else(PoisonError::into_inner);
-    exchange(&mut door, question, socket).unwrap_or_else(|e| Err(format!("cannot ask root: {e}")))
+    exchange(&mut door, question).unwrap_or_else(|e| Err(format!("cannot ask root: {e}")))
 }
 
-fn exchange(
-    door: &mut UnixStream,
-    question: Question,
-    socket: Option<PathBuf>,
-) -> io::Result<Result<String, String>> {
-    let socket = socket.unwrap_or_default().into_os_string();
-    let len = u16::try_from(socket.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let mut request = vec![question as u8];
-    request.extend(len.to_be_bytes());
-    request.extend(socket.as_bytes());
-    door.write_all(&request)?;
+fn exchange(door: &mut UnixStream, question: Question) -> io::Result<Result<String, String>> {
+    door.write_all(&[question as u8])?;
     let (mut good, mut len) = ([0], [0; 4]);
     door.read_exact(&mut good)?;
     door.read_exact(&mut len)?;
@@ -53,22 +43,17 @@ fn exchange(
     Ok(if good == [1] { Ok(text) } else { Err(text) })
 }
 
-/// Answers until the other end is closed, or says what is no question. Apart, since something that
-/// the other command left behind may hold its end for ever.
-pub(super) fn serve(mut door: UnixStream) {
-    std::thread::spawn(move || while serve_one(&mut door).is_ok() {});
+/// Answers, of the server at root's own `socket`, until the other end is closed or says what is no
+/// question. Apart, since something that the other command left behind may hold its end for ever.
+pub(super) fn serve(mut door: UnixStream, socket: Option<PathBuf>) {
+    std::thread::spawn(move || while serve_one(&mut door, socket.as_ref()).is_ok() {});
 }
 
-fn serve_one(door: &mut UnixStream) -> io::Result<()> {
-    let (mut number, mut len) = ([0], [0; 2]);
+fn serve_one(door: &mut UnixStream, socket: Option<&PathBuf>) -> io::Result<()> {
+    let mut number = [0];
     door.read_exact(&mut number)?;
-    door.read_exact(&mut len)?;
-    let mut socket = vec![0; usize::from(u16::from_be_bytes(len))];
-    door.read_exact(&mut socket)?;
     let question = Question::of(number[0]).ok_or(io::ErrorKind::InvalidData)?;
-    let socket = PathBuf::from(std::ffi::OsString::from_vec(socket));
-    let socket = Some(socket).filter(|path| !path.as_os_str().is_empty());
-    let (good, text) = match server::call_client(question, socket) {
+    let (good, text) = match server::call_client(question, socket.cloned()) {
         Ok(text) => (1, text),
         Err(words) => (0, words),
     };
@@ -84,11 +69,11 @@ mod tests {
 
     #[test]
     fn only_our_own_questions_are_answered() {
-        for request in [&[99, 0, 0][..], &[0, 0, 0], b"select 1;", b"\\! id\n"] {
+        for request in [&[99][..], &[0], b"select 1;", b"\\! id\n"] {
             let (mut ours, mut theirs) = UnixStream::pair().unwrap();
             theirs.write_all(request).unwrap();
             theirs.shutdown(std::net::Shutdown::Write).unwrap();
-            assert!(serve_one(&mut ours).is_err(), "{request:?}");
+            assert!(serve_one(&mut ours, None).is_err(), "{request:?}");
         }
     }
 }

@@ -1,11 +1,11 @@
 //! What the account's command prints, on its way to root's terminal: text of a stranger.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read, Write};
 use std::process::Child;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, plays_tricks};
 
 /// The longest answer of a step, in bytes.
 const MAX_TEXT: u64 = 1 << 16;
@@ -52,19 +52,13 @@ fn errors(child: &mut Child) -> Option<Receiver<()>> {
     child.stderr.take().map(|from| copy(from, io::stderr()))
 }
 
-fn copy<W: Write + IsTerminal + Send + 'static>(
-    mut from: impl Read + Send + 'static,
-    mut to: W,
-) -> Receiver<()> {
+fn copy(mut from: impl Read + Send + 'static, mut to: impl Write + Send + 'static) -> Receiver<()> {
     let (done, wait) = channel();
     std::thread::spawn(move || {
-        let mut filter = to.is_terminal().then(Filter::default);
+        let mut filter = Filter::default();
         let mut room = [0; 8192];
         while let Ok(len @ 1..) = from.read(&mut room) {
-            let text = match &mut filter {
-                Some(filter) => filter.pass(&room[..len]),
-                None => room[..len].to_vec(),
-            };
+            let text = filter.pass(&room[..len]);
             if to.write_all(&text).and_then(|()| to.flush()).is_err() {
                 break;
             }
@@ -74,31 +68,52 @@ fn copy<W: Write + IsTerminal + Send + 'static>(
     wait
 }
 
-/// Lets text, line ends and colours through to a terminal, and no other command.
+/// Lets text, line ends and colours through, and no other command to a terminal: a pipe or a file ends
+/// on one, too. What is ours has none in it, JSON neither.
 #[derive(Default)]
-struct Filter(Vec<u8>);
+struct Filter {
+    /// A command whose end has not come yet.
+    command: String,
+    /// The beginning of a character whose end has not come yet.
+    part: Vec<u8>,
+}
 
 impl Filter {
     fn pass(&mut self, text: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(text.len());
-        for &byte in text {
-            match (self.0.len(), byte) {
-                (0, 0x1b) => self.0.push(byte),
-                (0, b'\n' | b'\r' | b'\t' | 0x20..=0x7e | 0x80..) => out.push(byte),
-                (0, _) => out.push(b'?'),
-                (1, b'[') => self.0.push(byte),
-                (2..16, b'0'..=b'9' | b';') => self.0.push(byte),
-                (2..17, b'm' | b'K') => {
-                    out.append(&mut self.0);
-                    out.push(byte);
-                }
-                _ => {
-                    self.0.clear();
-                    out.push(b'?');
-                }
+        let mut bytes = std::mem::take(&mut self.part);
+        bytes.extend(text);
+        let mut out = String::with_capacity(bytes.len());
+        let mut chunks = bytes.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            chunk.valid().chars().for_each(|c| self.put(c, &mut out));
+            let wrong = chunk.invalid();
+            let is_begun = || str::from_utf8(wrong).is_err_and(|e| e.error_len().is_none());
+            match wrong {
+                [] => {}
+                begun if chunks.peek().is_none() && is_begun() => self.part = begun.to_vec(),
+                // A terminal that does not speak UTF-8 may take it for a command.
+                _ => self.put(char::REPLACEMENT_CHARACTER, &mut out),
             }
         }
-        out
+        out.into_bytes()
+    }
+
+    fn put(&mut self, c: char, out: &mut String) {
+        match (self.command.len(), c) {
+            (0, '\x1b') => self.command.push(c),
+            (0, '\n' | '\r' | '\t') => out.push(c),
+            (0, _) if plays_tricks(c) => out.push('?'),
+            (0, _) => out.push(c),
+            (1, '[') | (2..16, '0'..='9' | ';') => self.command.push(c),
+            (2..17, 'm' | 'K') => {
+                *out += &std::mem::take(&mut self.command);
+                out.push(c);
+            }
+            _ => {
+                self.command.clear();
+                out.push('?');
+            }
+        }
     }
 }
 
@@ -118,5 +133,8 @@ mod tests {
         assert_eq!(pass(fine), fine);
         assert_eq!(pass(b"\x1b]0;title\x07x"), b"?0;title?x");
         assert_eq!(pass(b"\x1b[6n\x1bc"), b"??");
+        // Commands of a single character, as UTF-8 has them and as other terminals do.
+        assert_eq!(pass("a\u{9b}6n\u{90}b\u{202e}c\u{7f}".as_bytes()), b"a?6n?b?c?");
+        assert_eq!(pass(b"a\x9b6n\xc2b\xff"), "a\u{fffd}6n\u{fffd}b\u{fffd}".as_bytes());
     }
 }

@@ -1,6 +1,7 @@
 //! The second command's first step: it becomes the account, for good, before it does anything else.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::sync::OnceLock;
 
 use nix::sys::prctl;
@@ -11,7 +12,7 @@ use nix::unistd::{
 };
 
 use super::account::Account;
-use super::door;
+use super::{door, kernel};
 use crate::error::{Error, Kind, Result};
 
 /// Its first word; whoever else says it has not the rights for what follows.
@@ -30,6 +31,7 @@ pub(super) fn words(account: &Account) -> [OsString; 3] {
 /// Takes on what the first command said, if we are the second one; says whether we are. `call` has
 /// the program's name first and afterwards the call proper.
 pub(in crate::cli) fn enter(call: &mut Vec<OsString>) -> Result<bool> {
+    kernel::keep_ends_of_children();
     if call.get(1).is_none_or(|word| word != WORD) {
         alone();
         return Ok(false);
@@ -58,7 +60,8 @@ fn become_account(ids: &OsStr) -> Result<()> {
             .advise("run the command as root with all capabilities, or as the keystore's owner")
     };
     let (uid, gid, groups) = parse(ids).ok_or_else(|| failed("no ids"))?;
-    close_others();
+    close_others().map_err(|cause| failed(&format!("cannot close files: {cause}")))?;
+    leave_keyring().map_err(|cause| failed(&format!("cannot leave the keyring: {cause}")))?;
     // It is none where we lead a group already, which only somebody else's call can bring about.
     let _ = setsid();
     umask(Mode::from_bits_truncate(0o077));
@@ -89,13 +92,24 @@ fn parse(ids: &OsStr) -> Option<(Uid, Gid, Vec<Gid>)> {
 }
 
 /// Files that the caller's shell had open are none of the account's.
-fn close_others() {
-    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let open: Vec<i32> =
-        open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+fn close_others() -> io::Result<()> {
+    let mut open: Vec<i32> = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        open.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
     for file in open.into_iter().filter(|file| *file > 2) {
         // The listing's own is closed already.
         let _ = close(file);
+    }
+    Ok(())
+}
+
+/// Keys of the caller's session are none of the account's. Where there are no keyrings, or none for
+/// anybody in this container, nothing can be read from one.
+fn leave_keyring() -> io::Result<()> {
+    match kernel::leave_session_keyring() {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Ok(()),
+        left => left,
     }
 }
 
@@ -141,7 +155,12 @@ mod tests {
 
     #[test]
     fn ids_are_read_as_they_are_written() {
-        let account = Account { name: "nobody".into(), uid: 65_534.into(), gid: 65_534.into() };
+        let account = Account {
+            name: "nobody".into(),
+            uid: 65_534.into(),
+            gid: 65_534.into(),
+            home: "/".into(),
+        };
         let [word, ids, _] = words(&account);
         assert_eq!(word, WORD);
         let (uid, gid, groups) = parse(&ids).unwrap();
