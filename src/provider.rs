@@ -7,6 +7,7 @@ use crate::env::{Deadline, Timestamp};
 use crate::error::Result;
 use crate::key::{Cipher, KeyId, KeyInfo, KeyRef, KeyVersion};
 use crate::secret::DataKey;
+use crate::secret::aead::Parts;
 
 /// One configured key store.
 pub enum Provider {
@@ -183,20 +184,13 @@ impl WrapContext {
     /// length before it so that no two wrapped keys have the same. `label` names provider and format.
     #[must_use]
     pub fn associated_data(&self, label: &str, wrapped: &WrappedKey) -> Vec<u8> {
-        let mut data = Vec::new();
-        let mut add = |part: &[u8]| {
-            data.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            data.extend_from_slice(part);
-        };
-        add(label.as_bytes());
-        add(&self.to_bytes());
-        add(wrapped.algorithm.as_bytes());
-        add(wrapped.kek.as_bytes());
-        for (name, value) in &wrapped.parameters {
-            add(name.as_bytes());
-            add(value.as_bytes());
-        }
-        data
+        let parts = Parts::default()
+            .with(label)
+            .with(self.to_bytes())
+            .with(&wrapped.algorithm)
+            .with(&wrapped.kek);
+        let all = wrapped.parameters.iter();
+        all.fold(parts, |parts, (name, value)| parts.with(name).with(value)).into_bytes()
     }
 }
 

@@ -133,6 +133,92 @@ fn backends_do_not_know_each_other() {
     }
 }
 
+/// The files of a key store's folder, by their jobs, and how code shows that it does one. The same job has
+/// the same name in all of them.
+const JOBS: &[(&str, &[&str])] = &[
+    ("mod", &["static BACKEND", ": Backend = Backend"]),
+    ("settings", &["fn read(section: &Section)"]),
+    ("client", &[]),
+    ("wrapper", &["impl KeyWrapper for"]),
+    ("server", &["impl KeyServer for"]),
+    ("lookup", &["impl KeyLookup for"]),
+    ("setup", &["fn create_key(&self", "fn create_key_file(", "fn set_up(&self"]),
+    ("failure", &[]),
+    ("kek", &["struct Kek {"]),
+    ("mechanism", &["impl FromStr for Way"]),
+    ("tests", &[]),
+];
+
+/// What else a key store has: its protocol, its formats, its names.
+const PARTS: &[(&str, &[&str])] = &[
+    ("aws_kms", &["arn"]),
+    ("file", &["encrypted", "keyfile"]),
+    (
+        "kmip",
+        &[
+            "attributes",
+            "calls",
+            "frame",
+            "link",
+            "message",
+            "requests",
+            "scripted",
+            "tags",
+            "ttlv",
+        ],
+    ),
+    ("local", &["derive", "keyfile"]),
+    ("pkcs11", &["lane", "module", "payload", "uri"]),
+    ("vault", &["login", "rights", "secrets"]),
+];
+
+#[test]
+fn key_stores_have_the_same_files_for_the_same_jobs() {
+    let files = sources().into_iter().map(|file| {
+        let text = std::fs::read_to_string(&file).unwrap();
+        (file, text)
+    });
+    let wrong = misplaced_jobs(files);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_job_in_another_file_is_found() {
+    let found = |name: &str, text: &str| {
+        let file = (PathBuf::from(format!("src/backend/vault/{name}")), text.to_owned());
+        misplaced_jobs([file]).len()
+    };
+    assert_eq!(found("transit.rs", ""), 1, "a name of its own");
+    assert_eq!(found("client.rs", "impl KeyWrapper for Transit {"), 1, "a wrapper elsewhere");
+    assert_eq!(found("wrapper.rs", "    pub fn create_key(&self) {"), 1, "making keys elsewhere");
+    assert_eq!(found("wrapper.rs", "impl KeyWrapper for Transit {"), 0);
+    assert_eq!(found("login.rs", "struct Token;"), 0);
+}
+
+fn misplaced_jobs(files: impl IntoIterator<Item = (PathBuf, String)>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (file, text) in files {
+        let parts: Vec<_> =
+            file.components().map(|part| part.as_os_str().to_str().unwrap()).collect();
+        let ["src", "backend", store, name] = parts[..] else { continue };
+        if store == HTTP {
+            continue;
+        }
+        let own = PARTS.iter().find(|(known, _)| *known == store).map_or(&[][..], |(_, own)| own);
+        let name = name.trim_end_matches(".rs");
+        if !JOBS.iter().any(|(job, _)| *job == name) && !own.contains(&name) {
+            wrong.push(format!("{}: a name for no job that key stores have", file.display()));
+        }
+        for (line, code) in code_lines(&text) {
+            let job = JOBS.iter().find(|(_, signs)| signs.iter().any(|sign| code.contains(sign)));
+            if let Some((job, _)) = job.filter(|(job, _)| *job != name) {
+                wrong.push(format!("{}:{line}: this belongs into {job}.rs", file.display()));
+            }
+        }
+    }
+    wrong
+}
+
 /// Whose key stores there are. Code outside of their folders chooses by the table of backends.
 const VENDORS: &[&str] = &["aws", "kmip", "pkcs11", "softhsm", "vault"];
 

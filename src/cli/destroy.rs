@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::keys::parse_id;
+use super::keys::{parse_id, parse_version};
 use super::print::{Printer, plain_lines};
 use super::scan::Scan;
 use super::{Exit, belongs, open, privilege, server};
@@ -49,11 +49,6 @@ pub(super) struct Options {
     reason: String,
     #[command(flatten)]
     pub(super) server: server::Options,
-}
-
-fn parse_version(text: &str) -> Result<KeyVersion, String> {
-    let number: u32 = text.parse().map_err(|_| format!("{text:?} is not a key version"))?;
-    KeyVersion::try_from(number).map_err(|error| error.to_string())
 }
 
 fn parse_wait(text: &str) -> Result<Duration, String> {

@@ -5,10 +5,12 @@
 //! | a data key, store key or wrapping key | [`DataKey`] |
 //! | any other secret of known length | [`SecretBytes`] |
 //! | a secret from a file | [`read_file`] |
+//! | a key encrypted under another one | [`aead`] |
 //! | to compute with secrets | [`scrubbed`] around it, results into one of the above |
 
 #![allow(unsafe_code)]
 
+pub mod aead;
 mod alloc;
 mod arena;
 mod file;

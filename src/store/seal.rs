@@ -1,8 +1,5 @@
 //! The keystore's cryptography: data keys under the store key, and the check over the whole file.
 
-use aes_gcm::aead::AeadInOut;
-use aes_gcm::aead::inout::InOutBuf;
-use aes_gcm::{Aes256Gcm, KeyInit, Nonce, Tag};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -10,6 +7,7 @@ use sha2::Sha256;
 use crate::env::Rng;
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyName, KeyVersion, Purpose};
+use crate::secret::aead::{Gcm, NONCE_LEN, Parts, TAG_LEN};
 use crate::secret::{DataKey, SecretBytes};
 
 /// The length of a store key, in bytes.
@@ -18,9 +16,6 @@ pub const STORE_KEY_LEN: usize = 32;
 /// How many data keys one store key may wrap: with random 96-bit nonces, NIST SP 800-38D section
 /// 8.3 allows one key 2^32 of them.
 pub const MAX_WRAPS: u64 = 1 << 32;
-
-const NONCE_LEN: usize = 12;
-const TAG_LEN: usize = 16;
 
 /// How much longer a wrapped key is than the key.
 pub(super) const OVERHEAD: usize = NONCE_LEN + TAG_LEN;
@@ -45,20 +40,16 @@ pub(super) struct Binding<'a> {
 }
 
 impl Binding<'_> {
-    /// Every field with its length before it, so that no two bindings give the same bytes.
     fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(128);
-        let mut field = |bytes: &[u8]| {
-            out.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
-            out.extend_from_slice(bytes);
-        };
+        let mut parts = Parts::default();
+        let mut field = |bytes: &[u8]| parts.push(bytes);
         field(DATA_KEY_LABEL);
         field(self.keystore.as_bytes());
         name_fields(self.name, &mut field);
         field(&self.version.get().to_be_bytes());
         field(self.purpose.to_string().as_bytes());
         field(&self.store_key.to_be_bytes());
-        out
+        parts.into_bytes()
     }
 }
 
@@ -79,24 +70,21 @@ pub(super) fn name_fields(name: &KeyName, field: &mut impl FnMut(&[u8])) {
 
 /// What the wrapped keystore secret is bound to.
 fn secret_binding(keystore: &str, store_key: u32) -> Vec<u8> {
-    let mut out = Vec::with_capacity(96);
-    for field in [SECRET_LABEL, keystore.as_bytes(), &store_key.to_be_bytes()[..]] {
-        out.extend_from_slice(&(field.len() as u64).to_be_bytes());
-        out.extend_from_slice(field);
-    }
-    out
+    let parts = Parts::default().with(SECRET_LABEL).with(keystore).with(store_key.to_be_bytes());
+    parts.into_bytes()
 }
 
 /// A store key that is ready to wrap and unwrap. It holds the key on the stack: make and use it
 /// within `secret::scrubbed` only.
-pub(super) struct Sealer(Aes256Gcm);
+pub(super) struct Sealer(Gcm);
 
 impl Sealer {
     pub(super) fn new(store_key: &DataKey) -> Result<Self> {
-        Aes256Gcm::new_from_slice(store_key.expose()).map(Self).map_err(|_| {
-            let what = format!("a store key of {} bytes", store_key.expose().len());
-            Error::new(Kind::Corrupt, what).advise("store keys have 32 bytes")
-        })
+        match store_key.expose().len() {
+            STORE_KEY_LEN => Gcm::new(store_key).map(Self),
+            len => Err(Error::new(Kind::Corrupt, format!("a store key of {len} bytes"))
+                .advise("store keys have 32 bytes")),
+        }
     }
 
     /// Nonce, encrypted key, tag.
@@ -134,34 +122,16 @@ impl Sealer {
     }
 
     fn wrap_bound(&self, data: &DataKey, to: &[u8], rng: &dyn Rng) -> Result<Vec<u8>> {
-        let failed = |_| Error::new(Kind::Internal, "a key cannot be wrapped");
-        let plain = data.expose();
-        let mut out = vec![0; NONCE_LEN + plain.len() + TAG_LEN];
-        let (nonce, rest) = out.split_at_mut(NONCE_LEN);
-        let (body, tag) = rest.split_at_mut(plain.len());
-        rng.fill(nonce)?;
-        let nonce = Nonce::try_from(&*nonce).map_err(|_| failed(aes_gcm::Error))?;
-        // From locked memory straight to ciphertext: the plain key is never in `out`.
-        let buffer = InOutBuf::new(plain, body).map_err(|_| failed(aes_gcm::Error))?;
-        let made = self.0.encrypt_inout_detached(&nonce, to, buffer).map_err(failed)?;
-        tag.copy_from_slice(&made);
-        Ok(out)
+        let mut nonce = [0; NONCE_LEN];
+        rng.fill(&mut nonce)?;
+        let sealed = self.0.seal(&nonce, to, data.expose())?;
+        Ok([&nonce[..], &sealed].concat())
     }
 
     fn unwrap_bound(&self, wrapped: &[u8], from: &[u8], may_be_empty: bool) -> Option<DataKey> {
-        let (nonce, rest) = wrapped.split_first_chunk::<NONCE_LEN>()?;
-        let (body, tag) = rest.split_last_chunk::<TAG_LEN>()?;
-        if body.is_empty() && !may_be_empty {
-            return None;
-        }
-        let failed = || Error::new(Kind::Corrupt, "");
-        DataKey::of_keyring(body.len(), |plain| {
-            let buffer = InOutBuf::new(body, plain).map_err(|_| failed())?;
-            let (nonce, tag) = (Nonce::from(*nonce), Tag::from(*tag));
-            let opened = self.0.decrypt_inout_detached(&nonce, from, buffer, &tag);
-            opened.map_err(|_| failed())
-        })
-        .ok()
+        let (nonce, sealed) = wrapped.split_first_chunk()?;
+        let data = self.0.open(nonce, from, sealed)?;
+        (may_be_empty || !data.expose().is_empty()).then_some(data)
     }
 }
 

@@ -26,8 +26,9 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use tokio::runtime::{Builder, Runtime};
 
 use super::super::http::{Url, is_private, place};
+use super::arn::region_of;
 use super::failure::{self, Scene};
-use super::{Settings, region_of};
+use super::settings::Settings;
 use crate::env::{Deadline, Retry, Rng, run_apart};
 use crate::error::{Error, Kind, Result};
 

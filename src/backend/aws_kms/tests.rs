@@ -2,6 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::config::Config;
+use crate::error::Result;
 
 fn read(lines: &str) -> Result<Settings> {
     let text = format!("[[provider]]\ntype = \"aws-kms\"\n{lines}\n");

@@ -9,7 +9,7 @@ use sha1::Sha1;
 use sha2::{Sha224, Sha256, Sha384, Sha512};
 use zeroize::Zeroize as _;
 
-use super::Digest;
+use super::settings::Digest;
 use crate::error::Result;
 use crate::secret::SecretBytes;
 use crate::secret::scrubbed;

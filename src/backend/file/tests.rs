@@ -1,8 +1,13 @@
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
-use crate::key::{KeyId, KeyVersion};
+use crate::env::Deadline;
+use crate::error::{Kind, Result};
+use crate::key::{KeyId, KeyRef, KeyState, KeyVersion, PageMode};
+use crate::provider::KeyServer as _;
+use crate::secret::source::SecretSource;
 
 const KEY: &str = "00112233445566778899aabbccddeeff";
 const OTHER: &str = "ffeeddccbbaa99887766554433221100";

@@ -3,7 +3,7 @@
 use super::attributes::Attributes;
 use super::client::Desk;
 use super::failure::{Fault, Refusal};
-use super::requests::{self, Mode, NewKey, TAG_LEN, Wanted};
+use super::requests::{self, Mode, NewKey, Wanted};
 use super::tags::{
     AUTHENTICATION_TAG, DATA, KEY_BLOCK, KEY_MATERIAL, KEY_VALUE, KEY_WRAPPING_DATA, SYMMETRIC_KEY,
     UNIQUE_IDENTIFIER,
@@ -11,6 +11,7 @@ use super::tags::{
 use super::ttlv::Item;
 use crate::error::Result;
 use crate::secret::DataKey;
+use crate::secret::aead::TAG_LEN;
 
 /// How many things are asked for in one message.
 const BATCH: usize = 32;

@@ -9,9 +9,9 @@ use super::failure::{Fault, INVALID_MESSAGE, OPERATION_NOT_SUPPORTED, Refusal};
 use super::link::Link;
 use super::message::{Asked, Operation, Response, Version, request};
 use super::requests::discover;
+use super::settings::{Address, Settings};
 use super::tags::PROTOCOL_VERSION;
 use super::ttlv::Item;
-use super::{Address, Settings};
 use crate::env::{Deadline, Retry, Rng, run_apart};
 use crate::error::{Error, Kind, Result};
 

@@ -205,6 +205,12 @@ fn instead_of(operation: Operation) -> &'static str {
     }
 }
 
+/// The right key, and something else than it made.
+pub(super) fn changed(what: &str) -> Error {
+    Error::new(Kind::Corrupt, what)
+        .advise("the right wrapping key, a changed keystore: restore that from a backup")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

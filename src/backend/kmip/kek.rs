@@ -1,4 +1,4 @@
-//! Finding the wrapping key, and making one.
+//! Finding the wrapping key.
 //!
 //! A name is a key's own, so a second key for the same use has a number behind it: `kek`, then `kek:2`,
 //! `kek:3`. All of them are in the object group `kek`, by which they are found; the highest number is
@@ -10,7 +10,7 @@ use std::fmt;
 use super::attributes::{Attributes, State};
 use super::client::Desk;
 use super::failure::Fault;
-use super::requests::{NewKey, Wanted};
+use super::requests::Wanted;
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
 
@@ -41,7 +41,7 @@ pub(super) struct Kek {
     /// `name#id`, or `#id` where it was asked for by that: what a wrapped key says of it.
     pub(super) name: String,
     /// Where it stands among those of its name.
-    number: u32,
+    pub(super) number: u32,
     pub(super) told: Attributes,
 }
 
@@ -158,44 +158,10 @@ impl KeyChoice {
         };
         (!id.is_empty()).then_some((ours, id))
     }
-
-    /// Has the server make a new key of this name and activates it; it is the newest from then on. A
-    /// sensitive one is never given out, where the server knows of that.
-    pub(super) fn create(&self, desk: &mut Desk<'_>, sensitive: bool) -> Result<Kek> {
-        let (Self::Name(base) | Self::Either(base)) = self else {
-            return Err(Error::new(
-                Kind::Unsupported,
-                "a KMIP server chooses a new key's id itself",
-            )
-            .advise("name the key with `key` instead of `key_id`"));
-        };
-        let newest = by_name(desk, base)?.iter().map(|kek| kek.number).max();
-        // Behind the last number there is the last one again, which the server refuses as taken.
-        let number = newest.map_or(1, |number| number.saturating_add(1));
-        let name = if number == 1 { base.clone() } else { format!("{base}:{number}") };
-        let new = NewKey { name: &name, group: base, note: None };
-        let made = match desk.create(&new, sensitive) {
-            // Servers before 1.4 do not know the attribute.
-            Err(fault) if sensitive && fault.is_unsupported() => desk.create(&new, false),
-            made => made,
-        };
-        let place = desk.place();
-        let on = format!("key {name:?}");
-        let id = made.map_err(|fault| fault.told(&place, &on))?;
-        if let Err(fault) = desk.activate(&id) {
-            // A key that nobody can use is in everybody's way; it is not active, so this is allowed.
-            let _ = desk.destroy(&id);
-            return Err(fault.told(&place, &on));
-        }
-        let told = desk.attributes(&id).map_err(|fault| fault.told(&place, &on))?;
-        let kek = Kek { name: format!("{base}#{id}"), id, number, told };
-        kek.usable(place)?;
-        Ok(kek)
-    }
 }
 
 /// The keys of that name, or in the group of that name, in order.
-fn by_name(desk: &mut Desk<'_>, base: &str) -> Result<Vec<Kek>> {
+pub(super) fn by_name(desk: &mut Desk<'_>, base: &str) -> Result<Vec<Kek>> {
     let told = |fault: Fault, desk: &Desk<'_>| fault.told(desk.place(), format!("key {base:?}"));
     let mut ids = BTreeSet::new();
     let named = desk.locate(&Wanted { name: Some(base), ..Wanted::default() });

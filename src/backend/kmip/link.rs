@@ -8,9 +8,9 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion, Stream};
 
 use super::super::http::broken_off;
-use super::Address;
 use super::frame::{read, understood};
 use super::message::Response;
+use super::settings::Address;
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
 

@@ -11,9 +11,7 @@ use super::tags::{
 };
 use super::ttlv::Writer;
 use crate::secret::DataKey;
-
-/// Bytes of AES-GCM's tag.
-pub(super) const TAG_LEN: usize = 16;
+use crate::secret::aead::TAG_LEN;
 
 /// What a new key is called, and what stands beside it.
 pub(super) struct NewKey<'a> {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
-use super::Address;
 use super::frame::{read, understood};
 use super::message::Response;
+use super::settings::Address;
 use crate::env::Deadline;
 use crate::error::Result;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::attributes::{Attributes, State};
 use super::client::{Client, Desk};
 use super::requests::{NewKey, Wanted};
-use crate::config::Section;
+use super::settings::ServerSettings;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::{
@@ -17,37 +17,6 @@ use crate::key::{
 };
 use crate::provider::{KeyServer, Probe};
 use crate::secret::DataKey;
-
-/// How often new versions are looked for when the configuration does not say.
-const REFRESH: Duration = Duration::from_secs(10);
-
-/// What the configuration says of the keys.
-pub struct Settings {
-    /// The servers.
-    pub kmip: super::Settings,
-    /// What the keys' names begin with, and the object group they are in.
-    pub prefix: String,
-    /// How the server encrypts pages with keys that do not say.
-    pub mode: PageMode,
-    /// How often new versions are looked for.
-    pub refresh: Duration,
-}
-
-impl Settings {
-    /// What a `[[provider]]` section says.
-    pub fn read(section: &Section) -> Result<Self> {
-        let prefix = section.text("prefix")?.unwrap_or_else(|| "keyward".to_owned());
-        if prefix.is_empty() || prefix.chars().any(char::is_control) {
-            return Err(section.wrong("prefix", "is empty, or has what cannot be seen"));
-        }
-        Ok(Self {
-            kmip: super::Settings::read(section)?,
-            prefix,
-            mode: super::super::page_mode(section)?,
-            refresh: section.duration("refresh")?.unwrap_or(REFRESH),
-        })
-    }
-}
 
 /// The keys under one prefix of a KMIP server.
 pub struct KmipServer {
@@ -76,7 +45,7 @@ struct Found {
 impl KmipServer {
     /// The server of the keys that `settings` describe. Nobody is called yet.
     #[must_use]
-    pub fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {
+    pub fn new(settings: ServerSettings, rng: Arc<dyn Rng>) -> Self {
         Self {
             client: Client::new(settings.kmip, rng),
             prefix: settings.prefix,

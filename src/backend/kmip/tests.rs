@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::settings::PORT;
 use super::*;
 use crate::backend;
 use crate::config::Config;
 use crate::env::{Rng, System};
+use crate::error::Kind;
 use crate::provider::Provider;
 
 /// The provider of a section that has `lines`.

@@ -1,9 +1,15 @@
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::wrapper::{FORMAT, open, seal};
 use super::*;
-use crate::env::System;
 use crate::env::fake::FakeRng;
+use crate::env::{Deadline, System};
+use crate::error::{Kind, Result};
+use crate::provider::{KeyWrapper as _, WrapContext, WrappedKey};
+use crate::secret::DataKey;
+use crate::secret::source::SecretSource;
 
 const CHEAP: Cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
 

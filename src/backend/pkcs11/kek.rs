@@ -1,23 +1,22 @@
-//! The wrapping key on a token: found by label or id, described, made.
+//! The wrapping key on a token: found by label or id, described.
 
 use std::fmt;
 
-use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 
+use super::client::Desk;
 use super::failure::Fault;
-use super::token::Desk;
-use crate::env::{Rng, Timestamp};
+use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::hex;
 
 /// The length of the AES keys that wrap, in bytes.
-const KEK_LEN: u64 = 32;
+pub(super) const KEK_LEN: u64 = 32;
 
 /// The length of the ids that we give, in bytes: those of a UUID, version 7 (RFC 9562), which begin
 /// with the time, so that the newest key has the highest.
-const ID_LEN: usize = 16;
+pub(super) const ID_LEN: usize = 16;
 
 /// Which key is meant: all that is said must be so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +32,7 @@ pub struct KeyChoice {
 pub(super) struct Kek {
     /// What a wrapped key calls it: its id in hex, or its label where it has no id.
     pub(super) name: String,
-    id: Vec<u8>,
+    pub(super) id: Vec<u8>,
     pub(super) key: Pair,
     /// CKA_SENSITIVE, CKA_ALWAYS_SENSITIVE, CKA_EXTRACTABLE, CKA_NEVER_EXTRACTABLE; none where the
     /// token does not tell.
@@ -109,60 +108,6 @@ impl KeyChoice {
             )),
         }
     }
-
-    /// Makes a new AES key of this label (or id), which never leaves the token, and proves that the
-    /// token says so.
-    pub(super) fn create(
-        &self,
-        desk: &Desk<'_>,
-        now: Timestamp,
-        rng: &dyn Rng,
-    ) -> Result<Kek, Fault> {
-        let older = match self.find(desk) {
-            Ok(found) => found,
-            // That there is none yet is what we are here for.
-            Err(Fault::Lost(_)) => Vec::new(),
-            Err(fault) => return Err(fault),
-        };
-        let session = desk.writing()?;
-        let id = match &self.id {
-            Some(_) if !older.is_empty() => {
-                let what = format!("{self} is on the token already");
-                return Err(Fault::Ours(Error::new(Kind::Conflict, what).advise(
-                    "choose keys by their label alone: then each new one has an id of its own",
-                )));
-            }
-            Some(id) => id.clone(),
-            None => new_id(now, older.last().map(|kek| kek.id.as_slice()), rng)?,
-        };
-        let mut template = vec![
-            Attribute::Class(ObjectClass::SECRET_KEY),
-            Attribute::KeyType(KeyType::AES),
-            Attribute::ValueLen(KEK_LEN.into()),
-            Attribute::Id(id),
-            Attribute::Token(true),
-            Attribute::Private(true),
-            Attribute::Sensitive(true),
-            Attribute::Extractable(false),
-            Attribute::Encrypt(true),
-            Attribute::Decrypt(true),
-            Attribute::Wrap(true),
-            Attribute::Unwrap(true),
-        ];
-        template.extend(self.label.as_ref().map(|label| Attribute::Label(label.clone().into())));
-        let made = session.generate_key(&Mechanism::AesKeyGen, &template)?;
-        let kek = Kek::aes(&session, made)?;
-        if kek.sensitive == [Some(true), Some(true), Some(false), Some(true)] {
-            return Ok(kek);
-        }
-        // Nothing was wrapped with it yet.
-        let gone = session.destroy_object(made).is_ok();
-        let what = format!("the token made key {} so that it can be taken out of it", kek.name);
-        let left = if gone { "it was destroyed again" } else { "destroy it" };
-        Err(Fault::Ours(Error::new(Kind::Unsupported, what).advise(format!(
-            "{left}; make one with the token's own tool: sensitive, never extractable"
-        ))))
-    }
 }
 
 impl fmt::Display for KeyChoice {
@@ -179,7 +124,7 @@ impl fmt::Display for KeyChoice {
 }
 
 impl Kek {
-    fn aes(session: &Session, key: ObjectHandle) -> Result<Self, Fault> {
+    pub(super) fn aes(session: &Session, key: ObjectHandle) -> Result<Self, Fault> {
         let (name, id) = name_of(session, key)?;
         let len = session.get_attributes(key, &[AttributeType::ValueLen])?;
         let [Attribute::ValueLen(len)] = len[..] else {
@@ -257,25 +202,14 @@ fn sensitive(session: &Session, key: ObjectHandle) -> Result<[Option<bool>; 4], 
     Ok(found)
 }
 
-/// An id that tells `now`, and is higher than that of the newest key there is.
-fn new_id(now: Timestamp, newest: Option<&[u8]>, rng: &dyn Rng) -> Result<Vec<u8>> {
-    let mut id = vec![0; ID_LEN];
-    rng.fill(&mut id)?;
-    let before = newest.filter(|id| id.len() == ID_LEN).map_or(0, millis);
-    let time = (now.as_unix() * 1000).max(before + 1);
-    id[..6].copy_from_slice(&time.to_be_bytes()[2..]);
-    id[6] = 0x70 | id[6] & 0x0f;
-    id[8] = 0x80 | id[8] & 0x3f;
-    Ok(id)
-}
-
 /// The milliseconds since 1970 with which an id of ours begins.
-fn millis(id: &[u8]) -> u64 {
+pub(super) fn millis(id: &[u8]) -> u64 {
     id.iter().take(6).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::setup::new_id;
     use super::*;
     use crate::env::fake::FakeRng;
 

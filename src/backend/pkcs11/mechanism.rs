@@ -16,20 +16,17 @@ use cryptoki::types::Ulong;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::super::way_called;
+use super::client::Desk;
 use super::failure::{Fault, changed, may_mean_changed, means_cannot, means_changed, of_call};
 use super::kek::{Kek, Pair};
 use super::payload::Payload;
-use super::token::Desk;
 use crate::env::Rng;
 use crate::error::{Error, Kind, Result};
 use crate::secret::DataKey;
+use crate::secret::aead::{NONCE_LEN, TAG_LEN};
 
 /// The first byte of what is made; any other is refused.
 const FORMAT: u8 = 1;
-
-/// NIST SP 800-38D, section 5.2.1.1: 96 bits are the length without further hashing.
-const NONCE_LEN: usize = 12;
-const TAG_LEN: usize = 16;
 
 /// What is wrapped for a trial: as long as a store key.
 const TRIAL_LEN: usize = 32;

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use super::*;
 use crate::config::Config;
+use crate::error::Result;
+use crate::secret::source::SecretSource;
 
 fn read(lines: &str) -> Result<Settings> {
     let text = format!("[[provider]]\ntype = \"pkcs11\"\n{lines}");

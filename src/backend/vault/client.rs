@@ -10,8 +10,8 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::super::http::{Line, Method, Reply, Request, Url, is_loopback, is_private, place};
-use super::Settings;
 use super::login::Session;
+use super::settings::Settings;
 use crate::env::{Deadline, Retry, Rng};
 use crate::error::{Error, Kind, Result};
 use crate::provider::Upkeep;

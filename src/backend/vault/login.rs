@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::super::http::{Method, Trust};
 use super::client::{Answer, Call, Client};
+use super::settings::path;
 use crate::config::Section;
 use crate::env::{Deadline, jittered};
 use crate::error::{Error, Kind, Result};
@@ -94,7 +95,7 @@ impl Login {
     /// What a `[[provider]]` section says.
     pub(super) fn read(section: &Section, trust: &Trust) -> Result<Self> {
         let auth = section.text("auth")?.unwrap_or_else(|| "token".to_owned());
-        let mount = super::path(section, "auth_mount", &auth)?;
+        let mount = path(section, "auth_mount", &auth)?;
         match auth.as_str() {
             "token" => {
                 let token =

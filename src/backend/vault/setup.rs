@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 use super::super::{Order, ServerLogin, SetUp};
 use super::client::{Answer, Call, Client};
 use super::rights::Right;
-use super::transit::NEW_TYPE;
-use super::{KvServer, TransitWrapper};
+use super::server::KvServer;
+use super::wrapper::TransitWrapper;
 use crate::config::Section;
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
+use crate::provider::KekInfo;
 use crate::secret::SecretBytes;
 
 /// How an engine for data keys is prepared.
@@ -37,6 +38,9 @@ const fn by_approle(run: fn(&Section, &Order<'_>) -> Result<ServerLogin>) -> Set
         run,
     }
 }
+
+/// The type of a key that we make.
+const NEW_TYPE: &str = "aes256-gcm96";
 
 /// Where AppRole is, or will be, mounted.
 const APPROLE: &str = "approle";
@@ -103,6 +107,24 @@ struct SecretIdBody {
 }
 
 impl TransitWrapper {
+    /// Makes the key where there is none, else a new version of it.
+    pub fn create_key(&self, by: Deadline) -> Result<KekInfo> {
+        let (client, ..) = self.parts();
+        let call = client.call("making a key in Vault", by)?;
+        let (path, body) = match self.describe_key(&call) {
+            Ok(_) => (format!("{}/rotate", self.path("keys")), json!({})),
+            Err(error) if error.kind() == Kind::NotFound => {
+                (self.path("keys"), json!({ "type": NEW_TYPE }))
+            }
+            Err(error) => return Err(error),
+        };
+        let answer = call.post(&path, &body)?;
+        if !answer.is_ok() {
+            return Err(answer.unexpected(&format!("to make {}", self.name())));
+        }
+        Ok(self.info(self.describe_key(&call)?))
+    }
+
     /// Mounts the engine and makes the key, where either is missing, then a policy and a role.
     pub fn set_up(&self, by: Deadline) -> Result<ServerLogin> {
         let (client, mount, key) = self.parts();

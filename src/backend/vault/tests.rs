@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::backend;
+use crate::backend::http::{Trust, Url};
 use crate::config::Config;
-use crate::env::{Deadline, System};
-use crate::error::Kind;
+use crate::env::{Deadline, Rng, System};
+use crate::error::{Error, Kind, Result};
 use crate::key::{KeyId, KeyRef, KeyVersion, PageMode};
 use crate::provider::{KeyServer as _, KeyWrapper as _, Provider};
 use crate::secret::source::SecretSource;

@@ -16,6 +16,7 @@ use super::secrets::{
     Condition, Data, Metadata, MetadataBody, MountConfig, NO_DATA, Names, Newest, Stored,
     VersionBody, key_of,
 };
+use super::settings::KvSettings;
 use super::setup::Parts;
 use crate::config::Section;
 use crate::env::{Deadline, Rng, Timestamp};
@@ -26,9 +27,6 @@ use crate::key::{
 use crate::provider::{FreshLogin, KeyServer, Probe, Upkeep};
 use crate::secret::DataKey;
 
-/// How often new versions are looked for when the configuration does not say.
-const REFRESH: Duration = Duration::from_secs(10);
-
 /// How many keys are read before the next are asked for, so that not all answers are held at once.
 const BATCH: usize = 512;
 
@@ -37,36 +35,6 @@ const ENGINE_MAX_VERSIONS: u32 = 10;
 
 /// How many versions we ask it to keep of a key that we make.
 const OUR_MAX_VERSIONS: u32 = 10_000;
-
-/// What the configuration says of a KV engine.
-pub struct Settings {
-    /// The Vault.
-    pub vault: super::Settings,
-    /// Where the engine is mounted.
-    pub mount: String,
-    /// The folder of the keys within it; empty where they are at its top.
-    pub prefix: String,
-    /// How the server encrypts pages with keys whose secret does not say.
-    pub mode: PageMode,
-    /// How often new versions are looked for.
-    pub refresh: Duration,
-}
-
-impl Settings {
-    /// What a `[[provider]]` section says.
-    pub fn read(section: &Section) -> Result<Self> {
-        Ok(Self {
-            vault: super::Settings::read(section)?,
-            mount: super::path(section, "mount", "secret")?,
-            prefix: match section.text("prefix")?.as_deref() {
-                Some("") => String::new(),
-                _ => super::path(section, "prefix", "keyward")?,
-            },
-            mode: super::super::page_mode(section)?,
-            refresh: section.duration("refresh")?.unwrap_or(REFRESH),
-        })
-    }
-}
 
 /// The keys under one prefix of a KV engine.
 pub struct KvServer {
@@ -93,11 +61,11 @@ struct Known {
 impl KvServer {
     /// The one that a `[[provider]]` section describes.
     pub(super) fn of(section: &Section, rng: &Arc<dyn Rng>) -> Result<Self> {
-        Ok(Self::new(Settings::read(section)?, Arc::clone(rng)))
+        Ok(Self::new(KvSettings::read(section)?, Arc::clone(rng)))
     }
 
     /// The server of the keys that `settings` describe. Nobody is called yet.
-    pub fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {
+    pub fn new(settings: KvSettings, rng: Arc<dyn Rng>) -> Self {
         Self {
             client: settings.vault.client(rng),
             mount: settings.mount,

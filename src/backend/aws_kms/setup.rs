@@ -1,14 +1,27 @@
 //! Making a key, and new material for one.
 
 use super::client::Call;
+use super::wrapper::KmsWrapper;
+use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
+use crate::provider::KekInfo;
 
 /// What a key of ours says of itself in AWS's console.
 const DESCRIPTION: &str = "keyward: wraps the store key of a keystore of database encryption keys";
 
+impl KmsWrapper {
+    /// Makes the key where an alias is configured that nobody has; else new key material for it.
+    pub fn create_key(&self, by: Deadline) -> Result<KekInfo> {
+        self.client.run("making a key in AWS KMS", by, |call| {
+            key_or_material(call, &self.key)?;
+            Ok(self.info(call, &self.usable(call)?))
+        })
+    }
+}
+
 /// Where `key` is an alias that nobody has, makes a key with yearly rotation and gives it the alias.
 /// Else gives the key that there is new material: what the old one wrapped still opens.
-pub(super) fn key_or_material(call: &Call<'_>, key: &str) -> Result<()> {
+fn key_or_material(call: &Call<'_>, key: &str) -> Result<()> {
     let described =
         call.send("kms:DescribeKey", key, || call.kms().describe_key().key_id(key).send());
     match described {

@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 use serde::Deserialize;
 
 use super::super::http::{IN_THE_CLEAR, USE_TLS, Url, is_private};
-use super::Client;
-use super::client::{Answer, Call};
+use super::client::{Answer, Call, Client};
 use super::secrets::{Data, Secret, key_of};
+use super::settings::Settings;
 use crate::env::{Deadline, Rng};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyVersion, PageMode};
@@ -186,7 +186,7 @@ pub struct Lookup {
 
 impl Lookup {
     /// The keys that `keys` name in the Vault of `settings`. Nobody is called yet.
-    pub fn new(settings: super::Settings, keys: Keys, rng: Arc<dyn Rng>) -> Self {
+    pub fn new(settings: Settings, keys: Keys, rng: Arc<dyn Rng>) -> Self {
         let client = Arc::new(Client::new(settings, rng).hasty());
         Self { client, keys, of_one: OnceLock::new() }
     }

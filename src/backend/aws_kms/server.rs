@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aws_sdk_kms::primitives::Blob;
 use zeroize::Zeroizing;
 
+use super::MAX_CIPHERTEXT;
 use super::client::{Call, Client};
-use super::{MAX_CIPHERTEXT, Settings};
+use super::settings::Settings;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::{

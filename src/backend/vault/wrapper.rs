@@ -11,40 +11,16 @@ use zeroize::Zeroizing;
 
 use super::client::{Answer, Call, Client};
 use super::rights::Right;
-use super::setup::Parts;
+use super::settings::TransitSettings;
 use crate::config::Section;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, Upkeep, WrapContext, WrappedKey};
 use crate::secret::DataKey;
+use crate::secret::aead::Parts;
 
 /// The types of key that take associated data, by which a wrapped key is bound to its keystore.
 const TYPES: &[&str] = &["aes128-gcm96", "aes256-gcm96", "chacha20-poly1305"];
-
-/// The type of a key that we make.
-pub(super) const NEW_TYPE: &str = "aes256-gcm96";
-
-/// What the configuration says of a transit key.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The Vault.
-    pub vault: super::Settings,
-    /// Where the engine is mounted.
-    pub mount: String,
-    /// The name of the key in it.
-    pub key: String,
-}
-
-impl Settings {
-    /// What a `[[provider]]` section says.
-    pub fn read(section: &Section) -> Result<Self> {
-        Ok(Self {
-            vault: super::Settings::read(section)?,
-            mount: super::path(section, "mount", "transit")?,
-            key: super::path(section, "key", "keyward")?,
-        })
-    }
-}
 
 /// A key of a transit engine. A wrapped key's `kek` is `transit/keyward:v3`: the engine, the key and
 /// its version; the blob is Vault's ciphertext without the `vault:v3:` that repeats it.
@@ -61,7 +37,7 @@ struct Described {
 }
 
 #[derive(Deserialize)]
-struct Description {
+pub(super) struct Description {
     #[serde(rename = "type")]
     kind: String,
     latest_version: u32,
@@ -96,41 +72,24 @@ struct Plaintext {
 impl TransitWrapper {
     /// The one that a `[[provider]]` section describes.
     pub(super) fn of(section: &Section, rng: &Arc<dyn Rng>) -> Result<Self> {
-        Ok(Self::new(Settings::read(section)?, Arc::clone(rng)))
+        Ok(Self::new(TransitSettings::read(section)?, Arc::clone(rng)))
     }
 
     /// The wrapper that `settings` describe. Nobody is called yet.
-    pub fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {
+    pub fn new(settings: TransitSettings, rng: Arc<dyn Rng>) -> Self {
         Self { client: settings.vault.client(rng), mount: settings.mount, key: settings.key }
     }
 
-    /// Makes the key where there is none, else a new version of it.
-    pub fn create_key(&self, by: Deadline) -> Result<KekInfo> {
-        let call = self.client.call("making a key in Vault", by)?;
-        let (path, body) = match self.describe_key(&call) {
-            Ok(_) => (format!("{}/rotate", self.path("keys")), json!({})),
-            Err(error) if error.kind() == Kind::NotFound => {
-                (self.path("keys"), json!({ "type": NEW_TYPE }))
-            }
-            Err(error) => return Err(error),
-        };
-        let answer = call.post(&path, &body)?;
-        if !answer.is_ok() {
-            return Err(answer.unexpected(&format!("to make {}", self.name())));
-        }
-        Ok(self.info(self.describe_key(&call)?))
-    }
-
     /// `transit/keyward`, for people and for the names of wrapped keys.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("{}/{}", self.mount, self.key)
     }
 
-    fn path(&self, doing: &str) -> String {
+    pub(super) fn path(&self, doing: &str) -> String {
         format!("{}/{doing}/{}", self.mount, self.key)
     }
 
-    fn describe_key(&self, call: &Call<'_>) -> Result<Description> {
+    pub(super) fn describe_key(&self, call: &Call<'_>) -> Result<Description> {
         let answer = call.get(&self.path("keys"))?;
         if answer.status == 404 {
             let what = format!("{} has no transit key {}", self.client.place(), self.name());
@@ -197,7 +156,7 @@ impl TransitWrapper {
         })
     }
 
-    fn info(&self, described: Description) -> KekInfo {
+    pub(super) fn info(&self, described: Description) -> KekInfo {
         let made = described.keys.get(&described.latest_version).and_then(Value::as_u64);
         KekInfo {
             kek: format!("{}:v{}", self.name(), described.latest_version),
@@ -276,7 +235,7 @@ impl TransitWrapper {
     }
 
     /// The client, the mount and the key's name.
-    pub(super) fn parts(&self) -> Parts<'_> {
+    pub(super) fn parts(&self) -> super::setup::Parts<'_> {
         (&self.client, &self.mount, &self.key)
     }
 
@@ -363,12 +322,11 @@ impl KeyWrapper for TransitWrapper {
     }
 }
 
-/// What a wrapped key is bound to, each part with its length before it so that no two have the same.
+/// What a wrapped key is bound to.
 fn associated_data(kind: &str, context: &WrapContext) -> Vec<u8> {
-    let mut data = Vec::new();
-    for part in [b"keyward transit wrap v1", kind.as_bytes(), &context.to_bytes()[..]] {
-        data.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        data.extend_from_slice(part);
-    }
-    data
+    Parts::default()
+        .with("keyward transit wrap v1")
+        .with(kind)
+        .with(context.to_bytes())
+        .into_bytes()
 }

@@ -1,0 +1,283 @@
+//! Serves the keys of a file.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::encrypted::{self, Derivation};
+use super::failure::Failure;
+use super::keyfile::{self, Dialect, Entry};
+use super::settings::{Password, Settings};
+use super::{MAX_FILE_LEN, MAX_PASSWORD_LEN};
+use crate::env::Deadline;
+use crate::error::{Error, Kind, Result};
+use crate::key::{Cipher, KeyInfo, KeyName, KeyRef, KeyState, PageMode};
+use crate::provider::{KeyServer, Probe};
+use crate::secret::source::{SecretSource, without_line_end};
+use crate::secret::{DataKey, SecretBytes, read_file};
+
+/// How much of a password's file is read: a password and the line ends behind it.
+const MAX_PASSWORD_FILE_LEN: usize = 4096;
+
+/// A key file. It is read again whenever it has changed.
+pub struct FileServer {
+    settings: Settings,
+    pub(super) snapshot: Mutex<Option<Snapshot>>,
+}
+
+/// The keys of the file as it was at one time.
+pub(super) struct Snapshot {
+    stamp: Stamp,
+    pub(super) entries: Vec<Entry>,
+    /// What `list` answers, made once so that asking every second costs one `stat`.
+    infos: Vec<KeyInfo>,
+}
+
+/// What changes when a file is written, replaced or given to somebody else.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    len: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl FileServer {
+    /// The server of one key file. Nothing is read yet.
+    pub fn new(settings: Settings) -> Result<Self> {
+        if settings.path.as_os_str().is_empty() {
+            return Err(Failure::Unset.of(&settings.path, settings.dialect));
+        }
+        Ok(Self { settings, snapshot: Mutex::new(None) })
+    }
+
+    /// The keys as they are in the file now: read again only if its stamp has changed.
+    fn current(&self, by: Deadline) -> Result<MutexGuard<'_, Option<Snapshot>>> {
+        let path = &self.settings.path;
+        by.left(format_args!("key file {}", path.display()))?;
+        let mut snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = self.stamp()?;
+        if snapshot.as_ref().is_none_or(|old| old.stamp != stamp) {
+            let entries = self.load()?;
+            if self.stamp()? != stamp {
+                return Err(self.failed(Failure::Changed));
+            }
+            let infos = infos_of(&entries, self.settings.mode);
+            *snapshot = Some(Snapshot { stamp, entries, infos });
+        }
+        Ok(snapshot)
+    }
+
+    fn load(&self) -> Result<Vec<Entry>> {
+        let file = self.read_key_file()?;
+        let file = file.expose();
+        let read;
+        let password = match &self.settings.password {
+            None => None,
+            Some(Password::Given(password)) => Some(password.expose()),
+            Some(Password::From(source)) => {
+                read = self.read_password(source)?;
+                Some(self.password_in(read.expose(), source)?)
+            }
+        };
+        match (encrypted::is_encrypted(file), password) {
+            (false, None) => self.parse(file),
+            (false, Some(_)) => Err(self.failed(Failure::NotEncrypted)),
+            // The original tries an empty password, with which some have encrypted their file.
+            (true, None) if self.settings.dialect == Dialect::Keyward => {
+                Err(self.failed(Failure::NoPassword))
+            }
+            (true, _) if !encrypted::is_whole(file) => Err(self.failed(Failure::CutShort)),
+            (true, password) => self.decrypt_and_parse(file, password.unwrap_or_default()),
+        }
+    }
+
+    fn decrypt_and_parse(&self, file: &[u8], password: &[u8]) -> Result<Vec<Entry>> {
+        let text = encrypted::decrypt(file, password, self.derivation())?;
+        let text = text.ok_or_else(|| self.failed(Failure::WrongPassword))?;
+        self.parse(text.expose()).map_err(|error| {
+            // The padding alone is no proof. A key file with a flaw is still text; what a wrong
+            // password makes of one is not.
+            let is_text = std::str::from_utf8(text.expose()).is_ok();
+            if is_text { error } else { self.failed(Failure::WrongPassword) }
+        })
+    }
+
+    fn parse(&self, text: &[u8]) -> Result<Vec<Entry>> {
+        let Settings { path, dialect, .. } = &self.settings;
+        keyfile::parse(text, *dialect).map_err(|flaw| flaw.of(path, *dialect))
+    }
+
+    fn read_key_file(&self) -> Result<SecretBytes> {
+        if self.settings.strict_permissions {
+            return read_file(&self.settings.path, MAX_FILE_LEN);
+        }
+        read_any_file(&self.settings.path, MAX_FILE_LEN).map_err(|failure| self.failed(failure))
+    }
+
+    fn read_password(&self, source: &SecretSource) -> Result<SecretBytes> {
+        match source {
+            SecretSource::File(path) if !self.settings.strict_permissions => {
+                read_any_file(path, MAX_PASSWORD_FILE_LEN).map_err(|failure| match failure {
+                    Failure::TooLong => Failure::PasswordTooLong.of(path, self.settings.dialect),
+                    other => other.of(path, self.settings.dialect),
+                })
+            }
+            _ => source.read(MAX_PASSWORD_FILE_LEN),
+        }
+    }
+
+    /// The password within what was read. The original takes all of a file but its last line
+    /// ends, up to a NUL; we refuse what `openssl enc -pass file:` would read otherwise.
+    fn password_in<'a>(&self, read: &'a [u8], source: &SecretSource) -> Result<&'a [u8]> {
+        let dialect = self.settings.dialect;
+        let failed = |failure: Failure| failure.of(Path::new(&source.to_string()), dialect);
+        if read.is_empty() {
+            return Err(failed(Failure::EmptyPassword));
+        }
+        let password = match dialect {
+            Dialect::Keyward => without_line_end(read),
+            Dialect::Original => without_line_end(&read[..read.len().min(MAX_PASSWORD_LEN + 1)]),
+        };
+        if password.len() > MAX_PASSWORD_LEN {
+            return Err(failed(Failure::PasswordTooLong));
+        }
+        match dialect {
+            Dialect::Original => Ok(password.split(|byte| *byte == 0).next().unwrap_or_default()),
+            Dialect::Keyward if password.is_empty() => Err(failed(Failure::EmptyPassword)),
+            Dialect::Keyward if password.iter().any(|byte| b"\0\r\n".contains(byte)) => {
+                Err(failed(Failure::SeveralLines))
+            }
+            Dialect::Keyward => Ok(password),
+        }
+    }
+
+    fn derivation(&self) -> Derivation {
+        let Settings { digest, pbkdf2_iterations, .. } = self.settings;
+        Derivation { digest, pbkdf2_iterations }
+    }
+
+    fn stamp(&self) -> Result<Stamp> {
+        match std::fs::metadata(&self.settings.path) {
+            Ok(meta) => Ok(Stamp::of(&meta)),
+            Err(cause) => Err(self.failed(Failure::Open(cause))),
+        }
+    }
+
+    fn failed(&self, failure: Failure) -> Error {
+        failure.of(&self.settings.path, self.settings.dialect)
+    }
+
+    fn read_only(&self, doing: &str, key: &KeyRef) -> Error {
+        let path = self.settings.path.display();
+        Error::new(Kind::Unsupported, format!("cannot {doing} {key}: {path} is kept by hand"))
+            .advise("edit it, a new version as a line id;version;key")
+    }
+}
+
+impl KeyServer for FileServer {
+    fn list(&self, by: Deadline) -> Result<Vec<KeyInfo>> {
+        Ok(self.current(by)?.as_ref().map_or_else(Vec::new, |snapshot| snapshot.infos.clone()))
+    }
+
+    fn fetch(&self, key: &KeyRef, by: Deadline) -> Result<DataKey> {
+        let snapshot = self.current(by)?;
+        let entries = snapshot.as_ref().map_or(&[][..], |snapshot| &snapshot.entries);
+        let found = match key.name {
+            KeyName::Id(id) => {
+                entries.binary_search_by_key(&(id, key.version), |entry| (entry.id, entry.version))
+            }
+            KeyName::Named { .. } => Err(0),
+        };
+        match found.ok().and_then(|at| entries.get(at)) {
+            Some(entry) => DataKey::copy_of(entry.data.expose()),
+            None => {
+                let path = self.settings.path.display();
+                Err(Error::new(Kind::NotFound, format!("{path} has no {key}"))
+                    .advise("add it to the file, or restore the file from a backup"))
+            }
+        }
+    }
+
+    fn put(&self, key: &KeyRef, _: &DataKey, _: Deadline) -> Result<()> {
+        Err(self.read_only("add", key))
+    }
+
+    fn remove(&self, key: &KeyRef, _: Deadline) -> Result<()> {
+        Err(self.read_only("remove", key))
+    }
+
+    fn probe(&self, by: Deadline) -> Result<Probe> {
+        let infos = self.list(by)?;
+        let keys = infos.iter().filter(|info| info.state == KeyState::Active).count();
+        let meta = std::fs::metadata(&self.settings.path)
+            .map_err(|cause| self.failed(Failure::Open(cause)))?;
+        let encryption = match (&self.settings.password, self.settings.pbkdf2_iterations) {
+            (None, _) => "none".to_owned(),
+            (Some(_), 0) => format!("aes-256-cbc, {}, one round", self.settings.digest),
+            (Some(_), rounds) => {
+                format!("aes-256-cbc, pbkdf2-{}, {rounds} rounds", self.settings.digest)
+            }
+        };
+        let facts = [
+            ("file", self.settings.path.display().to_string()),
+            ("permissions", format!("{:04o}, uid {}", meta.mode() & 0o7777, meta.uid())),
+            ("keys", keys.to_string()),
+            ("versions", infos.len().to_string()),
+            ("encryption", encryption),
+        ];
+        Ok(Probe { facts: facts.map(|(name, value)| (name.to_owned(), value)).into() })
+    }
+
+    fn place(&self) -> String {
+        self.settings.path.display().to_string()
+    }
+}
+
+/// What may be told of `entries`, which stand by id and version.
+fn infos_of(entries: &[Entry], mode: PageMode) -> Vec<KeyInfo> {
+    let info = |(at, entry): (usize, &Entry)| {
+        let newest = entries.get(at + 1).is_none_or(|next| next.id != entry.id);
+        KeyInfo {
+            key: KeyRef::new(entry.id, entry.version),
+            state: if newest { KeyState::Active } else { KeyState::Retired },
+            purpose: Cipher { mode, key_len: entry.data.expose().len() }.into(),
+            created: None,
+            check: Some(entry.data.check_value()),
+        }
+    };
+    entries.iter().enumerate().map(info).collect()
+}
+
+impl Stamp {
+    fn of(meta: &Metadata) -> Self {
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            len: meta.len(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+}
+
+/// The whole of a file of at most `max_len` bytes, whoever may read it: the original looks at no
+/// permissions, and what it loads must load under its name.
+fn read_any_file(path: &Path, max_len: usize) -> Result<SecretBytes, Failure> {
+    let meta = std::fs::metadata(path).map_err(Failure::Open)?;
+    if !meta.is_file() {
+        // Opening a pipe would wait for a writer.
+        let errno = if meta.is_dir() { libc::EISDIR } else { libc::EINVAL };
+        return Err(Failure::Read(io::Error::from_raw_os_error(errno)));
+    }
+    let mut file = File::open(path).map_err(Failure::Open)?;
+    let len = file.metadata().map_err(Failure::Open)?.len();
+    let len = usize::try_from(len).ok().filter(|len| *len <= max_len).ok_or(Failure::TooLong)?;
+    SecretBytes::build(len, |to| file.read_exact(to)).map_err(|cause| match cause.kind() {
+        io::ErrorKind::UnexpectedEof => Failure::Changed,
+        _ => Failure::Read(cause),
+    })
+}

@@ -1,0 +1,205 @@
+//! The ways in which a key of a KMIP server wraps, and what they make of a key.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::super::way_called;
+use super::client::Desk;
+use super::failure::{Fault, changed};
+use super::kek::Kek;
+use super::message::Version;
+use super::requests::Mode;
+use crate::error::{Error, Kind, Result};
+use crate::secret::DataKey;
+use crate::secret::aead::{NONCE_LEN, TAG_LEN, open, seal};
+
+/// The first byte of a blob; any other is refused.
+const FORMAT: u8 = 1;
+
+/// The key that a server which has only CBC encrypts in the store key's place, and its IV.
+const ONCE_LEN: usize = 32;
+
+const IV_LEN: usize = 16;
+
+/// That key with PKCS#5's padding: a block more.
+const ENCRYPTED_ONCE_LEN: usize = ONCE_LEN + 16;
+
+/// What is wrapped for a trial: as long as a store key.
+const TRIAL_LEN: usize = 32;
+
+/// How a key wraps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The server encrypts by AES-GCM, with what the wrapped key is bound to as additional data: KMIP 1.4.
+    Gcm,
+    /// The server encrypts a key of 256 bits that is used once, by AES-CBC; under that one the store key
+    /// is sealed here, by AES-GCM. KMIP 1.2.
+    Cbc,
+    /// The wrapping key is fetched for each use, and AES-GCM done here: for servers that cannot encrypt, and
+    /// only where the configuration asks for it, because the key leaves the server.
+    Get,
+}
+
+impl Way {
+    const ALL: [Self; 3] = [Self::Gcm, Self::Cbc, Self::Get];
+
+    /// Its name in a wrapped key and in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gcm => "aes-gcm",
+            Self::Cbc => "aes-cbc",
+            Self::Get => "get",
+        }
+    }
+
+    const fn since(self) -> Version {
+        match self {
+            Self::Gcm => Version::new(1, 4),
+            Self::Cbc => Version::new(1, 2),
+            Self::Get => Version::new(1, 0),
+        }
+    }
+
+    /// Wraps `data` with `kek`, bound to `binding`.
+    pub(super) fn wrap(
+        self,
+        desk: &mut Desk<'_>,
+        kek: &Kek,
+        data: &DataKey,
+        binding: &[u8],
+    ) -> Result<Vec<u8>, Fault> {
+        let (mut nonce, mut iv) = ([0; NONCE_LEN], [0; IV_LEN]);
+        desk.rng().fill(&mut nonce)?;
+        let made = match self {
+            Self::Gcm => {
+                let mode = Mode::Gcm { nonce: &nonce, aad: binding };
+                [&nonce[..], &desk.encrypt(&kek.id, &mode, data.expose())?].concat()
+            }
+            Self::Cbc => {
+                desk.rng().fill(&mut iv)?;
+                let once = DataKey::generate(ONCE_LEN, desk.rng())?;
+                let encrypted = desk.encrypt(&kek.id, &Mode::Cbc { iv: &iv }, once.expose())?;
+                // The key is used once, and so is every nonce with it.
+                let sealed = seal(&once, &[0; NONCE_LEN], binding, data.expose())?;
+                [&iv[..], &encrypted, &sealed].concat()
+            }
+            Self::Get => {
+                let key = desk.get(&kek.id)?;
+                let sealed = seal(&key, &nonce, binding, data.expose()).map_err(fit_for_aes)?;
+                [&nonce[..], &sealed].concat()
+            }
+        };
+        Ok([&[FORMAT][..], &made].concat())
+    }
+
+    /// Opens what [`wrap`](Self::wrap) made with the key `id`.
+    pub(super) fn unwrap(
+        self,
+        desk: &mut Desk<'_>,
+        id: &str,
+        blob: &[u8],
+        binding: &[u8],
+    ) -> Result<DataKey, Fault> {
+        let cut = || Fault::Ours(changed("it was cut short"));
+        let Some((&FORMAT, made)) = blob.split_first() else {
+            return Err(changed("it has an unknown format").into());
+        };
+        let opened = match self {
+            Self::Gcm => {
+                let (nonce, sealed) = made.split_first_chunk::<NONCE_LEN>().ok_or_else(cut)?;
+                if sealed.len() <= TAG_LEN {
+                    return Err(cut());
+                }
+                return desk.decrypt(id, &Mode::Gcm { nonce, aad: binding }, sealed);
+            }
+            Self::Cbc => {
+                let (iv, rest) = made.split_first_chunk::<IV_LEN>().ok_or_else(cut)?;
+                let (encrypted, sealed) =
+                    rest.split_first_chunk::<ENCRYPTED_ONCE_LEN>().ok_or_else(cut)?;
+                let once = desk.decrypt(id, &Mode::Cbc { iv }, encrypted)?;
+                if once.expose().len() != ONCE_LEN {
+                    return Err(changed("what it opens to is none that keyward wraps").into());
+                }
+                open(&once, &[0; NONCE_LEN], binding, sealed)?
+            }
+            Self::Get => {
+                let (nonce, sealed) = made.split_first_chunk::<NONCE_LEN>().ok_or_else(cut)?;
+                open(&desk.get(id)?, nonce, binding, sealed).map_err(fit_for_aes)?
+            }
+        };
+        opened.ok_or_else(|| {
+            changed("it was changed, or belongs to another keystore or store key").into()
+        })
+    }
+
+    /// Wraps and unwraps something that is no key, to see whether server and key can do it.
+    pub(super) fn trial(self, desk: &mut Desk<'_>, kek: &Kek) -> Result<(), Fault> {
+        let data = DataKey::generate(TRIAL_LEN, desk.rng())?;
+        let blob = self.wrap(desk, kek, &data, b"trial")?;
+        let opened = self.unwrap(desk, &kek.id, &blob, b"trial")?;
+        match opened.expose() == data.expose() {
+            true => Ok(()),
+            false => Err(Fault::Ours(
+                Error::new(
+                    Kind::Internal,
+                    format!("{} gives back other bytes by {self}", desk.place()),
+                )
+                .advise("choose another `mechanism`"),
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Way {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        way_called(text, &Self::ALL, Self::name)
+    }
+}
+
+/// The way in which `kek` wraps: `wanted`, or the first that works.
+pub(super) fn choose(desk: &mut Desk<'_>, kek: &Kek, wanted: Option<Way>) -> Result<Way> {
+    let (version, _) = desk.versions()?;
+    let mut refusals = Vec::new();
+    for way in Way::ALL {
+        if wanted.is_some_and(|wanted| wanted != way) {
+            continue;
+        }
+        if version < way.since() {
+            refusals.push(format!("{way}: not in KMIP {version}, which is spoken here"));
+            continue;
+        }
+        // The key leaves the server only where that is asked for.
+        if way == Way::Get && wanted.is_none() {
+            continue;
+        }
+        match way.trial(desk, kek) {
+            Ok(()) => return Ok(way),
+            Err(fault) if fault.is_unsupported() => {
+                let error = fault.told(desk.place(), format_args!("key {}", kek.name));
+                refusals.push(format!("{way}: {}", error.what()));
+            }
+            Err(fault) => {
+                return Err(fault.told(desk.place(), format_args!("key {}", kek.name)));
+            }
+        }
+    }
+    let what = format!("key {} cannot wrap: {}", kek.name, refusals.join("; "));
+    Err(Error::new(Kind::Unsupported, what).advise(
+        "have the key fetched instead (mechanism = \"get\"), or keep the data keys there (use = \
+         \"serve\")",
+    ))
+}
+
+/// The error for a wrapping key that was fetched and is of no use here.
+fn fit_for_aes(error: Error) -> Error {
+    error.advise("name one that is, or have one made: keyward init --create-key")
+}

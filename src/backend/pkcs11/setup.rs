@@ -1,0 +1,88 @@
+//! Makes a wrapping key on a token.
+
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, KeyType, ObjectClass};
+
+use super::client::Desk;
+use super::failure::Fault;
+use super::kek::{ID_LEN, KEK_LEN, Kek, KeyChoice, millis};
+use super::wrapper::Pkcs11Wrapper;
+use crate::env::{Deadline, Rng, Timestamp};
+use crate::error::{Error, Kind, Result};
+use crate::provider::KekInfo;
+
+impl Pkcs11Wrapper {
+    /// Makes a new key of the configured label on the token: AES with 256 bits, sensitive, never
+    /// extractable. From then on it is the newest. `Conflict` where an id is configured that a key
+    /// has; `Unsupported` where the token would make one that can be taken out.
+    pub fn create_key(&self, now: Timestamp, by: Deadline) -> Result<KekInfo> {
+        self.at_token("making a key", by, move |shared, desk| {
+            let kek = shared.key.create(desk, now, &*shared.rng)?;
+            let way = shared.way(desk, &kek)?;
+            Ok(shared.info(&kek, way))
+        })
+    }
+}
+
+impl KeyChoice {
+    /// Makes a new AES key of this label (or id), which never leaves the token, and proves that the
+    /// token says so.
+    fn create(&self, desk: &Desk<'_>, now: Timestamp, rng: &dyn Rng) -> Result<Kek, Fault> {
+        let older = match self.find(desk) {
+            Ok(found) => found,
+            // That there is none yet is what we are here for.
+            Err(Fault::Lost(_)) => Vec::new(),
+            Err(fault) => return Err(fault),
+        };
+        let session = desk.writing()?;
+        let id = match &self.id {
+            Some(_) if !older.is_empty() => {
+                let what = format!("{self} is on the token already");
+                return Err(Fault::Ours(Error::new(Kind::Conflict, what).advise(
+                    "choose keys by their label alone: then each new one has an id of its own",
+                )));
+            }
+            Some(id) => id.clone(),
+            None => new_id(now, older.last().map(|kek| kek.id.as_slice()), rng)?,
+        };
+        let mut template = vec![
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::AES),
+            Attribute::ValueLen(KEK_LEN.into()),
+            Attribute::Id(id),
+            Attribute::Token(true),
+            Attribute::Private(true),
+            Attribute::Sensitive(true),
+            Attribute::Extractable(false),
+            Attribute::Encrypt(true),
+            Attribute::Decrypt(true),
+            Attribute::Wrap(true),
+            Attribute::Unwrap(true),
+        ];
+        template.extend(self.label.as_ref().map(|label| Attribute::Label(label.clone().into())));
+        let made = session.generate_key(&Mechanism::AesKeyGen, &template)?;
+        let kek = Kek::aes(&session, made)?;
+        if kek.sensitive == [Some(true), Some(true), Some(false), Some(true)] {
+            return Ok(kek);
+        }
+        // Nothing was wrapped with it yet.
+        let gone = session.destroy_object(made).is_ok();
+        let what = format!("the token made key {} so that it can be taken out of it", kek.name);
+        let left = if gone { "it was destroyed again" } else { "destroy it" };
+        Err(Fault::Ours(Error::new(Kind::Unsupported, what).advise(format!(
+            "{left}; make one with the token's own tool: sensitive, never extractable"
+        ))))
+    }
+}
+
+/// An id that tells `now`, and is higher than that of the newest key there is.
+pub(super) fn new_id(now: Timestamp, newest: Option<&[u8]>, rng: &dyn Rng) -> Result<Vec<u8>> {
+    let mut id = vec![0; ID_LEN];
+    rng.fill(&mut id)?;
+    let before = newest.filter(|id| id.len() == ID_LEN).map_or(0, millis);
+    let time = (now.as_unix() * 1000).max(before + 1);
+    id[..6].copy_from_slice(&time.to_be_bytes()[2..]);
+    id[6] = 0x70 | id[6] & 0x0f;
+    id[8] = 0x80 | id[8] & 0x3f;
+    Ok(id)
+}
