@@ -26,15 +26,14 @@ pub use next_start::{ReadConfig, watch_restart};
 use crate::audit::{Event, Record, Trail};
 use crate::backend::{self, Order};
 use crate::config::{self, Config, ProviderConfig};
-use crate::custodian::{
-    Custodian, KeySource, KeystoreSource, NamedServer, NamedWrapper, Reason, Role, Rollback,
-    ServedSource, Stash,
-};
+use crate::custodian::{Custodian, Source};
 use crate::env::{Deadline, Env, Level, Rng};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, PageMode};
+use crate::manager::{Manager, Rollback};
 use crate::provider::{KekInfo, KeyServer, Probe, Provider};
 use crate::secret::DataKey;
+use crate::source::{NamedServer, NamedWrapper, Reason, Role, ServedSource, Stash};
 use crate::store::{Keystore, Revision, STORE_KEY_LEN, StoreFile};
 use crate::trust;
 
@@ -277,24 +276,24 @@ fn is_in_place(file: &StoreFile, id: &str, error: &Error) -> bool {
     }
 }
 
-/// What accepting an older keystore would mean; see [`KeystoreSource::rollback`].
+/// What accepting an older keystore would mean; see [`Manager::rollback`].
 pub fn rollback(config: &Config, env: &Env) -> Result<Rollback> {
     keystore(config, wrappers(config, env)?, env).rollback()
 }
 
 /// Accepts the keystore as it is, though it is older than its rollback guard; see
-/// [`KeystoreSource::accept_rollback`].
+/// [`Manager::accept_rollback`].
 pub fn accept_rollback(config: &Config, reason: Reason<'_>, env: &Env) -> Result<Revision> {
     keystore(config, wrappers(config, env)?, env).accept_rollback(reason)
 }
 
 /// Either all providers wrap the key of our own keystore, or one serves keys, and the others seal
 /// its stash.
-fn source(config: &Config, env: &Env) -> Result<Box<dyn KeySource>> {
+fn source(config: &Config, env: &Env) -> Result<Source> {
     let Opened { wrappers, served } = open_all(config, env)?;
     match served {
         Some((provider, server)) => served_source(provider, server, wrappers, config, env),
-        None => Ok(Box::new(keystore(config, wrappers, env))),
+        None => Ok(keystore(config, wrappers, env).into()),
     }
 }
 
@@ -338,7 +337,7 @@ fn served_source(
     wrappers: Vec<NamedWrapper>,
     config: &Config,
     env: &Env,
-) -> Result<Box<dyn KeySource>> {
+) -> Result<Source> {
     let stash = stash_of(provider, &*server.server, config, wrappers, env)?;
     let mut source = ServedSource::new(server, config.keystore.cipher, env.clone());
     // `init` makes the folder; without it there is nobody's trail to write.
@@ -347,8 +346,8 @@ fn served_source(
         source = source.with_trail(beside);
     }
     Ok(match stash {
-        Some(stash) => Box::new(source.with_stash(stash)),
-        None => Box::new(source),
+        Some(stash) => source.with_stash(stash).into(),
+        None => source.into(),
     })
 }
 
@@ -384,8 +383,8 @@ fn serves_alone(provider: &ProviderConfig) -> Error {
         .advise("add [stash], or leave one [[provider]], or only such as wrap")
 }
 
-fn keystore(config: &Config, wrappers: Vec<NamedWrapper>, env: &Env) -> KeystoreSource {
-    KeystoreSource::new(
+fn keystore(config: &Config, wrappers: Vec<NamedWrapper>, env: &Env) -> Manager {
+    Manager::new(
         StoreFile::at(&config.keystore.path),
         wrappers,
         config.keystore.cipher,
@@ -433,7 +432,7 @@ pub fn from_key_file(file: KeyFile, role: Role, env: Env) -> Result<Custodian> {
         server: Box::new(key_file_server(file)?),
     };
     let source = ServedSource::new(named, Cipher::DEFAULT, env.clone()).only_noting();
-    Custodian::start(Box::new(source), role, env)
+    Custodian::start(source, role, env)
 }
 
 fn key_file_server(file: KeyFile) -> Result<backend::file::FileServer> {

@@ -12,6 +12,7 @@ pub mod error;
 pub mod hex;
 pub mod inspect;
 pub mod key;
+pub mod manager;
 pub mod mariadb;
 pub mod mark;
 pub mod mysql;
@@ -19,6 +20,7 @@ pub mod policy;
 pub mod provider;
 pub mod ring;
 pub mod secret;
+pub mod source;
 pub mod store;
 pub mod trust;
 

@@ -9,15 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use keyward::audit::{Event, Trail};
-use keyward::custodian::{
-    Answer, Custodian, Home, KeystoreSource, NamedWrapper, NextSource, NextStart, Reason, Role,
-    Which,
-};
+use keyward::custodian::{Answer, Custodian, NextSource, NextStart};
 use keyward::env::fake::{FakeClock, FakeLog, FakeRng};
 use keyward::env::{Deadline, Env, Level, Timestamp};
 use keyward::key::{Cipher, KeyId, KeyName, KeyState, KeyVersion};
+use keyward::manager::{Home, Manager};
 use keyward::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
 use keyward::secret::DataKey;
+use keyward::source::{NamedWrapper, Reason, Role, Which};
 use keyward::store::{Keystore, StoreFile, Wrapping};
 use keyward::{Error, Kind, Result};
 
@@ -80,8 +79,8 @@ impl Bench {
         let timeout = Duration::from_secs(1);
         let wrappers = vec![NamedWrapper { name: "test".into(), timeout, wrapper }];
         let file = StoreFile::at(self.path());
-        let source = KeystoreSource::new(file, wrappers, Cipher::DEFAULT, 2, env.clone());
-        Custodian::start(Box::new(source), role, env)
+        let source = Manager::new(file, wrappers, Cipher::DEFAULT, 2, env.clone());
+        Custodian::start(source, role, env)
     }
 
     fn custodian(&self, role: Role) -> Custodian {
@@ -251,21 +250,29 @@ fn no_key_of_mysqls_is_made_while_the_key_store_is_away() {
     let bench = Bench::new();
     let server = bench.custodian(Role::Server);
     let name = |id: &str| KeyName::Named { data_id: id.into(), auth_id: String::new() };
-    server.generate_named(&name("INNODBKey-1"), "AES", 32, REASON).unwrap();
+    server.manager().unwrap().generate_named(&name("INNODBKey-1"), "AES", 32, REASON).unwrap();
     let (before, known) = (bench.files(), server.all_named().names().count());
     bench.key_store.away.store(true, Ordering::SeqCst);
-    let refused = server.generate_named(&name("INNODBKey-2"), "AES", 32, REASON).unwrap_err();
+    let refused = server
+        .manager()
+        .unwrap()
+        .generate_named(&name("INNODBKey-2"), "AES", 32, REASON)
+        .unwrap_err();
     assert_eq!(refused.kind(), Kind::Unavailable);
     assert!(refused.to_string().contains("provider \"test\": the key store is away"), "{refused}");
     assert_eq!(bench.files(), before);
     assert_eq!(server.all_named().names().count(), known);
     assert!(server.named(&name("INNODBKey-1")).unwrap().is_some());
     let calls = bench.key_store.calls.load(Ordering::SeqCst);
-    let taken = server.generate_named(&name("INNODBKey-1"), "AES", 32, REASON).unwrap_err();
+    let taken = server
+        .manager()
+        .unwrap()
+        .generate_named(&name("INNODBKey-1"), "AES", 32, REASON)
+        .unwrap_err();
     assert_eq!(taken.kind(), Kind::Conflict);
     assert_eq!(bench.key_store.calls.load(Ordering::SeqCst), calls, "asked for nothing");
     bench.key_store.away.store(false, Ordering::SeqCst);
-    server.generate_named(&name("INNODBKey-2"), "AES", 32, REASON).unwrap();
+    server.manager().unwrap().generate_named(&name("INNODBKey-2"), "AES", 32, REASON).unwrap();
     assert!(server.named(&name("INNODBKey-2")).unwrap().is_some());
 }
 
@@ -427,7 +434,7 @@ impl NextStart for Next {
         let wrappers =
             vec![NamedWrapper { name: "test".into(), timeout: Duration::from_secs(1), wrapper }];
         let file = StoreFile::at(&self.path);
-        let source = KeystoreSource::new(file, wrappers, Cipher::DEFAULT, 2, self.env.clone());
+        let source = Manager::new(file, wrappers, Cipher::DEFAULT, 2, self.env.clone());
         Ok(NextSource::Keystore(Box::new(source.as_role(Role::Reader))))
     }
 }
@@ -497,7 +504,9 @@ fn no_key_is_made_while_no_provider_opens_the_keystore() {
         custodian.rotate(Which::All, REASON).unwrap_err(),
         custodian.create(key(11), None, REASON).unwrap_err(),
         custodian
-            .step(&keyward::custodian::Step::RotateNow(Which::One(key(7))), REASON)
+            .manager()
+            .unwrap()
+            .change_state(&keyward::manager::StateChange::RotateNow(Which::One(key(7))), REASON)
             .unwrap_err(),
     ] {
         assert_eq!(refused.kind(), Kind::Unavailable);

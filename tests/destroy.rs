@@ -11,11 +11,13 @@ use std::time::Duration;
 use keyward::assemble;
 use keyward::audit::{Event, Trail};
 use keyward::config::Config;
-use keyward::custodian::{Custodian, Destruction, Home, Judged, Reason, Role, Step, Which};
+use keyward::custodian::Custodian;
 use keyward::env::fake::{FakeClock, FakeLog, FakeRng};
 use keyward::env::{Env, System, Timestamp};
 use keyward::key::{KeyId, KeyRef, KeyState, KeyVersion};
+use keyward::manager::{Destruction, Home, Judged, StateChange};
 use keyward::mark::{self, Mark};
+use keyward::source::{Reason, Role, Which};
 use keyward::{Error, Kind};
 
 const REASON: Reason<'_> = Reason { actor: "test", text: "because" };
@@ -57,7 +59,7 @@ impl Bench {
     }
 
     fn take(&self, step: Destruction) -> Result<(), Error> {
-        self.custodian.destroy(&step, REASON)
+        self.custodian.manager().unwrap().destroy(&step, &Judged::default(), REASON)
     }
 }
 
@@ -67,7 +69,7 @@ fn a_version_is_destroyed_after_its_waiting_time_and_leaves_a_tombstone() {
     let old = key(1, 1);
     bench.take(Destruction::Plan(old.clone(), WEEK)).unwrap();
     let at = Timestamp::from_unix(1_700_000_000 + WEEK.as_secs());
-    assert_eq!(bench.custodian.doomed(), [(old.clone(), at)]);
+    assert_eq!(bench.custodian.manager().unwrap().pending_destructions(), [(old.clone(), at)]);
     bench.clock.advance(WEEK - Duration::from_secs(1));
     let early = bench.take(Destruction::CarryOut(old.clone())).unwrap_err();
     assert_eq!(early.what(), format!("key 1 version 1 is not to be destroyed before {at}"));
@@ -75,7 +77,7 @@ fn a_version_is_destroyed_after_its_waiting_time_and_leaves_a_tombstone() {
     bench.clock.advance(Duration::from_secs(1));
     bench.take(Destruction::CarryOut(old.clone())).unwrap();
     assert_eq!(bench.state(&old), KeyState::Destroyed);
-    assert!(bench.custodian.doomed().is_empty());
+    assert!(bench.custodian.manager().unwrap().pending_destructions().is_empty());
     // The next rotation goes on from the highest version there ever was.
     assert_eq!(bench.custodian.rotate(Which::One(KeyId::SYSTEM), REASON).unwrap(), [key(1, 7)]);
     let trail = Trail::beside(&bench.folder.path().join("keystore.json")).read().unwrap();
@@ -245,10 +247,18 @@ fn the_newest_versions_stay_unless_one_is_compromised() {
     let newest = key(1, 3);
     let kept = "key 1 version 3 is one of the newest 2 versions, which stay; keep_versions in \
                 [policy] is how many; a further rotation adds a newer one";
-    assert_eq!(bench.custodian.may_destroy(&newest).unwrap_err().to_string(), kept);
+    assert_eq!(
+        bench.custodian.manager().unwrap().may_destroy(&newest).unwrap_err().to_string(),
+        kept
+    );
     let refused = bench.take(Destruction::Plan(newest.clone(), WEEK)).unwrap_err();
     assert_eq!(refused.to_string(), kept);
-    bench.custodian.step(&Step::Compromised(newest.clone()), REASON).unwrap();
+    bench
+        .custodian
+        .manager()
+        .unwrap()
+        .change_state(&StateChange::Compromised(newest.clone()), REASON)
+        .unwrap();
     bench.take(Destruction::Plan(newest.clone(), WEEK)).unwrap();
     bench.clock.advance(WEEK);
     bench.take(Destruction::CarryOut(newest.clone())).unwrap();
@@ -261,7 +271,12 @@ fn what_has_become_one_of_the_newest_since_is_not_carried_out() {
     let old = key(1, 1);
     bench.take(Destruction::Plan(old.clone(), WEEK)).unwrap();
     bench.clock.advance(WEEK);
-    bench.custodian.step(&Step::Compromised(key(1, 3)), REASON).unwrap();
+    bench
+        .custodian
+        .manager()
+        .unwrap()
+        .change_state(&StateChange::Compromised(key(1, 3)), REASON)
+        .unwrap();
     bench.take(Destruction::Plan(key(1, 3), WEEK)).unwrap();
     bench.clock.advance(WEEK);
     bench.take(Destruction::CarryOut(key(1, 3))).unwrap();
@@ -402,7 +417,8 @@ fn a_server_that_came_since_is_asked_for_when_a_destruction_is_carried_out() {
     // To call it off needs nobody.
     bench.take(Destruction::Cancel(old.clone())).unwrap();
     let judged = Judged { seen: vec!["mark-2".to_owned()], gone: Vec::new() };
-    let step = |step, judged: &Judged| bench.custodian.destroy_judged(&step, judged, REASON);
+    let step =
+        |step, judged: &Judged| bench.custodian.manager().unwrap().destroy(&step, judged, REASON);
     step(Destruction::Plan(old.clone(), WEEK), &judged).unwrap();
     assert_eq!(bench.custodian.data_directories().len(), 1);
     bench.clock.advance(WEEK);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use keyward::assemble;
 use keyward::config::Config;
-use keyward::custodian::Reason;
 use keyward::env::{Env, Level, Log};
+use keyward::source::Reason;
 use mariadb_test::command::answer;
 use mariadb_test::files::{self, Snapshot};
 use mariadb_test::launch::server_user;

@@ -8,10 +8,12 @@ use super::moving;
 use crate::backend::aws_kms::{FileSettings, KeyFiles, Settings};
 use crate::backend::http::{IN_THE_CLEAR, USE_TLS, Url, is_private};
 use crate::config;
-use crate::custodian::{Custodian, Moving, NamedServer, Role, ServedSource};
+use crate::custodian::Custodian;
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, PageMode};
+use crate::manager::Moving;
+use crate::source::{NamedServer, Role, ServedSource};
 
 /// How long the folder's listing is taken for the truth: another process may rotate.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -99,5 +101,5 @@ pub fn from_aws_key_files(files: AwsKeyFiles, role: Role, env: Env) -> Result<Cu
         true => source.on_demand(),
         false => source.makes_none_until(NAME_A_MASTER),
     };
-    Custodian::start(Box::new(source), role, env)
+    Custodian::start(source, role, env)
 }

@@ -11,13 +11,13 @@ use crate::backend::vault::{
     self, KvServer, KvSettings, Login, Lookup, OriginalKeys, Place, RoleId,
 };
 use crate::config;
-use crate::custodian::{
-    Custodian, KeystoreSource, LookupSource, NamedLookup, NamedWrapper, Reason, Role, Terms,
-};
+use crate::custodian::Custodian;
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, PageMode};
+use crate::manager::Manager;
 use crate::secret::source::SecretSource;
+use crate::source::{LookupOptions, LookupSource, NamedLookup, NamedWrapper, Reason, Role};
 use crate::store::StoreFile;
 
 /// The name that errors and the keystore know this key store by.
@@ -67,7 +67,7 @@ pub enum HashicorpLogin {
 /// the first start of a server.
 pub fn from_hashicorp(
     options: &Hashicorp,
-    terms: Arc<Terms>,
+    terms: Arc<LookupOptions>,
     role: Role,
     env: Env,
 ) -> Result<Custodian> {
@@ -80,8 +80,8 @@ pub fn from_hashicorp(
         }
     }
     let store = Box::new(options.lookup(place, &env)?);
-    let source = LookupSource::new(NamedLookup { name: NAME.to_owned(), store, terms });
-    Custodian::start(Box::new(source), role, env)
+    let source = LookupSource::new(NamedLookup { name: NAME.to_owned(), store, options: terms });
+    Custodian::start(source, role, env)
 }
 
 impl Hashicorp {
@@ -141,7 +141,7 @@ impl Hashicorp {
 fn from_transit(
     options: &Hashicorp,
     place: Place,
-    terms: &Terms,
+    terms: &LookupOptions,
     role: Role,
     env: Env,
 ) -> Result<Custodian> {
@@ -156,8 +156,8 @@ fn from_transit(
     trust_owner_of(path);
     let new = make_keystore(path, &wrapper(), role, &env)?;
     let file = StoreFile::at(path);
-    let source = KeystoreSource::new(file, vec![wrapper()], CIPHER, VERSION_STEP, env.clone());
-    let custodian = Custodian::start(Box::new(source), role, env)?;
+    let source = Manager::new(file, vec![wrapper()], CIPHER, VERSION_STEP, env.clone());
+    let custodian = Custodian::start(source, role, env)?;
     if new {
         let reason = Reason { actor: NAME, text: "first start" };
         for id in [1, 2] {

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::custodian::Moving;
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, KeyringKey, Purpose};
+use crate::manager::Moving;
 use crate::secret::{self, DataKey};
 use crate::trust;
 

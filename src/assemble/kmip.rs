@@ -6,10 +6,11 @@ use std::path::Path;
 
 use super::{create_keystore_without_keys, start, trust_owner_of};
 use crate::config::Config;
-use crate::custodian::{Custodian, Reason, Role};
+use crate::custodian::Custodian;
 use crate::env::{Env, Level};
 use crate::error::{Error, Kind, Result};
 use crate::key::KeyId;
+use crate::source::{Reason, Role};
 
 /// What `kmip_key_management` is configured with, by its variables' names.
 pub struct KmipOptions {

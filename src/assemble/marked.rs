@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use super::{serves, start, trust_owner_of, watch_restart};
 use crate::config::{self, Config};
-use crate::custodian::{Custodian, Home, Role};
+use crate::custodian::Custodian;
 use crate::env::{Env, Level};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyRef, KeyState};
+use crate::manager::Home;
 use crate::mark;
 pub use crate::mark::Keeper;
 use crate::ring::Watch;
+use crate::source::Role;
 
 /// What to do where the data directory is encrypted and its keys are not at hand.
 const PUT_BACK: &str = "put the configuration and the keystore of these data back from a backup; a \

@@ -11,14 +11,14 @@ use super::AwsKeyFiles;
 use super::{Hashicorp, KeyFile, create_empty_keystore, key_file_server, open};
 use crate::backend;
 use crate::config::{Config, ProviderConfig};
-use crate::custodian::{
-    Custodian, KeystoreSource, Moving, NamedWrapper, Reason, Rewrap, Rewrapped, Role,
-};
+use crate::custodian::Custodian;
 use crate::env::{Deadline, Env};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode, Purpose};
+use crate::manager::{Manager, Moving, Rewrap, Rewrapped};
 use crate::provider::{KeyServer, Provider};
 use crate::secret::SecretBytes;
+use crate::source::{NamedWrapper, Reason, Role};
 use crate::trust;
 
 /// How long a new key file may take to be read back.
@@ -222,10 +222,10 @@ fn rewrap(
     env: &Env,
 ) -> Result<Moved> {
     let role = if dry_run { Role::Reader } else { Role::Command };
-    let custodian = Custodian::start(Box::new(keystore(config, env, role)?), role, env.clone())?;
+    let custodian = Custodian::start(keystore(config, env, role)?, role, env.clone())?;
     let wrappings = match dry_run {
-        true => custodian.plan_move(from, to)?,
-        false => custodian.rewrap(Rewrap::Move { from, to }, reason)?,
+        true => custodian.manager()?.plan_move(from, to)?,
+        false => custodian.manager()?.rewrap(Rewrap::Move { from, to }, reason)?,
     };
     Ok(Moved { wrappings, keys: Vec::new(), new: Vec::new() })
 }
@@ -406,7 +406,7 @@ fn prove_key_file(path: &Path, mode: PageMode, keys: &[Moving]) -> Result<()> {
 }
 
 /// Our own keystore, opened by whichever configured provider wraps.
-fn keystore(config: &Config, env: &Env, role: Role) -> Result<KeystoreSource> {
+fn keystore(config: &Config, env: &Env, role: Role) -> Result<Manager> {
     Ok(super::keystore(config, wrappers(config, env)?, env).as_role(role))
 }
 

@@ -8,14 +8,14 @@ use nix::unistd::{Uid, geteuid};
 
 use super::{Opened, create_key_file, keystore, named, open_all, stash_of};
 use crate::config::{Config, key_file_beside};
-use crate::custodian::{
-    Custodian, Moving, NamedWrapper, NextSource, NextStart, Reason, Rescued, Role,
-};
+use crate::custodian::{Custodian, NextSource, NextStart};
 use crate::env::{Deadline, Env, Level, Log};
 use crate::error::{Error, Kind, Result};
 use crate::key::KeyRef;
+use crate::manager::{Moving, Rescued};
 use crate::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
 use crate::secret::DataKey;
+use crate::source::{NamedWrapper, Reason, Role};
 
 /// How many keystores of served keys can be made on one day.
 const MOST_A_DAY: u32 = 100;
@@ -217,9 +217,10 @@ mod tests {
 
     use super::*;
     use crate::assemble::{create_keystore, from_file, start};
-    use crate::custodian::{Answer, RestartSafe, Which};
+    use crate::custodian::{Answer, RestartSafe};
     use crate::env::System;
     use crate::env::fake::FakeLog;
+    use crate::source::Which;
 
     const REASON: Reason<'_> = Reason { actor: "test", text: "because" };
 

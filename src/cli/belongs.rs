@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::confine;
-use crate::custodian::{Custodian, Judged};
+use crate::custodian::Custodian;
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyRef, KeyState};
+use crate::manager::Judged;
 use crate::mark::{self, Place};
 use crate::store::DataDirectory;
 
@@ -55,7 +56,7 @@ pub(super) fn judge(
     let seen = registered.iter().filter(|one| datadirs.iter().any(|folder| is_one(folder, one)));
     let seen = seen.map(|one| one.mark.clone()).collect();
     let judged = Judged { seen, gone: gone.to_owned() };
-    custodian.check_judged(&judged)?;
+    custodian.manager()?.check_judged(&judged)?;
     Ok(judged)
 }
 

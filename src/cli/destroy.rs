@@ -9,11 +9,13 @@ use super::keys::{parse_id, parse_version};
 use super::print::{Printer, plain_lines};
 use super::scan::Scan;
 use super::{Exit, belongs, open, privilege, server};
-use crate::custodian::{Custodian, Destruction, Judged, Reason};
+use crate::custodian::Custodian;
 use crate::env::{Clock, System, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyId, KeyRef, KeyVersion};
+use crate::manager::{Destruction, Judged};
 use crate::policy::{MAX_DESTROY_WAIT, MIN_DESTROY_WAIT};
+use crate::source::Reason;
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -109,18 +111,23 @@ impl Command<'_> {
             return Ok(Outcome::new(key, "cancelled", None, 0));
         }
         // Reading the files may take hours: what can be refused at once, is.
-        self.custodian.may_destroy(&key)?;
+        self.custodian.manager()?.may_destroy(&key)?;
         let (scan, judged) = self.scan()?;
         scan.check(&key)?;
         self.step(&Destruction::Plan(key.clone(), self.wait), &judged)?;
-        let at = self.custodian.doomed().into_iter().find(|doomed| doomed.0 == key);
+        let at = self
+            .custodian
+            .manager()?
+            .pending_destructions()
+            .into_iter()
+            .find(|pending| pending.0 == key);
         let freed = scan.freed(&key);
         Ok(Outcome::new(key, "planned", at.map(|(_, at)| at), freed))
     }
 
     fn due(&self) -> Result<Vec<Outcome>> {
         let now = System.now();
-        let mut due = self.custodian.doomed();
+        let mut due = self.custodian.manager()?.pending_destructions();
         due.retain(|(_, at)| *at <= now);
         if due.is_empty() {
             return Ok(Vec::new());
@@ -144,7 +151,7 @@ impl Command<'_> {
     }
 
     fn step(&self, step: &Destruction, judged: &Judged) -> Result<()> {
-        self.custodian.destroy_judged(step, judged, self.reason)
+        self.custodian.manager()?.destroy(step, judged, self.reason)
     }
 
     /// What the files need, and the registered data directories that it speaks for: all of them.

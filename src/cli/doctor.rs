@@ -11,12 +11,13 @@ use super::server::{self, Server};
 use super::{Exit, component, env};
 use crate::assemble;
 use crate::config::Config;
-use crate::custodian::{Custodian, Role, StashState};
+use crate::custodian::Custodian;
 use crate::env::{Clock as _, System};
 use crate::error::{Error, Result};
 use crate::key::KeyName;
 use crate::policy::Ahead;
 use crate::secret;
+use crate::source::{Role, StashState};
 
 /// A server looks for a new generation every second.
 const NOTICED_WITHIN: Duration = Duration::from_secs(2);

@@ -18,13 +18,13 @@ use super::privilege::{self, Account, Said};
 use super::{Exit, env, mycnf, no_folder};
 use crate::assemble;
 use crate::config::{self, Config, component};
-use crate::custodian::Reason;
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 use crate::key::Cipher;
 use crate::mark;
 use crate::provider::KekInfo;
 use crate::secret;
+use crate::source::Reason;
 use crate::trust::Folder;
 use made::{Made, Owner};
 

@@ -11,10 +11,11 @@ use super::print::{Printer, plain, table};
 use super::rotate::parse_time;
 use super::show::Shown;
 use super::{Exit, open, privilege, server};
-use crate::custodian::{Custodian, Reason};
+use crate::custodian::Custodian;
 use crate::env::{Clock, System};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion};
+use crate::source::Reason;
 use crate::store::KeyEntry;
 
 #[derive(Subcommand)]

@@ -9,9 +9,10 @@ use super::{Exit, env, mycnf, privilege};
 use crate::assemble::{self, Moved, Target};
 use crate::config::Config;
 use crate::config::component::Component;
-use crate::custodian::{Reason, Rewrapped, WrapChange};
 use crate::error::Result;
 use crate::key::KeyInfo;
+use crate::manager::{Rewrapped, WrapChange};
+use crate::source::Reason;
 
 #[derive(clap::Args)]
 pub(super) struct Migrate {

@@ -31,9 +31,10 @@ use clap::{Parser, Subcommand};
 
 use crate::assemble;
 use crate::config::{self, Config};
-use crate::custodian::{Custodian, Role};
+use crate::custodian::Custodian;
 use crate::env::{Env, Level, Log};
 use crate::error::{Error, Kind, Result};
+use crate::source::Role;
 pub use mycnf::parse as parse_option_file;
 use print::Printer;
 

@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::print::{Printer, plain_lines};
 use super::{Exit, env, open, privilege};
 use crate::assemble;
-use crate::custodian::{Reason, Rewrap, Rewrapped, WrapChange};
 use crate::error::{Error, Result};
+use crate::manager::{Rewrap, Rewrapped, WrapChange};
+use crate::source::Reason;
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -51,11 +52,11 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     let actor = privilege::actor();
     let reason = Reason { actor: &actor, text: &options.reason };
     let mut report = match &options.add {
-        Some(name) => custodian.rewrap(Rewrap::Add(name), reason)?,
+        Some(name) => custodian.manager()?.rewrap(Rewrap::Add(name), reason)?,
         None => Vec::new(),
     };
     if let Some(how) = options.how() {
-        report = custodian.rewrap(how, reason)?;
+        report = custodian.manager()?.rewrap(how, reason)?;
     }
     let lines: Vec<Line<'_>> = report.iter().map(Line::of).collect();
     text.extend(lines.iter().map(Line::text));

@@ -10,10 +10,11 @@ use super::{Exit, env, privilege, scan};
 use crate::assemble;
 use crate::audit::{Event, Line, Trail};
 use crate::config::Config;
-use crate::custodian::{Reason, Rollback};
 use crate::error::{Error, Kind, Result};
 use crate::inspect::{Report, Use};
 use crate::key::{KeyName, KeyRef, KeyVersion};
+use crate::manager::Rollback;
+use crate::source::Reason;
 use crate::store::{Contents, Revision};
 
 /// Where a server keeps its data unless it is told otherwise.

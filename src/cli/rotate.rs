@@ -9,11 +9,13 @@ use super::print::{Printer, plain_lines};
 use super::states::outcome;
 use super::{Exit, open, privilege, server};
 use crate::config::Config;
-use crate::custodian::{Custodian, Reason, Step, Which};
+use crate::custodian::Custodian;
 use crate::env::{Clock as _, System};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyId, KeyInfo, KeyName, KeyRef, KeyState};
+use crate::manager::StateChange;
 use crate::policy::{self, Duty, Undo};
+use crate::source::{Reason, Which};
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -73,8 +75,10 @@ pub(super) fn run(config: &Path, options: Options, printer: &Printer) -> Result<
     }
     let which = options.id.map_or(Which::All, Which::One);
     let changed = match (options.due, options.now) {
-        (true, _) => custodian.keep_policy()?,
-        (false, true) => custodian.step(&Step::RotateNow(which), reason)?,
+        (true, _) => custodian.manager()?.run_policy()?,
+        (false, true) => {
+            custodian.manager()?.change_state(&StateChange::RotateNow(which), reason)?
+        }
         (false, false) => custodian.rotate(which, reason)?,
     };
     let active: Vec<KeyRef> =
@@ -160,7 +164,10 @@ fn id_of(key: &KeyRef) -> Option<KeyId> {
 }
 
 fn expect(custodian: &Custodian, options: &Options) -> Result<()> {
-    options.expect_generation.map_or(Ok(()), |generation| custodian.expect_generation(generation))
+    if let Some(generation) = options.expect_generation {
+        custodian.manager()?.expect_generation(generation);
+    }
+    Ok(())
 }
 
 fn nothing_changed(custodian: &Custodian, due: bool) -> &'static str {
@@ -194,7 +201,7 @@ fn undo(config: &Path, options: &Options, reason: Reason<'_>, printer: &Printer)
     {
         refuse_use(&KeyRef::new(id, from), spaces, options.offline)?;
     }
-    let changed = custodian.step(&Step::Undo(id), reason)?;
+    let changed = custodian.manager()?.change_state(&StateChange::Undo(id), reason)?;
     let mut text = outcome(&custodian, &changed);
     if let Some(entry) = custodian.entry(&id.into())
         && let Some(active) = entry.active()

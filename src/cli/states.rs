@@ -5,9 +5,11 @@ use std::path::Path;
 use super::keys::{parse_id, parse_version};
 use super::print::{Printer, plain_lines};
 use super::{Exit, open, privilege};
-use crate::custodian::{Custodian, Reason, Step};
+use crate::custodian::Custodian;
 use crate::error::Result;
 use crate::key::{KeyId, KeyRef, KeyVersion};
+use crate::manager::StateChange;
+use crate::source::Reason;
 
 /// Which version, and why.
 #[derive(clap::Args)]
@@ -24,11 +26,11 @@ pub(super) struct Options {
 }
 
 pub(super) fn retire(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
-    run(config, options, Step::Retire(options.key()), printer)
+    run(config, options, StateChange::Retire(options.key()), printer)
 }
 
 pub(super) fn compromised(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
-    run(config, options, Step::Compromised(options.key()), printer)
+    run(config, options, StateChange::Compromised(options.key()), printer)
 }
 
 impl Options {
@@ -37,12 +39,14 @@ impl Options {
     }
 }
 
-fn run(config: &Path, options: &Options, step: Step, printer: &Printer) -> Result<Exit> {
+fn run(config: &Path, options: &Options, change: StateChange, printer: &Printer) -> Result<Exit> {
     let (_, custodian) = open(config)?;
     let actor = privilege::actor();
-    let changed = custodian.step(&step, Reason { actor: &actor, text: &options.reason })?;
+    let changed = custodian
+        .manager()?
+        .change_state(&change, Reason { actor: &actor, text: &options.reason })?;
     let mut text = outcome(&custodian, &changed);
-    if let Step::Compromised(_) = step {
+    if let StateChange::Compromised(_) = change {
         text += "data that it encrypted stays readable; re-encrypt it, then destroy the version\n";
     }
     printer.show(&changed, &plain_lines(&text))?;

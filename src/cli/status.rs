@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::keys::age;
 use super::print::{Printer, plain, plain_lines};
 use super::{Exit, open};
-use crate::custodian::StashState;
 use crate::env::{Clock, System, Timestamp};
 use crate::error::Result;
 use crate::key::KeyState;
+use crate::source::StashState;
 use crate::store::DataDirectory;
 
 #[derive(Serialize)]

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use super::{KeySource, Shared, lock};
+use super::{Shared, lock};
 use crate::env::{Level, Timestamp};
 use crate::error::Error;
+use crate::source::KeySource;
 
 /// Keys still served, but the key store out of reach or unreadable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,13 +23,13 @@ impl Shared {
             Some(_) => lock(&self.back_off).failed(&*self.env.rng),
             None => lock(&self.back_off).succeeded(),
         }
-        self.note_state(failure.map(ToString::to_string).or_else(|| source.losses()));
+        self.note_state(failure.map(ToString::to_string).or_else(|| source.state().losses));
     }
 
     /// Notes what the key store lost, as a change found it, unless reading has failed.
     pub(super) fn note_losses(&self, source: &dyn KeySource) {
         if !lock(&self.back_off).is_failing() {
-            self.note_state(source.losses());
+            self.note_state(source.state().losses);
         }
     }
 

@@ -1,48 +1,18 @@
-//! Rescue: a running server writes all keys that it has in memory into a new keystore, after the file
-//! was lost, damaged, or replaced by another or an older one. Nothing is overwritten.
+//! Rescue of the keys in memory, whoever gave them.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
-use subtle::ConstantTimeEq as _;
-
-use super::keystore::{LOCK_WAIT, infos};
-use super::{Custodian, KeystoreSource, Moving, Reason, opening};
-use crate::audit::{Event, Record, Trail};
-use crate::env::{Deadline, Level};
-use crate::error::{Error, Kind, Result};
-use crate::key::{KeyId, KeyInfo, KeyRef, KeyState, KeyVersion, Purpose};
-use crate::ring::{Ring, RingKey};
-use crate::secret::{DataKey, scrubbed};
-use crate::store::{Contents, Keystore, NewVersion, Sealed};
-
-/// What a rescue did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rescued {
-    /// Where the keys are.
-    pub path: PathBuf,
-    /// How many versions were written; 0 where the keystore had them all.
-    pub versions: usize,
-    /// Where the file is that was in its place.
-    pub aside: Option<PathBuf>,
-    /// The wrapping key, where one had to be made for it.
-    pub key_file: Option<PathBuf>,
-}
+use super::Custodian;
+use crate::env::Level;
+use crate::error::Result;
+use crate::manager::{Rescued, held_keys};
+use crate::source::Reason;
 
 impl Custodian {
     /// Writes all keys in memory into a new keystore, unless the present one has them all.
     pub fn rescue(&self, reason: Reason<'_>) -> Result<Rescued> {
         self.shared.may_write()?;
-        let mut source = self.shared.source();
-        let rescued = match source.as_keystore() {
-            Some(keystore) => keystore.rescue(&self.shared.ring, reason)?,
-            None => {
-                let known = source.keys();
-                drop(source);
-                return self.rescue_served(known, reason);
-            }
-        };
-        drop(source);
+        let Some(mut manager) = self.shared.manager() else { return self.rescue_served(reason) };
+        let rescued = manager.rescue(reason)?;
+        drop(manager);
         let line = match (&rescued.aside, rescued.versions) {
             (_, 0) => {
                 format!("{} has all keys in memory: nothing to rescue", rescued.path.display())
@@ -61,8 +31,8 @@ impl Custodian {
     }
 
     /// The same for keys that a key store serves: into a keystore of their own.
-    fn rescue_served(&self, known: Vec<KeyInfo>, reason: Reason<'_>) -> Result<Rescued> {
-        let keys = served(&self.shared.ring, known)?;
+    fn rescue_served(&self, reason: Reason<'_>) -> Result<Rescued> {
+        let keys = held_keys(&self.ring, self.keys())?;
         let rescued = self.shared.restart.rescue_served(&keys, reason)?;
         let (n, path) = (rescued.versions, rescued.path.display());
         let line = match &rescued.key_file {
@@ -77,161 +47,4 @@ impl Custodian {
         self.shared.env.log.log(Level::Note, &line);
         Ok(rescued)
     }
-}
-
-impl KeystoreSource {
-    fn rescue(&mut self, ring: &Ring, reason: Reason<'_>) -> Result<Rescued> {
-        let lock = self.file.lock(Deadline::after(LOCK_WAIT))?;
-        let path = self.file.path().to_owned();
-        if self.load_under(ring, Some(&lock)).is_ok()
-            && missing(self.keystore()?.contents(), ring).is_empty()
-        {
-            return Ok(Rescued { path, versions: 0, aside: None, key_file: None });
-        }
-        let (now, rng) = (self.env.clock.now(), &*self.env.rng);
-        // Generations may have been lost with the file: no number of theirs is used again.
-        let next = self.with_all_of(ring, reason)?.with_next_epoch(now, rng)?;
-        let next = self.wrapped_again(&next)?;
-        let keys = living(next.contents());
-        let generation = next.contents().generation() + 1;
-        let tell = |event| {
-            let (actor, reason) = (reason.actor, reason.text);
-            let record = Record { event, keys: &keys, generation, actor, reason };
-            let told = Trail::beside(&path).append(&*self.env.clock, &record);
-            // A damaged trail must not cost the keys.
-            if let Err(error) = told {
-                self.env.log.log(Level::Warning, &error.to_string());
-            }
-        };
-        tell(Event::Intended);
-        let day = self.env.clock.now().to_string();
-        let day = day.split('T').next().unwrap_or_default();
-        let prove = |sealed| self.prove_rescued(sealed, ring);
-        let aside = self.file.write_aside(&lock, &next, day, prove, &*self.env.rng)?;
-        tell(Event::Rescued);
-        let written = self.read_unguarded()?;
-        if let Err(error) = self.file.write_witness(&written.keystore, &*self.env.rng) {
-            self.env.log.log(Level::Warning, &error.to_string());
-        }
-        self.load_under(ring, Some(&lock))?;
-        Ok(Rescued { path, versions: keys.len(), aside, key_file: None })
-    }
-
-    /// The keystore that was read last, with what the ring has besides.
-    fn with_all_of(&self, ring: &Ring, reason: Reason<'_>) -> Result<Keystore> {
-        let mut next = self.keystore()?.clone();
-        let change = self.change(reason);
-        for (id, version) in missing(next.contents(), ring) {
-            let Some(held) = ring.get(id, version) else { continue };
-            let encrypts = ring.latest(id) == Some(version);
-            let new = NewVersion {
-                key: KeyRef::new(id, version),
-                purpose: Purpose::Pages(held.cipher()),
-                data: held.key(),
-                state: if encrypts { KeyState::Active } else { KeyState::Retired },
-                created: change.at,
-            };
-            next = next.with_version(&new, &change, &*self.env.rng)?;
-        }
-        Ok(next)
-    }
-
-    /// `keystore` as all configured providers wrap it that can; one of them must.
-    fn wrapped_again(&self, keystore: &Keystore) -> Result<Keystore> {
-        let context = keystore.contents().wrap_context();
-        let (mut next, mut failures) = (keystore.clone(), Vec::new());
-        for named in &self.wrappers {
-            match named.wrap(keystore.store_key(), &context) {
-                Ok(wrapping) => next = next.with_wrapping(wrapping)?,
-                Err(error) => failures.push(error),
-            }
-        }
-        if failures.len() < self.wrappers.len() {
-            for failure in &failures {
-                let line = format!("not all providers wrap the rescued keystore: {failure}");
-                self.env.log.log(Level::Warning, &line);
-            }
-            return Ok(next);
-        }
-        let none = || Error::new(Kind::Config, "no provider that wraps is configured");
-        let first = failures.into_iter().next().unwrap_or_else(none);
-        Err(first.within("nothing was rescued, because no provider wraps the keystore"))
-    }
-
-    /// That the keystore as it was written opens by a provider, and has every key in memory, byte for
-    /// byte.
-    fn prove_rescued(&self, sealed: Sealed, ring: &Ring) -> Result<()> {
-        let (path, log) = (self.file.path(), &*self.env.log);
-        let (store_key, _) =
-            opening::unwrap_store_key(&self.wrappers, sealed.unverified(), path, log)?;
-        let written = sealed.open(store_key)?;
-        let differs = |key: &KeyRef| {
-            let what = format!("nothing was rescued: {key} would be another key than in memory");
-            Error::new(Kind::Corrupt, what)
-        };
-        // One wipe of the stack for all keys, not one for each.
-        scrubbed(|| {
-            for (id, version) in ring.versions() {
-                let key = KeyRef::new(id, version);
-                match (written.contents().info(&key), ring.get(id, version)) {
-                    (Some(info), Some(held)) if info.state.decrypts() => {
-                        if !same(&written.data_key(&key)?, held.key()) {
-                            return Err(differs(&key));
-                        }
-                    }
-                    // We destroyed it; what reads with it until the restart goes on.
-                    (Some(_), _) => {}
-                    (None, _) => return Err(differs(&key)),
-                }
-            }
-            let named = ring.named();
-            for name in named.names() {
-                let Some(held) = named.get(name) else { continue };
-                let key = KeyRef::new(name.clone(), held.version());
-                if !same(&written.data_key(&key)?, held.data()) {
-                    return Err(differs(&key));
-                }
-            }
-            Ok(())
-        })
-    }
-}
-
-/// All keys in the ring, with what the key store says of them.
-fn served(ring: &Ring, known: Vec<KeyInfo>) -> Result<Vec<Moving>> {
-    let known: BTreeMap<_, _> = known.into_iter().map(|info| (info.key, info.created)).collect();
-    let mut versions = ring.versions();
-    versions.sort();
-    let held = versions.into_iter().filter_map(|(id, version)| {
-        ring.get(id, version).map(|held| (KeyRef::new(id, version), held, ring.latest(id)))
-    });
-    let moving = |(key, held, latest): (KeyRef, &RingKey, Option<KeyVersion>)| {
-        let encrypts = latest == Some(key.version);
-        let info = KeyInfo {
-            state: if encrypts { KeyState::Active } else { KeyState::Retired },
-            purpose: Purpose::Pages(held.cipher()),
-            created: known.get(&key).copied().flatten(),
-            check: None,
-            key,
-        };
-        Moving::proven(info, DataKey::copy_of(held.key().expose())?)
-    };
-    held.map(moving).collect()
-}
-
-/// The versions in the ring that `contents` knows nothing of, not even as destroyed.
-fn missing(contents: &Contents, ring: &Ring) -> Vec<(KeyId, KeyVersion)> {
-    let mut all = ring.versions();
-    all.retain(|(id, version)| contents.info(&KeyRef::new(*id, *version)).is_none());
-    all.sort();
-    all
-}
-
-fn living(contents: &Contents) -> Vec<KeyRef> {
-    let lives = |info: &KeyInfo| info.state.decrypts();
-    infos(contents).into_iter().filter(lives).map(|info| info.key).collect()
-}
-
-fn same(one: &DataKey, other: &DataKey) -> bool {
-    one.expose().ct_eq(other.expose()).into()
 }

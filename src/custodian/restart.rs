@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq as _;
 
 use self::round::Round;
-use super::keystore::infos;
-use super::{
-    Custodian, KeystoreSource, Moving, NamedServer, Reason, Rescued, Role, Shared, Stash, lock,
-};
+use super::held::Guard;
+use super::{Custodian, Shared, lock};
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyInfo, KeyName, KeyRef};
+use crate::manager::{Manager, Moving, Rescued};
 use crate::provider::FreshLogin;
 use crate::ring::{Ring, RingKey};
 use crate::secret::DataKey;
+use crate::source::{KeystoreReader, NamedServer, Reason, Role, Stash, infos};
 use crate::store::Contents;
 
 /// How long after the start the first check comes.
@@ -71,7 +71,7 @@ pub trait NextStart: Send {
 /// What the next start would take its keys from.
 pub enum NextSource {
     /// Our own keystore.
-    Keystore(Box<KeystoreSource>),
+    Keystore(Box<Manager>),
     /// A key store that serves.
     Served {
         /// The key store.
@@ -242,7 +242,7 @@ impl Watch {
 impl Checker {
     fn check(&mut self, shared: &Shared) -> RestartSafe {
         let found = match self.next.open() {
-            Ok(NextSource::Keystore(source)) => check_keystore(&source, shared),
+            Ok(NextSource::Keystore(manager)) => check_keystore(manager.reader(), shared),
             Ok(NextSource::Served { server, stash }) => self.check_served(server, stash, shared),
             Err(error) => RestartSafe::no(&error),
         };
@@ -321,14 +321,15 @@ impl Checker {
         if let FreshLogin::Spends(_) = fresh.server.fresh_login() {
             fresh.server.credentials_readable()?;
             let mut held = shared.source();
-            let open = held.as_served().ok_or_else(none)?.server();
+            let Guard::Served(source) = &mut *held else { return Err(none()) };
+            let open = source.server();
             return ask(open, Deadline::after(open.timeout));
         }
         ask(fresh, Deadline::after(fresh.timeout))
     }
 }
 
-fn check_keystore(next: &KeystoreSource, shared: &Shared) -> RestartSafe {
+fn check_keystore(next: &KeystoreReader, shared: &Shared) -> RestartSafe {
     let path = next.file.path();
     // Taken first: what the next start reads is as new or newer.
     let live = shared.source().contents().cloned();
@@ -376,11 +377,11 @@ fn check_keystore(next: &KeystoreSource, shared: &Shared) -> RestartSafe {
 
 /// That `provider`, as it is open, unwraps the store key, and that the next start finds its
 /// credentials.
-fn opens_now(next: &KeystoreSource, shared: &Shared, provider: &str) -> Result<()> {
+fn opens_now(next: &KeystoreReader, shared: &Shared, provider: &str) -> Result<()> {
     let named = next.wrappers.iter().find(|named| named.name == provider);
     named.map_or(Ok(()), |named| named.wrapper.credentials_readable())?;
     let none = || Error::new(Kind::Internal, "the keystore is not open");
-    shared.source().as_keystore().ok_or_else(none)?.opens_with(provider)
+    shared.manager().ok_or_else(none)?.reader().opens_with(provider)
 }
 
 /// Whether the keystore `next` gives all keys that are in use.

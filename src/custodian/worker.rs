@@ -15,50 +15,51 @@ const PERIOD: Duration = Duration::from_millis(500);
 /// A running worker.
 pub(super) struct Worker {
     thread: JoinHandle<()>,
-    bell: Arc<Bell>,
+    stop: Arc<StopSignal>,
 }
 
-/// Rung once, to end the worker.
+/// Given once, to end the worker.
 #[derive(Default)]
-struct Bell {
-    rung: Mutex<bool>,
+struct StopSignal {
+    given: Mutex<bool>,
     changed: Condvar,
 }
 
 impl Worker {
     /// Starts the thread. It takes no signals: those belong to the server.
     pub(super) fn start(shared: Weak<Shared>) -> Result<Self> {
-        let bell = Arc::new(Bell::default());
-        let heard = bell.clone();
-        let thread = spawn_without_signals("keyward", move || run(&shared, &heard))?;
-        Ok(Self { thread, bell })
+        let stop = Arc::new(StopSignal::default());
+        let signal = stop.clone();
+        let thread = spawn_without_signals("keyward", move || run(&shared, &signal))?;
+        Ok(Self { thread, stop })
     }
 
     /// Ends the thread and waits for it.
     pub(super) fn stop(self) {
-        *lock(&self.bell.rung) = true;
-        self.bell.changed.notify_all();
+        *lock(&self.stop.given) = true;
+        self.stop.changed.notify_all();
         // A worker that panicked is gone as well; the panic was reported when it happened.
         let _ = self.thread.join();
     }
 }
 
-fn run(shared: &Weak<Shared>, bell: &Bell) {
-    while !bell.rings_within(PERIOD) {
+fn run(shared: &Weak<Shared>, stop: &StopSignal) {
+    while !stop.comes_within(PERIOD) {
         let Some(shared) = shared.upgrade() else { return };
-        shared.keep_up();
-        shared.refresh_if_changed();
-        shared.keep_policy_in_time();
+        shared.maintenance.iter().for_each(|due| due.run(&*shared.env.log));
+        // A failure is in the log and in the status by now.
+        let _ = shared.refresh_changed();
+        shared.run_policy_in_time();
         shared.register_in_time();
         shared.check_restart_in_time(Instant::now());
     }
 }
 
-impl Bell {
-    fn rings_within(&self, time: Duration) -> bool {
-        let rung = lock(&self.rung);
-        match self.changed.wait_timeout_while(rung, time, |rung| !*rung) {
-            Ok((rung, _)) => *rung,
+impl StopSignal {
+    fn comes_within(&self, time: Duration) -> bool {
+        let given = lock(&self.given);
+        match self.changed.wait_timeout_while(given, time, |given| !*given) {
+            Ok((given, _)) => *given,
             Err(poison) => *poison.into_inner().0,
         }
     }

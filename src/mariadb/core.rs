@@ -6,4 +6,5 @@ pub(super) use crate::assemble::{
     Hashicorp, HashicorpLogin, Keeper, KeyFile, KmipOptions, Marked, from_file_for, from_hashicorp,
     from_key_file, from_kmip,
 };
-pub(super) use crate::custodian::{Answer, Custodian, Reason, Role, Status, Terms, Which};
+pub(super) use crate::custodian::{Answer, Custodian, Status};
+pub(super) use crate::source::{LookupOptions, Reason, Role, Which};

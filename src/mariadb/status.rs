@@ -65,7 +65,8 @@ pub(super) fn lines(status: &Status, mark: &str, memory_locked: bool, kernel: &s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::custodian::{Degraded, RestartSafe, StashState};
+    use crate::custodian::{Degraded, RestartSafe};
+    use crate::source::StashState;
 
     #[test]
     fn an_outage_shows_as_text_and_as_numbers() {

@@ -18,12 +18,13 @@ use super::message::{self, ServerLog};
 use crate::assemble;
 use crate::config::Config;
 use crate::config::component::{Component, FILE_NAME};
-use crate::custodian::{Custodian, Reason, Role};
+use crate::custodian::Custodian;
 use crate::env::{Env, Level, Log};
 use crate::error::{Error, Kind, Result};
 use crate::key::KeyName;
 use crate::ring::NamedKey;
 use crate::secret::{self, DataKey};
+use crate::source::{Reason, Role};
 use crate::trust;
 
 /// Who changes keys, as history and audit trail have it.
@@ -112,18 +113,18 @@ pub(super) fn names() -> Result<Vec<KeyName>> {
 /// Stores a key; when this returns, it is on disk.
 pub(super) fn store(name: &KeyName, kind: &str, data: &DataKey) -> Result<()> {
     check_new(name, kind)?;
-    change(|custodian| custodian.store_named(name, kind, data, because("stored")))
+    change(|custodian| custodian.manager()?.store_named(name, kind, data, because("stored")))
 }
 
 /// Makes and stores a random key of `len` bytes.
 pub(super) fn generate(name: &KeyName, kind: &str, len: usize) -> Result<()> {
     check_new(name, kind)?;
-    change(|custodian| custodian.generate_named(name, kind, len, because("generated")))
+    change(|custodian| custodian.manager()?.generate_named(name, kind, len, because("generated")))
 }
 
 /// Removes a key for ever.
 pub(super) fn remove(name: &KeyName) -> Result<()> {
-    change(|custodian| custodian.remove_named(name, because("removed")))
+    change(|custodian| custodian.manager()?.remove_named(name, because("removed")))
 }
 
 /// Writes all keys in memory into a new keystore, unless the present one has them; how many versions

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use keyward::custodian::{Custodian, KeystoreSource, NamedWrapper, Reason, Role};
+use keyward::custodian::Custodian;
 use keyward::env::fake::{FakeClock, FakeLog, FakeRng};
 use keyward::env::{Deadline, Env, Timestamp};
 use keyward::key::{Cipher, KeyId, KeyRef, KeyVersion};
+use keyward::manager::Manager;
 use keyward::provider::{KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
 use keyward::secret::DataKey;
+use keyward::source::{NamedWrapper, Reason, Role};
 use keyward::store::{Keystore, StoreFile};
 use keyward::{Error, Kind, Result};
 
@@ -90,13 +92,13 @@ impl Bench {
         }
     }
 
-    pub(crate) fn source(&self, providers: &[&str]) -> KeystoreSource {
+    pub(crate) fn source(&self, providers: &[&str]) -> Manager {
         let wrappers = providers.iter().map(|name| self.wrapper(name)).collect();
-        KeystoreSource::new(StoreFile::at(self.path()), wrappers, Cipher::DEFAULT, 2, self.env())
+        Manager::new(StoreFile::at(self.path()), wrappers, Cipher::DEFAULT, 2, self.env())
     }
 
     pub(crate) fn start(&self, providers: &[&str], role: Role) -> Result<Custodian> {
-        Custodian::start(Box::new(self.source(providers)), role, self.env())
+        Custodian::start(self.source(providers), role, self.env())
     }
 
     pub(crate) fn custodian(&self, providers: &[&str]) -> Custodian {

@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use keyward::Kind;
-use keyward::custodian::{Custodian, Destruction, Rewrap, Role, Step, Which};
+use keyward::custodian::Custodian;
 use keyward::env::Level;
 use keyward::key::KeyName;
+use keyward::manager::{Destruction, Judged, Rewrap, StateChange};
 use keyward::secret::DataKey;
+use keyward::source::{Role, Which};
 
 use crate::bench::{Bench, REASON, key, key_ref, version};
 
@@ -119,7 +121,11 @@ fn a_change_of_state_that_the_keystore_forgot_is_refused() {
     rotate(&bench.custodian(&["first"]), 1);
     let old = Copy::of(&bench);
     let server = server(&bench);
-    server.step(&Step::Compromised(key_ref(1, 1)), REASON).unwrap();
+    server
+        .manager()
+        .unwrap()
+        .change_state(&StateChange::Compromised(key_ref(1, 1)), REASON)
+        .unwrap();
     old.put_back();
     for id in [5, 6] {
         bench.custodian(&["first"]).create(key(id), None, REASON).unwrap();
@@ -136,18 +142,30 @@ fn whatever_keyward_does_goes_on_after_any_number_of_generations_missed() {
     for id in [1, 1, 2] {
         rotate(&command, id);
     }
-    command.step(&Step::Undo(key(1)), REASON).unwrap();
-    command.step(&Step::Compromised(key_ref(2, 3)), REASON).unwrap();
-    command.rewrap(NEW, REASON).unwrap();
+    command.manager().unwrap().change_state(&StateChange::Undo(key(1)), REASON).unwrap();
+    command
+        .manager()
+        .unwrap()
+        .change_state(&StateChange::Compromised(key_ref(2, 3)), REASON)
+        .unwrap();
+    command.manager().unwrap().rewrap(NEW, REASON).unwrap();
     command.create(key(9), None, REASON).unwrap();
-    command.destroy(&Destruction::Plan(key_ref(2, 1), WEEK), REASON).unwrap();
+    command
+        .manager()
+        .unwrap()
+        .destroy(&Destruction::Plan(key_ref(2, 1), WEEK), &Judged::default(), REASON)
+        .unwrap();
     bench.clock.advance(WEEK);
-    command.destroy(&Destruction::CarryOut(key_ref(2, 1)), REASON).unwrap();
+    command
+        .manager()
+        .unwrap()
+        .destroy(&Destruction::CarryOut(key_ref(2, 1)), &Judged::default(), REASON)
+        .unwrap();
     server.refresh().unwrap();
     assert_eq!(server.latest(key(1)), Some(version(3)));
     assert_eq!(server.latest(key(2)), Some(version(5)));
     assert!(server.key(key(1), version(5)).is_some());
-    command.rewrap(NEW, REASON).unwrap();
+    command.manager().unwrap().rewrap(NEW, REASON).unwrap();
     server.refresh().unwrap();
     assert!(server.status().degraded.is_none());
 }
@@ -158,12 +176,12 @@ fn a_key_of_mysqls_that_is_removed_goes_on_and_one_that_another_took_the_place_o
     let server = server(&bench);
     let store = |custodian: &Custodian, id: &str, byte: u8| {
         let data = DataKey::copy_of(&[byte; 32]).unwrap();
-        custodian.store_named(&name(id), "AES", &data, REASON).unwrap();
+        custodian.manager().unwrap().store_named(&name(id), "AES", &data, REASON).unwrap();
     };
     let command = bench.custodian(&["first"]);
     store(&command, "a", 1);
     server.refresh().unwrap();
-    command.remove_named(&name("a"), REASON).unwrap();
+    command.manager().unwrap().remove_named(&name("a"), REASON).unwrap();
     store(&command, "a", 2);
     server.refresh().unwrap();
     let held = server.named(&name("a")).unwrap().unwrap();

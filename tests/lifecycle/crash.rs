@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyward::Kind;
-use keyward::custodian::{Custodian, Destruction, KeystoreSource, Rewrap, Role, Step, Which};
+use keyward::custodian::Custodian;
 use keyward::key::{Cipher, KeyName};
+use keyward::manager::{Destruction, Judged, Manager, Rewrap, StateChange};
 use keyward::secret::DataKey;
+use keyward::source::{Role, Which};
 use keyward::store::{Disk, DiskFile, DiskLock, Stamp, StoreFile};
 
 use crate::bench::{Bench, REASON, key, key_ref, version};
@@ -96,8 +98,8 @@ fn start(bench: &Bench, disk: &SimDisk) -> keyward::Result<Custodian> {
     let placed = Placed { disk: disk.clone(), folder: bench.folder.path().to_owned() };
     let file = StoreFile::on(bench.path(), Arc::new(placed));
     let wrappers = BOTH.iter().map(|name| bench.wrapper(name)).collect();
-    let source = KeystoreSource::new(file, wrappers, Cipher::DEFAULT, 2, bench.env());
-    Custodian::start(Box::new(source), Role::Command, bench.env())
+    let source = Manager::new(file, wrappers, Cipher::DEFAULT, 2, bench.env());
+    Custodian::start(source, Role::Command, bench.env())
 }
 
 /// Cuts `change` off at every step, with every kind of loss; how many cuts left old and new.
@@ -141,12 +143,30 @@ fn cut_everywhere(prepare: &Prepare, change: &TryOn) -> [usize; 2] {
 #[test]
 fn every_change_is_whole_or_not_at_all() {
     let changes: [&TryOn; 5] = [
-        &|custodian| custodian.rewrap(Rewrap::Missing { prune: false }, REASON).map(drop),
-        &|custodian| custodian.rewrap(Rewrap::NewStoreKey { prune: false }, REASON).map(drop),
         &|custodian| {
-            custodian.rewrap(Rewrap::Move { from: "first", to: "second" }, REASON).map(drop)
+            custodian.manager().unwrap().rewrap(Rewrap::Missing { prune: false }, REASON).map(drop)
         },
-        &|custodian| custodian.step(&Step::Compromised(key_ref(7, 1)), REASON).map(drop),
+        &|custodian| {
+            custodian
+                .manager()
+                .unwrap()
+                .rewrap(Rewrap::NewStoreKey { prune: false }, REASON)
+                .map(drop)
+        },
+        &|custodian| {
+            custodian
+                .manager()
+                .unwrap()
+                .rewrap(Rewrap::Move { from: "first", to: "second" }, REASON)
+                .map(drop)
+        },
+        &|custodian| {
+            custodian
+                .manager()
+                .unwrap()
+                .change_state(&StateChange::Compromised(key_ref(7, 1)), REASON)
+                .map(drop)
+        },
         &|custodian| custodian.rotate(Which::All, REASON).map(drop),
     ];
     for change in changes {
@@ -158,10 +178,30 @@ fn every_change_is_whole_or_not_at_all() {
 #[test]
 fn so_are_an_undo_and_each_step_of_a_destruction() {
     let changes: [(&Prepare, &TryOn); 4] = [
-        (&rotated, &|custodian| custodian.step(&Step::Undo(key(2)), REASON).map(drop)),
-        (&rotated, &|custodian| custodian.destroy(&Destruction::Plan(key_ref(2, 1), WEEK), REASON)),
-        (&planned, &|custodian| custodian.destroy(&Destruction::Cancel(key_ref(2, 1)), REASON)),
-        (&planned, &|custodian| custodian.destroy(&Destruction::CarryOut(key_ref(2, 1)), REASON)),
+        (&rotated, &|custodian| {
+            custodian.manager().unwrap().change_state(&StateChange::Undo(key(2)), REASON).map(drop)
+        }),
+        (&rotated, &|custodian| {
+            custodian.manager().unwrap().destroy(
+                &Destruction::Plan(key_ref(2, 1), WEEK),
+                &Judged::default(),
+                REASON,
+            )
+        }),
+        (&planned, &|custodian| {
+            custodian.manager().unwrap().destroy(
+                &Destruction::Cancel(key_ref(2, 1)),
+                &Judged::default(),
+                REASON,
+            )
+        }),
+        (&planned, &|custodian| {
+            custodian.manager().unwrap().destroy(
+                &Destruction::CarryOut(key_ref(2, 1)),
+                &Judged::default(),
+                REASON,
+            )
+        }),
     ];
     for (prepare, change) in changes {
         let kept = cut_everywhere(prepare, change);
@@ -179,13 +219,24 @@ fn an_error_means_unchanged_success_that_it_lasts_and_unknown_is_said() {
     let changes: [&TryOn; 4] = [
         &|custodian| custodian.rotate(Which::All, REASON).map(drop),
         &|custodian| custodian.create(key(9), None, REASON).map(drop),
-        &|custodian| custodian.rewrap(Rewrap::NewStoreKey { prune: false }, REASON).map(drop),
-        &|custodian| custodian.remove_named(&name(), REASON),
+        &|custodian| {
+            custodian
+                .manager()
+                .unwrap()
+                .rewrap(Rewrap::NewStoreKey { prune: false }, REASON)
+                .map(drop)
+        },
+        &|custodian| custodian.manager().unwrap().remove_named(&name(), REASON),
     ];
     let (mut done, mut unchanged, mut unknown) = (0, 0, 0);
     for change in changes {
         let bench = Bench::new();
-        bench.custodian(BOTH).store_named(&name(), "AES", &secret(), REASON).unwrap();
+        bench
+            .custodian(BOTH)
+            .manager()
+            .unwrap()
+            .store_named(&name(), "AES", &secret(), REASON)
+            .unwrap();
         let first = disk_of(&bench);
         let whole = first.after_kill();
         let custodian = start(&bench, &whole).unwrap();
@@ -238,10 +289,10 @@ fn fates(step: usize) -> impl Iterator<Item = (Fate, String)> {
 /// A server calls for a key again that it was not given.
 #[test]
 fn a_key_whose_storing_failed_is_stored_by_the_same_call() {
-    let calls: [&TryOn; 2] =
-        [&|custodian| custodian.store_named(&name(), "AES", &secret(), REASON), &|custodian| {
-            custodian.generate_named(&name(), "AES", 32, REASON)
-        }];
+    let calls: [&TryOn; 2] = [
+        &|custodian| custodian.manager().unwrap().store_named(&name(), "AES", &secret(), REASON),
+        &|custodian| custodian.manager().unwrap().generate_named(&name(), "AES", 32, REASON),
+    ];
     let mut unknown = 0;
     for call in calls {
         let bench = Bench::new();
@@ -281,7 +332,7 @@ fn a_change_that_expects_a_generation_is_made_once() {
     let before = custodian.status().generation;
     for outcome in [None, Some(Kind::State)] {
         let custodian = bench.custodian(&["first"]);
-        custodian.expect_generation(before).unwrap();
+        custodian.manager().unwrap().expect_generation(before);
         let rotated = custodian.rotate(Which::All, REASON);
         assert_eq!(rotated.err().map(|error| error.kind()), outcome);
     }
@@ -307,6 +358,11 @@ fn rotated(bench: &Bench) {
 fn planned(bench: &Bench) {
     rotated(bench);
     let plan = Destruction::Plan(key_ref(2, 1), WEEK);
-    bench.custodian(&["first"]).destroy(&plan, REASON).unwrap();
+    bench
+        .custodian(&["first"])
+        .manager()
+        .unwrap()
+        .destroy(&plan, &Judged::default(), REASON)
+        .unwrap();
     bench.clock.advance(WEEK);
 }

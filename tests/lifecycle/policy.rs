@@ -6,11 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use keyward::config::Config;
-use keyward::custodian::{Custodian, KeystoreSource, Rewrap, Role, Which};
+use keyward::custodian::Custodian;
 use keyward::env::fake::FakeClock;
 use keyward::env::{Clock, Env, Level, Timestamp};
 use keyward::key::{Cipher, KeyState};
+use keyward::manager::{Manager, Rewrap};
 use keyward::policy::{Ahead, Duty, Policy};
+use keyward::source::{Role, Which};
 use keyward::store::StoreFile;
 
 use crate::bench::{Bench, REASON, START, key, key_ref, version, within_seconds};
@@ -24,7 +26,7 @@ fn days(count: u64) -> Duration {
 
 fn custodian(bench: &Bench, policy: &Policy, role: Role) -> Custodian {
     let source = bench.source(&["first"]).with_policy(policy.clone());
-    Custodian::start(Box::new(source), role, bench.env()).unwrap()
+    Custodian::start(source, role, bench.env()).unwrap()
 }
 
 /// SplitMix64: repeatable numbers.
@@ -62,10 +64,10 @@ fn holds_under_any_policy_and_any_steps_of_the_clock() {
         for _ in 0..25 {
             let most = policy.rotate_after.unwrap().as_secs() / 2;
             bench.clock.advance(Duration::from_secs(random(&mut seed) % most));
-            custodian.keep_policy().unwrap();
+            custodian.manager().unwrap().run_policy().unwrap();
             // An activation can make the next rotation due at once, where nobody looked for long.
-            custodian.keep_policy().unwrap();
-            assert_eq!(custodian.keep_policy().unwrap(), [], "{policy:?}");
+            custodian.manager().unwrap().run_policy().unwrap();
+            assert_eq!(custodian.manager().unwrap().run_policy().unwrap(), [], "{policy:?}");
             check(&bench, &custodian, &policy, seed);
             let latest = custodian.latest(key(7)).unwrap();
             assert!(latest >= last, "it never goes back by itself");
@@ -95,7 +97,7 @@ fn nothing_is_due_under_the_default_policy() {
     let bench = Bench::new();
     let custodian = custodian(&bench, &Policy::default(), Role::Command);
     bench.clock.advance(days(10_000));
-    assert_eq!(custodian.keep_policy().unwrap(), []);
+    assert_eq!(custodian.manager().unwrap().run_policy().unwrap(), []);
     assert!(Policy::default().is_idle());
 }
 
@@ -106,9 +108,9 @@ fn all_keys_of_a_keystore_rotate_in_one_commit() {
     let custodian = custodian(&bench, &policy, Role::Command);
     let before = custodian.status().generation;
     bench.clock.advance(days(90) - Duration::from_secs(1));
-    assert_eq!(custodian.keep_policy().unwrap(), []);
+    assert_eq!(custodian.manager().unwrap().run_policy().unwrap(), []);
     bench.clock.advance(Duration::from_secs(1));
-    assert_eq!(custodian.keep_policy().unwrap().len(), 3);
+    assert_eq!(custodian.manager().unwrap().run_policy().unwrap().len(), 3);
     assert_eq!(custodian.status().generation, before + 1);
     let entry = custodian.entry(&key(7).into()).unwrap();
     let event = entry.versions().next_back().unwrap().history[0].clone();
@@ -153,7 +155,7 @@ fn a_version_is_kept_for_its_time_and_the_newest_whatever_their_age() {
     let custodian = custodian(&bench, &policy, Role::Command);
     for _ in 0..3 {
         bench.clock.advance(days(90));
-        custodian.keep_policy().unwrap();
+        custodian.manager().unwrap().run_policy().unwrap();
     }
     let entry = custodian.entry(&key(7).into()).unwrap();
     let told = |number| {
@@ -194,7 +196,7 @@ fn two_servers_and_a_timer_rotate_once() {
     let nodes: Vec<_> = (0..2).map(|_| custodian(&bench, &policy, Role::Server)).collect();
     let timer = custodian(&bench, &policy, Role::Command);
     bench.clock.advance(Duration::from_secs(10));
-    timer.keep_policy().unwrap();
+    timer.manager().unwrap().run_policy().unwrap();
     let done = || nodes.iter().all(|node| node.latest(key(7)) == Some(version(3)));
     assert!(within_seconds(3, done));
     std::thread::sleep(Duration::from_millis(1200));
@@ -233,7 +235,7 @@ fn the_status_tells_of_the_next_rotation_and_does_not_wait_for_a_key_store() {
     bench.clock.advance(days(8));
     assert_eq!(told(), (at(90), true), "overdue as long as nobody did it");
     let (generation, versions) = (custodian.status().generation, custodian.status().versions);
-    custodian.keep_policy().unwrap();
+    custodian.manager().unwrap().run_policy().unwrap();
     assert_eq!(told(), (at(91 + 90), false));
     let status = custodian.status();
     assert!(status.generation > generation && status.versions > versions, "{status:?}");
@@ -243,7 +245,7 @@ fn the_status_tells_of_the_next_rotation_and_does_not_wait_for_a_key_store() {
     let closed = bench.first.gate.lock().unwrap();
     bench.first.calls();
     std::thread::scope(|scope| {
-        let busy = scope.spawn(|| custodian.rewrap(Rewrap::ToLatest, REASON));
+        let busy = scope.spawn(|| custodian.manager().unwrap().rewrap(Rewrap::ToLatest, REASON));
         assert!(within_seconds(5, || bench.first.calls.load(Ordering::SeqCst) > 0));
         assert_eq!(custodian.status().generation, status.generation);
         drop(closed);
@@ -257,17 +259,15 @@ fn ahead(bench: &Bench, policy: &Policy, by: u64) -> Custodian {
     let clock = FakeClock::at(Timestamp::from_unix(bench.clock.now().as_unix() + by * DAY));
     let env = Env { clock: Arc::new(clock), ..bench.env() };
     let wrappers = vec![bench.wrapper("first")];
-    let source =
-        KeystoreSource::new(StoreFile::at(bench.path()), wrappers, Cipher::DEFAULT, 2, env);
-    Custodian::start(Box::new(source.with_policy(policy.clone())), Role::Command, bench.env())
-        .unwrap()
+    let source = Manager::new(StoreFile::at(bench.path()), wrappers, Cipher::DEFAULT, 2, env);
+    Custodian::start(source.with_policy(policy.clone()), Role::Command, bench.env()).unwrap()
 }
 
 #[test]
 fn a_version_dated_by_a_clock_that_ran_ahead_is_not_young() {
     let bench = Bench::new();
     let policy = Policy { rotate_after: Some(days(90)), ..Policy::default() };
-    assert_eq!(ahead(&bench, &policy, 3650).keep_policy().unwrap().len(), 3);
+    assert_eq!(ahead(&bench, &policy, 3650).manager().unwrap().run_policy().unwrap().len(), 3);
     let custodian = custodian(&bench, &policy, Role::Command);
     let entry = custodian.entry(&key(7).into()).unwrap();
     let found = policy.ahead(bench.clock.now(), [&entry].into_iter());
@@ -275,7 +275,7 @@ fn a_version_dated_by_a_clock_that_ran_ahead_is_not_young() {
     assert_eq!(found, [Ahead { key: key_ref(7, 3), since }]);
     assert_eq!(policy.ahead(since, [&entry].into_iter()), [], "by that clock all is well");
 
-    assert_eq!(custodian.keep_policy().unwrap().len(), 3, "not in ten years");
+    assert_eq!(custodian.manager().unwrap().run_policy().unwrap().len(), 3, "not in ten years");
     let told = bench.log.lines();
     assert_eq!(told.len(), 3);
     assert_eq!(
@@ -287,9 +287,13 @@ fn a_version_dated_by_a_clock_that_ran_ahead_is_not_young() {
                 .to_owned()
         )
     );
-    assert_eq!(custodian.keep_policy().unwrap(), [], "once");
+    assert_eq!(custodian.manager().unwrap().run_policy().unwrap(), [], "once");
     bench.clock.advance(days(90));
-    assert_eq!(custodian.keep_policy().unwrap().len(), 3, "and from then on as ever");
+    assert_eq!(
+        custodian.manager().unwrap().run_policy().unwrap().len(),
+        3,
+        "and from then on as ever"
+    );
     assert_eq!(bench.log.lines().len(), 3);
 }
 
@@ -298,19 +302,23 @@ fn what_a_clock_that_ran_ahead_planned_is_planned_again() {
     let bench = Bench::new();
     let policy =
         Policy { rotate_after: Some(days(90)), activate_after: Some(days(2)), ..Policy::default() };
-    ahead(&bench, &policy, 3650).keep_policy().unwrap();
+    ahead(&bench, &policy, 3650).manager().unwrap().run_policy().unwrap();
     let custodian = custodian(&bench, &policy, Role::Command);
     assert_eq!(custodian.latest(key(7)), Some(version(1)));
-    assert_eq!(custodian.keep_policy().unwrap().len(), 3);
+    assert_eq!(custodian.manager().unwrap().run_policy().unwrap().len(), 3);
     let entry = custodian.entry(&key(7).into()).unwrap();
     let (pending, at) = keyward::policy::planned(&entry).unwrap();
     assert_eq!((pending.version, at.since(START)), (version(3), days(2)));
-    assert_eq!(custodian.keep_policy().unwrap(), []);
+    assert_eq!(custodian.manager().unwrap().run_policy().unwrap(), []);
     bench.clock.advance(days(2));
-    assert_eq!(custodian.keep_policy().unwrap().len(), 3);
+    assert_eq!(custodian.manager().unwrap().run_policy().unwrap().len(), 3);
     assert_eq!(custodian.latest(key(7)), Some(version(3)));
     bench.clock.advance(days(88));
-    assert_eq!(custodian.keep_policy().unwrap().len(), 3, "the next is made in time");
+    assert_eq!(
+        custodian.manager().unwrap().run_policy().unwrap().len(),
+        3,
+        "the next is made in time"
+    );
 }
 
 #[test]
@@ -339,18 +347,17 @@ fn a_clock_before_every_date_is_told_and_nothing_is_rotated_by_it() {
     let clock = Arc::new(FakeClock::at(Timestamp::from_unix(START.as_unix() - 3650 * DAY)));
     let env = Env { clock, ..bench.env() };
     let wrappers = vec![bench.wrapper("first")];
-    let source =
-        KeystoreSource::new(StoreFile::at(bench.path()), wrappers, Cipher::DEFAULT, 2, env);
+    let source = Manager::new(StoreFile::at(bench.path()), wrappers, Cipher::DEFAULT, 2, env);
     let source = source.with_policy(policy);
-    let custodian = Custodian::start(Box::new(source), Role::Command, bench.env()).unwrap();
+    let custodian = Custodian::start(source, Role::Command, bench.env()).unwrap();
     assert_eq!(
-        custodian.keep_policy().unwrap_err().to_string(),
+        custodian.manager().unwrap().run_policy().unwrap_err().to_string(),
         "the clock says 2013-11-16T22:13:20Z, but the oldest key version is of \
          2023-11-14T22:13:20Z; set the clock; if it is right, `keyward rotate --all` makes versions \
          of today"
     );
     custodian.rotate(Which::All, REASON).unwrap();
-    assert_eq!(custodian.keep_policy().unwrap(), [], "the way out leads out");
+    assert_eq!(custodian.manager().unwrap().run_policy().unwrap(), [], "the way out leads out");
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use keyward::Kind;
 use keyward::assemble;
-use keyward::custodian::{Custodian, Role, Which};
+use keyward::custodian::Custodian;
 use keyward::env::Env;
 use keyward::env::fake::FakeLog;
+use keyward::source::{Role, Which};
 
 use crate::bench::{REASON, key};
 use crate::command::Shell;

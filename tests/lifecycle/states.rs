@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use keyward::Kind;
-use keyward::custodian::{Custodian, Role, Step, Which};
+use keyward::custodian::Custodian;
 use keyward::key::KeyState;
+use keyward::manager::StateChange;
 use keyward::policy::Policy;
+use keyward::source::{Role, Which};
 
 use crate::bench::{Bench, REASON, key, key_ref, version, within_seconds};
 
@@ -20,11 +22,11 @@ pub(crate) fn two_phase() -> Policy {
 
 fn custodian_with(bench: &Bench, policy: Policy) -> Custodian {
     let source = bench.source(&["first"]).with_policy(policy);
-    Custodian::start(Box::new(source), Role::Command, bench.env()).unwrap()
+    Custodian::start(source, Role::Command, bench.env()).unwrap()
 }
 
-fn refused(custodian: &Custodian, step: &Step) -> String {
-    let error = custodian.step(step, REASON).unwrap_err();
+fn refused(custodian: &Custodian, change: &StateChange) -> String {
+    let error = custodian.manager().unwrap().change_state(change, REASON).unwrap_err();
     assert!(matches!(error.kind(), Kind::State | Kind::NotFound), "{error}");
     error.to_string()
 }
@@ -34,17 +36,19 @@ fn the_only_version_that_encrypts_is_not_retired() {
     let bench = Bench::new();
     let custodian = bench.custodian(&["first"]);
     assert_eq!(
-        refused(&custodian, &Step::Retire(key_ref(7, 1))),
+        refused(&custodian, &StateChange::Retire(key_ref(7, 1))),
         "key 7 version 1 is the only one that encrypts; `keyward rotate 7` makes the next and \
          retires it"
     );
     assert_eq!(
-        refused(&custodian, &Step::Retire(key_ref(7, 3))),
+        refused(&custodian, &StateChange::Retire(key_ref(7, 3))),
         "there is no key 7 version 3; `keyward keys list` shows all versions"
     );
-    assert!(refused(&custodian, &Step::Retire(key_ref(9, 1))).starts_with("there is no key 9"));
+    assert!(
+        refused(&custodian, &StateChange::Retire(key_ref(9, 1))).starts_with("there is no key 9")
+    );
     custodian.rotate(Which::One(key(7)), REASON).unwrap();
-    let twice = refused(&custodian, &Step::Retire(key_ref(7, 1)));
+    let twice = refused(&custodian, &StateChange::Retire(key_ref(7, 1)));
     assert!(twice.contains("key 7 version 1") && twice.contains("retired"), "{twice}");
 }
 
@@ -53,7 +57,11 @@ fn a_compromised_version_decrypts_on_and_encrypts_no_more() {
     let bench = Bench::new();
     let server = bench.start(&["first"], Role::Server).unwrap();
     let custodian = bench.custodian(&["first"]);
-    let changed = custodian.step(&Step::Compromised(key_ref(7, 1)), REASON).unwrap();
+    let changed = custodian
+        .manager()
+        .unwrap()
+        .change_state(&StateChange::Compromised(key_ref(7, 1)), REASON)
+        .unwrap();
     assert_eq!(changed, [key_ref(7, 3), key_ref(7, 1)]);
     assert_eq!(states(&custodian, 7), [(1, KeyState::Compromised), (3, KeyState::Active)]);
     assert!(within_seconds(2, || server.latest(key(7)) == Some(version(3))));
@@ -63,7 +71,7 @@ fn a_compromised_version_decrypts_on_and_encrypts_no_more() {
     let entry = other.entry(&key(7).into()).unwrap();
     let last = entry.version(version(1)).unwrap().history.last().unwrap().clone();
     assert_eq!((last.actor.as_str(), last.reason.as_str()), ("test", "because"));
-    let back = refused(&custodian, &Step::Retire(key_ref(7, 1)));
+    let back = refused(&custodian, &StateChange::Retire(key_ref(7, 1)));
     assert!(back.contains("compromised"), "{back}");
 }
 
@@ -82,11 +90,11 @@ fn two_phases_pending_everywhere_then_active() {
         "key 7 version 3 is pending already, to be active from 2023-11-14T23:13:20Z; `keyward \
          rotate --now` does not wait for that"
     );
-    assert_eq!(custodian.keep_policy().unwrap(), []);
+    assert_eq!(custodian.manager().unwrap().run_policy().unwrap(), []);
     bench.clock.advance(Duration::from_secs(3599));
-    assert_eq!(custodian.keep_policy().unwrap(), []);
+    assert_eq!(custodian.manager().unwrap().run_policy().unwrap(), []);
     bench.clock.advance(Duration::from_secs(1));
-    assert_eq!(custodian.keep_policy().unwrap(), [key_ref(7, 3)]);
+    assert_eq!(custodian.manager().unwrap().run_policy().unwrap(), [key_ref(7, 3)]);
     assert_eq!(states(&custodian, 7), [(1, KeyState::Retired), (3, KeyState::Active)]);
     assert_eq!(bench.events()[3..], ["prepared", "activated"]);
 }
@@ -97,11 +105,19 @@ fn a_pending_version_need_not_be_waited_for() {
     let custodian = custodian_with(&bench, two_phase());
     custodian.rotate(Which::All, REASON).unwrap();
     assert_eq!(custodian.rotate(Which::All, REASON).unwrap(), [], "all are pending");
-    custodian.step(&Step::RotateNow(Which::One(key(7))), REASON).unwrap();
+    custodian
+        .manager()
+        .unwrap()
+        .change_state(&StateChange::RotateNow(Which::One(key(7))), REASON)
+        .unwrap();
     assert_eq!(custodian.latest(key(7)), Some(version(3)));
-    custodian.step(&Step::Retire(key_ref(2, 1)), REASON).unwrap();
+    custodian.manager().unwrap().change_state(&StateChange::Retire(key_ref(2, 1)), REASON).unwrap();
     assert_eq!(states(&custodian, 2), [(1, KeyState::Retired), (3, KeyState::Active)]);
-    custodian.step(&Step::RotateNow(Which::One(key(7))), REASON).unwrap();
+    custodian
+        .manager()
+        .unwrap()
+        .change_state(&StateChange::RotateNow(Which::One(key(7))), REASON)
+        .unwrap();
     assert_eq!(custodian.latest(key(7)), Some(version(5)));
 }
 
@@ -110,18 +126,22 @@ fn a_rotation_is_undone_in_either_phase() {
     let bench = Bench::new();
     let custodian = custodian_with(&bench, two_phase());
     custodian.rotate(Which::One(key(7)), REASON).unwrap();
-    custodian.step(&Step::Undo(key(7)), REASON).unwrap();
+    custodian.manager().unwrap().change_state(&StateChange::Undo(key(7)), REASON).unwrap();
     bench.clock.advance(Duration::from_secs(7200));
-    assert_eq!(custodian.keep_policy().unwrap(), [], "called off");
+    assert_eq!(custodian.manager().unwrap().run_policy().unwrap(), [], "called off");
 
-    custodian.step(&Step::RotateNow(Which::One(key(7))), REASON).unwrap();
+    custodian
+        .manager()
+        .unwrap()
+        .change_state(&StateChange::RotateNow(Which::One(key(7))), REASON)
+        .unwrap();
     assert_eq!(custodian.latest(key(7)), Some(version(5)), "a number is never used twice");
     let server = bench.start(&["first"], Role::Server).unwrap();
-    custodian.step(&Step::Undo(key(7)), REASON).unwrap();
+    custodian.manager().unwrap().change_state(&StateChange::Undo(key(7)), REASON).unwrap();
     assert!(within_seconds(2, || server.latest(key(7)) == Some(version(1))));
     assert!(server.key(key(7), version(5)).is_some(), "what it encrypted stays readable");
-    assert!(refused(&custodian, &Step::Undo(key(7))).contains("no rotation to undo"));
-    assert!(refused(&custodian, &Step::Undo(key(9))).starts_with("there is no key 9"));
+    assert!(refused(&custodian, &StateChange::Undo(key(7))).contains("no rotation to undo"));
+    assert!(refused(&custodian, &StateChange::Undo(key(9))).starts_with("there is no key 9"));
 }
 
 #[test]
@@ -129,18 +149,22 @@ fn a_compromise_is_not_taken_back() {
     let bench = Bench::new();
     let custodian = bench.custodian(&["first"]);
     custodian.rotate(Which::One(key(7)), REASON).unwrap();
-    custodian.step(&Step::Compromised(key_ref(7, 3)), REASON).unwrap();
+    custodian
+        .manager()
+        .unwrap()
+        .change_state(&StateChange::Compromised(key_ref(7, 3)), REASON)
+        .unwrap();
     let before = bench.bytes();
     assert_eq!(
-        refused(&custodian, &Step::Undo(key(7))),
+        refused(&custodian, &StateChange::Undo(key(7))),
         "key 7 version 5 took the place of version 3, which is compromised: there is no way back; \
          `keyward rotate 7` makes another version instead"
     );
     assert_eq!(bench.bytes(), before);
     custodian.rotate(Which::One(key(7)), REASON).unwrap();
-    custodian.step(&Step::Undo(key(7)), REASON).unwrap();
+    custodian.manager().unwrap().change_state(&StateChange::Undo(key(7)), REASON).unwrap();
     assert_eq!(custodian.latest(key(7)), Some(version(5)), "that rotation is another one");
-    assert!(refused(&custodian, &Step::Undo(key(7))).contains("no way back"));
+    assert!(refused(&custodian, &StateChange::Undo(key(7))).contains("no way back"));
 }
 
 #[test]
@@ -149,11 +173,18 @@ fn what_was_pending_when_the_active_version_was_compromised_is_not_activated() {
     let policy = Policy { rotate_after: Some(Duration::from_secs(90 * 86_400)), ..two_phase() };
     let custodian = custodian_with(&bench, policy);
     custodian.rotate(Which::One(key(7)), REASON).unwrap();
-    custodian.step(&Step::Compromised(key_ref(7, 1)), REASON).unwrap();
+    custodian
+        .manager()
+        .unwrap()
+        .change_state(&StateChange::Compromised(key_ref(7, 1)), REASON)
+        .unwrap();
     assert_eq!(custodian.latest(key(7)), Some(version(5)));
     bench.clock.advance(Duration::from_secs(7200));
-    assert_eq!(custodian.keep_policy().unwrap(), []);
+    assert_eq!(custodian.manager().unwrap().run_policy().unwrap(), []);
     assert_eq!(custodian.latest(key(7)), Some(version(5)));
     bench.clock.advance(Duration::from_secs(90 * 86_400));
-    assert!(custodian.keep_policy().unwrap().contains(&key_ref(7, 7)), "the policy goes on");
+    assert!(
+        custodian.manager().unwrap().run_policy().unwrap().contains(&key_ref(7, 7)),
+        "the policy goes on"
+    );
 }

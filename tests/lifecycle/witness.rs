@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use keyward::Kind;
-use keyward::custodian::{Custodian, Rewrap, Role, Step, Which};
+use keyward::custodian::Custodian;
+use keyward::manager::{Rewrap, StateChange};
+use keyward::source::{Role, Which};
 use keyward::store::Revision;
 
 use crate::bench::{Bench, REASON, key, key_ref, version};
@@ -49,7 +51,7 @@ fn an_older_copy_does_not_open_in_any_role() {
 fn a_copy_from_before_a_new_store_key_is_noticed_as_well() {
     let bench = Bench::new();
     let old = bench.bytes();
-    bench.custodian(&["first"]).rewrap(NEW, REASON).unwrap();
+    bench.custodian(&["first"]).manager().unwrap().rewrap(NEW, REASON).unwrap();
     put_back(&bench, &old);
     assert!(refusal(&bench, Role::Server).contains("generation 5 was in force"));
 }
@@ -120,7 +122,7 @@ fn a_witness_left_behind_by_a_crash_is_raised_by_the_next_start() {
 fn rotation_elsewhere(bench: &Bench) -> impl FnOnce() + Send + 'static {
     let (source, env) = (bench.source(&["first"]), bench.env());
     move || {
-        let other = Custodian::start(Box::new(source), Role::Command, env).unwrap();
+        let other = Custodian::start(source, Role::Command, env).unwrap();
         other.rotate(Which::All, REASON).unwrap();
     }
 }
@@ -142,7 +144,7 @@ fn nor_is_one_while_a_running_server_reads_again() {
     let bench = Bench::new();
     let server = bench.start(&["first"], Role::Daemon).unwrap();
     // A new store key, so that the key store is asked again.
-    bench.custodian(&["first"]).rewrap(NEW, REASON).unwrap();
+    bench.custodian(&["first"]).manager().unwrap().rewrap(NEW, REASON).unwrap();
     bench.first.meanwhile(rotation_elsewhere(&bench));
     server.refresh().unwrap();
     server.refresh().unwrap();
@@ -253,7 +255,7 @@ fn a_forged_guard_of_another_store_key_is_told_of() {
 fn the_guard_of_a_keystore_outlives_its_store_key() {
     let bench = Bench::new();
     let before = std::fs::read(witness(&bench)).unwrap();
-    bench.custodian(&["first"]).rewrap(NEW, REASON).unwrap();
+    bench.custodian(&["first"]).manager().unwrap().rewrap(NEW, REASON).unwrap();
     let text = String::from_utf8(before).unwrap();
     std::fs::write(witness(&bench), text.replace("\"generation\": 4", "\"generation\": 3"))
         .unwrap();
@@ -290,9 +292,15 @@ fn a_number_that_was_lost_is_never_used_again() {
     let guard = std::fs::read(witness(&bench)).unwrap();
     put_back(&bench, &old);
     bench.source(&["first"]).accept_rollback(REASON).unwrap();
-    for made in
-        [rotate(), bench.custodian(&["first"]).step(&Step::RotateNow(Which::All), REASON).unwrap()]
-    {
+    for made in [
+        rotate(),
+        bench
+            .custodian(&["first"])
+            .manager()
+            .unwrap()
+            .change_state(&StateChange::RotateNow(Which::All), REASON)
+            .unwrap(),
+    ] {
         assert!(made.iter().all(|made| made.version.get() > 1 << 16), "{made:?}");
     }
     // Key 9 was lost whole: a new one of that name begins elsewhere.

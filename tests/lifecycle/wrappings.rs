@@ -1,8 +1,9 @@
 //! Several wrappings of the store key, and a new store key.
 
 use keyward::Kind;
-use keyward::custodian::{Rewrap, Role, Which, WrapChange};
 use keyward::env::Level;
+use keyward::manager::{Rewrap, WrapChange};
+use keyward::source::{Role, Which};
 
 use crate::bench::{Bench, REASON, key, version, within_seconds};
 
@@ -14,12 +15,12 @@ const BOTH: &[&str] = &["first", "second"];
 
 fn with_both() -> Bench {
     let bench = Bench::new();
-    bench.custodian(BOTH).rewrap(ADD, REASON).unwrap();
+    bench.custodian(BOTH).manager().unwrap().rewrap(ADD, REASON).unwrap();
     bench
 }
 
 fn changes(bench: &Bench, providers: &[&str], how: Rewrap<'_>) -> Vec<(String, WrapChange, bool)> {
-    let report = bench.custodian(providers).rewrap(how, REASON).unwrap();
+    let report = bench.custodian(providers).manager().unwrap().rewrap(how, REASON).unwrap();
     report.into_iter().map(|one| (one.provider, one.change, one.failure.is_some())).collect()
 }
 
@@ -77,11 +78,14 @@ fn only_prune_drops_what_is_not_configured_and_never_the_last() {
 #[test]
 fn prune_waits_until_every_configured_provider_wraps() {
     let bench = with_both();
-    bench.custodian(&["first"]).rewrap(PRUNE, REASON).unwrap();
+    bench.custodian(&["first"]).manager().unwrap().rewrap(PRUNE, REASON).unwrap();
     let custodian = bench.custodian(BOTH);
     bench.second.go_away(true);
     let before = bench.bytes();
-    assert_eq!(custodian.rewrap(PRUNE, REASON).unwrap_err().kind(), Kind::Unavailable);
+    assert_eq!(
+        custodian.manager().unwrap().rewrap(PRUNE, REASON).unwrap_err().kind(),
+        Kind::Unavailable
+    );
     assert_eq!(bench.bytes(), before);
 }
 
@@ -92,7 +96,7 @@ fn to_latest_is_one_rewrap_a_provider_whatever_the_number_of_keys() {
     bench.first.kek_version.store(2, std::sync::atomic::Ordering::SeqCst);
     bench.first.calls();
     bench.second.calls();
-    custodian.rewrap(Rewrap::ToLatest, REASON).unwrap();
+    custodian.manager().unwrap().rewrap(Rewrap::ToLatest, REASON).unwrap();
     assert_eq!((bench.first.calls(), bench.second.calls()), (2, 2), "the call, and its proof");
     let keks: Vec<_> = custodian.wrappings().into_iter().map(|(_, kek)| kek).collect();
     assert_eq!(keks, ["first:2", "second:1"]);
@@ -104,12 +108,14 @@ fn a_provider_that_is_away_keeps_no_other_from_its_new_wrapping() {
     let bench = with_both();
     let custodian = bench.custodian(BOTH);
     bench.second.go_away(true);
-    let report = custodian.rewrap(Rewrap::ToLatest, REASON).unwrap();
+    let report = custodian.manager().unwrap().rewrap(Rewrap::ToLatest, REASON).unwrap();
     assert!(report[0].failure.is_none());
     let failure = report[1].failure.as_ref().unwrap();
     assert_eq!(failure.to_string(), "provider \"second\": the key store is away");
     bench.second.go_away(false);
-    assert!(custodian.rewrap(Rewrap::ToLatest, REASON).unwrap()[1].failure.is_none());
+    assert!(
+        custodian.manager().unwrap().rewrap(Rewrap::ToLatest, REASON).unwrap()[1].failure.is_none()
+    );
 }
 
 #[test]
@@ -119,7 +125,7 @@ fn a_new_store_key_serves_the_same_keys_and_running_servers_follow() {
     let check = server.key(key(7), version(1)).unwrap().check();
     let command = bench.custodian(BOTH);
     let before = command.status().generation;
-    command.rewrap(NEW, REASON).unwrap();
+    command.manager().unwrap().rewrap(NEW, REASON).unwrap();
     assert_eq!(command.status().generation, before + 1, "one commit");
     assert!(within_seconds(2, || server.status().generation == before + 1));
     command.rotate(Which::All, REASON).unwrap();
@@ -138,16 +144,24 @@ fn all_wrap_a_new_store_key_or_there_is_none() {
     let custodian = bench.custodian(BOTH);
     let before = bench.bytes();
     bench.second.go_away(true);
-    assert_eq!(custodian.rewrap(NEW, REASON).unwrap_err().kind(), Kind::Unavailable);
+    assert_eq!(
+        custodian.manager().unwrap().rewrap(NEW, REASON).unwrap_err().kind(),
+        Kind::Unavailable
+    );
     assert_eq!(bench.bytes(), before);
-    let refused = bench.custodian(&["first"]).rewrap(NEW, REASON).unwrap_err();
+    let refused = bench.custodian(&["first"]).manager().unwrap().rewrap(NEW, REASON).unwrap_err();
     assert_eq!(
         refused.to_string(),
         "provider \"second\" wraps the store key and is not configured; configure it, or let it \
          go with --prune: it cannot wrap a new one"
     );
     assert_eq!(bench.bytes(), before);
-    bench.custodian(&["first"]).rewrap(Rewrap::NewStoreKey { prune: true }, REASON).unwrap();
+    bench
+        .custodian(&["first"])
+        .manager()
+        .unwrap()
+        .rewrap(Rewrap::NewStoreKey { prune: true }, REASON)
+        .unwrap();
     assert_eq!(bench.custodian(&["first"]).wrappings().len(), 1);
 }
 
@@ -169,7 +183,8 @@ fn a_new_store_key_is_wrapped_by_those_that_wrap_the_present_one() {
     let again = changes(&bench, BOTH, Rewrap::Add("second"));
     assert_eq!(again, [("second".into(), WrapChange::Kept, false)]);
     assert_eq!(changes(&bench, BOTH, NEW)[1].1, WrapChange::Renewed);
-    let unknown = bench.custodian(BOTH).rewrap(Rewrap::Add("third"), REASON).unwrap_err();
+    let unknown =
+        bench.custodian(BOTH).manager().unwrap().rewrap(Rewrap::Add("third"), REASON).unwrap_err();
     assert_eq!(
         unknown.to_string(),
         "there is no provider \"third\" in the configuration; it has first, second"
@@ -183,7 +198,7 @@ fn random_numbers_that_end_on_the_way_change_nothing() {
     for calls in 0.. {
         let before = bench.bytes();
         bench.rng.fail_after(calls);
-        let outcome = custodian.rewrap(NEW, REASON);
+        let outcome = custodian.manager().unwrap().rewrap(NEW, REASON);
         bench.rng.fail_after(u64::MAX);
         if outcome.is_ok() {
             assert!(calls >= 4, "a store key, three data keys");
@@ -197,5 +212,8 @@ fn random_numbers_that_end_on_the_way_change_nothing() {
 fn a_reader_rewraps_nothing() {
     let bench = with_both();
     let reader = bench.start(BOTH, Role::Reader).unwrap();
-    assert_eq!(reader.rewrap(NEW, REASON).unwrap_err().kind(), Kind::Unsupported);
+    assert_eq!(
+        reader.manager().unwrap().rewrap(NEW, REASON).unwrap_err().kind(),
+        Kind::Unsupported
+    );
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use keyward::assemble::{create_key_file, create_keystore};
 use keyward::config::Config;
-use keyward::custodian::Reason;
 use keyward::env::fake::FakeLog;
 use keyward::env::{Env, System};
+use keyward::source::Reason;
 
 use super::server::Server;
 

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use keyward::custodian::NamedWrapper;
 use keyward::env::Deadline;
 use keyward::provider::{KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
 use keyward::secret::DataKey;
+use keyward::source::NamedWrapper;
 use keyward::store::{Disk, DiskFile, DiskLock, Stamp};
 use keyward::{Error, Kind, Result};
 

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use keyward::custodian::{
-    Custodian, Destruction, KeystoreSource, Reason, Rewrap, Role, Step, Which as Keys,
-};
+use keyward::custodian::Custodian;
 use keyward::env::fake::{FakeClock, FakeLog, FakeRng};
 use keyward::env::{Deadline, Env, Level, Timestamp};
 use keyward::key::{Cipher, KeyId, KeyName, KeyRef, KeyState, KeyVersion};
+use keyward::manager::{Destruction, Judged, Manager, Rewrap, StateChange};
 use keyward::provider::KeyWrapper as _;
 use keyward::secret::DataKey;
+use keyward::source::{Reason, Role, Which as Keys};
 use keyward::store::{Disk as _, Keystore, StoreFile, Wrapping};
 use keyward::{Error, Result};
 
@@ -324,9 +324,9 @@ impl World {
         Env { clock: self.clock.clone(), rng: self.rng.clone(), log: self.log.clone() }
     }
 
-    fn source(&self, stage: &Stage) -> KeystoreSource {
+    fn source(&self, stage: &Stage) -> Manager {
         let file = StoreFile::on(self.path(), Arc::new(stage.clone()));
-        KeystoreSource::new(file, vec![wrapper()], Cipher::DEFAULT, 2, self.env())
+        Manager::new(file, vec![wrapper()], Cipher::DEFAULT, 2, self.env())
     }
 
     /// The process, started where it does not run; none where it does not start.
@@ -342,7 +342,7 @@ impl World {
         let other = self.hook(who, during, &stage, false)?;
         let tampered = self.is_tampered_with();
         let role = if who == Who::Server { Role::Daemon } else { Role::Command };
-        let started = Custodian::start(Box::new(self.source(&stage)), role, self.env());
+        let started = Custodian::start(self.source(&stage), role, self.env());
         stage.calm();
         let happened = self.note_other(other)?;
         match started {
@@ -877,34 +877,59 @@ fn perform(custodian: &Custodian, change: Change) -> Result<Done> {
         }
         Change::Rotate(number) => custodian.rotate(Keys::One(id(number)), REASON).map(changed),
         Change::RotateAll => custodian.rotate(Keys::All, REASON).map(changed),
-        Change::Undo(number) => custodian.step(&Step::Undo(id(number)), REASON).map(changed),
+        Change::Undo(number) => custodian
+            .manager()
+            .unwrap()
+            .change_state(&StateChange::Undo(id(number)), REASON)
+            .map(changed),
         Change::Compromise(number, at) => {
             let key = nth(custodian, number, at);
-            let all = custodian.step(&Step::Compromised(key.clone()), REASON)?;
+            let all = custodian
+                .manager()
+                .unwrap()
+                .change_state(&StateChange::Compromised(key.clone()), REASON)?;
             Ok(Done { compromised: Some(key), ..changed(all) })
         }
-        Change::Retire(number, at) => {
-            custodian.step(&Step::Retire(nth(custodian, number, at)), REASON).map(changed)
-        }
+        Change::Retire(number, at) => custodian
+            .manager()
+            .unwrap()
+            .change_state(&StateChange::Retire(nth(custodian, number, at)), REASON)
+            .map(changed),
         Change::Plan(number, at) => {
             let plan = Destruction::Plan(nth(custodian, number, at), WEEK);
-            custodian.destroy(&plan, REASON).map(|()| Done::default())
+            custodian
+                .manager()
+                .unwrap()
+                .destroy(&plan, &Judged::default(), REASON)
+                .map(|()| Done::default())
         }
-        Change::CarryOut => match custodian.doomed().into_iter().next() {
-            None => Ok(Done { idle: true, ..Done::default() }),
-            Some((key, _)) => custodian
-                .destroy(&Destruction::CarryOut(key.clone()), REASON)
-                .map(|()| Done { destroyed: Some(key), ..Done::default() }),
-        },
-        Change::Cancel => match custodian.doomed().into_iter().next() {
-            None => Ok(Done { idle: true, ..Done::default() }),
-            Some((key, _)) => {
-                custodian.destroy(&Destruction::Cancel(key), REASON).map(|()| Done::default())
+        Change::CarryOut => {
+            match custodian.manager().unwrap().pending_destructions().into_iter().next() {
+                None => Ok(Done { idle: true, ..Done::default() }),
+                Some((key, _)) => custodian
+                    .manager()
+                    .unwrap()
+                    .destroy(&Destruction::CarryOut(key.clone()), &Judged::default(), REASON)
+                    .map(|()| Done { destroyed: Some(key), ..Done::default() }),
             }
-        },
-        Change::NewStoreKey => {
-            custodian.rewrap(Rewrap::NewStoreKey { prune: false }, REASON).map(|_| Done::default())
         }
-        Change::Rewrap => custodian.rewrap(Rewrap::ToLatest, REASON).map(|_| Done::default()),
+        Change::Cancel => {
+            match custodian.manager().unwrap().pending_destructions().into_iter().next() {
+                None => Ok(Done { idle: true, ..Done::default() }),
+                Some((key, _)) => custodian
+                    .manager()
+                    .unwrap()
+                    .destroy(&Destruction::Cancel(key), &Judged::default(), REASON)
+                    .map(|()| Done::default()),
+            }
+        }
+        Change::NewStoreKey => custodian
+            .manager()
+            .unwrap()
+            .rewrap(Rewrap::NewStoreKey { prune: false }, REASON)
+            .map(|_| Done::default()),
+        Change::Rewrap => {
+            custodian.manager().unwrap().rewrap(Rewrap::ToLatest, REASON).map(|_| Done::default())
+        }
     }
 }

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use keyward::custodian::{Custodian, NamedServer, NamedWrapper, Reason, Role, ServedSource, Stash};
+use keyward::custodian::Custodian;
 use keyward::env::fake::{FakeClock, FakeLog, FakeRng};
 use keyward::env::{Deadline, Env, Level, Timestamp};
 use keyward::key::{Cipher, KeyId, KeyInfo, KeyRef, KeyState, KeyVersion};
 use keyward::provider::{KekInfo, KeyServer, KeyWrapper, Probe, WrapContext, WrappedKey};
 use keyward::secret::DataKey;
+use keyward::source::{NamedServer, NamedWrapper, Reason, Role, ServedSource, Stash};
 use keyward::store::StoreFile;
 use keyward::{Error, Kind, Result};
 
@@ -116,7 +117,7 @@ impl Bench {
 
     /// Without a worker: it reads when it is told to.
     pub(crate) fn start(&self, source: ServedSource) -> Result<Custodian> {
-        Custodian::start(Box::new(source), Role::Daemon, self.env())
+        Custodian::start(source, Role::Daemon, self.env())
     }
 
     pub(crate) fn with_stash(&self) -> Result<Custodian> {

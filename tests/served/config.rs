@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keyward::config::Config;
-use keyward::custodian::{Custodian, Role};
+use keyward::custodian::Custodian;
 use keyward::env::Env;
 use keyward::env::fake::FakeLog;
+use keyward::source::Role;
 use keyward::{Kind, Result, assemble};
 
 use crate::bench::{key, version};

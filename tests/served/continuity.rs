@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keyward::config::Config;
-use keyward::custodian::{Custodian, Role, Which};
+use keyward::custodian::Custodian;
 use keyward::env::fake::FakeLog;
 use keyward::env::{Env, Level};
 use keyward::key::KeyState;
+use keyward::source::{Role, Which};
 use keyward::store::StoreFile;
 use keyward::{Kind, assemble};
 

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keyward::Kind;
-use keyward::custodian::{Custodian, Stash};
+use keyward::custodian::Custodian;
 use keyward::key::KeyState;
+use keyward::source::Stash;
 use keyward::store::{Disk, StoreFile};
 
 use crate::bench::{Bench, key, version};

@@ -75,7 +75,7 @@ fn a_key_that_is_not_there_is_asked_for_once_by_many() {
         }
     });
     assert_eq!(bench.server.calls(), 1);
-    let rotated = custodian.rotate(keyward::custodian::Which::One(key(1)), REASON).unwrap();
+    let rotated = custodian.rotate(keyward::source::Which::One(key(1)), REASON).unwrap();
     assert_eq!(rotated.len(), 1);
     assert_eq!(custodian.latest(key(1)), Some(version(2)));
 }

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use keyward::custodian::{Answer, Custodian, NamedServer, NextSource, NextStart, Stash};
+use keyward::custodian::{Answer, Custodian, NextSource, NextStart};
 use keyward::key::KeyState;
+use keyward::source::{NamedServer, Stash};
 use keyward::{Kind, Result};
 
 use crate::bench::{Bench, key, version};

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use keyward::Kind;
-use keyward::custodian::{Custodian, Role, Stash, Which};
+use keyward::custodian::Custodian;
 use keyward::key::KeyState;
+use keyward::source::{Role, Stash, Which};
 use keyward::store::{Sealed, StoreFile};
 
 use crate::bench::{Bench, REASON, key, version};
@@ -277,7 +278,7 @@ fn who_only_reads_writes_none_and_starts_with_it_all_the_same() {
     let bench = Bench::new();
     let start = |role| {
         let source = bench.source().with_stash(bench.stash(None));
-        Custodian::start(Box::new(source), role, bench.env())
+        Custodian::start(source, role, bench.env())
     };
     for role in [Role::Reader, Role::Command] {
         drop(start(role).unwrap());

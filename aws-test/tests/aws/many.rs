@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use aws_test::{FakeAws, REGION, Shared, shared};
 use keyward::assemble;
 use keyward::config::Config;
-use keyward::custodian::{Reason, Rewrap, Role};
 use keyward::env::fake::FakeLog;
 use keyward::env::{Deadline, Env, System};
 use keyward::key::{Cipher, KeyId, KeyRef, KeyState, KeyVersion};
+use keyward::manager::Rewrap;
 use keyward::secret::DataKey;
+use keyward::source::{Reason, Role};
 use keyward::store::{Change, NewVersion, StoreFile};
 use mariadb_test::{Result, Scratch, ensure, files, seen};
 
@@ -40,11 +41,11 @@ fn ten_thousand_keys_cost_one_call() -> Result<()> {
     let calls = kms.take_actions();
     ensure!(calls == ["Decrypt"], "a start called {calls:?}");
     let began = Instant::now();
-    custodian.rewrap(Rewrap::ToLatest, REASON).told()?;
+    custodian.manager().unwrap().rewrap(Rewrap::ToLatest, REASON).told()?;
     let rewrapped = began.elapsed();
     let of_rewrap = kms.take_actions();
     ensure!(of_rewrap == ["ReEncrypt", "Decrypt"], "a rewrap called {of_rewrap:?}");
-    custodian.rotate(keyward::custodian::Which::One(KeyId::try_from(7).told()?), REASON).told()?;
+    custodian.rotate(keyward::source::Which::One(KeyId::try_from(7).told()?), REASON).told()?;
     let of_rotation = kms.take_actions();
     ensure!(of_rotation == ["Decrypt"], "a rotation called {of_rotation:?}");
     seen!(

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward::custodian::{Custodian, NamedServer, Reason, Role, ServedSource, Which};
+use keyward::custodian::Custodian;
 use keyward::env::Env;
 use keyward::env::fake::FakeLog;
 use keyward::error::Kind;
 use keyward::key::{Cipher, KeyId};
 use keyward::provider::KeyServer;
+use keyward::source::{NamedServer, Reason, Role, ServedSource, Which};
 use kmip_test::Shared;
 use mariadb_test::{Result, ensure, seen};
 
@@ -23,7 +24,7 @@ fn custodian(server: impl KeyServer + 'static) -> Result<Custodian> {
     let named = NamedServer { name, timeout, refresh, server: Box::new(server) };
     let env = Env::system(Arc::new(FakeLog::default()));
     let source = ServedSource::new(named, Cipher::DEFAULT, env.clone());
-    said(Custodian::start(Box::new(source), Role::Daemon, env))
+    said(Custodian::start(source, Role::Daemon, env))
 }
 
 fn cause(custodian: &Custodian) -> Result<String> {

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use keyward::assemble;
 use keyward::config::Config;
-use keyward::custodian::{Reason, Role, Which};
 use keyward::env::fake::FakeLog;
 use keyward::env::{Env, System};
 use keyward::key::KeyId;
 use keyward::provider::KeyServer;
 use keyward::secret::DataKey;
+use keyward::source::{Reason, Role, Which};
 use kmip_test::Kmip;
 use mariadb_test::command::answer;
 use mariadb_test::{Result, Scratch, artefacts, ensure, files, seen};

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use keyward::assemble;
 use keyward::config::Config;
-use keyward::custodian::Role;
 use keyward::env::Env;
 use keyward::env::fake::FakeLog;
 use keyward::key::KeyName;
+use keyward::source::Role;
 use mariadb_test::command::answer;
 use mariadb_test::site::copy;
 use mariadb_test::strace::{self, Call};

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use keyward::assemble;
 use keyward::config::Config;
-use keyward::custodian::{Reason, Role, Which};
 use keyward::env::fake::FakeLog;
 use keyward::env::{Clock as _, Env, System};
 use keyward::key::KeyId;
+use keyward::source::{Reason, Role, Which};
 use mariadb_test::{Result, ensure, seen};
 
 use crate::{Bench, Told, soon};

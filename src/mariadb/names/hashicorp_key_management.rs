@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::{Face, Size, Started, Values, Variable, VariableKind};
 use crate::env::{Env, Level};
 use crate::error::{Error, Kind, Result};
-use crate::mariadb::core::{Hashicorp, HashicorpLogin, Role, Terms, from_hashicorp};
+use crate::mariadb::core::{Hashicorp, HashicorpLogin, LookupOptions, Role, from_hashicorp};
 use crate::mariadb::ffi::environment;
 use crate::secret::source::{Given, SecretSource};
 
@@ -144,7 +144,7 @@ fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
         return Err(Error::new(Kind::Config, what)
             .advise("name the engine as vault_mount, and leave vault_url without a path"));
     }
-    let terms = Arc::new(Terms::default());
+    let terms = Arc::new(LookupOptions::default());
     take_over(values, &terms);
     let custodian = from_hashicorp(&options, Arc::clone(&terms), role, env)?;
     let changed = Box::new(move |values: &dyn Values| take_over(values, &terms));
@@ -152,7 +152,7 @@ fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
 }
 
 /// Goes by the variables that may be SET at any time.
-fn take_over(values: &dyn Values, terms: &Terms) {
+fn take_over(values: &dyn Values, terms: &LookupOptions) {
     let timeout = match u64::try_from(values.number(c"timeout")) {
         Ok(seconds @ 1..) => Duration::from_secs(seconds),
         _ => CURL_TIMEOUT,

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward::custodian::{Custodian, NamedServer, Reason, Role, ServedSource, Which};
+use keyward::custodian::Custodian;
 use keyward::env::fake::FakeLog;
 use keyward::env::{Env, System};
 use keyward::error::Kind;
 use keyward::key::{Cipher, KeyId, KeyInfo, KeyRef, KeyState, KeyVersion};
 use keyward::provider::{KeyServer, KeyWrapper, WrappedKey};
 use keyward::secret::DataKey;
+use keyward::source::{NamedServer, Reason, Role, ServedSource, Which};
 use mariadb_test::{Result, Scratch, ensure, seen};
 use vault_test::Shared;
 
@@ -168,7 +169,7 @@ fn custodian(server: impl KeyServer + 'static) -> Result<Custodian> {
     let named = NamedServer { name, timeout, refresh, server: Box::new(server) };
     let env = Env::system(Arc::new(FakeLog::default()));
     let source = ServedSource::new(named, Cipher::DEFAULT, env.clone());
-    said(Custodian::start(Box::new(source), Role::Daemon, env))
+    said(Custodian::start(source, Role::Daemon, env))
 }
 
 fn cause(custodian: &Custodian) -> Result<String> {

@@ -1,13 +1,12 @@
 //! Keys that come from another key store, and keys that go to one: same ids, versions, ciphers.
 
-use super::keystore::{Changed, KeystoreSource};
-use super::{KeySource, Reason};
+use super::{Changed, Manager};
 use crate::audit::{Event, Record, Trail};
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyInfo, KeyRef};
-use crate::ring::Ring;
 use crate::secret::DataKey;
+use crate::source::{KeySource as _, LOCK_WAIT, Reason};
 use crate::store::{Keystore, NewVersion};
 
 /// A key version on its way, its check value proven.
@@ -29,30 +28,29 @@ impl Moving {
     }
 }
 
-impl KeystoreSource {
+impl Manager {
     /// Takes keys in, in one commit, and opens each again. A version that is here already with the
     /// same key changes nothing; one with another key is refused (`State`). The versions that are new.
     pub fn import(&mut self, keys: &[Moving], reason: Reason<'_>) -> Result<Vec<KeyRef>> {
-        let ring = Ring::new();
-        self.load(&ring)?;
-        self.commit(&ring, reason, |source, before| {
-            let (after, new) = source.with_imported(before, keys, reason)?;
-            Ok((!new.is_empty()).then(|| Changed { after, told: vec![(Event::Imported, new)] }))
+        self.load()?;
+        self.commit(reason, |manager, before| {
+            let (after, new) = manager.with_imported(before, keys, reason)?;
+            Ok((!new.is_empty()).then(|| Changed { after, events: vec![(Event::Imported, new)] }))
         })
     }
 
     /// What [`Self::import`] would do: the versions that are new.
     pub fn try_import(&mut self, keys: &[Moving], reason: Reason<'_>) -> Result<Vec<KeyRef>> {
-        self.load(&Ring::new())?;
-        self.with_imported(self.keystore()?, keys, reason).map(|(_, new)| new)
+        self.load()?;
+        self.with_imported(self.reader.keystore()?, keys, reason).map(|(_, new)| new)
     }
 
     /// Every key version that decrypts, to be taken to another key store. The audit trail has a
     /// line of it before anybody has a key.
     pub fn export(&mut self, reason: Reason<'_>) -> Result<Vec<Moving>> {
-        self.load(&Ring::new())?;
-        let lock = self.file.lock(Deadline::after(super::keystore::LOCK_WAIT))?;
-        let keystore = self.keystore()?;
+        self.load()?;
+        let lock = self.reader.file.lock(Deadline::after(LOCK_WAIT))?;
+        let keystore = self.reader.keystore()?;
         let infos = self.keys().into_iter().filter(|info| info.state.decrypts());
         let keys = infos
             .map(|info| keystore.data_key(&info.key).map(|data| Moving { info, data }))
@@ -61,25 +59,25 @@ impl KeystoreSource {
         let record = Record {
             event: Event::Exported,
             keys: &names,
-            generation: self.generation(),
+            generation: keystore.contents().generation(),
             actor: reason.actor,
             reason: reason.text,
         };
-        Trail::beside(self.file.path()).append(&*self.env.clock, &record)?;
+        Trail::beside(self.reader.file.path()).append(&*self.reader.env.clock, &record)?;
         drop(lock);
         Ok(keys)
     }
 
     /// What [`Self::export`] would give.
     pub fn outgoing(&mut self) -> Result<Vec<KeyInfo>> {
-        self.load(&Ring::new())?;
+        self.load()?;
         Ok(self.keys().into_iter().filter(|info| info.state.decrypts()).collect())
     }
 
     /// That the keystore on disk opens and has these very keys, for the same ciphers.
     pub fn prove(&mut self, keys: &[Moving]) -> Result<()> {
-        self.load(&Ring::new())?;
-        let keystore = self.keystore()?;
+        self.load()?;
+        let keystore = self.reader.keystore()?;
         for Moving { info, data } in keys {
             let found = keystore.contents().info(&info.key);
             let same = keystore.data_key(&info.key)?.same_as(data)
@@ -110,8 +108,9 @@ impl KeystoreSource {
                 state: info.state,
                 created: info.created.unwrap_or(change.at),
             };
-            after = after.with_version(&version, &change, &*self.env.rng).map_err(|error| {
-                match error.kind() {
+            after =
+                after.with_version(&version, &change, &*self.reader.env.rng).map_err(|error| {
+                    match error.kind() {
                     // Trying again does not help, so it is no longer a conflict of two writers.
                     Kind::Conflict => Error::new(Kind::State, error.what()).advise(
                         "this keystore has keys of its own: move it away, or import into a new one \
@@ -119,7 +118,7 @@ impl KeystoreSource {
                     ),
                     _ => error,
                 }
-            })?;
+                })?;
         }
         Ok((after, new))
     }

@@ -1,40 +1,71 @@
 //! MySQL's keys in our keystore: each name has at most one active version. A removed key leaves a
 //! tombstone; stored again, it goes on with the next version.
 
-use std::sync::Arc;
-
-use super::{Changed, KeySource, KeystoreSource, NewKey, Reason};
+use super::{Changed, Manager};
 use crate::audit::Event;
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyName, KeyRef, KeyState, KeyringKey, Purpose};
-use crate::ring::{NamedKey, NamedKeys, Ring};
 use crate::secret::DataKey;
-use crate::store::{Contents, Keystore};
+use crate::source::{KeySource as _, Reason};
+use crate::store::Contents;
 
-impl KeystoreSource {
-    pub(super) fn store(
+/// The bytes of a new key.
+#[derive(Clone, Copy)]
+enum NewKey<'a> {
+    /// They were given.
+    Given(&'a DataKey),
+    /// They were just made; others would do as well.
+    Random(&'a DataKey),
+}
+
+impl Manager {
+    /// Stores `data` as the key called `name`, of the type `kind`; `Conflict` where there is one. After
+    /// `Unknown` the same call again is no conflict.
+    pub fn store_named(
         &mut self,
-        ring: &Ring,
+        name: &KeyName,
+        kind: &str,
+        data: &DataKey,
+        reason: Reason<'_>,
+    ) -> Result<()> {
+        self.store(name, kind, NewKey::Given(data), reason)
+    }
+
+    /// Makes a random key of `len` bytes and stores it as [`store_named`](Self::store_named) does.
+    pub fn generate_named(
+        &mut self,
+        name: &KeyName,
+        kind: &str,
+        len: usize,
+        reason: Reason<'_>,
+    ) -> Result<()> {
+        let data = DataKey::generate(len, &*self.reader.env.rng)?;
+        self.store(name, kind, NewKey::Random(&data), reason)
+    }
+
+    fn store(
+        &mut self,
         name: &KeyName,
         kind: &str,
         data: NewKey<'_>,
         reason: Reason<'_>,
     ) -> Result<()> {
+        self.may_write()?;
         let purpose = Purpose::Keyring(KeyringKey::new(kind, data.key().expose().len())?);
-        self.load(ring)?;
+        self.load()?;
         if let Some(key) = self.unconfirmed(name, &purpose, data)? {
-            return self.confirm(ring, key, reason);
+            return self.confirm(key, reason);
         }
         // Asked before the key store is: a name that is taken costs no call.
-        free_version(self.keystore()?.contents(), name)?;
-        self.prove_it_opens().map_err(not_the_callers)?;
+        free_version(self.reader.keystore()?.contents(), name)?;
+        self.reader.prove_it_opens().map_err(not_the_callers)?;
         let mut stored = None;
-        let outcome = self.commit(ring, reason, |source, before| {
+        let outcome = self.commit(reason, |manager, before| {
             let key = free_version(before.contents(), name)?;
             let data = data.key();
-            let after = source.with_key(before, &key, purpose, data, KeyState::Active, reason)?;
+            let after = manager.with_key(before, &key, purpose, data, KeyState::Active, reason)?;
             stored = Some(key.clone());
-            Ok(Some(Changed { after, told: vec![(Event::KeyCreated, vec![key])] }))
+            Ok(Some(Changed { after, events: vec![(Event::KeyCreated, vec![key])] }))
         });
         match &outcome {
             Ok(_) => self.unconfirmed.retain(|key| key.name != *name),
@@ -51,7 +82,7 @@ impl KeystoreSource {
         purpose: &Purpose,
         data: NewKey<'_>,
     ) -> Result<Option<KeyRef>> {
-        let keystore = self.keystore()?;
+        let keystore = self.reader.keystore()?;
         let entry = keystore.contents().key(name).and_then(|key| key.active());
         let Some(entry) = entry.filter(|entry| entry.purpose == *purpose) else { return Ok(None) };
         let key = KeyRef::new(name.clone(), entry.version);
@@ -66,24 +97,25 @@ impl KeystoreSource {
     }
 
     /// Writes the next generation with the same keys: what that makes last, the one before did not.
-    fn confirm(&mut self, ring: &Ring, key: KeyRef, reason: Reason<'_>) -> Result<()> {
+    fn confirm(&mut self, key: KeyRef, reason: Reason<'_>) -> Result<()> {
         let keys = vec![key.clone()];
-        self.commit(ring, reason, |_, before| {
-            Ok(Some(Changed { after: before.clone(), told: vec![(Event::KeyCreated, keys)] }))
+        self.commit(reason, |_, before| {
+            Ok(Some(Changed { after: before.clone(), events: vec![(Event::KeyCreated, keys)] }))
         })?;
         self.unconfirmed.retain(|other| *other != key);
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, ring: &Ring, name: &KeyName, reason: Reason<'_>) -> Result<()> {
-        self.commit(ring, reason, |source, before| {
+    /// Removes the key called `name` for ever; `NotFound` where there is none.
+    pub fn remove_named(&mut self, name: &KeyName, reason: Reason<'_>) -> Result<()> {
+        self.commit(reason, |manager, before| {
             let active = before.contents().key(name).and_then(|key| key.active());
             let version = active.map(|entry| entry.version).ok_or_else(|| no_such_key(name))?;
             let key = KeyRef::new(name.clone(), version);
-            let change = source.change(reason);
+            let change = manager.change(reason);
             let retired = before.with_state(&key, KeyState::Retired, &change)?;
             let after = retired.with_state(&key, KeyState::Destroyed, &change)?;
-            Ok(Some(Changed { after, told: vec![(Event::Destroyed, vec![key])] }))
+            Ok(Some(Changed { after, events: vec![(Event::Destroyed, vec![key])] }))
         })
         .map(drop)
     }
@@ -122,28 +154,4 @@ fn not_the_callers(error: Error) -> Error {
 
 fn no_such_key(name: &KeyName) -> Error {
     Error::new(Kind::NotFound, format!("there is no key {name}"))
-}
-
-/// MySQL's keys as the ring is to have them: those of before that are still the same, and new ones.
-pub(super) fn collect(keystore: &Keystore, ring: &Ring) -> Result<NamedKeys> {
-    let before = ring.named();
-    let mut after = NamedKeys::default();
-    for key in keystore.contents().keys() {
-        let Some(entry) = key.active() else { continue };
-        let (KeyName::Named { .. }, Purpose::Keyring(described)) = (key.name(), &entry.purpose)
-        else {
-            continue;
-        };
-        let same =
-            |old: &&Arc<NamedKey>| old.version() == entry.version && old.check() == entry.check;
-        let held = match before.get(key.name()).filter(same) {
-            Some(held) => Arc::clone(held),
-            None => {
-                let data = keystore.data_key(&KeyRef::new(key.name().clone(), entry.version))?;
-                Arc::new(NamedKey::new(entry.version, described.clone(), data, entry.check))
-            }
-        };
-        after.insert(key.name().clone(), held);
-    }
-    Ok(after)
 }

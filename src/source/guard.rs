@@ -1,26 +1,27 @@
 //! The rollback guard: an older copy of the keystore, put back while nothing ran, does not open unless
 //! somebody says that it is to.
 
-use super::keystore::{KeystoreSource, Opened};
-use super::{Reason, Role};
-use crate::audit::Event;
+use std::time::Duration;
+
+use super::{KeystoreReader, ReadKeystore};
 use crate::env::{Deadline, Level};
 use crate::error::{Error, Kind, Result};
-use crate::store::{Contents, Guard, Guarding, Keystore, Revision, StoreLock};
+use crate::store::{Contents, Guard, Guarding, Keystore, StoreLock};
+
+/// How long a reading waits for somebody else's change to end.
+const LOOK_WAIT: Duration = Duration::from_secs(1);
 
 /// How often a keystore is read that others replace meanwhile.
 const READS: usize = 3;
 
-impl KeystoreSource {
-    /// What a process may do: a reader writes no rollback guard, but heeds it.
-    pub(super) fn take_role(&mut self, role: Role) {
-        self.writes = role != Role::Reader;
-    }
-
+impl KeystoreReader {
     /// Reads and opens the newest generation; `State` or `Corrupt` where it is older than what was in
     /// force before. The guard is read first: a commit of somebody else's that comes in between makes
     /// the keystore newer than the guard, never older.
-    pub(super) fn read_guarded(&self, lock: Option<&StoreLock>) -> Result<(Opened, Guarding)> {
+    pub(crate) fn read_guarded(
+        &self,
+        lock: Option<&StoreLock>,
+    ) -> Result<(ReadKeystore, Guarding)> {
         let mut reads = 0;
         loop {
             reads += 1;
@@ -59,13 +60,13 @@ impl KeystoreSource {
 
     /// The lock, for a process that may create its file and gets it soon.
     fn lock_to_look(&self) -> Option<StoreLock> {
-        let wait = Deadline::after(super::keystore::START_LOCK_WAIT);
+        let wait = Deadline::after(LOOK_WAIT);
         self.writes.then(|| self.file.lock(wait).ok()).flatten()
     }
 
     /// Brings the guard up to the keystore that is open. Under its lock only. That it cannot be written
     /// is a warning: the keys are there.
-    pub(super) fn raise_guard(&self, _: &StoreLock, keystore: &Keystore) {
+    pub(crate) fn raise_guard(&self, _: &StoreLock, keystore: &Keystore) {
         let raise = || {
             let guarding = self.file.check_guard(self.file.guard(), keystore)?;
             self.tell_of_doubt(guarding, keystore.contents());
@@ -100,7 +101,7 @@ impl KeystoreSource {
     /// The same after a reading: the first one of a process, or one with a guard in doubt.
     pub(super) fn raise_guard_after_reading(
         &self,
-        opened: &Opened,
+        opened: &ReadKeystore,
         guarding: Guarding,
         is_first: bool,
         lock: Option<&StoreLock>,
@@ -115,7 +116,7 @@ impl KeystoreSource {
     }
 
     /// The same where nothing was changed, unless somebody is changing the keystore just now.
-    fn raise_guard_unless_busy(&self, opened: &Opened, guarding: Guarding) {
+    fn raise_guard_unless_busy(&self, opened: &ReadKeystore, guarding: Guarding) {
         if !self.writes || guarding == Guarding::Current {
             return;
         }
@@ -126,36 +127,8 @@ impl KeystoreSource {
         }
     }
 
-    /// What its guard says against the keystore, and what the keystore holds. `State` where there is
-    /// nothing to accept.
-    pub fn rollback(&self) -> Result<Rollback> {
-        let keystore = self.read_unguarded()?.keystore;
-        let refused = self.refused(&keystore)?;
-        Ok(Rollback { refused, contents: keystore.contents().clone() })
-    }
-
-    /// Accepts the keystore as it is, though its guard knows a newer one or another: as the next
-    /// generation, of a new epoch, in which no number of a lost version is used again. What is in
-    /// force from now on. `State` where there is nothing to accept.
-    pub fn accept_rollback(&self, reason: Reason<'_>) -> Result<Revision> {
-        let lock = self.file.lock(Deadline::after(super::keystore::LOCK_WAIT))?;
-        let keystore = self.read_unguarded()?.keystore;
-        self.refused(&keystore)?;
-        let rng = &*self.env.rng;
-        let after = keystore.with_next_epoch(self.env.clock.now(), rng)?;
-        let generation = keystore.contents().generation() + 1;
-        self.append(generation, Event::Intended, &[], reason)?;
-        let accepted = self.file.commit(&lock, &after, rng);
-        if accepted.as_ref().err().is_none_or(|error| error.kind() == Kind::Unknown) {
-            self.warn_of(self.append(generation, Event::RollbackAccepted, &[], reason));
-        }
-        let accepted = accepted?;
-        self.warn_of(self.file.write_witness(&accepted, rng));
-        Ok(accepted.contents().revision())
-    }
-
     /// What the guard says against the keystore.
-    fn refused(&self, keystore: &Keystore) -> Result<String> {
+    pub(crate) fn refused(&self, keystore: &Keystore) -> Result<String> {
         match self.file.check_guard(self.file.guard(), keystore) {
             Err(refused) if is_alarm(&refused) => Ok(refused.what().to_owned()),
             Err(error) => Err(error),
@@ -166,14 +139,6 @@ impl KeystoreSource {
             }
         }
     }
-}
-
-/// A keystore that its rollback guard speaks against.
-pub struct Rollback {
-    /// What the guard says.
-    pub refused: String,
-    /// What the keystore holds.
-    pub contents: Contents,
 }
 
 /// Whether the guard speaks against the keystore, or was itself changed.

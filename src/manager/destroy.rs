@@ -4,14 +4,13 @@
 
 use std::time::Duration;
 
-use super::keystore::{Changed, KeystoreSource};
-use super::{Custodian, Judged, Reason};
+use super::{Changed, Judged, Manager};
 use crate::audit::Event;
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyRef, KeyState};
 use crate::policy::Policy;
-use crate::ring::Ring;
+use crate::source::Reason;
 use crate::store::{Change, Contents, KeyEntry, Keystore, VersionEntry};
 
 /// A step towards the end of a version, or back.
@@ -25,38 +24,6 @@ pub enum Destruction {
     CarryOut(KeyRef),
 }
 
-impl Custodian {
-    /// Refuses what [`Self::destroy`] would refuse to plan, without changing anything.
-    pub fn may_destroy(&self, key: &KeyRef) -> Result<()> {
-        self.shared.source().may_destroy(key)
-    }
-
-    /// Takes the step, in one commit; for a keystore that no other server uses.
-    pub fn destroy(&self, step: &Destruction, reason: Reason<'_>) -> Result<()> {
-        self.destroy_judged(step, &Judged::default(), reason)
-    }
-
-    /// The same after the data directories of `judged` were looked at. Those that are gone leave the
-    /// register in the same commit.
-    pub fn destroy_judged(
-        &self,
-        step: &Destruction,
-        judged: &Judged,
-        reason: Reason<'_>,
-    ) -> Result<()> {
-        self.shared.may_write()?;
-        let text = judged.reason(reason.text, &self.data_directories());
-        let reason = Reason { actor: reason.actor, text: &text };
-        self.shared.source().destroy(&self.shared.ring, step, judged, reason)
-    }
-
-    /// The versions that are to be destroyed, and when, by key and version.
-    #[must_use]
-    pub fn doomed(&self) -> Vec<(KeyRef, Timestamp)> {
-        self.shared.source().doomed()
-    }
-}
-
 impl Destruction {
     /// Which version.
     #[must_use]
@@ -67,7 +34,7 @@ impl Destruction {
     }
 
     /// What the audit trail calls it.
-    pub(super) fn event(&self) -> Event {
+    fn event(&self) -> Event {
         match self {
             Self::Plan(..) => Event::DestructionPlanned,
             Self::Cancel(_) => Event::DestructionCancelled,
@@ -76,12 +43,7 @@ impl Destruction {
     }
 
     /// The keystore after the step.
-    pub(super) fn apply(
-        &self,
-        before: &Keystore,
-        policy: &Policy,
-        change: &Change,
-    ) -> Result<Keystore> {
+    fn apply(&self, before: &Keystore, policy: &Policy, change: &Change) -> Result<Keystore> {
         let now = change.at;
         match self {
             Self::Plan(key, wait) => {
@@ -111,39 +73,50 @@ impl Destruction {
     }
 }
 
-impl KeystoreSource {
-    pub(super) fn take_destruction(
+impl Manager {
+    /// Refuses what [`Self::destroy`] would refuse to plan.
+    pub fn may_destroy(&self, key: &KeyRef) -> Result<()> {
+        let contents = self.reader.keystore()?.contents();
+        check(contents, &self.runner.policy, key, self.reader.env.clock.now())
+    }
+
+    /// Takes the step, in one commit, after the data directories of `judged` were looked at. Those that
+    /// are gone leave the register in the same commit.
+    pub fn destroy(
         &mut self,
-        ring: &Ring,
         step: &Destruction,
         judged: &Judged,
         reason: Reason<'_>,
     ) -> Result<()> {
-        self.commit(ring, reason, |source, before| {
-            let mut after = step.apply(before, &source.keeper.policy, &source.change(reason))?;
-            let mut told = vec![(step.event(), vec![step.key().clone()])];
+        let text = judged.reason(reason.text, self.contents());
+        let reason = Reason { actor: reason.actor, text: &text };
+        self.commit(reason, |manager, before| {
+            let change = manager.change(reason);
+            let mut after = step.apply(before, &manager.runner.policy, &change)?;
+            let mut events = vec![(step.event(), vec![step.key().clone()])];
             if !matches!(step, Destruction::Cancel(_)) {
                 // Asked under the lock: a server may have come while files were read.
                 judged.check(before.contents())?;
                 if let Some(without) = judged.without_gone(&after)? {
                     after = without;
-                    told.push((Event::DataDirectoryGone, Vec::new()));
+                    events.push((Event::DataDirectoryGone, Vec::new()));
                 }
             }
-            Ok(Some(Changed { after, told }))
+            Ok(Some(Changed { after, events }))
         })
         .map(drop)
+    }
+
+    /// The versions that are to be destroyed, and when, by key and version.
+    #[must_use]
+    pub fn pending_destructions(&self) -> Vec<(KeyRef, Timestamp)> {
+        self.contents().map_or_else(Vec::new, pending)
     }
 }
 
 /// Whether the keystore lets go of a version: nothing encrypts with it, and the policy does not
 /// want it kept.
-pub(super) fn check(
-    contents: &Contents,
-    policy: &Policy,
-    key: &KeyRef,
-    now: Timestamp,
-) -> Result<()> {
+fn check(contents: &Contents, policy: &Policy, key: &KeyRef, now: Timestamp) -> Result<()> {
     let (whole, entry) = find(contents, key)?;
     if !matches!(entry.state, KeyState::Retired | KeyState::Compromised) {
         let refused = Error::new(Kind::State, format!("{key} is {}", entry.state));
@@ -159,16 +132,16 @@ pub(super) fn check(
 }
 
 /// Every version that is to be destroyed, and when.
-pub(super) fn doomed(contents: &Contents) -> Vec<(KeyRef, Timestamp)> {
-    let mut doomed = Vec::new();
+fn pending(contents: &Contents) -> Vec<(KeyRef, Timestamp)> {
+    let mut pending = Vec::new();
     for key in contents.keys() {
         for entry in key.versions() {
             if let Some(at) = planned(entry) {
-                doomed.push((KeyRef::new(key.name().clone(), entry.version), at));
+                pending.push((KeyRef::new(key.name().clone(), entry.version), at));
             }
         }
     }
-    doomed
+    pending
 }
 
 fn planned(entry: &VersionEntry) -> Option<Timestamp> {

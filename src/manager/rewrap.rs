@@ -1,14 +1,11 @@
 //! Changing how the store key is wrapped, and the store key itself. No page is touched.
 
-use super::keystore::{Changed, KeystoreSource, NamedWrapper};
-use super::{Custodian, Reason};
+use super::{Changed, Manager};
 use crate::audit::Event;
-use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::key::KeyRef;
-use crate::provider::WrapContext;
-use crate::ring::Ring;
 use crate::secret::{DataKey, scrubbed};
+use crate::source::Reason;
 use crate::store::{Contents, Keystore, STORE_KEY_LEN, Wrapping};
 
 /// How the wrappings of the store key are to change.
@@ -67,51 +64,26 @@ pub enum WrapChange {
     NotAsked,
 }
 
-impl Custodian {
+impl Manager {
     /// Changes how the store key is wrapped, in one commit. A provider that fails keeps the others
     /// from nothing, except with a new store key, which all of them must wrap.
-    pub fn rewrap(&self, how: Rewrap<'_>, reason: Reason<'_>) -> Result<Vec<Rewrapped>> {
-        self.shared.may_write()?;
-        self.shared.source().rewrap(&self.shared.ring, how, reason)
-    }
-
-    /// What [`Rewrap::Move`] would do.
-    pub fn plan_move(&self, from: &str, to: &str) -> Result<Vec<Rewrapped>> {
-        self.shared.source().plan_move(from, to)
-    }
-
-    /// The wrappings of the store key in the order they were added: provider and wrapping key.
-    #[must_use]
-    pub fn wrappings(&self) -> Vec<(String, String)> {
-        let source = self.shared.source();
-        let all = source.contents().map_or(&[][..], Contents::wrappings);
-        all.iter().map(|wrapping| (wrapping.provider.clone(), wrapping.key.kek.clone())).collect()
-    }
-}
-
-impl KeystoreSource {
-    pub(super) fn rewrap_store_key(
-        &mut self,
-        ring: &Ring,
-        how: Rewrap<'_>,
-        reason: Reason<'_>,
-    ) -> Result<Vec<Rewrapped>> {
+    pub fn rewrap(&mut self, how: Rewrap<'_>, reason: Reason<'_>) -> Result<Vec<Rewrapped>> {
         let mut report = Vec::new();
-        self.commit(ring, reason, |source, before| {
+        self.commit(reason, |manager, before| {
             let after = match how {
-                Rewrap::Missing { prune } => source.with_missing(before, prune, &mut report)?,
-                Rewrap::Add(name) => source.with_added(before, name, &mut report)?,
-                Rewrap::ToLatest => source.with_latest(before, &mut report)?,
+                Rewrap::Missing { prune } => manager.with_missing(before, prune, &mut report)?,
+                Rewrap::Add(name) => manager.with_added(before, name, &mut report)?,
+                Rewrap::ToLatest => manager.with_latest(before, &mut report)?,
                 Rewrap::NewStoreKey { prune } => {
-                    source.with_next_store_key(before, prune, &mut report)?
+                    manager.with_next_store_key(before, prune, &mut report)?
                 }
                 Rewrap::Move { from, to } => {
-                    report = source.planned_move(from, to)?;
-                    source.moved(before, from, to)?
+                    report = manager.plan_move(from, to)?;
+                    manager.moved(before, from, to)?
                 }
             };
-            let told = events(how, &report);
-            Ok((!told.is_empty()).then_some(Changed { after, told }))
+            let events = events(how, &report);
+            Ok((!events.is_empty()).then_some(Changed { after, events }))
         })?;
         Ok(report)
     }
@@ -124,7 +96,7 @@ impl KeystoreSource {
     ) -> Result<Keystore> {
         let context = before.contents().wrap_context();
         let mut after = before.clone();
-        for named in &self.wrappers {
+        for named in &self.reader.wrappers {
             if wrapping_of(before.contents(), &named.name).is_some() {
                 report.push(Rewrapped::done(&named.name, WrapChange::Kept));
                 continue;
@@ -159,11 +131,11 @@ impl KeystoreSource {
         report: &mut Vec<Rewrapped>,
     ) -> Result<Keystore> {
         let none = || {
-            let names: Vec<_> = self.wrappers.iter().map(|one| one.name.as_str()).collect();
+            let names: Vec<_> = self.reader.wrappers.iter().map(|one| one.name.as_str()).collect();
             let what = format!("there is no provider {name:?} in the configuration");
             Error::new(Kind::Config, what).advise(format!("it has {}", names.join(", ")))
         };
-        let named = self.wrappers.iter().find(|one| one.name == name).ok_or_else(none)?;
+        let named = self.reader.wrappers.iter().find(|one| one.name == name).ok_or_else(none)?;
         if wrapping_of(before.contents(), name).is_some() {
             report.push(Rewrapped::done(name, WrapChange::Kept));
             return Ok(before.clone());
@@ -176,7 +148,7 @@ impl KeystoreSource {
     fn with_latest(&self, before: &Keystore, report: &mut Vec<Rewrapped>) -> Result<Keystore> {
         let context = before.contents().wrap_context();
         let mut after = before.clone();
-        for named in &self.wrappers {
+        for named in &self.reader.wrappers {
             let Some(old) = wrapping_of(before.contents(), &named.name) else {
                 let what = format!("provider {:?}: it does not wrap the store key yet", named.name);
                 let name = &named.name;
@@ -218,11 +190,11 @@ impl KeystoreSource {
             }
             report.push(Rewrapped::done(&wrapping.provider, WrapChange::Removed));
         }
-        let rng = &*self.env.rng;
+        let rng = &*self.reader.env.rng;
         let store_key = DataKey::generate(STORE_KEY_LEN, rng)?;
         let context = before.next_context()?;
         let mut wrappings = Vec::new();
-        for named in &self.wrappers {
+        for named in &self.reader.wrappers {
             if wrapping_of(before.contents(), &named.name).is_none() {
                 report.push(Rewrapped::done(&named.name, WrapChange::NotAsked));
                 continue;
@@ -230,17 +202,18 @@ impl KeystoreSource {
             wrappings.push(named.wrap(&store_key, &context)?);
             report.push(Rewrapped::done(&named.name, WrapChange::Renewed));
         }
-        let after = before.with_store_key(store_key, wrappings, self.env.clock.now(), rng)?;
+        let after =
+            before.with_store_key(store_key, wrappings, self.reader.env.clock.now(), rng)?;
         prove_all(&after)?;
         Ok(after)
     }
 
-    /// What a move would change, of the keystore as it was read last.
-    pub(super) fn planned_move(&self, from: &str, to: &str) -> Result<Vec<Rewrapped>> {
+    /// What [`Rewrap::Move`] would change, of the keystore as it was read last.
+    pub fn plan_move(&self, from: &str, to: &str) -> Result<Vec<Rewrapped>> {
         if from == to {
             return Err(Error::new(Kind::Config, "a move needs two different providers"));
         }
-        let contents = self.keystore()?.contents();
+        let contents = self.reader.keystore()?.contents();
         let (leaves, there) = (wrapping_of(contents, from), wrapping_of(contents, to));
         let mut report = Vec::new();
         match (leaves, there) {
@@ -261,7 +234,7 @@ impl KeystoreSource {
 
     fn moved(&self, before: &Keystore, from: &str, to: &str) -> Result<Keystore> {
         let none = || Error::new(Kind::Config, format!("provider {to:?} does not wrap keys"));
-        let named = self.wrappers.iter().find(|named| named.name == to).ok_or_else(none)?;
+        let named = self.reader.wrappers.iter().find(|named| named.name == to).ok_or_else(none)?;
         // Made anew even where there is one: this is the proof that it opens.
         let wrapping = named.wrap(before.store_key(), &before.contents().wrap_context())?;
         let after = before.with_wrapping(wrapping)?;
@@ -273,47 +246,9 @@ impl KeystoreSource {
 
     /// The wrappings of providers that are not configured.
     fn unconfigured<'a>(&self, contents: &'a Contents) -> impl Iterator<Item = &'a Wrapping> {
-        let names: Vec<String> = self.wrappers.iter().map(|named| named.name.clone()).collect();
+        let names: Vec<String> =
+            self.reader.wrappers.iter().map(|named| named.name.clone()).collect();
         contents.wrappings().iter().filter(move |wrapping| !names.contains(&wrapping.provider))
-    }
-}
-
-impl NamedWrapper {
-    /// Wraps the store key and proves that the wrapping opens to it again.
-    pub fn wrap(&self, store_key: &DataKey, context: &WrapContext) -> Result<Wrapping> {
-        let by = Deadline::after(self.timeout);
-        let key = self.wrapper.wrap(store_key, context, by).map_err(|e| self.within(e))?;
-        self.proven(Wrapping { provider: self.name.clone(), key }, store_key, context)
-    }
-
-    /// The same store key wrapped with the newest version of the wrapping key, proven likewise.
-    fn rewrap(
-        &self,
-        old: &Wrapping,
-        store_key: &DataKey,
-        context: &WrapContext,
-    ) -> Result<Wrapping> {
-        let by = Deadline::after(self.timeout);
-        let key = self.wrapper.rewrap(&old.key, context, by).map_err(|e| self.within(e))?;
-        self.proven(Wrapping { provider: self.name.clone(), key }, store_key, context)
-    }
-
-    fn proven(
-        &self,
-        made: Wrapping,
-        store_key: &DataKey,
-        context: &WrapContext,
-    ) -> Result<Wrapping> {
-        let by = Deadline::after(self.timeout);
-        let opened = self.wrapper.unwrap(&made.key, context, by).map_err(|e| self.within(e))?;
-        if opened.check_value() == store_key.check_value() {
-            return Ok(made);
-        }
-        Err(self.within(Error::new(Kind::Corrupt, "what it wrapped opens to another key")))
-    }
-
-    fn within(&self, error: Error) -> Error {
-        error.within(format!("provider {:?}", self.name))
     }
 }
 

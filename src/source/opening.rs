@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
-use super::{KeySource as _, KeystoreSource, NamedWrapper};
+use super::{KeystoreReader, NamedWrapper};
 use crate::env::{Deadline, Level, Log};
 use crate::error::{Error, Kind, Result};
-use crate::ring::Ring;
 use crate::secret::DataKey;
 use crate::store::Contents;
 
 /// Asks the configured providers, in their order, until one opens its wrapping in the keystore at
 /// `path`; the store key, and the provider's name. The log is told of those that could not.
-pub(super) fn unwrap_store_key(
+pub(crate) fn unwrap_store_key(
     wrappers: &[NamedWrapper],
     found: &Contents,
     path: &Path,
@@ -35,16 +34,29 @@ pub(super) fn unwrap_store_key(
     Err(none_opens(found, refusals, path))
 }
 
-impl KeystoreSource {
-    /// That a provider opens the newest keystore at this moment. What is made while none does may
-    /// never be read again.
-    pub(super) fn prove_before_new_key(&mut self, ring: &Ring) -> Result<()> {
-        self.load(ring)?;
+impl KeystoreReader {
+    /// Reads again, and proves that a provider opens the newest keystore at this moment. A key that is
+    /// made while none does may never be read again.
+    pub(crate) fn prove_before_new_key(&mut self) -> Result<()> {
+        self.load(None)?;
         self.prove_it_opens().map_err(|error| error.within("no new key is made"))
     }
 
-    /// That the provider called `name`, as it is open, unwraps the store key that is in use.
-    pub(super) fn opens_with(&self, name: &str) -> Result<()> {
+    /// Proves that a configured provider opens the keystore at this moment.
+    pub(crate) fn prove_it_opens(&self) -> Result<()> {
+        let keystore = self.keystore()?;
+        let (path, log) = (self.file.path(), &*self.env.log);
+        let (store_key, provider) =
+            unwrap_store_key(&self.wrappers, keystore.contents(), path, log)?;
+        if store_key.check_value() == keystore.store_key().check_value() {
+            return Ok(());
+        }
+        let what = format!("{}: provider {provider:?} opens it to another key", path.display());
+        Err(Error::new(Kind::Corrupt, what))
+    }
+
+    /// Proves that the provider called `name`, as it is open, unwraps the store key that is in use.
+    pub(crate) fn opens_with(&self, name: &str) -> Result<()> {
         let keystore = self.keystore()?;
         let found = keystore.contents();
         let none = || {

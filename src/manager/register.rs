@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use super::keystore::{Changed, KeystoreSource};
-use super::{Custodian, KeySource, Reason, Role, Shared};
+use super::{Changed, Manager};
 use crate::audit::Event;
 use crate::env::{Level, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::ring::Ring;
+use crate::source::Reason;
 use crate::store::{Contents, DataDirectory, Keystore};
 
 /// How long a server has run before it is worth a generation: short starts change nothing.
@@ -40,7 +39,7 @@ pub(super) struct Registering {
     /// Whether this process has entered it: from then on host and path are not compared, so that two
     /// servers with copies of one mark do not write over each other for ever.
     entered: bool,
-    /// What went wrong last, so that it is not told every hour.
+    /// What went wrong last, so that it is not events every hour.
     failure: Option<String>,
 }
 
@@ -53,43 +52,19 @@ pub struct Judged {
     pub gone: Vec<String>,
 }
 
-impl Custodian {
+impl Manager {
     /// Enters the server that this process is in the keystore's register: a minute from now, then daily,
-    /// and together with any change that it makes before. Does nothing for readers and commands, nor
-    /// where a key store serves the keys.
-    pub fn register(&self, home: Home) {
-        if !matches!(self.shared.role, Role::Server | Role::Daemon) {
-            return;
-        }
-        let not_before = later(self.shared.env.clock.now(), FIRST_AFTER);
-        if let Some(keystore) = self.shared.source().as_keystore() {
-            keystore.home = Some(Registering { home, not_before, entered: false, failure: None });
-        }
+    /// and together with any change that it makes before.
+    pub fn register(&mut self, home: Home) {
+        let not_before = later(self.reader.env.clock.now(), FIRST_AFTER);
+        self.home = Some(Registering { home, not_before, entered: false, failure: None });
     }
 
-    /// The registered data directories, by mark.
-    #[must_use]
-    pub fn data_directories(&self) -> Vec<DataDirectory> {
-        let source = self.shared.source();
-        source.contents().map_or_else(Vec::new, |found| found.registers().data_directories.clone())
-    }
-
-    /// Refuses what [`Self::destroy_judged`] would refuse because of the register.
+    /// Refuses what [`Self::destroy`] would refuse because of the register.
     pub fn check_judged(&self, judged: &Judged) -> Result<()> {
-        self.shared.source().contents().map_or(Ok(()), |contents| judged.check(contents))
+        self.contents().map_or(Ok(()), |contents| judged.check(contents))
     }
-}
 
-impl Shared {
-    /// What the server's worker does again and again.
-    pub(super) fn register_in_time(&self) {
-        if let Some(keystore) = self.source().as_keystore() {
-            keystore.register_in_time(&self.ring);
-        }
-    }
-}
-
-impl KeystoreSource {
     /// `after` with this server in its register, where its entry is missing or old. What hinders that
     /// hinders no change.
     pub(super) fn registered_in(&self, after: Keystore) -> Keystore {
@@ -99,20 +74,22 @@ impl KeystoreSource {
         }
     }
 
-    fn register_in_time(&mut self, ring: &Ring) {
-        let now = self.env.clock.now();
+    /// Enters the server if it is time to; the log is told of a failure.
+    pub fn register_in_time(&mut self) {
+        let now = self.reader.env.clock.now();
         // While the keystore cannot be read, the log says so already.
-        let due = self.home.as_ref().is_some_and(|home| home.is_due(now)) && !self.has_changed();
-        let Some(seen) = self.contents_now().filter(|_| due).and_then(|now| self.to_enter(now))
+        let due =
+            self.home.as_ref().is_some_and(|home| home.is_due(now)) && !self.reader.has_changed();
+        let Some(seen) = self.reader.contents().filter(|_| due).and_then(|now| self.to_enter(now))
         else {
             return;
         };
         let DataDirectory { mark, host, path, .. } = seen;
         let text = format!("data directory {path} on {host}, mark {mark}");
-        let entered = self.commit(ring, Reason { actor: ACTOR, text: &text }, |source, before| {
-            let Some(seen) = source.to_enter(before.contents()) else { return Ok(None) };
+        let entered = self.commit(Reason { actor: ACTOR, text: &text }, |manager, before| {
+            let Some(seen) = manager.to_enter(before.contents()) else { return Ok(None) };
             let after = before.with_data_directory(seen)?;
-            Ok(Some(Changed { after, told: vec![(Event::DataDirectoryRegistered, Vec::new())] }))
+            Ok(Some(Changed { after, events: vec![(Event::DataDirectoryRegistered, Vec::new())] }))
         });
         let failure = entered.err().map(|error| {
             format!(
@@ -121,14 +98,14 @@ impl KeystoreSource {
             )
         });
         if let Some(line) = self.home.as_mut().and_then(|home| home.note(failure, now)) {
-            self.env.log.log(Level::Warning, &line);
+            self.reader.env.log.log(Level::Warning, &line);
         }
     }
 
     /// The entry that is missing in `contents`, or old.
     fn to_enter(&self, contents: &Contents) -> Option<DataDirectory> {
         let Registering { home: Home { host, path, mark }, entered, .. } = self.home.as_ref()?;
-        let (mark, now) = (mark()?, self.env.clock.now());
+        let (mark, now) = (mark()?, self.reader.env.clock.now());
         let is_fresh = |known: &DataDirectory| {
             let age = now.as_unix().abs_diff(known.last_seen.as_unix());
             let is_here = known.host == *host && known.path == *path;
@@ -196,8 +173,9 @@ impl Judged {
     }
 
     /// `text`, and which data directories are gone, for the audit trail.
-    pub(super) fn reason(&self, text: &str, registered: &[DataDirectory]) -> String {
-        let gone = registered.iter().filter(|one| self.gone.contains(&one.mark));
+    pub(super) fn reason(&self, text: &str, before: Option<&Contents>) -> String {
+        let registered = before.map(|contents| &contents.registers().data_directories);
+        let gone = registered.into_iter().flatten().filter(|one| self.gone.contains(&one.mark));
         gone.fold(text.to_owned(), |text, DataDirectory { mark, host, path, .. }| {
             format!("{text}; gone: {path} on {host}, mark {mark}")
         })

@@ -2,11 +2,11 @@
 //! start while that key store is away. Never asked while the key store answers, whatever it answers.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::keystore::{infos, publish};
-use super::{Chore, NamedWrapper, Role, opening};
+use super::publish::publish;
+use super::{Maintenance, NamedWrapper, Role, infos, opening};
 use crate::env::{Deadline, Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyInfo, KeyName, KeyRef, KeyState};
@@ -77,8 +77,12 @@ impl Stash {
     }
 
     /// What the providers that seal it must do now and then.
-    pub(super) fn chores(&self) -> Vec<Chore> {
-        self.wrappers.iter().filter_map(NamedWrapper::chore).collect()
+    pub(super) fn maintenance(&self) -> Vec<Maintenance> {
+        self.wrappers.iter().filter_map(NamedWrapper::maintenance).collect()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
     }
 
     pub(super) fn state(&self) -> StashState {
@@ -91,7 +95,7 @@ impl Stash {
     }
 
     /// That a start could use it while the key store is away. Its keys stay where they are.
-    pub(super) fn would_help(&self) -> Result<()> {
+    pub(crate) fn would_help(&self) -> Result<()> {
         self.refuse_old(self.read()?.contents())
     }
 

@@ -1,14 +1,14 @@
 //! The signing key that the configuration pins: a store key that was wrapped for a public key shows
 //! nothing of who wrapped it, so that anybody could put a keystore of their own in its place.
 
-use super::{Custodian, KeystoreSource};
+use super::KeystoreReader;
 use crate::error::{Error, Kind, Result};
-use crate::store::{Contents, Epoch, Keystore};
+use crate::store::Keystore;
 
-impl KeystoreSource {
+impl KeystoreReader {
     /// For the keystore alone of which an epoch's key has this fingerprint.
     #[must_use]
-    pub fn with_fingerprint(mut self, fingerprint: Option<String>) -> Self {
+    pub(crate) fn with_fingerprint(mut self, fingerprint: Option<String>) -> Self {
         self.pinned = fingerprint;
         self
     }
@@ -31,17 +31,5 @@ impl KeystoreSource {
             "another keystore took its place: put the right one back; if this is the right one, \
              change `fingerprint` in [keystore]",
         ))
-    }
-}
-
-impl Custodian {
-    /// The present epoch of our own keystore and the fingerprint of its key; none where keys are
-    /// served, or before the first change of a keystore of format 1.
-    #[must_use]
-    pub fn epoch(&self) -> Option<(u64, String)> {
-        let source = self.shared.source();
-        let last = |contents: &Contents| contents.registers().epochs().last().cloned();
-        let epoch: Epoch = source.contents().and_then(last)?;
-        Some((epoch.number, epoch.fingerprint().to_string()))
     }
 }

@@ -1,17 +1,17 @@
 //! Changes of state by command: retired, compromised, a rotation undone or not waited for.
 
-use super::keystore::{Changed, KeystoreSource};
-use super::{Custodian, Reason, Which};
+use super::keys::{no_such_key, which_ids};
+use super::{Changed, Manager};
 use crate::audit::Event;
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyId, KeyName, KeyRef, KeyState};
 use crate::policy::{self, Undo};
-use crate::ring::Ring;
+use crate::source::{Reason, Which};
 use crate::store::{Contents, KeyEntry, Keystore};
 
 /// A change of state that somebody asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum StateChange {
     /// This version encrypts no more: the pending one takes its place.
     Retire(KeyRef),
     /// Somebody else may know this version. Where it encrypts, a new one takes its place.
@@ -23,44 +23,22 @@ pub enum Step {
     Undo(KeyId),
 }
 
-impl Custodian {
-    /// Takes a step in the life of keys; the versions that changed.
-    pub fn step(&self, step: &Step, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
-        self.shared.may_write()?;
-        let changed = self.shared.source().step(&self.shared.ring, step, reason)?;
-        self.shared.forget_absent();
-        Ok(changed)
-    }
-
-    /// The id of our own keystore; empty where keys are served.
-    #[must_use]
-    pub fn keystore_id(&self) -> String {
-        self.shared.source().contents().map_or_else(String::new, |found| found.id().to_owned())
-    }
-
-    /// All that our own keystore holds of a key but its bytes; none where keys are served.
-    #[must_use]
-    pub fn entry(&self, name: &KeyName) -> Option<KeyEntry> {
-        self.shared.source().contents()?.key(name).cloned()
-    }
-}
-
-impl KeystoreSource {
-    pub(super) fn take(
+impl Manager {
+    /// Changes states of keys, in one commit; the versions that changed.
+    pub fn change_state(
         &mut self,
-        ring: &Ring,
-        step: &Step,
+        change: &StateChange,
         reason: Reason<'_>,
     ) -> Result<Vec<KeyRef>> {
-        if matches!(step, Step::Compromised(_) | Step::RotateNow(_)) {
-            self.prove_before_new_key(ring)?;
+        if matches!(change, StateChange::Compromised(_) | StateChange::RotateNow(_)) {
+            self.reader.prove_before_new_key()?;
         }
-        self.commit(ring, reason, |source, before| {
-            match step {
-                Step::Retire(key) => source.retired(before, key, reason),
-                Step::Compromised(key) => source.compromised(before, key, reason),
-                Step::RotateNow(which) => source.rotated(before, *which, true, reason),
-                Step::Undo(id) => source.undone(before, *id, reason),
+        self.commit(reason, |manager, before| {
+            match change {
+                StateChange::Retire(key) => manager.retired(before, key, reason),
+                StateChange::Compromised(key) => manager.compromised(before, key, reason),
+                StateChange::RotateNow(which) => manager.rotated(before, *which, true, reason),
+                StateChange::Undo(id) => manager.undone(before, *id, reason),
             }
             .map(Some)
         })
@@ -70,7 +48,7 @@ impl KeystoreSource {
         let entry = entry_of(before.contents(), key)?;
         if state_of(entry, key)? != KeyState::Active {
             let after = before.with_state(key, KeyState::Retired, &self.change(reason))?;
-            return Ok(Changed { after, told: vec![(Event::Retired, vec![key.clone()])] });
+            return Ok(Changed { after, events: vec![(Event::Retired, vec![key.clone()])] });
         }
         let above = entry.versions().rev().take_while(|version| version.version > key.version);
         let Some(next) = above.into_iter().find(|version| version.state == KeyState::Pending)
@@ -81,13 +59,13 @@ impl KeystoreSource {
         };
         let next = KeyRef::new(key.name.clone(), next.version);
         let after = before.with_state(&next, KeyState::Active, &self.change(reason))?;
-        let told = vec![(Event::Activated, vec![next]), (Event::Retired, vec![key.clone()])];
-        Ok(Changed { after, told })
+        let events = vec![(Event::Activated, vec![next]), (Event::Retired, vec![key.clone()])];
+        Ok(Changed { after, events })
     }
 
     fn compromised(&self, before: &Keystore, key: &KeyRef, reason: Reason<'_>) -> Result<Changed> {
         let mut after = before.clone();
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         let entry = entry_of(before.contents(), key)?;
         if state_of(entry, key)? == KeyState::Active {
             // A pending version was made beside it and may be known as well: it is not activated.
@@ -96,11 +74,11 @@ impl KeystoreSource {
             }
             let next = self.next_version(before.contents(), &key.name)?;
             after = self.with_new_key(&after, &next, self.cipher, reason)?;
-            told.push((Event::Rotated, vec![next]));
+            events.push((Event::Rotated, vec![next]));
         }
         after = after.with_state(key, KeyState::Compromised, &self.change(reason))?;
-        told.push((Event::Compromised, vec![key.clone()]));
-        Ok(Changed { after, told })
+        events.push((Event::Compromised, vec![key.clone()]));
+        Ok(Changed { after, events })
     }
 
     /// A new version of each key, which encrypts at once or, where the policy has it, is pending.
@@ -111,25 +89,25 @@ impl KeystoreSource {
         now: bool,
         reason: Reason<'_>,
     ) -> Result<Changed> {
-        let (mut after, mut told) = (before.clone(), Told::default());
-        for id in super::keystore::which_ids(before.contents(), which)? {
+        let (mut after, mut events) = (before.clone(), Rotated::default());
+        for id in which_ids(before.contents(), which)? {
             let planned = before.contents().key(&id.into()).and_then(policy::planned);
-            let waits = if now { None } else { self.keeper.policy.activate_after };
+            let waits = if now { None } else { self.runner.policy.activate_after };
             match (planned, waits) {
                 (None, None) => {
                     let key = self.next_version(before.contents(), &id.into())?;
                     after = self.with_new_key(&after, &key, self.cipher, reason)?;
-                    told.rotated.push(key);
+                    events.rotated.push(key);
                 }
                 (None, Some(waits)) => {
                     let key = self.next_version(before.contents(), &id.into())?;
                     after = self.with_pending_key(&after, &key, waits, reason)?;
-                    told.prepared.push(key);
+                    events.prepared.push(key);
                 }
                 (Some((version, _)), None) => {
                     let key = KeyRef::new(id, version.version);
                     after = after.with_state(&key, KeyState::Active, &self.change(reason))?;
-                    told.activated.push(key);
+                    events.activated.push(key);
                 }
                 (Some(_), Some(_)) if which == Which::All => {}
                 (Some((version, at)), Some(_)) => {
@@ -140,12 +118,12 @@ impl KeystoreSource {
                 }
             }
         }
-        Ok(Changed { after, told: told.events() })
+        Ok(Changed { after, events: events.events() })
     }
 
     fn undone(&self, before: &Keystore, id: KeyId, reason: Reason<'_>) -> Result<Changed> {
         let name = KeyName::Id(id);
-        let entry = before.contents().key(&name).ok_or_else(|| super::keystore::no_such_key(id))?;
+        let entry = before.contents().key(&name).ok_or_else(|| no_such_key(id))?;
         let (after, version) = match policy::undo(entry)? {
             Undo::CallOff(version) => (before.with_plan(&KeyRef::new(id, version), None)?, version),
             Undo::GoBack { from, .. } => {
@@ -153,19 +131,19 @@ impl KeystoreSource {
             }
         };
         let key = KeyRef::new(id, version);
-        Ok(Changed { after, told: vec![(Event::RotationUndone, vec![key])] })
+        Ok(Changed { after, events: vec![(Event::RotationUndone, vec![key])] })
     }
 }
 
 /// What the rotation of several keys did, for the audit trail.
 #[derive(Default)]
-struct Told {
+struct Rotated {
     rotated: Vec<KeyRef>,
     prepared: Vec<KeyRef>,
     activated: Vec<KeyRef>,
 }
 
-impl Told {
+impl Rotated {
     fn events(self) -> Vec<(Event, Vec<KeyRef>)> {
         let all = [
             (Event::Rotated, self.rotated),

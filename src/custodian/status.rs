@@ -1,12 +1,11 @@
-//! What the status shows, kept beside the key source: who asks for it waits for no key store.
+//! The status of this process's keys, kept apart from their source: reading it waits for no key store.
 
-use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, TryLockError};
 
-use super::{Custodian, Degraded, KeySource, RestartSafe, StashState, lock};
+use super::{Custodian, Degraded, RestartSafe, lock};
 use crate::env::Timestamp;
 use crate::policy::Coming;
+use crate::source::{KeySource, SourceState, StashState};
 
 /// What `status` and the server's status variables show.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,71 +69,28 @@ impl Custodian {
 }
 
 impl Summary {
-    pub(super) fn of(source: &dyn KeySource) -> Self {
+    pub(super) fn of(source: &dyn KeySource, rotation: Option<Coming>) -> Self {
         let keys = source.keys();
         let mut names: Vec<_> = keys.iter().map(|info| &info.key.name).collect();
         names.dedup();
-        Self {
-            generation: source.generation(),
-            provider: source.provider().to_owned(),
-            keys: names.len(),
-            versions: keys.len(),
-            rotation: source.coming_rotation(),
-            stash: source.stash(),
+        let SourceState { generation, provider, stash, .. } = source.state();
+        Self { generation, provider, keys: names.len(), versions: keys.len(), rotation, stash }
+    }
+
+    /// Brings it up to date; whether there was anything new. A source that counts no generations may
+    /// always have something.
+    pub(super) fn follow(
+        &mut self,
+        source: &dyn KeySource,
+        rotation: impl FnOnce() -> Option<Coming>,
+    ) -> bool {
+        let now = source.state();
+        let is_same = now.generation > 0
+            && now.generation == self.generation
+            && now.provider == self.provider;
+        if !is_same {
+            *self = Self::of(source, rotation());
         }
-    }
-
-    /// Whether nothing has changed since; a source that counts no generations may always have.
-    fn is_of(&self, source: &dyn KeySource) -> bool {
-        let generation = source.generation();
-        generation > 0 && generation == self.generation && source.provider() == self.provider
-    }
-}
-
-/// The key source while one thread has it. When that lets go, the summary is as the source is.
-pub(super) struct Held<'a> {
-    source: MutexGuard<'a, Box<dyn KeySource>>,
-    summary: &'a Mutex<Summary>,
-}
-
-impl<'a> Held<'a> {
-    pub(super) fn new(source: &'a Mutex<Box<dyn KeySource>>, summary: &'a Mutex<Summary>) -> Self {
-        Self { source: lock(source), summary }
-    }
-
-    /// The same if no other thread has it just now.
-    pub(super) fn try_new(
-        source: &'a Mutex<Box<dyn KeySource>>,
-        summary: &'a Mutex<Summary>,
-    ) -> Option<Self> {
-        let source = match source.try_lock() {
-            Ok(source) => source,
-            Err(TryLockError::Poisoned(poison)) => poison.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
-        Some(Self { source, summary })
-    }
-}
-
-impl Deref for Held<'_> {
-    type Target = dyn KeySource;
-
-    fn deref(&self) -> &Self::Target {
-        &**self.source
-    }
-}
-
-impl DerefMut for Held<'_> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut **self.source
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        let mut summary = lock(self.summary);
-        if !summary.is_of(&**self.source) {
-            *summary = Summary::of(&**self.source);
-        }
+        !is_same
     }
 }

@@ -3,14 +3,13 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use super::keystore::{Changed, KeystoreSource};
-use super::{Custodian, Reason, Shared, Which};
+use super::{Changed, Manager};
 use crate::audit::Event;
 use crate::env::{Level, Timestamp};
 use crate::error::Result;
 use crate::key::{KeyRef, KeyState};
 use crate::policy::{Ahead, Duty, Policy};
-use crate::ring::Ring;
+use crate::source::{KeySource as _, Reason, Which};
 use crate::store::{Change, Contents, Keystore};
 
 /// Who the history and the audit trail name.
@@ -18,116 +17,94 @@ const ACTOR: &str = "policy";
 
 /// What the source remembers of keeping the policy.
 #[derive(Default)]
-pub(super) struct Keeper {
+pub(super) struct PolicyRunner {
     pub(super) policy: Policy,
     /// When the clock was looked at last.
     looked: Option<Instant>,
-    /// The versions whose rotation was told of.
-    told: HashSet<KeyRef>,
-    /// The versions whose dates the log told of.
+    /// The versions whose rotation was events of.
+    events: HashSet<KeyRef>,
+    /// The versions whose dates the log events of.
     doubted: HashSet<KeyRef>,
-    /// What went wrong last, so that it is not told every minute.
+    /// What went wrong last, so that it is not events every minute.
     failure: Option<String>,
 }
 
-impl Custodian {
-    /// Does now what the policy wants done, and tells which versions it changed.
-    pub fn keep_policy(&self) -> Result<Vec<KeyRef>> {
-        self.shared.may_write()?;
-        let changed = self.shared.source().keep_policy(&self.shared.ring)?;
-        self.shared.forget_absent();
-        Ok(changed)
-    }
-}
-
-impl Shared {
-    /// What the server's worker does again and again.
-    pub(super) fn keep_policy_in_time(&self) {
-        let changed = self.source().keep_policy_in_time(&self.ring);
-        if changed > 0 {
-            self.rotations.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            self.forget_absent();
-        }
-    }
-}
-
-impl KeystoreSource {
-    /// With a policy to keep; its version step goes for every rotation.
-    #[must_use]
-    pub fn with_policy(mut self, policy: Policy) -> Self {
-        self.version_step = policy.version_step;
-        self.keeper.policy = policy;
-        self
-    }
-
+impl Manager {
     /// Keeps the policy if it is time to look; how many versions changed. What goes wrong is told
     /// in the log and tried again.
-    pub(super) fn keep_in_time(&mut self, ring: &Ring) -> usize {
-        let period = self.keeper.policy.period();
-        if self.keeper.looked.is_some_and(|at| at.elapsed() < period) {
+    pub fn run_policy_in_time(&mut self) -> usize {
+        let period = self.runner.policy.period();
+        if self.runner.looked.is_some_and(|at| at.elapsed() < period) {
             return 0;
         }
-        self.keeper.looked = Some(Instant::now());
+        self.runner.looked = Some(Instant::now());
         self.tell_of_what_comes();
-        match self.keep(ring) {
+        match self.do_due_actions() {
             Ok(changed) => {
-                self.keeper.failure = None;
+                self.runner.failure = None;
                 changed.len()
             }
             Err(error) => {
                 let line = format!("what the policy wants could not be done: {error}");
-                if self.keeper.failure.as_ref() != Some(&line) {
-                    self.env.log.log(Level::Warning, &line);
-                    self.keeper.failure = Some(line);
+                if self.runner.failure.as_ref() != Some(&line) {
+                    self.reader.env.log.log(Level::Warning, &line);
+                    self.runner.failure = Some(line);
                 }
                 0
             }
         }
     }
 
+    /// Reads again and does what the policy wants done now; the versions that changed.
+    pub fn run_policy(&mut self) -> Result<Vec<KeyRef>> {
+        self.may_write()?;
+        self.load()?;
+        self.do_due_actions()
+    }
+
     /// Does what is due. Looked at without the lock first: most of the time there is nothing.
-    pub(super) fn keep(&mut self, ring: &Ring) -> Result<Vec<KeyRef>> {
+    fn do_due_actions(&mut self) -> Result<Vec<KeyRef>> {
         self.check_dates()?;
         let duties = self.duties();
         if duties.is_empty() {
             return Ok(Vec::new());
         }
         if duties.iter().any(|duty| matches!(duty, Duty::Rotate(_))) {
-            self.prove_before_new_key(ring)?;
+            self.reader.prove_before_new_key()?;
         }
-        let text = self.keeper.policy.reason();
+        let text = self.runner.policy.reason();
         let reason = Reason { actor: ACTOR, text: &text };
-        self.commit(ring, reason, |source, before| {
+        self.commit(reason, |manager, before| {
             // Somebody else may have done it by now: asked again, with what is there under the lock.
-            let now = source.env.clock.now();
-            source.with_duties(before, now, reason)
+            let now = manager.reader.env.clock.now();
+            manager.with_duties(before, now, reason)
         })
     }
 
     /// That time can tell what is due; a line in the log for each version that it cannot tell
     /// anything of.
     fn check_dates(&mut self) -> Result<()> {
-        let policy = &self.keeper.policy;
-        let Some(contents) = self.contents_now().filter(|_| !policy.is_idle()) else {
+        let policy = &self.runner.policy;
+        let Some(contents) = self.reader.contents().filter(|_| !policy.is_idle()) else {
             return Ok(());
         };
-        let now = self.env.clock.now();
+        let now = self.reader.env.clock.now();
         policy.check_clock(now, contents.keys())?;
         for Ahead { key, since } in policy.ahead(now, contents.keys()) {
-            if self.keeper.doubted.insert(key.clone()) {
+            if self.runner.doubted.insert(key.clone()) {
                 let line = format!(
                     "{key} is dated {since}, and the clock says {now}: its age is not known, so \
                      the policy takes it for due"
                 );
-                self.env.log.log(Level::Warning, &line);
+                self.reader.env.log.log(Level::Warning, &line);
             }
         }
         Ok(())
     }
 
     fn duties(&self) -> Vec<Duty> {
-        let Some(contents) = self.contents_now() else { return Vec::new() };
-        self.keeper.policy.due(self.env.clock.now(), contents.id(), contents.keys())
+        let Some(contents) = self.reader.contents() else { return Vec::new() };
+        self.runner.policy.due(self.reader.env.clock.now(), contents.id(), contents.keys())
     }
 
     fn with_duties(
@@ -136,26 +113,29 @@ impl KeystoreSource {
         now: Timestamp,
         reason: Reason<'_>,
     ) -> Result<Option<Changed>> {
-        let policy = &self.keeper.policy;
+        let policy = &self.runner.policy;
         let due = |contents: &Contents| policy.due(now, contents.id(), contents.keys());
         let mut after = before.clone();
-        let mut told: Vec<(Event, Vec<KeyRef>)> = Vec::new();
+        let mut events: Vec<(Event, Vec<KeyRef>)> = Vec::new();
         let change = self.change(reason);
         for duty in due(before.contents()) {
             match duty {
                 Duty::Rotate(id) => {
                     let rotated = self.rotated(&after, Which::One(id), false, reason)?;
                     after = rotated.after;
-                    rotated.told.into_iter().for_each(|(event, keys)| tell(&mut told, event, keys));
+                    rotated
+                        .events
+                        .into_iter()
+                        .for_each(|(event, keys)| tell(&mut events, event, keys));
                 }
                 Duty::Activate(key) => {
                     after = after.with_state(&key, KeyState::Active, &change)?;
-                    tell(&mut told, Event::Activated, vec![key]);
+                    tell(&mut events, Event::Activated, vec![key]);
                 }
                 Duty::Plan(key, at) => {
                     let plan = Change { at, ..change.clone() };
                     after = after.with_plan(&key, Some((KeyState::Active, &plan)))?;
-                    tell(&mut told, Event::Prepared, vec![key]);
+                    tell(&mut events, Event::Prepared, vec![key]);
                 }
                 Duty::Retain(..) => {}
             }
@@ -164,10 +144,10 @@ impl KeystoreSource {
         for duty in due(after.contents()) {
             if let Duty::Retain(key, until) = duty {
                 after = after.with_retention(&key, Some(until))?;
-                tell(&mut told, Event::Retained, vec![key]);
+                tell(&mut events, Event::Retained, vec![key]);
             }
         }
-        Ok((!told.is_empty()).then_some(Changed { after, told }))
+        Ok((!events.is_empty()).then_some(Changed { after, events }))
     }
 
     /// `keystore` with a new random key as the pending version `key`, to be active after `waits`.
@@ -186,22 +166,22 @@ impl KeystoreSource {
 
     /// One line in the log for each rotation that comes near.
     fn tell_of_what_comes(&mut self) {
-        let Some(contents) = self.contents_now() else { return };
-        let (now, policy) = (self.env.clock.now(), &self.keeper.policy);
+        let Some(contents) = self.reader.contents() else { return };
+        let (now, policy) = (self.reader.env.clock.now(), &self.runner.policy);
         let notices: Vec<_> =
             contents.keys().filter_map(|key| policy.notice(now, contents.id(), key)).collect();
         for (key, at) in notices {
-            if self.keeper.told.insert(key.clone()) {
-                self.env.log.log(Level::Note, &format!("{key} is to be rotated at {at}"));
+            if self.runner.events.insert(key.clone()) {
+                self.reader.env.log.log(Level::Note, &format!("{key} is to be rotated at {at}"));
             }
         }
     }
 }
 
 /// Adds keys to the line of the same event, or a line.
-fn tell(told: &mut Vec<(Event, Vec<KeyRef>)>, event: Event, mut keys: Vec<KeyRef>) {
-    match told.iter_mut().find(|(other, _)| *other == event) {
+fn tell(events: &mut Vec<(Event, Vec<KeyRef>)>, event: Event, mut keys: Vec<KeyRef>) {
+    match events.iter_mut().find(|(other, _)| *other == event) {
         Some((_, all)) => all.append(&mut keys),
-        None => told.push((event, keys)),
+        None => events.push((event, keys)),
     }
 }

@@ -1,11 +1,11 @@
 //! Data keys from providers that serve them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::continuity::{self, Break, Held};
-use super::keystore::LOCK_WAIT;
-use super::{Chore, KeySource, Reason, Role, Stash, StashState, Which};
+use super::{KeySource, LOCK_WAIT, Looked, Maintenance, Reason, Role, SourceState, Stash, Which};
 use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
@@ -58,6 +58,7 @@ pub struct ServedSource {
     /// The cipher of new keys.
     cipher: Cipher,
     env: Env,
+    ring: Arc<Ring>,
     /// The audit trail is next to this file.
     trail: Option<StoreFile>,
     making: Making,
@@ -83,6 +84,7 @@ impl ServedSource {
             server,
             cipher,
             env,
+            ring: Arc::default(),
             trail: None,
             making: Making::ByCommand,
             continuity: Continuity::Refuse,
@@ -129,7 +131,7 @@ impl ServedSource {
     }
 
     /// The key store.
-    pub(super) fn server(&self) -> &NamedServer {
+    pub(crate) fn server(&self) -> &NamedServer {
         &self.server
     }
 
@@ -143,9 +145,9 @@ impl ServedSource {
     }
 
     /// What is left to do once `keys` are stored. That it fails does not undo them: it is a warning.
-    fn after_storing(&mut self, ring: &Ring, event: Event, keys: &[KeyRef], reason: Reason<'_>) {
+    fn after_storing(&mut self, event: Event, keys: &[KeyRef], reason: Reason<'_>) {
         let told = self.tell(event, keys, reason);
-        let read = self.load(ring);
+        let read = self.load();
         for error in [told.err(), read.err()].into_iter().flatten() {
             let stored: Vec<_> = keys.iter().map(ToString::to_string).collect();
             let line = format!("{} is stored, but: {error}", stored.join(", "));
@@ -162,10 +164,11 @@ impl ServedSource {
     }
 
     /// Lists, compares with what was given out before, and fetches what the ring lacks.
-    fn read(&mut self, ring: &Ring) -> Result<()> {
+    fn read(&mut self) -> Result<()> {
+        let ring = Arc::clone(&self.ring);
         let by = self.by();
         let listed = self.server.server.list(by).map_err(|e| self.within(e))?;
-        let breaks = continuity::of_served(&self.held_in(ring), &listed);
+        let breaks = continuity::of_served(&self.held_in_memory(), &listed);
         for info in listed.iter().filter(|info| info.state.decrypts()) {
             let (KeyName::Id(id), Purpose::Pages(cipher)) = (&info.key.name, &info.purpose) else {
                 continue;
@@ -193,7 +196,8 @@ impl ServedSource {
     }
 
     /// What this process has from the key store.
-    fn held_in(&self, ring: &Ring) -> Vec<Held> {
+    fn held_in_memory(&self) -> Vec<Held> {
+        let ring = &self.ring;
         let held = |key: &KeyRef| {
             let id = number(key)?;
             let found = ring.get(id, key.version)?;
@@ -235,7 +239,8 @@ impl ServedSource {
     }
 
     /// What a stash can do for the first reading, and must learn from every one that went well.
-    fn with_stash_read(&mut self, outcome: Result<()>, is_first: bool, ring: &Ring) -> Result<()> {
+    fn with_stash_read(&mut self, outcome: Result<()>, is_first: bool) -> Result<()> {
+        let ring = &*self.ring;
         let Some(stash) = &mut self.stash else { return outcome };
         let provider = &self.server.name;
         match outcome {
@@ -279,20 +284,14 @@ impl ServedSource {
     }
 
     /// The error of a rotation that stored `rotated` before it failed: those are in force.
-    fn half_rotated(
-        &mut self,
-        ring: &Ring,
-        error: Error,
-        rotated: &[KeyRef],
-        reason: Reason<'_>,
-    ) -> Error {
+    fn half_rotated(&mut self, error: Error, rotated: &[KeyRef], reason: Reason<'_>) -> Error {
         if rotated.is_empty() {
             return error;
         }
         // What matters is the first failure; the intention is in the trail in any case, and they come
         // into force with the next reading that works.
         let _ = self.tell(Event::Rotated, rotated, reason);
-        let _ = self.load(ring);
+        let _ = self.load();
         let done: Vec<_> = rotated.iter().map(ToString::to_string).collect();
         let what =
             format!("{}; stored before that, and in force: {}", error.what(), done.join(", "));
@@ -330,27 +329,8 @@ impl ServedSource {
             }
         }
     }
-}
 
-impl KeySource for ServedSource {
-    fn begin(&mut self, role: Role) {
-        if let Some(stash) = &mut self.stash {
-            stash.begin(role);
-        }
-    }
-
-    fn as_served(&mut self) -> Option<&mut ServedSource> {
-        Some(self)
-    }
-
-    fn stash(&self) -> Option<StashState> {
-        self.stash.as_ref().map(Stash::state)
-    }
-
-    fn outage(&self) -> Option<String> {
-        self.outage.clone()
-    }
-
+    /// The keys in use that the key store lost or changed, and what to do.
     fn losses(&self) -> Option<String> {
         if self.continuity == Continuity::Note {
             return None;
@@ -366,14 +346,26 @@ impl KeySource for ServedSource {
             return Some(format!("{place}: {older}; {advice}"));
         }
         let words = (!lost.is_empty()).then(|| continuity::in_words(&lost))?;
-        let copy = match (kept.is_empty(), self.stash()) {
-            (false, Some(stash)) => format!(", which {} keeps", stash.path.display()),
+        let copy = match (kept.is_empty(), &self.stash) {
+            (false, Some(stash)) => format!(", which {} keeps", stash.path().display()),
             _ => String::new(),
         };
         Some(format!(
             "{place}: {words}{copy}; a restart would not find the key in use: {PUT_BACK}, or restart the \
              server if no data needs it"
         ))
+    }
+}
+
+impl KeySource for ServedSource {
+    fn ring(&self) -> &Arc<Ring> {
+        &self.ring
+    }
+
+    fn begin(&mut self, role: Role) {
+        if let Some(stash) = &mut self.stash {
+            stash.begin(role);
+        }
     }
 
     fn has_changed(&self) -> bool {
@@ -383,28 +375,31 @@ impl KeySource for ServedSource {
         self.asked.is_none_or(due)
     }
 
-    fn may_know_more(&self) -> bool {
-        self.server.refresh != Duration::MAX
-    }
-
-    fn chores(&self) -> Vec<Chore> {
-        let upkeep = self.server.server.upkeep();
-        let chore = |upkeep| Chore::new(&self.server.name, self.server.timeout, upkeep);
-        let sealing = self.stash.as_ref().map(Stash::chores);
-        upkeep.map(chore).into_iter().chain(sealing.into_iter().flatten()).collect()
-    }
-
-    fn load(&mut self, ring: &Ring) -> Result<()> {
+    fn load(&mut self) -> Result<()> {
         let (began, is_first) = (Instant::now(), self.asked.is_none());
-        let outcome = self.read(ring);
+        let outcome = self.read();
         // A failure is no reason to ask again at once.
         self.asked =
             Some((Instant::now(), if outcome.is_ok() { began.elapsed() } else { Duration::ZERO }));
-        self.with_stash_read(outcome, is_first, ring)
+        self.with_stash_read(outcome, is_first)
     }
 
-    fn rotate(&mut self, ring: &Ring, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
-        self.load(ring)?;
+    fn look_for(&mut self, id: KeyId, may_make: bool) -> Result<Looked> {
+        // What is read only once does not change.
+        if self.server.refresh == Duration::MAX {
+            return Ok(Looked::NothingNew);
+        }
+        self.load()?;
+        let is_made = may_make && matches!(self.making, Making::OnDemand);
+        if !is_made || self.newest(id).is_some() {
+            return Ok(Looked::ReadAgain);
+        }
+        self.add(&KeyRef::new(id, KeyVersion::FIRST), self.cipher)?;
+        self.load().map(|()| Looked::Made)
+    }
+
+    fn rotate(&mut self, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
+        self.load()?;
         let mut ids: Vec<KeyId> = match which {
             Which::One(id) => vec![id],
             Which::All => self.known.keys().chain(&self.held).filter_map(number).collect(),
@@ -424,21 +419,15 @@ impl KeySource for ServedSource {
         self.tell(Event::Intended, &keys, reason)?;
         for (done, (key, cipher)) in keys.iter().zip(ciphers).enumerate() {
             if let Err(error) = self.add(key, cipher) {
-                return Err(self.half_rotated(ring, error, &keys[..done], reason));
+                return Err(self.half_rotated(error, &keys[..done], reason));
             }
         }
-        self.after_storing(ring, Event::Rotated, &keys, reason);
+        self.after_storing(Event::Rotated, &keys, reason);
         Ok(keys)
     }
 
-    fn create(
-        &mut self,
-        ring: &Ring,
-        id: KeyId,
-        cipher: Option<Cipher>,
-        reason: Reason<'_>,
-    ) -> Result<KeyRef> {
-        self.load(ring)?;
+    fn create(&mut self, id: KeyId, cipher: Option<Cipher>, reason: Reason<'_>) -> Result<KeyRef> {
+        self.load()?;
         self.refuse_lost(id)?;
         if self.newest(id).is_some() {
             let what = format!("provider {:?} has key {id} already", self.server.name);
@@ -447,29 +436,29 @@ impl KeySource for ServedSource {
         let key = KeyRef::new(id, KeyVersion::FIRST);
         self.tell(Event::Intended, std::slice::from_ref(&key), reason)?;
         self.add(&key, cipher.unwrap_or(self.cipher))?;
-        self.after_storing(ring, Event::KeyCreated, std::slice::from_ref(&key), reason);
+        self.after_storing(Event::KeyCreated, std::slice::from_ref(&key), reason);
         Ok(key)
-    }
-
-    fn make_missing(&mut self, ring: &Ring, id: KeyId) -> Result<bool> {
-        if !matches!(self.making, Making::OnDemand) || self.newest(id).is_some() {
-            return Ok(false);
-        }
-        self.add(&KeyRef::new(id, KeyVersion::FIRST), self.cipher)?;
-        self.load(ring)?;
-        Ok(true)
     }
 
     fn keys(&self) -> Vec<KeyInfo> {
         self.known.values().cloned().collect()
     }
 
-    fn generation(&self) -> u64 {
-        0
+    fn state(&self) -> SourceState {
+        SourceState {
+            generation: 0,
+            provider: self.server.name.clone(),
+            stash: self.stash.as_ref().map(Stash::state),
+            outage: self.outage.clone(),
+            losses: self.losses(),
+        }
     }
 
-    fn provider(&self) -> &str {
-        &self.server.name
+    fn maintenance(&self) -> Vec<Maintenance> {
+        let NamedServer { name, timeout, server, .. } = &self.server;
+        let own = server.upkeep().map(|upkeep| Maintenance::new(name, *timeout, upkeep));
+        let sealing = self.stash.as_ref().map(Stash::maintenance);
+        own.into_iter().chain(sealing.into_iter().flatten()).collect()
     }
 }
 
@@ -566,9 +555,7 @@ mod tests {
         let source = || ServedSource::new(server(), Cipher::DEFAULT, env());
         let which = Which::One(KeyId::try_from(7).unwrap());
         let reason = Reason { actor: "test", text: "test" };
-        let told = |mut source: ServedSource| {
-            source.rotate(&Ring::new(), which, reason).unwrap_err().to_string()
-        };
+        let told = |mut source: ServedSource| source.rotate(which, reason).unwrap_err().to_string();
         assert_eq!(told(source()), "provider \"kv\" has no key 7; make it: keyward keys create 7");
         assert_eq!(
             told(source().on_demand()),
@@ -591,9 +578,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let beside = StoreFile::at(folder.path().join("keystore.json"));
         let mut source = ServedSource::new(server, Cipher::DEFAULT, env()).with_trail(beside);
-        let ring = Ring::new();
+        let ring = Arc::clone(source.ring());
         let reason = Reason { actor: "test", text: "test" };
-        let error = source.rotate(&ring, Which::All, reason).unwrap_err();
+        let error = source.rotate(Which::All, reason).unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable);
         assert_eq!(
             error.to_string(),
@@ -602,7 +589,7 @@ mod tests {
         );
         let latest = |number| ring.latest(id(number)).map(KeyVersion::get);
         assert_eq!([latest(1), latest(2), latest(3)], [Some(2), Some(2), Some(1)]);
-        let error = source.rotate(&ring, Which::One(id(3)), reason).unwrap_err();
+        let error = source.rotate(Which::One(id(3)), reason).unwrap_err();
         assert_eq!(error.to_string(), "provider \"kv\": no room for key 3 version 2; make room");
         let trail = Trail::beside(&folder.path().join("keystore.json")).read().unwrap();
         let told: Vec<_> = trail.iter().map(|line| (line.event, line.keys.len())).collect();

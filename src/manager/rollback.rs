@@ -1,0 +1,46 @@
+//! Accepting an older copy of the keystore, after the newest one was lost.
+
+use super::Manager;
+use crate::audit::Event;
+use crate::env::Deadline;
+use crate::error::{Kind, Result};
+use crate::source::{LOCK_WAIT, Reason};
+use crate::store::{Contents, Revision};
+
+/// A keystore that its rollback guard speaks against.
+pub struct Rollback {
+    /// What the guard says.
+    pub refused: String,
+    /// What the keystore holds.
+    pub contents: Contents,
+}
+
+impl Manager {
+    /// What the rollback guard says against the keystore, and what the keystore holds. `State` where there
+    /// is nothing to accept.
+    pub fn rollback(&self) -> Result<Rollback> {
+        let keystore = self.reader.read_unguarded()?.keystore;
+        let refused = self.reader.refused(&keystore)?;
+        Ok(Rollback { refused, contents: keystore.contents().clone() })
+    }
+
+    /// Accepts the keystore as it is, though its guard knows a newer one or another: as the next
+    /// generation, of a new epoch, in which no number of a lost version is used again. What is in
+    /// force from now on. `State` where there is nothing to accept.
+    pub fn accept_rollback(&self, reason: Reason<'_>) -> Result<Revision> {
+        let lock = self.reader.file.lock(Deadline::after(LOCK_WAIT))?;
+        let keystore = self.reader.read_unguarded()?.keystore;
+        self.reader.refused(&keystore)?;
+        let rng = &*self.reader.env.rng;
+        let after = keystore.with_next_epoch(self.reader.env.clock.now(), rng)?;
+        let generation = keystore.contents().generation() + 1;
+        self.append(generation, Event::Intended, &[], reason)?;
+        let accepted = self.reader.file.commit(&lock, &after, rng);
+        if accepted.as_ref().err().is_none_or(|error| error.kind() == Kind::Unknown) {
+            self.reader.warn_of(self.append(generation, Event::RollbackAccepted, &[], reason));
+        }
+        let accepted = accepted?;
+        self.reader.warn_of(self.reader.file.write_witness(&accepted, rng));
+        Ok(accepted.contents().revision())
+    }
+}
