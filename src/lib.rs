@@ -1,4 +1,28 @@
 //! keyward gives MariaDB and MySQL their encryption keys from any key store.
+//!
+//! The rooms, and which of them sees which; arrows run downwards only (`tests/architecture.rs` holds them):
+//!
+//! ```text
+//!   mariadb   mysql        cli          the doors: a plugin, a keyring component, the command
+//!        \      |      /
+//!            assemble                   joins configuration, key stores and custodian
+//!           /        \
+//!    custodian      backend             serves keys from memory | one folder a key store
+//!        |              |
+//!     manager           |               changes a keystore: create, rotate, rewrap, destroy
+//!        |              |
+//!     source            |               reads keys: a keystore, a key store that serves
+//!        |              |
+//!  store audit ring  provider config    the keystore's file, the trail, keys in memory, the joint
+//!  policy mark inspect                  pure decisions, the data directory's mark, data files
+//!        |
+//!  cipher secret                        pages, locked memory
+//!        |
+//!  key error env hex trust              names, one error, clock and randomness, files of others
+//! ```
+//!
+//! `ring`, `cipher` and the doors' `ffi` are all that a page sees. Everything else happens at a start, in
+//! the worker's thread or in the command.
 
 pub mod assemble;
 pub mod audit;
