@@ -127,7 +127,11 @@ pub fn serves(config: &Config, env: &Env) -> Result<bool> {
 
 /// Makes keys 1 and 2 in the key store that serves them, where they are not there.
 pub fn create_served_keys(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
-    let custodian = start(config, Role::Command, env.clone())?;
+    make_missing_keys(&start(config, Role::Command, env.clone())?, reason)
+}
+
+/// Makes keys 1 and 2 where they are not there.
+pub fn make_missing_keys(custodian: &Custodian, reason: Reason<'_>) -> Result<()> {
     let known = custodian.keys();
     for id in FIRST_KEYS.map(KeyId::try_from) {
         let id = id?;
@@ -136,6 +140,20 @@ pub fn create_served_keys(config: &Config, reason: Reason<'_>, env: &Env) -> Res
         }
     }
     Ok(())
+}
+
+/// Begins to serve the keystore at `path`, whose store key `wrapper` opens, by the default policy.
+pub fn start_keystore(
+    path: &Path,
+    wrapper: NamedWrapper,
+    cipher: Cipher,
+    version_step: u32,
+    role: Role,
+    env: &Env,
+) -> Result<Custodian> {
+    let file = StoreFile::at(path);
+    let source = Manager::new(file, vec![wrapper], cipher, version_step, env.clone());
+    Custodian::start(source, role, env.clone())
 }
 
 /// Has the key store of the configured provider `name` make a new wrapping key.

@@ -40,18 +40,31 @@ pub enum Kind {
     Internal,
 }
 
+/// Which error it is, for whoever treats it apart from others of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Code {
+    /// The setting of this name has no value.
+    NotSet(&'static str),
+    /// There is no such file, or it cannot be opened.
+    CannotOpen,
+}
+
 /// What failed, on which key or file, and what to do about it. One line, never a secret.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
+    code: Option<Code>,
     what: String,
+    /// How many bytes of `what` the outermost context has.
+    context: usize,
     advice: Option<String>,
 }
 
 impl Error {
     /// An error of `kind`; `what` names the operation and the key, or file and line.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self { kind, what: escaped(what.into()), advice: None }
+        Self { kind, code: None, what: escaped(what.into()), context: 0, advice: None }
     }
 
     /// The same error with a sentence on how to mend it.
@@ -61,10 +74,27 @@ impl Error {
         self
     }
 
+    /// The same error, with the code that callers know it by.
+    #[must_use]
+    pub fn coded(mut self, code: Code) -> Self {
+        self.code = Some(code);
+        self
+    }
+
     /// The same error seen from one step further out: "`context`: what failed".
     #[must_use]
     pub fn within(mut self, context: impl fmt::Display) -> Self {
-        self.what = escaped(format!("{context}: {}", self.what));
+        let context = escaped(format!("{context}: "));
+        self.context = context.len();
+        self.what.insert_str(0, &context);
+        self
+    }
+
+    /// The same error without the outermost context that [`within`](Self::within) gave it.
+    #[must_use]
+    pub fn without_context(mut self) -> Self {
+        self.what.drain(..self.context);
+        self.context = 0;
         self
     }
 
@@ -72,6 +102,12 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Which error it is, where it has a code.
+    #[must_use]
+    pub fn code(&self) -> Option<Code> {
+        self.code
     }
 
     /// What failed, without the advice.
@@ -202,6 +238,16 @@ mod tests {
             let cause = serde_json::from_str::<Wanted>(text).unwrap_err();
             assert_eq!(json_place(&cause), place, "{text}");
         }
+    }
+
+    #[test]
+    fn an_error_without_its_context_is_the_same_error() {
+        let error = Error::new(Kind::Io, "no").coded(Code::CannotOpen).advise("look").within("a\n");
+        assert_eq!(error.to_string(), "a\\n: no; look");
+        assert_eq!(error.code(), Some(Code::CannotOpen));
+        let bare = error.without_context();
+        assert_eq!((bare.to_string().as_str(), bare.code()), ("no; look", Some(Code::CannotOpen)));
+        assert_eq!(bare.without_context().what(), "no");
     }
 
     #[test]

@@ -290,6 +290,67 @@ fn vendors_are_named_in_their_folders() {
 }
 
 #[test]
+fn no_error_is_known_by_its_text() {
+    for file in sources().into_iter().filter(|file| stem(file) != "tests") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let found = text_searches(&text);
+        assert!(found.is_empty(), "{}:{found:?} searches an error's text", file.display());
+    }
+}
+
+#[test]
+fn a_search_in_an_errors_text_is_found() {
+    for code in [
+        "if error.what() == NOT_SET {",
+        "error.what().starts_with(\"File '\")",
+        "let Some(bare) = error\n    .what()\n    .strip_prefix(\"provider\") else {",
+        "error.to_string().contains(\"not found\")",
+        "error.advice().map(|text| text.replace(ours, theirs))",
+    ] {
+        assert_eq!(text_searches(code).len(), 1, "{code}");
+    }
+    let shown = "Error::new(Kind::State, error.what().to_owned())\nprintln!(\"{}\", error.what());";
+    assert!(text_searches(shown).is_empty());
+}
+
+/// The lines that look for a meaning in the text of an error or of its advice.
+fn text_searches(text: &str) -> Vec<usize> {
+    const TEXTS: &[&str] =
+        &[".what()", "error.to_string()", "error.advice()", "advice().map(|text| text"];
+    const SEARCHES: &[&str] = &[
+        " ==",
+        " !=",
+        ".contains(",
+        ".ends_with(",
+        ".find(",
+        ".replace(",
+        ".split",
+        ".starts_with(",
+        ".strip_",
+    ];
+    let mut found = Vec::new();
+    let (mut code, mut lines) = (String::new(), Vec::new());
+    for (n, line) in code_lines(text) {
+        let line = line.trim();
+        // A chain of calls goes on in the next line.
+        if !line.starts_with('.') {
+            code.push(' ');
+        }
+        lines.push((code.len(), n));
+        code.push_str(line);
+    }
+    for what in TEXTS {
+        for (at, _) in code.match_indices(what) {
+            let rest = &code[at + what.len()..];
+            if SEARCHES.iter().any(|search| rest.starts_with(search)) {
+                found.extend(lines.iter().rev().find(|(start, _)| *start <= at).map(|(_, n)| *n));
+            }
+        }
+    }
+    found
+}
+
+#[test]
 fn unsafe_stays_fenced() {
     for file in sources() {
         let name = file.display().to_string();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{create_empty_keystore, trust_owner_of};
+use super::{create_empty_keystore, make_missing_keys, start_keystore, trust_owner_of};
 use crate::backend::http::Trust;
 use crate::backend::vault::{
     self, KvServer, KvSettings, Login, Lookup, OriginalKeys, Place, RoleId,
@@ -14,11 +14,9 @@ use crate::config;
 use crate::custodian::Custodian;
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
-use crate::key::{Cipher, KeyId, PageMode};
-use crate::manager::Manager;
+use crate::key::{Cipher, PageMode};
 use crate::secret::source::SecretSource;
 use crate::source::{LookupOptions, LookupSource, NamedLookup, NamedWrapper, Reason, Role};
-use crate::store::StoreFile;
 
 /// The name that errors and the keystore know this key store by.
 const NAME: &str = "hashicorp_key_management";
@@ -155,14 +153,9 @@ fn from_transit(
     let path = Path::new(config::DEFAULT_KEYSTORE);
     trust_owner_of(path);
     let new = make_keystore(path, &wrapper(), role, &env)?;
-    let file = StoreFile::at(path);
-    let source = Manager::new(file, vec![wrapper()], CIPHER, VERSION_STEP, env.clone());
-    let custodian = Custodian::start(source, role, env)?;
+    let custodian = start_keystore(path, wrapper(), CIPHER, VERSION_STEP, role, &env)?;
     if new {
-        let reason = Reason { actor: NAME, text: "first start" };
-        for id in [1, 2] {
-            custodian.create(KeyId::try_from(id)?, None, reason)?;
-        }
+        make_missing_keys(&custodian, Reason { actor: NAME, text: "first start" })?;
     }
     Ok(custodian)
 }

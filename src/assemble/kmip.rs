@@ -3,14 +3,41 @@
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
-use super::{create_keystore_without_keys, start, trust_owner_of};
-use crate::config::Config;
+use super::{create_empty_keystore, make_missing_keys, start_keystore, trust_owner_of};
+use crate::backend::http::{TlsAdvice, Trust};
+use crate::backend::kmip::{self, Address, KeyAdvice, KeyChoice, KmipWrapper, WrapperSettings};
+use crate::config;
 use crate::custodian::Custodian;
 use crate::env::{Env, Level};
 use crate::error::{Error, Kind, Result};
-use crate::key::KeyId;
-use crate::source::{Reason, Role};
+use crate::key::Cipher;
+use crate::source::{NamedWrapper, Reason, Role};
+
+/// The name that errors and the keystore know this key store by.
+const NAME: &str = "kmip_key_management";
+
+/// Under a stand-in's name a rotation raises the version by one.
+const VERSION_STEP: u32 = 1;
+
+/// What to do about TLS, by the names of the server's variables.
+static TLS_ADVICE: TlsAdvice = TlsAdvice {
+    authority: "name the file of that authority's certificate as kmip_key_management_client_ca",
+    no_authority: "name one as kmip_key_management_client_ca, in PEM",
+    name: "use the name in the certificate as kmip_key_management_server_address",
+    client: "set kmip_key_management_client_certificate and kmip_key_management_client_key",
+    client_key: "give the key of kmip_key_management_client_certificate, not encrypted",
+};
+
+/// The same for the wrapping key.
+static KEY_ADVICE: KeyAdvice = KeyAdvice {
+    missing: "correct kmip_key_management_master_key_id, use the certificate of the key's owner, or \
+              make it in the KMIP server",
+    other: "it is another key: point kmip_key_management_server_address and _master_key_id at the \
+            right one",
+    not_aes: "name one that is as kmip_key_management_master_key_id",
+};
 
 /// What `kmip_key_management` is configured with, by its variables' names.
 pub struct KmipOptions {
@@ -33,35 +60,32 @@ pub struct KmipOptions {
 /// Begins to serve the keys of the keystore that `options` name. A server makes it where there is
 /// none, with keys 1 (system) and 2 (temporary files).
 pub fn from_kmip(options: &KmipOptions, role: Role, env: &Env) -> Result<Custodian> {
-    let config = options.config()?;
-    let reason = Reason { actor: "kmip_key_management", text: "first start" };
-    let path = &config.keystore.path;
+    let reason = Reason { actor: NAME, text: "first start" };
+    let wrapper = || options.wrapper(env);
+    let opened = wrapper()?;
+    let path = Path::new(&options.keystore);
     trust_owner_of(path);
     if role == Role::Server
         && !path.try_exists().map_err(|e| Error::io("cannot look for", path, &e))?
     {
         make_folder(path)?;
-        create_keystore_without_keys(&config, reason, env)?;
+        create_empty_keystore(path, &[wrapper()?], reason, env)?;
         let what = format!(
             "made a new keystore, {}: if this server had one, stop it and restore that",
             path.display()
         );
         env.log.log(Level::Warning, &what);
     }
-    let custodian = start(&config, role, env.clone())?;
+    let custodian = start_keystore(path, opened, Cipher::DEFAULT, VERSION_STEP, role, env)?;
     if role == Role::Server {
-        for id in [1, 2].map(KeyId::try_from) {
-            let id = id?;
-            if !custodian.keys().iter().any(|info| info.key.name == id.into()) {
-                custodian.create(id, None, reason)?;
-            }
-        }
+        make_missing_keys(&custodian, reason)?;
     }
     Ok(custodian)
 }
 
 impl KmipOptions {
-    fn config(&self) -> Result<Config> {
+    /// The wrapping key.
+    fn wrapper(&self, env: &Env) -> Result<NamedWrapper> {
         let files = [
             ("client_ca", &self.client_ca),
             ("client_certificate", &self.client_certificate),
@@ -71,25 +95,39 @@ impl KmipOptions {
         if let Some((name, path)) =
             files.into_iter().find(|(_, path)| Path::new(path).is_relative())
         {
-            let what = format!("kmip_key_management_{name}: {path} is not an absolute path");
+            let what = format!("{NAME}_{name}: {path} is not an absolute path");
             return Err(Error::new(Kind::Config, what).advise("begin it with /"));
         }
-        let text = |value: &str| toml::Value::from(value).to_string();
-        let servers: Vec<String> =
-            self.server_address.split(',').map(|one| text(one.trim())).collect();
-        let toml = format!(
-            "[keystore]\npath = {}\n[policy]\nversion_step = 1\n[[provider]]\n\
-             name = \"kmip_key_management\"\ntype = \"kmip\"\nserver = [{}]\nport = {}\n\
-             ca_file = {}\nclient_certificate_file = {}\nclient_key_file = {}\nmaster_key = {}\n",
-            text(&self.keystore),
-            servers.join(", "),
-            self.server_port,
-            text(&self.client_ca),
-            text(&self.client_certificate),
-            text(&self.client_key),
-            text(&self.master_key_id),
-        );
-        Config::parse(Path::new("kmip_key_management"), &toml)
+        let trust = Trust {
+            ca_file: Some(self.client_ca.clone().into()),
+            client_certificate: Some(self.client_certificate.clone().into()),
+            client_key: Some(self.client_key.clone().into()),
+            advice: &TLS_ADVICE,
+            ..Trust::default()
+        };
+        let kmip = kmip::Settings { servers: self.servers()?, trust, version: None };
+        let key = KeyChoice::Either(self.master_key_id.clone());
+        let settings = WrapperSettings { kmip, key, way: None };
+        let wrapper = KmipWrapper::new(settings, Arc::clone(&env.rng)).advising(&KEY_ADVICE);
+        Ok(NamedWrapper {
+            name: NAME.to_owned(),
+            timeout: config::DEFAULT_TIMEOUT,
+            wrapper: Box::new(wrapper),
+        })
+    }
+
+    fn servers(&self) -> Result<Vec<Address>> {
+        let port = u16::try_from(self.server_port).map_err(|_| {
+            Error::new(Kind::Config, format!("{NAME}_server_port is not a port from 1 to 65535"))
+        })?;
+        let address = |text: &str| {
+            Address::parse(text.trim(), port).map_err(|error| {
+                error
+                    .within(format_args!("{NAME}_server_address"))
+                    .advise("write it as kms.example:5696")
+            })
+        };
+        self.server_address.split(',').map(address).collect()
     }
 }
 
@@ -101,4 +139,40 @@ fn make_folder(keystore: &Path) -> Result<()> {
         Error::io("cannot make", folder, &cause)
             .advise(format!("run: install --directory --owner=mysql --mode=0700 {name}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_and_advice_name_the_servers_variables() {
+        let options = |address: &str, ca: &str| KmipOptions {
+            server_address: address.to_owned(),
+            server_port: 5696,
+            client_ca: ca.to_owned(),
+            client_certificate: "/c.pem".to_owned(),
+            client_key: "/k.pem".to_owned(),
+            master_key_id: "kek".to_owned(),
+            keystore: "/keystore.json".to_owned(),
+        };
+        let env = Env::system(Arc::new(crate::env::fake::FakeLog::default()));
+        let refused = |options: KmipOptions| options.wrapper(&env).err().unwrap().to_string();
+        assert_eq!(
+            refused(options("kms, a b", "/ca.pem")),
+            "kmip_key_management_server_address: is no host name and no address; write it as \
+             kms.example:5696"
+        );
+        assert_eq!(
+            refused(options("kms", "ca.pem")),
+            "kmip_key_management_client_ca: ca.pem is not an absolute path; begin it with /"
+        );
+        assert!(options("a, b:1,[::1]:2", "/ca.pem").wrapper(&env).is_ok());
+        let TlsAdvice { authority, no_authority, name, client, client_key } = TLS_ADVICE;
+        let KeyAdvice { missing, other, not_aes } = KEY_ADVICE;
+        for words in [authority, no_authority, name, client, client_key, missing, other, not_aes] {
+            assert!(words.contains("kmip_key_management_"), "{words}");
+            assert!(!words.contains('`') && !words.contains("ca_file"), "{words}");
+        }
+    }
 }

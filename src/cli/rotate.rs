@@ -217,15 +217,10 @@ fn refuse_use(key: &KeyRef, spaces: Result<Spaces, String>, offline: bool) -> Re
         (Ok(spaces), false) => spaces.refuse_use_of(key),
         (Ok(_), true) => Err(Error::new(Kind::State, "the server runs")
             .advise("leave --offline away, and it is asked")),
-        (Err(words), true) if is_stopped(&words) => Ok(()),
+        (Err(words), true) if server::is_away(&words) => Ok(()),
         (Err(words), _) => Err(follow::unanswered(&words)
             .advise("start it, name its socket with --socket, or stop it and give --offline")),
     }
-}
-
-/// Whether the client met nobody: errors 2002 (socket) and 2003 (host) of the client library.
-fn is_stopped(words: &str) -> bool {
-    words.starts_with("ERROR 2002 ") || words.starts_with("ERROR 2003 ")
 }
 
 #[cfg(test)]

@@ -177,6 +177,21 @@ fn answer_of(client: &mut Command, patience: Duration) -> io::Result<Result<Stri
     })
 }
 
+/// CR_CONNECTION_ERROR (socket) and CR_CONN_HOST_ERROR (host) of the client library.
+const NOBODY_THERE: [u32; 2] = [2002, 2003];
+
+/// Whether the client, which complains in `words`, met nobody.
+pub(super) fn is_away(words: &str) -> bool {
+    error_number(words).is_some_and(|number| NOBODY_THERE.contains(&number))
+}
+
+/// The number in a client's complaint: `ERROR 2002 (HY000): ...`.
+fn error_number(words: &str) -> Option<u32> {
+    let mut parts = words.split(' ');
+    parts.next().filter(|word| *word == "ERROR")?;
+    parts.next()?.parse().ok()
+}
+
 /// Where `program` is that nobody but root, or we, can have put there.
 fn find_client(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -119,6 +119,9 @@ pub struct Report {
     pub needs: Vec<Need>,
     /// Why it may need more than that; empty where all of it was understood.
     pub unknown: Vec<String>,
+    /// Which of these reasons is that the redo log was not ended.
+    #[serde(skip)]
+    unclean: Option<usize>,
 }
 
 impl Report {
@@ -133,6 +136,7 @@ impl Report {
             unencrypted: 0,
             needs: Vec::new(),
             unknown: Vec::new(),
+            unclean: None,
         }
     }
 
@@ -172,7 +176,9 @@ impl Report {
 
     /// Takes out that the redo log was not ended: where the server runs, it is not.
     pub fn forgive_unclean(&mut self) {
-        self.unknown.retain(|why| why != redo::UNCLEAN);
+        if let Some(at) = self.unclean.take().filter(|at| *at < self.unknown.len()) {
+            self.unknown.remove(at);
+        }
     }
 
     fn count(&self, id: KeyId, version: KeyVersion, usage: Use) -> u64 {

@@ -60,13 +60,14 @@ pub(super) fn parse(source: &(impl Source + ?Sized)) -> io::Result<Report> {
         }
     }
     if !ended_cleanly(source, &head, encrypted)? {
+        report.unclean = Some(report.unknown.len());
         report.unknown.push(UNCLEAN.to_owned());
     }
     Ok(report)
 }
 
 /// What a log says that recovery has yet to read.
-pub(super) const UNCLEAN: &str = "the server that wrote it was not shut down cleanly";
+const UNCLEAN: &str = "the server that wrote it was not shut down cleanly";
 
 /// Whether nothing follows the last checkpoint but the record of it.
 fn ended_cleanly(

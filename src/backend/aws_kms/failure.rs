@@ -4,7 +4,7 @@
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 
-use super::super::http::told;
+use super::super::http::{TlsAdvice, told};
 use crate::error::{Error, Kind};
 
 /// What was being done.
@@ -39,7 +39,7 @@ where
         SdkError::ResponseError(answer) => senseless(place, answer.raw().status().as_u16()),
         SdkError::TimeoutError(_) => away("no connection in time"),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => away("no connection in time"),
-        other => told(place, other).map(in_our_words).unwrap_or_else(|| match other {
+        other => told(place, other, &FOR_AWS).unwrap_or_else(|| match other {
             SdkError::DispatchFailure(failure) if failure.is_io() => away("no connection")
                 .advise("is the region's name right, and the proxy, where HTTPS_PROXY names one?"),
             SdkError::DispatchFailure(failure) if !failure.is_user() => {
@@ -51,21 +51,14 @@ where
     }
 }
 
-/// Advice for trust names settings that other providers have.
-const IN_OUR_WORDS: [(&str, &str); 2] = [
-    (
-        "name the file of that authority's certificate as ca_file",
-        "add that authority to the system's own, or name its file as SSL_CERT_FILE in the environment",
-    ),
-    ("or set server_name to it", "as `endpoint`"),
-];
-
-fn in_our_words(error: Error) -> Error {
-    let bare = Error::new(error.kind(), error.what());
-    let Some(advice) = error.advice() else { return bare };
-    let ours = |text: String, (theirs, ours): &(&str, &str)| text.replace(theirs, ours);
-    bare.advise(IN_OUR_WORDS.iter().fold(advice.to_owned(), ours))
-}
+/// The SDK trusts the system's authorities, shows no certificate of ours, and has the name in the address.
+static FOR_AWS: TlsAdvice = TlsAdvice {
+    authority: "add that authority to the system's own, or name its file as SSL_CERT_FILE in the environment",
+    no_authority: "install the system's authorities",
+    name: "use the name in the certificate, as `endpoint`",
+    client: "use an `endpoint` that wants none",
+    client_key: "use an `endpoint` that wants none",
+};
 
 /// What it means that AWS answered with the error called `code`. Of its `message` one word is
 /// looked for, and nothing shown.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::keyfile::{Dialect, Fault, Flaw};
 use super::{MAX_FILE_LEN, MAX_PASSWORD_LEN};
-use crate::error::{Error, Kind};
+use crate::error::{Code, Error, Kind};
 
 /// Why the file as a whole cannot be used.
 #[derive(Debug)]
@@ -93,7 +93,10 @@ impl Failure {
         let path = path.display();
         let (kind, text) = match self {
             Self::Unset => (Kind::Config, "file-key-management-filename is not set".to_owned()),
-            Self::Open(cause) => (Kind::Io, format!("File '{path}' not found {}", errcode(&cause))),
+            Self::Open(cause) => {
+                let what = format!("File '{path}' not found {}", errcode(&cause));
+                return Error::new(Kind::Io, what).coded(Code::CannotOpen);
+            }
             Self::Read(cause) => {
                 (Kind::Io, format!("Error reading file '{path}' {}", errcode(&cause)))
             }

@@ -6,6 +6,7 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError};
 
+use super::TlsAdvice;
 use crate::error::{Error, Kind};
 
 /// Puts what `cause` means into an error about `place`.
@@ -13,7 +14,7 @@ pub(super) fn failed(place: &str, cause: &reqwest::Error) -> Error {
     if cause.is_timeout() {
         return super::late(place);
     }
-    if let Some(error) = told(place, cause) {
+    if let Some(error) = told(place, cause, Default::default()) {
         return error;
     }
     let words = if cause.is_dns() {
@@ -29,12 +30,12 @@ pub(super) fn failed(place: &str, cause: &reqwest::Error) -> Error {
 /// The error about `place` where TLS or the system says in `cause`, or in one of its own causes, what
 /// it was.
 #[must_use]
-pub fn told(place: &str, cause: &(dyn StdError + 'static)) -> Option<Error> {
+pub fn told(place: &str, cause: &(dyn StdError + 'static), advice: &TlsAdvice) -> Option<Error> {
     let mut next = Some(cause);
     let mut words = None;
     while let Some(here) = next {
         if let Some(tls) = tls_error(here) {
-            return Some(untrusted(place, tls));
+            return Some(untrusted(place, tls, advice));
         }
         if let Some(io) = here.downcast_ref::<io::Error>() {
             words = words.or_else(|| spoken(io));
@@ -50,9 +51,9 @@ fn unreached(place: &str, words: &str) -> Error {
 
 /// Puts what `cause`, which ended a connection, means into an error about `place`: for protocols other
 /// than HTTP.
-pub(in crate::backend) fn broken_off(place: &str, cause: &io::Error) -> Error {
+pub(in crate::backend) fn broken_off(place: &str, cause: &io::Error, advice: &TlsAdvice) -> Error {
     if let Some(tls) = tls_error(cause) {
-        return untrusted(place, tls);
+        return untrusted(place, tls, advice);
     }
     if matches!(cause.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) {
         return super::late(place);
@@ -85,7 +86,7 @@ fn spoken(error: &io::Error) -> Option<String> {
     Some(words.to_owned())
 }
 
-fn untrusted(place: &str, error: &rustls::Error) -> Error {
+fn untrusted(place: &str, error: &rustls::Error, advice: &TlsAdvice) -> Error {
     use CertificateError as Bad;
     let (words, advice) = match error {
         rustls::Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
@@ -95,22 +96,18 @@ fn untrusted(place: &str, error: &rustls::Error) -> Error {
             ("its certificate is not valid yet", "compare the clocks of both machines")
         }
         // A signature that is wrong is that of another authority of the same name.
-        rustls::Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => (
-            "its certificate is from an authority that is not trusted here",
-            "name the file of that authority's certificate as ca_file",
-        ),
+        rustls::Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => {
+            ("its certificate is from an authority that is not trusted here", advice.authority)
+        }
         rustls::Error::InvalidCertificate(
             Bad::NotValidForName | Bad::NotValidForNameContext { .. },
-        ) => (
-            "its certificate is for another name",
-            "use the name in the certificate, or set server_name to it",
-        ),
+        ) => ("its certificate is for another name", advice.name),
         rustls::Error::InvalidCertificate(_) => {
             ("its certificate is not valid", "look at it with `openssl s_client`")
         }
         rustls::Error::AlertReceived(
             AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
-        ) => ("it wants a client certificate", "set client_certificate_file and client_key_file"),
+        ) => ("it wants a client certificate", advice.client),
         rustls::Error::AlertReceived(
             AlertDescription::BadCertificate
             | AlertDescription::CertificateExpired

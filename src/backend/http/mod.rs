@@ -24,7 +24,7 @@ pub use line::Line;
 pub use reqwest::{Method, Url};
 #[cfg(fuzzing)]
 pub use scripted::Line;
-pub use trust::Trust;
+pub use trust::{TlsAdvice, Trust};
 
 use crate::error::{Error, Kind, Result};
 

@@ -22,6 +22,36 @@ const MAX_KEY_FILE: usize = 64 * 1024;
 /// The longest file of certificates, in bytes: all authorities of a system have less than a tenth of it.
 const MAX_CA_FILE: u64 = 4 << 20;
 
+/// What to do about TLS, in the words of the place where its settings are.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TlsAdvice {
+    /// Where the peer's certificate is from an authority that is not trusted.
+    pub authority: &'static str,
+    /// Where no authority can be trusted at all.
+    pub no_authority: &'static str,
+    /// Where the peer's certificate is for another name.
+    pub name: &'static str,
+    /// Where the peer wants to know who we are.
+    pub client: &'static str,
+    /// Where our private key cannot be used.
+    pub client_key: &'static str,
+}
+
+/// The words for a `[[provider]]` section.
+static FOR_SECTIONS: TlsAdvice = TlsAdvice {
+    authority: "name the file of that authority's certificate as ca_file",
+    no_authority: "name one as ca_file, in PEM",
+    name: "use the name in the certificate, or set server_name to it",
+    client: "set client_certificate_file and client_key_file",
+    client_key: "give the key of client_certificate_file, not encrypted",
+};
+
+impl Default for &'static TlsAdvice {
+    fn default() -> Self {
+        &FOR_SECTIONS
+    }
+}
+
 /// What TLS is told. Verification cannot be switched off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
@@ -37,6 +67,8 @@ pub struct Trust {
     pub server_name: Option<String>,
     /// Whether it is for a plugin that we stand in for, which looks at no certificate file's owner.
     pub as_original: bool,
+    /// What to do where it fails.
+    pub advice: &'static TlsAdvice,
 }
 
 impl Trust {
@@ -49,6 +81,7 @@ impl Trust {
             client_key: section.path("client_key_file")?,
             server_name: section.text("server_name")?,
             as_original: false,
+            advice: Default::default(),
         };
         if trust.client_certificate.is_some() != trust.client_key.is_some() {
             let lacking = match trust.client_key {
@@ -81,7 +114,7 @@ impl Trust {
         let chain = certificates(certificate, self.as_original)?;
         let unusable = |path: &Path| {
             Error::new(Kind::Config, format!("{} is no private key in PEM", path.display()))
-                .advise("give the key of client_certificate_file, not encrypted")
+                .advise(self.advice.client_key)
         };
         let pem = read_file(key, MAX_KEY_FILE)?;
         let parsed = PrivateKeyDer::from_pem_slice(pem.expose()).map_err(|_| unusable(key))?;
@@ -124,7 +157,7 @@ impl Trust {
                 Kind::Config,
                 format!("{place} has no certificate of an authority to trust"),
             )
-            .advise("name one as ca_file, in PEM"));
+            .advise(self.advice.no_authority));
         }
         Ok(roots)
     }

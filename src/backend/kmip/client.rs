@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::ClientConfig;
 
-use super::failure::{Fault, INVALID_MESSAGE, OPERATION_NOT_SUPPORTED, Refusal};
+use super::failure::{
+    FOR_SECTIONS, Fault, INVALID_MESSAGE, KeyAdvice, OPERATION_NOT_SUPPORTED, Refusal,
+};
 use super::link::Link;
 use super::message::{Asked, Operation, Response, Version, request};
 use super::requests::discover;
@@ -26,11 +28,12 @@ pub(super) struct Client {
     rng: Arc<dyn Rng>,
     /// The server that answered last.
     preferred: AtomicUsize,
+    pub(super) advice: &'static KeyAdvice,
 }
 
 impl Client {
     pub(super) fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {
-        Self { settings, rng, preferred: AtomicUsize::new(0) }
+        Self { settings, rng, preferred: AtomicUsize::new(0), advice: &FOR_SECTIONS }
     }
 
     /// Begins an operation, which `what` names. Nobody is called yet.
@@ -66,6 +69,11 @@ struct Open {
 }
 
 impl Desk<'_> {
+    /// What to do where the wrapping key is not as it must be.
+    pub(super) fn advice(&self) -> &'static KeyAdvice {
+        self.client.advice
+    }
+
     /// Asks for one thing and reads what was given.
     pub(super) fn ask<T>(
         &mut self,
@@ -205,7 +213,8 @@ impl Desk<'_> {
 
     fn connect_to(&self, server: usize, by: Deadline) -> Result<Open> {
         let address = &self.client.settings.servers[server];
-        let mut link = Link::open(address, Arc::clone(&self.tls), by)?;
+        let mut link =
+            Link::open(address, Arc::clone(&self.tls), self.client.settings.trust.advice, by)?;
         let version = match self.client.settings.version {
             Some(version) => version,
             None => agree(&mut link, address, by)?,

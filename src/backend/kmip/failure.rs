@@ -205,6 +205,25 @@ fn instead_of(operation: Operation) -> &'static str {
     }
 }
 
+/// What to do about a wrapping key, in the words of the place where it is named.
+#[derive(Debug)]
+pub struct KeyAdvice {
+    /// Where there is none of that name.
+    pub missing: &'static str,
+    /// Where it is another one than the keystore was wrapped by.
+    pub other: &'static str,
+    /// Where it is no key for AES.
+    pub not_aes: &'static str,
+}
+
+/// The words for a `[[provider]]` section.
+pub(super) static FOR_SECTIONS: KeyAdvice = KeyAdvice {
+    missing: "correct `key`, use the certificate of the key's owner, or have it made: keyward init \
+              --create-key",
+    other: "it is another key: point `server` and `key` at the right one",
+    not_aes: "name one that is, or have one made: keyward init --create-key",
+};
+
 /// The right key, and something else than it made.
 pub(super) fn changed(what: &str) -> Error {
     Error::new(Kind::Corrupt, what)

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use zeroize::Zeroizing;
 
-use super::super::http::broken_off;
+use super::super::http::{TlsAdvice, broken_off};
 use super::message::Response;
 use super::tags::RESPONSE_MESSAGE;
 use super::ttlv::{HEAD_LEN, MAX_MESSAGE, head};
@@ -35,6 +35,7 @@ pub(super) fn read(from: &mut impl Read) -> io::Result<Option<Zeroizing<Vec<u8>>
 /// The response in what was read from `place`.
 pub(super) fn understood(
     place: &str,
+    advice: &TlsAdvice,
     read: io::Result<Option<Zeroizing<Vec<u8>>>>,
 ) -> Result<Response> {
     match read {
@@ -43,6 +44,6 @@ pub(super) fn understood(
             Err(Error::new(Kind::Unavailable, format!("{place} answers something else than KMIP"))
                 .advise("is it the right address and port?"))
         }
-        Err(cause) => Err(broken_off(place, &cause)),
+        Err(cause) => Err(broken_off(place, &cause, advice)),
     }
 }

@@ -129,10 +129,7 @@ impl KeyChoice {
         };
         if keks.is_empty() {
             let what = format!("{} has no {self}", desk.place());
-            return Err(Error::new(Kind::NotFound, what).advise(
-                "correct `key`, use the certificate of the key's owner, or have it made: keyward \
-                 init --create-key",
-            ));
+            return Err(Error::new(Kind::NotFound, what).advise(desk.advice().missing));
         }
         Ok(keks)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion, Stream};
 
-use super::super::http::broken_off;
+use super::super::http::{TlsAdvice, broken_off};
 use super::frame::{read, understood};
 use super::message::Response;
 use super::settings::Address;
@@ -19,23 +19,29 @@ pub(super) struct Link {
     tls: ClientConnection,
     stream: Timed,
     place: String,
+    advice: &'static TlsAdvice,
 }
 
 impl Link {
     /// Connects to `address`. Errors are `Timeout`, `Unavailable`, or `Untrusted` where TLS found the
     /// wrong peer.
-    pub(super) fn open(address: &Address, tls: Arc<ClientConfig>, by: Deadline) -> Result<Self> {
+    pub(super) fn open(
+        address: &Address,
+        tls: Arc<ClientConfig>,
+        advice: &'static TlsAdvice,
+        by: Deadline,
+    ) -> Result<Self> {
         let place = address.to_string();
         let name = ServerName::try_from(address.host.clone()).map_err(|_| {
             Error::new(Kind::Config, format!("{place}: is no host name and no address"))
         })?;
-        let stream = Timed { stream: connect(address, by)?, by };
+        let stream = Timed { stream: connect(address, advice, by)?, by };
         let tls = ClientConnection::new(tls, name)
             .map_err(|_| Error::new(Kind::Internal, "TLS cannot be set up"))?;
-        let mut link = Self { tls, stream, place };
+        let mut link = Self { tls, stream, place, advice };
         while link.tls.is_handshaking() {
             let done = link.tls.complete_io(&mut link.stream);
-            done.map_err(|cause| broken_off(&link.place, &cause))?;
+            done.map_err(|cause| broken_off(&link.place, &cause, advice))?;
         }
         Ok(link)
     }
@@ -48,7 +54,7 @@ impl Link {
             .write_all(message)
             .and_then(|()| stream.flush())
             .and_then(|()| read(&mut stream));
-        understood(&self.place, answer)
+        understood(&self.place, self.advice, answer)
     }
 
     /// The release of TLS that was agreed on.
@@ -61,7 +67,7 @@ impl Link {
 }
 
 /// A connection to the first of the host's addresses that takes one.
-fn connect(address: &Address, by: Deadline) -> Result<TcpStream> {
+fn connect(address: &Address, advice: &TlsAdvice, by: Deadline) -> Result<TcpStream> {
     let unknown = || {
         let what = format!("cannot reach {address}: its name is not known");
         Error::new(Kind::Unavailable, what)
@@ -76,7 +82,7 @@ fn connect(address: &Address, by: Deadline) -> Result<TcpStream> {
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
-            Err(cause) => failure = broken_off(&address.to_string(), &cause),
+            Err(cause) => failure = broken_off(&address.to_string(), &cause, advice),
         }
     }
     Err(failure)

@@ -86,7 +86,8 @@ impl Way {
             }
             Self::Get => {
                 let key = desk.get(&kek.id)?;
-                let sealed = seal(&key, &nonce, binding, data.expose()).map_err(fit_for_aes)?;
+                let not_aes = |error: Error| error.advise(desk.advice().not_aes);
+                let sealed = seal(&key, &nonce, binding, data.expose()).map_err(not_aes)?;
                 [&nonce[..], &sealed].concat()
             }
         };
@@ -125,7 +126,9 @@ impl Way {
             }
             Self::Get => {
                 let (nonce, sealed) = made.split_first_chunk::<NONCE_LEN>().ok_or_else(cut)?;
-                open(&desk.get(id)?, nonce, binding, sealed).map_err(fit_for_aes)?
+                let key = desk.get(id)?;
+                let not_aes = |error: Error| error.advise(desk.advice().not_aes);
+                open(&key, nonce, binding, sealed).map_err(not_aes)?
             }
         };
         opened.ok_or_else(|| {
@@ -197,9 +200,4 @@ pub(super) fn choose(desk: &mut Desk<'_>, kek: &Kek, wanted: Option<Way>) -> Res
         "have the key fetched instead (mechanism = \"get\"), or keep the data keys there (use = \
          \"serve\")",
     ))
-}
-
-/// The error for a wrapping key that was fetched and is of no use here.
-fn fit_for_aes(error: Error) -> Error {
-    error.advise("name one that is, or have one made: keyward init --create-key")
 }

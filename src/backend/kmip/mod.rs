@@ -25,6 +25,7 @@ mod wrapper;
 
 use std::sync::Arc;
 
+pub use self::failure::KeyAdvice;
 pub use self::kek::KeyChoice;
 pub use self::mechanism::Way;
 #[cfg(fuzzing)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
+use super::super::http::TlsAdvice;
 use super::frame::{read, understood};
 use super::message::Response;
 use super::settings::Address;
@@ -24,19 +25,25 @@ pub fn answer_with(script: &[u8]) {
 /// As [`super::link::Link`] is without a fuzzer.
 pub(super) struct Link {
     place: String,
+    advice: &'static TlsAdvice,
 }
 
 impl Link {
     /// A connection to nobody.
-    pub(super) fn open(address: &Address, _: Arc<ClientConfig>, by: Deadline) -> Result<Self> {
+    pub(super) fn open(
+        address: &Address,
+        _: Arc<ClientConfig>,
+        advice: &'static TlsAdvice,
+        by: Deadline,
+    ) -> Result<Self> {
         by.left("connecting to nobody")?;
-        Ok(Self { place: address.to_string() })
+        Ok(Self { place: address.to_string(), advice })
     }
 
     /// The next message of the script.
     pub(super) fn exchange(&mut self, _: &[u8], by: Deadline) -> Result<Response> {
         by.left("calling nobody")?;
-        understood(&self.place, SCRIPT.with_borrow_mut(read))
+        understood(&self.place, self.advice, SCRIPT.with_borrow_mut(read))
     }
 
     /// As if it were the newest.

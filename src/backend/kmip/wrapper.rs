@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::client::{Client, Desk};
-use super::failure::{Fault, changed};
+use super::failure::{Fault, KeyAdvice, changed};
 use super::kek::{Kek, KeyChoice};
 use super::mechanism::{Way, choose};
 use super::settings::WrapperSettings;
@@ -37,6 +37,13 @@ impl KmipWrapper {
     pub fn new(settings: WrapperSettings, rng: Arc<dyn Rng>) -> Self {
         let client = Client::new(settings.kmip, rng);
         Self { client, key: settings.key, wanted: settings.way, chosen: Mutex::default() }
+    }
+
+    /// The same, with other words for what to do where the wrapping key is not as it must be.
+    #[must_use]
+    pub fn advising(mut self, advice: &'static KeyAdvice) -> Self {
+        self.client.advice = advice;
+        self
     }
 
     /// How `kek` wraps: found out once.
@@ -77,8 +84,7 @@ impl KmipWrapper {
     fn not_mine(&self, wrapped: &WrappedKey) -> Error {
         let (kek, place) = (wrapped.kek.escape_default(), self.client.place());
         let what = format!("wrapped by KEK {kek}, and this is {} of {place}", self.key);
-        Error::new(Kind::NotMine, what)
-            .advise("it is another key: point `server` and `key` at the right one")
+        Error::new(Kind::NotMine, what).advise(self.client.advice.other)
     }
 
     /// What it means that the server refused to open something: another key, a key that may not be

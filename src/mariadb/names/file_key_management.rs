@@ -10,7 +10,7 @@ use std::ffi::CStr;
 
 use super::{Face, Size, Started, Values, Variable, VariableKind};
 use crate::env::{Env, Level};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::key::PageMode;
 use crate::mariadb::core::{KeyFile, Role, from_key_file};
 
@@ -19,7 +19,6 @@ const EE_READ: u32 = 2;
 const EE_NOT_SET: u32 = 15;
 const EE_FILE_NOT_FOUND: u32 = 29;
 
-const NOT_SET: &str = "file-key-management-filename is not set";
 const CTR: &CStr = c"aes_ctr";
 
 pub(super) static FACE: Face = Face {
@@ -69,7 +68,8 @@ pub(super) static FACE: Face = Face {
 fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
     let filename = values.text(c"filename");
     if filename.is_empty() {
-        return Err(Error::new(Kind::Config, NOT_SET)
+        return Err(Error::new(Kind::Config, "file-key-management-filename is not set")
+            .coded(Code::NotSet("filename"))
             .advise("set file_key_management_filename to the path of the key file"));
     }
     let filekey = Some(values.text(c"filekey")).filter(|key| !key.is_empty());
@@ -88,27 +88,16 @@ fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
         use_pbkdf2: u32::try_from(values.number(c"use_pbkdf2")).unwrap_or_default(),
         encryption: if ctr { PageMode::Ctr } else { PageMode::Cbc },
     };
-    from_key_file(file, role, env).map(Started::from).map_err(without_provider)
-}
-
-/// There is but one provider here, and the original's texts do not begin with its name.
-fn without_provider(error: Error) -> Error {
-    let Some(what) = error.what().strip_prefix("provider \"file_key_management\": ") else {
-        return error;
-    };
-    let bare = Error::new(error.kind(), what);
-    match error.advice() {
-        Some(advice) => bare.advise(advice),
-        None => bare,
-    }
+    from_key_file(file, role, env)
+        .map(Started::from)
+        // There is but one provider here, and the original's texts do not begin with its name.
+        .map_err(Error::without_context)
 }
 
 fn error_number(error: &Error) -> u32 {
-    if error.what() == NOT_SET {
-        EE_NOT_SET
-    } else if error.what().starts_with("File '") {
-        EE_FILE_NOT_FOUND
-    } else {
-        EE_READ
+    match error.code() {
+        Some(Code::NotSet(_)) => EE_NOT_SET,
+        Some(Code::CannotOpen) => EE_FILE_NOT_FOUND,
+        None => EE_READ,
     }
 }

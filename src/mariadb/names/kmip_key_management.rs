@@ -11,16 +11,6 @@ use crate::mariadb::core::{KmipOptions, Role, from_kmip};
 /// `ER_UNKNOWN_ERROR`: the server has no number for this.
 const NO_NUMBER: u32 = 1105;
 
-/// The settings of the provider, as advice names them, and what they are called here.
-const IN_MY_CNF: [(&str, &str); 6] = [
-    ("client_certificate_file", "kmip_key_management_client_certificate"),
-    ("client_key_file", "kmip_key_management_client_key"),
-    ("ca_file", "kmip_key_management_client_ca"),
-    ("`server` and `key`", "kmip_key_management_server_address and _master_key_id"),
-    ("`key`", "kmip_key_management_master_key_id"),
-    ("have it made: keyward init --create-key", "make it in the KMIP server"),
-];
-
 pub(super) static FACE: Face = Face {
     name: c"kmip_key_management",
     description: c"Encryption keys wrapped by a KMIP server (keyward)",
@@ -85,28 +75,5 @@ fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
         master_key_id: set(c"master_key_id")?,
         keystore: set(c"keystore")?,
     };
-    from_kmip(&options, role, &env).map(Started::from).map_err(in_my_cnfs_words)
-}
-
-/// Advice names the settings of a configuration that there is none of here.
-fn in_my_cnfs_words(error: Error) -> Error {
-    let bare = Error::new(error.kind(), error.what());
-    let Some(advice) = error.advice() else { return bare };
-    bare.advise(
-        IN_MY_CNF.iter().fold(advice.to_owned(), |text, (ours, theirs)| text.replace(ours, theirs)),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn advice_names_the_variables_of_my_cnf() {
-        let error = Error::new(Kind::Config, "no").advise("name the file as ca_file");
-        let said = in_my_cnfs_words(error).to_string();
-        assert_eq!(said, "no; name the file as kmip_key_management_client_ca");
-        let error = Error::new(Kind::Config, "no").advise("point `server` and `key` at it");
-        assert!(!in_my_cnfs_words(error).to_string().contains('`'));
-    }
+    from_kmip(&options, role, &env).map(Started::from)
 }
