@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use mariadb_test::command::answer;
-use mariadb_test::{Result, Scratch, files};
+use test_kit::command::answer;
+use test_kit::{Result, Scratch, files};
 
 use crate::root118::cache;
 use crate::{job, setup};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use mariadb_test::{Result, artefacts};
+use test_kit::{Result, artefacts};
 
 use crate::{job, kernels, server_bench, setup};
 

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mariadb_test::command::answer;
-use mariadb_test::{Result, files, scratch, site};
+use test_kit::command::answer;
+use test_kit::{Result, files, scratch};
 
 use crate::root118::cache;
 use crate::{build, job};
@@ -67,7 +67,7 @@ fn unpack(fetch: &Path, source: &Path) -> Result<()> {
     let known = answer(command.current_dir(fetch))?.ok()?;
     let of_crate = |path: &&str| path.ends_with(&format!("/{CRATE}-{VERSION}/Cargo.toml"));
     let found = known.split('"').find(of_crate).and_then(|path| Path::new(path).parent());
-    site::copy(found.ok_or_else(|| format!("cargo has no {CRATE} {VERSION}"))?, source)?;
+    files::copy(found.ok_or_else(|| format!("cargo has no {CRATE} {VERSION}"))?, source)?;
     let manifest = source.join("Cargo.toml");
     let text = files::text(&manifest)?.replace(BROKEN, "");
     files::write(&manifest, text)

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use mariadb_test::files::{all, holding};
-use mariadb_test::rows::{PLAINTEXT, Table, check, wait_for_version};
-use mariadb_test::{Result, Server, Site};
+use test_kit::Result;
+use test_kit::files::{all, holding};
+use test_mariadb::rows::{PLAINTEXT, Table, check, wait_for_version};
+use test_mariadb::{Server, Site};
 
 use crate::{build, setup};
 

@@ -6,14 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aws_test::fakecloud::{CACHE, PROGRAM};
-use mariadb_test::{Result, artefacts, files, scratch};
+use test_cloud::fakecloud::{CACHE, PROGRAM};
+use test_kit::{Result, artefacts, files, scratch};
 
 use crate::root118::cache;
 use crate::{build, job};
 
 /// The program's source, a package of its own.
-const SOURCE: &str = "aws-test/fakecloud";
+const SOURCE: &str = "testing/cloud/fakecloud";
 
 /// What it is made of; kept beside the program, to be compared.
 const PARTS: [&str; 3] = ["Cargo.toml", "Cargo.lock", "main.rs"];

@@ -8,9 +8,9 @@ use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use mariadb_test::Result;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use test_kit::Result;
 
 /// The process group that runs now, for [`end_running`].
 static RUNNING: Mutex<Option<Pid>> = Mutex::new(None);

@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use mariadb_test::command::{answer, run};
-use mariadb_test::{Result, Scratch, artefacts, files};
+use test_kit::command::{answer, run};
+use test_kit::{Result, Scratch, artefacts, files};
 
 use crate::{build, setup};
 

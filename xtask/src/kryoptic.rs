@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mariadb_test::{Result, files, scratch};
+use test_kit::{Result, files, scratch};
 
 use crate::root118::cache;
 use crate::{build, job};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use mariadb_test::{Result, artefacts, scratch};
+use test_kit::{Result, artefacts, scratch};
 
 use crate::root118::cache;
 use crate::{job, setup};
@@ -18,7 +18,7 @@ const UV: &str = "uv==0.13.9";
 
 /// All packages with their versions, as `uv pip compile --exclude-newer 2025-08-01` found them for
 /// `localstack-core[runtime]`.
-const PACKAGES: &str = "aws-test/localstack.txt";
+const PACKAGES: &str = "testing/cloud/localstack.txt";
 
 const LIMIT: Duration = Duration::from_secs(900);
 

@@ -22,7 +22,7 @@ mod vault_mtr;
 
 use std::process::ExitCode;
 
-use mariadb_test::Result;
+use test_kit::Result;
 
 /// A task by the name it is called by.
 struct Task {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use mariadb_test::{Result, Scratch, artefacts, run};
 use nix::unistd::Uid;
+use test_kit::{Result, Scratch, artefacts, run};
 
 use crate::{build, job, root118, setup};
 
@@ -89,7 +89,7 @@ pub(crate) fn measure(
     if whose == Whose::Ours {
         let library = scratch.path().join("keyward.so");
         fs::copy(artefacts::library(), &library)?;
-        let original = place.at(&format!("{}/file_key_management.so", artefacts::PLUGINS));
+        let original = place.at(&format!("{}/file_key_management.so", test_mariadb::PLUGINS));
         mounts.push(format!("mount --bind {} {}", library.display(), original.display()));
     }
     let environment: Vec<_> = kernel.map(|name| (KERNEL, name.into())).into_iter().collect();
@@ -108,7 +108,7 @@ pub(crate) fn measure_own(name: &str, log: &Path) -> Result<Outcome> {
     };
     let mounts = vec![
         overlay(&artefacts::repository().join("mariadb-test"), Place::Here.driver()),
-        overlay(&plugins, artefacts::PLUGINS),
+        overlay(&plugins, test_mariadb::PLUGINS),
     ];
     let environment = [("KEYWARD", artefacts::command().into_os_string())];
     drive(name, &Place::Here, mounts, &environment, &scratch, log)
@@ -181,7 +181,7 @@ impl Place {
 
     /// The server's release: `10.11`.
     fn release(&self) -> Result<String> {
-        let server = [artefacts::SERVER, "--no-defaults", "--version"];
+        let server = [test_mariadb::SERVER, "--no-defaults", "--version"];
         let said = match self {
             Self::Here => run(server[0], &server[1..])?,
             Self::Root(root) => run("chroot", [&[&*root.to_string_lossy()], &server[..]].concat())?,
@@ -235,7 +235,7 @@ pub(crate) fn summary(results: &Results) -> String {
 /// How the tests of `suite` ended with the original, as it was written down.
 pub(crate) fn baseline_of(suite: &str, place: &Place) -> Result<Results> {
     let path = baseline_path(suite, place)?;
-    let text = mariadb_test::files::text(&path).map_err(|error| {
+    let text = test_kit::files::text(&path).map_err(|error| {
         error.within(format!("`cargo xtask mtr --baseline {suite}` measures the original first"))
     })?;
     let entry = |line: &str| {

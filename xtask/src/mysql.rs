@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use mariadb_test::command::answer;
-use mariadb_test::{Result, Scratch, artefacts, files, scratch};
 use nix::unistd::Uid;
+use test_kit::command::answer;
+use test_kit::{Result, Scratch, artefacts, files, scratch};
 
 use crate::mtr::{Results, results};
 use crate::root118::{cache, mirror};

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use mariadb_test::{Result, scratch};
 use nix::unistd::Uid;
+use test_kit::{Result, scratch};
 
 use crate::{job, setup};
 
@@ -47,16 +47,14 @@ fn make(root: &Path) -> Result<()> {
 
 /// Where this machine gets its own packages from.
 pub(crate) fn mirror() -> Result<String> {
-    let text = mariadb_test::files::text(Path::new(SOURCES))?;
+    let text = test_kit::files::text(Path::new(SOURCES))?;
     let uri = text.lines().find_map(|line| line.strip_prefix("URIs:"));
     Ok(uri.ok_or_else(|| format!("{SOURCES} names no mirror"))?.trim().to_owned())
 }
 
-/// The user's cache (XDG base directory specification).
+/// The user's cache, made where it is missing.
 pub(crate) fn cache() -> Result<PathBuf> {
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-    let folder = cache.ok_or("neither XDG_CACHE_HOME nor HOME is set")?.join("keyward");
+    let folder = test_kit::cache::folder().ok_or("neither XDG_CACHE_HOME nor HOME is set")?;
     fs::create_dir_all(&folder)?;
     Ok(folder)
 }

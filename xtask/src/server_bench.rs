@@ -12,10 +12,11 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use mariadb_test::command::{Answer, answer};
-use mariadb_test::{Result, Server, Site};
 use nix::time::ClockId;
 use nix::unistd::Pid;
+use test_kit::Result;
+use test_kit::command::{Answer, answer};
+use test_mariadb::{Server, Site};
 
 use crate::{build, setup};
 

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use mariadb_test::command::answer;
-use mariadb_test::{Result, Scratch, run, scratch};
 use nix::unistd::Uid;
+use test_kit::command::answer;
+use test_kit::{Result, Scratch, run, scratch};
 
 use crate::{job, localstack, vault, vault_mtr};
 

@@ -6,9 +6,9 @@ use std::process::exit;
 use std::time::Duration;
 use std::{fs, thread};
 
-use mariadb_test::{Result, scratch};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use test_kit::{Result, scratch};
 
 use crate::job;
 
@@ -48,7 +48,7 @@ fn root_in(parent: &Path) -> Result<PathBuf> {
 
 /// Removes the roots whose process is no more.
 fn sweep(parent: &Path) {
-    for path in mariadb_test::files::list(parent) {
+    for path in test_kit::files::list(parent) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let Some(owner) = name.strip_prefix(PREFIX) else { continue };
         if !Path::new("/proc").join(owner).exists() {

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Write, stdout};
 use std::time::{Duration, Instant};
 
-use mariadb_test::Result;
+use test_kit::Result;
 
 use crate::build;
 use crate::layer::{LAYERS, Layer, Report, Run};

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use mariadb_test::command::answer;
-use mariadb_test::{Result, files, scratch};
+use test_kit::command::answer;
+use test_kit::{Result, files, scratch};
 
 use crate::root118::cache;
 use crate::{job, setup};

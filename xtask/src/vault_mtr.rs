@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use mariadb_test::command::answer;
-use mariadb_test::launch::give_to_server;
-use mariadb_test::{Result, Scratch, artefacts};
 use nix::unistd::{Uid, getgid, getuid};
-use vault_test::DevVault;
-use vault_test::dev::ROOT_TOKEN;
+use test_kit::account::give_to_server;
+use test_kit::command::answer;
+use test_kit::{Result, Scratch, artefacts};
+use test_vault::DevVault;
+use test_vault::dev::ROOT_TOKEN;
 
 use crate::mtr::{Outcome, Whose, results};
 use crate::root118::cache;
@@ -31,7 +31,7 @@ pub(crate) fn original() -> Result<PathBuf> {
     }
     fs::create_dir_all(&folder)?;
     let package = setup::unpacked(PACKAGE)?;
-    let unpacked = package.path().join(artefacts::PLUGINS.trim_start_matches('/'));
+    let unpacked = package.path().join(test_mariadb::PLUGINS.trim_start_matches('/'));
     // Under its own name only once it is whole.
     let part = folder.join("part");
     fs::copy(unpacked.join(LIBRARY), &part)?;
@@ -51,7 +51,7 @@ pub(crate) fn measure(whose: Whose, log: &Path) -> Result<Outcome> {
     fs::create_dir(&bin)?;
     fs::write(bin.join("vault"), "")?;
     let plugins = scratch.path().join("plugin");
-    answer(Command::new("cp").args(["--recursive", artefacts::PLUGINS]).arg(&plugins))?.ok()?;
+    answer(Command::new("cp").args(["--recursive", test_mariadb::PLUGINS]).arg(&plugins))?.ok()?;
     let library = match whose {
         Whose::Original => original()?,
         Whose::Ours => artefacts::library(),
@@ -65,7 +65,7 @@ pub(crate) fn measure(whose: Whose, log: &Path) -> Result<Outcome> {
          exec {} perl ./mtr --suite={SUITE} --big-test --parallel=1 --force --max-test-fail=0 \
          --retry=0 --vardir={}",
         plugins.display(),
-        artefacts::PLUGINS,
+        test_mariadb::PLUGINS,
         program.display(),
         bin.display(),
         no_root(),

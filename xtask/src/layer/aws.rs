@@ -1,7 +1,7 @@
 //! AWS KMS as layers: our own suites on LocalStack, and on fakecloud where IAM and STS matter.
 
-use aws_test::{PYTHON_VARIABLE, fakecloud::PROGRAM_VARIABLE};
-use mariadb_test::Result;
+use test_cloud::{PYTHON_VARIABLE, fakecloud::PROGRAM_VARIABLE};
+use test_kit::Result;
 
 use super::{Report, Run, rust};
 use crate::{fakecloud, localstack};

@@ -1,7 +1,7 @@
 //! A second KMIP server as a layer.
 
-use kmip_test::cosmian::PROGRAM_VARIABLE;
-use mariadb_test::Result;
+use test_kit::Result;
+use test_kmip::cosmian::PROGRAM_VARIABLE;
 
 use super::{Report, Run, rust};
 use crate::cosmian;

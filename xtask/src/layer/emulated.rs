@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use mariadb_test::command::answer;
-use mariadb_test::{Result, Scratch, artefacts};
+use test_kit::command::answer;
+use test_kit::{Result, Scratch, artefacts};
 
 use crate::build::cargo;
 use crate::{bochs, job};
@@ -67,7 +67,7 @@ fn pack(programs: &[PathBuf], tree: &Path) -> Result<()> {
             copy(Path::new(library), tree)?;
         }
     }
-    for file in mariadb_test::files::list(&artefacts::repository().join(VECTORS)) {
+    for file in test_kit::files::list(&artefacts::repository().join(VECTORS)) {
         copy(&file, tree)?;
     }
     Ok(())

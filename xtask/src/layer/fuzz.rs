@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use mariadb_test::{Result, artefacts, files};
+use test_kit::{Result, artefacts, files};
 
 use crate::build::{self, cargo};
 use crate::job;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use mariadb_test::{Result, artefacts};
+use test_kit::{Result, artefacts};
 
 use crate::build::cargo;
 use crate::job;

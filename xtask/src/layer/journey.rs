@@ -1,8 +1,8 @@
 //! The way through all key stores as a layer.
 
-use aws_test::PYTHON_VARIABLE;
-use mariadb_test::Result;
-use vault_test::PROGRAM_VARIABLE;
+use test_cloud::PYTHON_VARIABLE;
+use test_kit::Result;
+use test_vault::PROGRAM_VARIABLE;
 
 use super::{Report, Run, rust};
 use crate::{localstack, vault};

@@ -1,6 +1,6 @@
 //! The page cipher's kernels as they are released, those too that this CPU cannot run.
 
-use mariadb_test::{Result, artefacts};
+use test_kit::{Result, artefacts};
 
 use crate::kernels;
 

@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use mariadb_test::command::answer;
-use mariadb_test::{Result, artefacts};
+use test_kit::command::answer;
+use test_kit::{Result, artefacts};
 
 use crate::build::{self, cargo};
 use crate::job;

@@ -17,7 +17,7 @@ mod vault;
 
 use std::path::PathBuf;
 
-use mariadb_test::Result;
+use test_kit::Result;
 
 use crate::{build, setup};
 

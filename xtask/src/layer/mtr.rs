@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mariadb_test::{Result, files};
+use test_kit::{Result, files};
 
 use crate::mtr::{self, Place, Whose, baseline_of, measure, summary, worse};
 use crate::root118;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use mariadb_test::Result;
-use mysql_test::root::ROOT_VARIABLE;
-use vault_test::PROGRAM_VARIABLE;
+use test_kit::Result;
+use test_mysql::root::ROOT_VARIABLE;
+use test_vault::PROGRAM_VARIABLE;
 
 use crate::mtr::{Results, summary, worse};
 use crate::mysql::{self, Whose};

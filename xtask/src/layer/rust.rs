@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use mariadb_test::{Result, artefacts, files, scratch};
-use vault_test::PROGRAM_VARIABLE;
+use test_kit::{Result, artefacts, files, scratch};
+use test_vault::PROGRAM_VARIABLE;
 
 use crate::build::cargo;
 use crate::{job, kryoptic, localstack, vault};
@@ -48,7 +48,7 @@ pub(super) fn contract(run: &Run) -> Result<Report> {
     let mut command = of_workspace(&["--test", CONTRACT]);
     command.env(scratch::ROOT_VARIABLE, scratch::root()).env("KEYWARD_REQUIRE_ALL", "1");
     command.env(kryoptic::VARIABLE, kryoptic::module()?).env(PROGRAM_VARIABLE, vault::program()?);
-    command.env(aws_test::PYTHON_VARIABLE, localstack::python()?);
+    command.env(test_cloud::PYTHON_VARIABLE, localstack::python()?);
     tests(&mut command, run)
 }
 

@@ -1,6 +1,6 @@
 //! Our own tests in the format of MariaDB's test driver, run by it.
 
-use mariadb_test::Result;
+use test_kit::Result;
 
 use crate::mtr::{measure_own, summary};
 

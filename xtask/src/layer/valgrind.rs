@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mariadb_test::{Result, artefacts, files};
+use test_kit::{Result, artefacts, files};
 
 use crate::build::{self, cargo};
 

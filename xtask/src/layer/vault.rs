@@ -1,7 +1,7 @@
 //! Vault as a layer: our own suites on a real one.
 
-use mariadb_test::Result;
-use vault_test::{ORIGINAL_VARIABLE, PROGRAM_VARIABLE};
+use test_kit::Result;
+use test_vault::{ORIGINAL_VARIABLE, PROGRAM_VARIABLE};
 
 use super::mtr::details;
 use super::{Report, Run, rust};

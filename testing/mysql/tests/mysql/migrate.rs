@@ -1,0 +1,130 @@
+//! From the stock component to ours and back, by MySQL's own tool and by the command; from one key
+//! store to another.
+
+use test_kit::{Result, ensure, files, seen};
+use test_mysql::{Keyring, Site};
+
+use crate::stores::{Away, KeyStore};
+
+#[test]
+fn there_and_back() -> Result<()> {
+    let site = Site::new("migrate", Keyring::Stock)?;
+    let server = site.start()?;
+    server.sql(
+        "CREATE DATABASE d; CREATE TABLE d.t (a INT) ENCRYPTION = 'Y'; INSERT INTO d.t VALUES (1);
+         ALTER INSTANCE ROTATE INNODB MASTER KEY",
+    )?;
+    server.stop()?;
+    site.use_keyring(Keyring::Ours)?;
+    site.migrate(Keyring::Stock, Keyring::Ours)?;
+    let server = site.start()?;
+    ensure!(server.sql("SELECT a FROM d.t")? == "1", "the row is gone");
+    server.sql("INSERT INTO d.t VALUES (2); ALTER INSTANCE ROTATE INNODB MASTER KEY")?;
+    server.stop()?;
+    std::fs::remove_file(site.keyring(Keyring::Stock))?;
+    site.use_keyring(Keyring::Stock)?;
+    site.migrate(Keyring::Ours, Keyring::Stock)?;
+    let server = site.start()?;
+    ensure!(server.sql("SELECT SUM(a) FROM d.t")? == "3", "the rows are gone");
+    server.sql("ALTER INSTANCE ROTATE INNODB MASTER KEY")?;
+    server.stop().map(drop)
+}
+
+/// What clients stored, and how long the server says that it is.
+const FETCH: &str = "
+    SELECT keyring_key_fetch('mine'), keyring_key_fetch('none'), keyring_key_length_fetch('none')";
+
+#[test]
+fn by_the_command_and_back_by_the_servers_tool() -> Result<()> {
+    let site = Site::new("by-command", Keyring::Stock)?;
+    let server = site.start()?;
+    server.sql(
+        "INSTALL PLUGIN keyring_udf SONAME 'keyring_udf.so';
+         CREATE FUNCTION keyring_key_store RETURNS INTEGER SONAME 'keyring_udf.so';
+         CREATE FUNCTION keyring_key_fetch RETURNS STRING SONAME 'keyring_udf.so';
+         CREATE FUNCTION keyring_key_length_fetch RETURNS INTEGER SONAME 'keyring_udf.so';
+         CREATE DATABASE d; CREATE TABLE d.t (a INT) ENCRYPTION = 'Y'; INSERT INTO d.t VALUES (1);
+         ALTER INSTANCE ROTATE INNODB MASTER KEY; CREATE TABLE d.u (a INT) ENCRYPTION = 'Y';
+         CREATE TABLE d.v (v VARCHAR(9)); INSERT INTO d.v VALUES ('');
+         SELECT keyring_key_store('mine', 'SECRET', 'of a user');
+         SELECT keyring_key_store('none', 'AES', v) FROM d.v",
+    )?;
+    let fetched = server.sql(FETCH)?;
+    ensure!(fetched.starts_with("of a user\t"), "fetched {fetched}");
+    server.stop()?;
+    site.use_keyring(Keyring::Ours)?;
+    let file = site.keyring(Keyring::Stock);
+    let cnf = site.configuration(Keyring::Stock).display().to_string();
+    let words = ["migrate", "--from-keyring-file", &cnf];
+    let whole = std::fs::read(&file)?;
+    std::fs::write(&file, "{")?;
+    let refused = site.keyward(&words)?;
+    ensure!(refused.code == 1 && refused.err.contains("not a keyring file"), "{}", refused.text());
+    ensure!(!site.keyring(Keyring::Ours).exists(), "what failed made a keystore");
+    std::fs::write(&file, whole)?;
+    let dry = site.keyward(&[&words[..], &["--dry-run"]].concat())?.ok()?;
+    ensure!(dry.ends_with("dry run: nothing was changed\n"), "{dry}");
+    ensure!(!site.keyring(Keyring::Ours).exists(), "a dry run made a keystore");
+    let said = site.keyward(&words)?.ok()?;
+    ensure!(
+        said.contains("4 key versions arrived, 4 of them new, all check values right"),
+        "{said}"
+    );
+    let again = site.keyward(&words)?.ok()?;
+    ensure!(again.contains("4 key versions arrived, 0 of them new"), "{again}");
+    std::fs::remove_file(&file)?;
+
+    let server = site.start()?;
+    ensure!(server.sql("SELECT a FROM d.t")? == "1", "the row is gone");
+    ensure!(server.sql(FETCH)? == fetched, "other keys than with the stock component");
+    server.sql("INSERT INTO d.t VALUES (2); ALTER INSTANCE ROTATE INNODB MASTER KEY")?;
+    server.stop()?;
+    site.use_keyring(Keyring::Stock)?;
+    site.migrate(Keyring::Ours, Keyring::Stock)?;
+    let server = site.start()?;
+    ensure!(server.sql("SELECT SUM(a) FROM d.t")? == "3", "the rows are gone");
+    ensure!(server.sql(FETCH)? == fetched, "other keys than before");
+    seen!("4 keys of component_keyring_file taken by the command, used, and migrated back");
+    server.stop().map(drop)
+}
+
+/// The keystore of a `path` moves to Vault and back; no table is touched, and what it left opens
+/// nothing any more.
+#[test]
+fn from_a_key_file_to_vault_and_back() -> Result<()> {
+    let mut vault = KeyStore::vault()?;
+    let site = Site::new("to-vault", Keyring::Ours)?;
+    let server = site.start()?;
+    server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT) ENCRYPTION = 'Y'")?;
+    server.sql("INSERT INTO d.t VALUES (1)")?;
+    server.stop()?;
+    let table = files::read(&site.data().join("d/t.ibd"))?;
+    vault.set_up(&site, "keyward")?;
+    let toml = site.path("keyward/keyward.toml");
+    let both = files::text(&toml)?;
+    let (_, in_vault) = both.split_once("[[provider]]").ok_or("no provider")?;
+    let both = format!(
+        "[keystore]\npath = {:?}\n[[provider]]\ntype = \"local\"\nkey_file = {:?}\n[[provider]]{in_vault}",
+        site.keyring(Keyring::Ours),
+        site.wrapping_key()
+    );
+    files::write(&toml, both)?;
+
+    let said = site.keyward(&["migrate", "--from", "local", "--to", vault.provider()])?.ok()?;
+    ensure!(said.contains("\"vault-transit\": added\n"), "{said}");
+    std::fs::rename(site.wrapping_key(), site.path("away"))?;
+    ensure!(files::read(&site.data().join("d/t.ibd"))? == table, "a table was touched");
+    let server = site.start()?;
+    ensure!(server.component("Provider")? == vault.provider(), "Vault does not open it");
+    ensure!(server.sql("SELECT a FROM d.t")? == "1", "the row is gone");
+    server.sql("ALTER INSTANCE ROTATE INNODB MASTER KEY")?;
+    server.stop()?;
+
+    std::fs::rename(site.path("away"), site.wrapping_key())?;
+    site.keyward(&["migrate", "--from", vault.provider(), "--to", "local"])?.ok()?;
+    vault.leave(&site, Away::Gone)?;
+    let server = site.start()?;
+    ensure!(server.component("Provider")? == "local", "the key file does not open it");
+    ensure!(server.sql("SELECT a FROM d.t")? == "1", "the row is gone");
+    server.stop().map(drop)
+}
