@@ -1,11 +1,6 @@
 //! Where everything meets: the only place that joins the configuration, the backends and the
 //! custodian, for the doors and the command alike.
 
-#[cfg(feature = "aws-kms")]
-mod aws_files;
-mod hashicorp;
-mod keyring_file;
-mod kmip;
 mod marked;
 mod moving;
 mod next_start;
@@ -13,14 +8,9 @@ mod next_start;
 use std::path::Path;
 use std::time::Duration;
 
-#[cfg(feature = "aws-kms")]
-pub use aws_files::{AwsKeyFiles, from_aws_key_files};
-pub use hashicorp::{Hashicorp, HashicorpLogin, from_hashicorp};
-pub use keyring_file::{at as keyring_file_at, parse as parse_keyring_file};
-pub use kmip::{KmipOptions, from_kmip};
 pub use marked::{Keeper, Marked, WAY_ROUND, from_file_for, refuse_a_second_keystore, start_for};
 use moving::named;
-pub use moving::{Moved, Original, Target, import_keyring_file, import_original, migrate};
+pub use moving::{Moved, Target, import, migrate, read_keys};
 pub use next_start::{ReadConfig, watch_restart};
 
 use crate::audit::{Event, Record, Trail};
@@ -29,7 +19,7 @@ use crate::config::{self, Config, ProviderConfig};
 use crate::custodian::{Custodian, Source};
 use crate::env::{Deadline, Env, Level, Rng};
 use crate::error::{Error, Kind, Result};
-use crate::key::{Cipher, KeyId, PageMode};
+use crate::key::{Cipher, KeyId};
 use crate::manager::{Manager, Rollback};
 use crate::provider::{KekInfo, KeyServer, Probe, Provider};
 use crate::secret::DataKey;
@@ -56,7 +46,7 @@ pub fn from_file(path: &Path, role: Role, env: Env) -> Result<Custodian> {
 
 /// A program of root's that loads us, such as mariadb-backup, reads the keystore of whoever owns the
 /// folder that root's own configuration names.
-fn trust_owner_of(keystore: &Path) {
+pub fn trust_owner_of(keystore: &Path) {
     if let Some(folder) = keystore.parent() {
         trust::work_for_owner_of(folder);
     }
@@ -234,7 +224,8 @@ pub fn create_keystore_without_keys(config: &Config, reason: Reason<'_>, env: &E
     create_empty_keystore(&config.keystore.path, &wrappers(config, env)?, reason, env)
 }
 
-fn create_empty_keystore(
+/// Makes the keystore at `path` without any key, its store key wrapped by `wrappers`.
+pub fn create_empty_keystore(
     path: &Path,
     wrappers: &[NamedWrapper],
     reason: Reason<'_>,
@@ -425,46 +416,4 @@ fn wrappers(config: &Config, env: &Env) -> Result<Vec<NamedWrapper>> {
 
 fn open(provider: &ProviderConfig, env: &Env) -> Result<Provider> {
     backend::open(&provider.section, &env.rng)
-}
-
-/// What MariaDB's own `file_key_management` is configured with, by its variables' names.
-pub struct KeyFile {
-    /// `filename`.
-    pub filename: String,
-    /// `filekey`: a passphrase, or `FILE:` and where it stands.
-    pub filekey: Option<String>,
-    /// `digest`.
-    pub digest: String,
-    /// `use_pbkdf2`: the number of iterations, 0 for none.
-    pub use_pbkdf2: u32,
-    /// `encryption_algorithm`.
-    pub encryption: PageMode,
-}
-
-/// Begins to serve the keys of a key file, by the rules and in the words of MariaDB's own plugin.
-pub fn from_key_file(file: KeyFile, role: Role, env: Env) -> Result<Custodian> {
-    let named = NamedServer {
-        name: "file_key_management".to_owned(),
-        timeout: config::DEFAULT_TIMEOUT,
-        refresh: Duration::MAX,
-        server: Box::new(key_file_server(file)?),
-    };
-    let source = ServedSource::new(named, Cipher::DEFAULT, env.clone()).only_noting();
-    Custodian::start(source, role, env)
-}
-
-fn key_file_server(file: KeyFile) -> Result<backend::file::FileServer> {
-    let password = match &file.filekey {
-        Some(value) => backend::file::Password::of_variable(value)?,
-        None => None,
-    };
-    backend::file::FileServer::new(backend::file::Settings {
-        path: file.filename.into(),
-        password,
-        digest: file.digest.parse()?,
-        pbkdf2_iterations: file.use_pbkdf2,
-        mode: file.encryption,
-        strict_permissions: false,
-        dialect: backend::file::Dialect::Original,
-    })
 }

@@ -5,6 +5,8 @@
 //! ```text
 //!   mariadb   mysql        cli          the doors: a plugin, a keyring component, the command
 //!        \      |      /
+//!             compat                    the plugins that keyward stands in for: options, start, import
+//!               |
 //!            assemble                   joins configuration, key stores and custodian
 //!           /        \
 //!    custodian      backend             serves keys from memory | one folder a key store
@@ -29,6 +31,7 @@ pub mod audit;
 pub mod backend;
 pub mod cipher;
 pub mod cli;
+pub mod compat;
 pub mod config;
 pub mod custodian;
 pub mod env;

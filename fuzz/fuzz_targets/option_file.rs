@@ -3,8 +3,8 @@
 #![no_main]
 use std::path::Path;
 
-use keyward::assemble::Original;
-use keyward::cli::parse_option_file;
+use keyward::compat::Original;
+use keyward::compat::my_cnf::parse as parse_option_file;
 use keyward::key::PageMode;
 
 mod told;

@@ -6,15 +6,13 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-#[cfg(feature = "aws-kms")]
-use super::AwsKeyFiles;
-use super::{Hashicorp, KeyFile, create_empty_keystore, key_file_server, open};
+use super::{create_empty_keystore, open};
 use crate::backend;
 use crate::config::{Config, ProviderConfig};
 use crate::custodian::Custodian;
 use crate::env::{Deadline, Env};
 use crate::error::{Error, Kind, Result};
-use crate::key::{Cipher, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode, Purpose};
+use crate::key::{KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode, Purpose};
 use crate::manager::{Manager, Moving, Rewrap, Rewrapped};
 use crate::provider::{KeyServer, Provider};
 use crate::secret::SecretBytes;
@@ -23,9 +21,6 @@ use crate::trust;
 
 /// How long a new key file may take to be read back.
 const FILE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long it may take to read all keys of a Vault, each of which is a call or two.
-const VAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What a move does, or would do.
 pub struct Moved {
@@ -71,7 +66,7 @@ pub fn migrate(
             Err(Error::new(Kind::Unsupported, what))
         }
         (Provider::Serves(server), Some(target)) => {
-            let keys = read(&*server, named(config, from)?.timeout)?;
+            let keys = read_keys(&*server, named(config, from)?.timeout)?;
             take_in(config, Some(target), keys, dry_run, reason, env)
         }
         (Provider::Wraps(_), Some(target)) => match open(target, env)? {
@@ -79,80 +74,6 @@ pub fn migrate(
             Provider::Serves(server) => put(config, target, &*server, dry_run, reason, env),
         },
     }
-}
-
-/// A plugin of MariaDB's own whose keys can be taken over, as it is configured.
-pub enum Original {
-    /// `file_key_management`.
-    KeyFile(KeyFile),
-    /// `hashicorp_key_management`.
-    Vault(Hashicorp),
-    /// `aws_key_management`.
-    #[cfg(feature = "aws-kms")]
-    Aws(AwsKeyFiles),
-}
-
-impl Original {
-    /// Its name.
-    #[must_use]
-    pub fn plugin(&self) -> &'static str {
-        match self {
-            Self::KeyFile(_) => "file_key_management",
-            Self::Vault(_) => "hashicorp_key_management",
-            #[cfg(feature = "aws-kms")]
-            Self::Aws(_) => "aws_key_management",
-        }
-    }
-
-    fn keys(self, env: &Env) -> Result<Vec<Moving>> {
-        let vault = match self {
-            Self::KeyFile(file) => return read(&key_file_server(file)?, FILE_TIMEOUT),
-            #[cfg(feature = "aws-kms")]
-            Self::Aws(files) => return files.keys(env),
-            Self::Vault(vault) => vault,
-        };
-        let mut keys = read(&vault.all_keys(env)?, VAULT_TIMEOUT)?;
-        if keys.is_empty() {
-            let what = "the Vault has no keys where the option file says".to_owned();
-            return Err(Error::new(Kind::NotFound, what).advise("is vault_url the right one?"));
-        }
-        // The server itself encrypted with them, whatever is noted beside them.
-        for Moving { info, data } in &mut keys {
-            let cipher = Cipher { mode: PageMode::Cbc, key_len: data.expose().len() };
-            info.purpose = cipher.into();
-        }
-        Ok(keys)
-    }
-}
-
-/// Takes the keys of an installation of `original` into the keystore of `config`, which is made if it
-/// is not there, wrapped by every configured provider.
-pub fn import_original(
-    config: &Config,
-    original: Original,
-    dry_run: bool,
-    reason: Reason<'_>,
-    env: &Env,
-) -> Result<Moved> {
-    take_in(config, None, original.keys(env)?, dry_run, reason, env)
-}
-
-/// Takes the keys of MySQL's `component_keyring_file` into the keystore of `config`, from the file
-/// at `path` that it keeps them in. The keystore is made as [`import_original`] does, or, where it is
-/// a server's `own`, as [`ensure_keystore`](super::ensure_keystore) does.
-pub fn import_keyring_file(
-    config: &Config,
-    path: &Path,
-    own: bool,
-    dry_run: bool,
-    reason: Reason<'_>,
-    env: &Env,
-) -> Result<Moved> {
-    let keys = super::keyring_file::read(path)?;
-    if own && !dry_run {
-        super::ensure_keystore(&config.keystore.path, reason, env)?;
-    }
-    take_in(config, None, keys, dry_run, reason, env)
 }
 
 pub(super) fn named<'a>(config: &'a Config, name: &str) -> Result<&'a ProviderConfig> {
@@ -164,8 +85,20 @@ pub(super) fn named<'a>(config: &'a Config, name: &str) -> Result<&'a ProviderCo
     })
 }
 
+/// Takes `keys` of another key store into the keystore of `config`, which is made if it is not there,
+/// wrapped by every configured provider.
+pub fn import(
+    config: &Config,
+    keys: Vec<Moving>,
+    dry_run: bool,
+    reason: Reason<'_>,
+    env: &Env,
+) -> Result<Moved> {
+    take_in(config, None, keys, dry_run, reason, env)
+}
+
 /// All keys of a key store that serves, by key and version.
-pub(super) fn read(server: &dyn KeyServer, timeout: Duration) -> Result<Vec<Moving>> {
+pub fn read_keys(server: &dyn KeyServer, timeout: Duration) -> Result<Vec<Moving>> {
     let by = Deadline::after(timeout);
     let mut infos = server.list(by)?;
     infos.retain(|info| info.state.decrypts());
@@ -392,7 +325,7 @@ fn prove_key_file(path: &Path, mode: PageMode, keys: &[Moving]) -> Result<()> {
         strict_permissions: true,
         dialect: backend::file::Dialect::Keyward,
     })?;
-    let found = read(&server, FILE_TIMEOUT)?;
+    let found = read_keys(&server, FILE_TIMEOUT)?;
     let same = |one: &Moving, other: &Moving| {
         one.info.key == other.info.key
             && one.info.purpose == other.info.purpose

@@ -15,8 +15,9 @@ use zeroize::Zeroizing;
 
 use super::print::{Printer, plain_lines};
 use super::privilege::{self, Account, Said};
-use super::{Exit, env, mycnf, no_folder};
+use super::{Exit, env, no_folder};
 use crate::assemble;
+use crate::compat::my_cnf;
 use crate::config::{self, Config, component};
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
@@ -285,7 +286,7 @@ impl Plan {
     /// read them, and its keys have the same numbers.
     fn refuse_others_data(&self, options: &Options) -> Result<()> {
         let folder = options.datadir.clone();
-        let folder = folder.or_else(|| options.dir.is_none().then(mycnf::default_datadir));
+        let folder = folder.or_else(|| options.dir.is_none().then(my_cnf::default_datadir));
         let Some(folder) = folder.filter(|_| !options.despite_data) else { return Ok(()) };
         // Keys that are to come by migrate or import are those of the data that are there.
         let imports = options.empty || options.mysql;

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::print::{Printer, plain, plain_lines, table};
-use super::{Exit, env, mycnf, privilege};
+use super::{Exit, env, privilege};
 use crate::assemble::{self, Moved, Target};
+use crate::compat::{self, Original, my_cnf};
 use crate::config::Config;
 use crate::config::component::Component;
 use crate::error::Result;
@@ -103,9 +104,9 @@ pub(super) fn import(path: &Path, options: &Import, printer: &Printer) -> Result
     let actor = privilege::actor();
     let reason = Reason { actor: &actor, text: reason };
     let my_cnf = options.from_mycnf.as_deref().unwrap_or(Path::new(""));
-    let original = mycnf::Options::read(my_cnf)?.original(my_cnf)?;
+    let original = Original::configured(&my_cnf::Options::read(my_cnf)?, my_cnf)?;
     let plugin = original.plugin();
-    let moved = assemble::import_original(&config, original, *dry_run, reason, &env())?;
+    let moved = compat::import_original(&config, original, *dry_run, reason, &env())?;
     let next = format!(
         "next: load plugin keyward in place of {plugin} in my.cnf, and restart the server\n"
     );
@@ -120,10 +121,9 @@ fn from_keyring_file(path: &Path, file: &Path, common: &Common, printer: &Printe
     let reason = Reason { actor: &actor, text: reason };
     // MySQL makes it at its first start, and this is before.
     let own_keystore = matches!(Component::load(path), Ok(Component::Keystore { .. }));
-    let file = assemble::keyring_file_at(file)?;
+    let file = compat::keyring_file_at(file)?;
     let env = env();
-    let moved =
-        assemble::import_keyring_file(&config, &file, own_keystore, *dry_run, reason, &env)?;
+    let moved = compat::import_keyring_file(&config, &file, own_keystore, *dry_run, reason, &env)?;
     let next = format!(
         "next: name component_keyring_keyward in mysqld.my in place of component_keyring_file, \
          restart the server, then destroy {}: every key stands clear in it\n",

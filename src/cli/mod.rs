@@ -10,7 +10,6 @@ mod init;
 mod inspect;
 mod keys;
 mod migrate;
-mod mycnf;
 mod print;
 mod privilege;
 mod rewrap;
@@ -35,7 +34,6 @@ use crate::custodian::Custodian;
 use crate::env::{Env, Level, Log};
 use crate::error::{Error, Kind, Result};
 use crate::source::Role;
-pub use mycnf::parse as parse_option_file;
 use print::Printer;
 
 /// How the command ended, for scripts.

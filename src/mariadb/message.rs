@@ -5,7 +5,7 @@
 use std::ffi::CString;
 
 use super::ffi::message::{Target, print};
-use super::names::Face;
+use crate::compat::Plugin;
 use crate::env::{Level, Log};
 use crate::error::Error;
 
@@ -26,9 +26,9 @@ impl Log for ServerLog {
 }
 
 /// Tells the client that is being served, and the error log, why the plugin cannot start.
-pub(super) fn refuse_start(face: &Face, error: &Error) {
-    let number = (face.error_number)(error);
-    if face.original_texts {
+pub(super) fn refuse_start(plugin: &Plugin, error: &Error) {
+    let number = (plugin.error_number)(error);
+    if plugin.original_texts {
         // The texts are those of the plugin that we stand in for, to the letter; advice comes after.
         print(Target::ClientAndLog, number, &first_line(error.what()));
         if let Some(advice) = error.advice() {

@@ -5,15 +5,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::core::{Custodian, Keeper, Role};
 use super::message::{self, ServerLog};
-use super::names::{Changed, Face, Started, Values};
 use super::status;
+use crate::assemble::Keeper;
 use crate::cipher::{self, Kernel};
+use crate::compat::{Changed, Plugin, Started, Values};
+use crate::custodian::Custodian;
 use crate::env::{Env, Level, Log};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyId, KeyVersion, PageMode};
 use crate::secret;
+use crate::source::Role;
 
 /// The plugin while it serves keys.
 pub(super) struct Open {
@@ -25,15 +27,15 @@ pub(super) struct Open {
 impl Open {
     /// Gets the keys and begins to serve. On failure the client and the error log are told, and
     /// nothing is left behind.
-    pub(super) fn start(face: &'static Face, values: &dyn Values) -> Option<Self> {
+    pub(super) fn start(plugin: &'static Plugin, values: &dyn Values) -> Option<Self> {
         let env = Env::system(Arc::new(ServerLog));
-        match Kernel::select().and_then(|_| (face.start)(values, role(), env)) {
+        match Kernel::select().and_then(|_| (plugin.start)(values, role(), env)) {
             Ok(Started { custodian, mark, changed }) => {
-                tell_of_unlocked_memory(face);
+                tell_of_unlocked_memory(plugin);
                 Some(Self { custodian, mark, changed })
             }
             Err(error) => {
-                message::refuse_start(face, &error);
+                message::refuse_start(plugin, &error);
                 None
             }
         }
@@ -92,10 +94,10 @@ impl Open {
 
 /// Keys that could not be locked in memory serve as well, but may reach swap. A stand-in only notes
 /// it: the plugin that it stands in for locks nothing.
-fn tell_of_unlocked_memory(face: &Face) {
+fn tell_of_unlocked_memory(plugin: &Plugin) {
     let memory = secret::lock_state();
     if memory.unlocked > 0 {
-        let level = if face.original_texts { Level::Note } else { Level::Warning };
+        let level = if plugin.original_texts { Level::Note } else { Level::Warning };
         ServerLog.log(level, &memory.to_string());
     }
 }

@@ -4,7 +4,7 @@
 
 use std::ffi::CStr;
 
-use super::core::{Answer, Status};
+use crate::custodian::{Answer, Status};
 use crate::env::Timestamp;
 
 /// One status variable; the server puts `Keyward_` before its name.

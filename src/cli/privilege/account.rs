@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
 use crate::assemble;
-use crate::cli::mycnf;
+use crate::compat::my_cnf;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::trust::{self, Folder, Refusal};
@@ -37,7 +37,7 @@ pub(in crate::cli) fn find(name: &str) -> Result<Option<Account>> {
 /// The account of the server that `config` is for: `user`, else what the option files say, else
 /// mysql. The keystore's folder must be its own, or root's, and then it is root.
 pub(super) fn of_server(config: &Path, user: Option<&str>) -> Result<Option<Account>> {
-    let name = user.map(str::to_owned).or_else(mycnf::server_user);
+    let name = user.map(str::to_owned).or_else(my_cnf::server_user);
     let name = name.unwrap_or_else(|| DEFAULT.to_owned());
     let account = find(&name)?;
     // Only root's own is read as root; another is read by the account itself.

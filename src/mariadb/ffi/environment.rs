@@ -7,7 +7,7 @@ use std::ffi::CString;
 /// Sets a variable for the programs that the server starts, such as `mariadb-backup` for a state
 /// transfer of Galera's. Only while the plugin is being started. A text with a NUL in it is left
 /// away.
-pub(in crate::mariadb) fn set(name: &str, value: &str) {
+pub(super) fn set(name: &str, value: &str) {
     let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else { return };
     // SAFETY: both end with NUL and live to the end of the call, which copies them. The C library
     // guards its list against other threads that set; one that reads at this very moment may see the

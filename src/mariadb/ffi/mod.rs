@@ -8,7 +8,7 @@
 #![allow(unreachable_pub)]
 
 mod crypt;
-pub(super) mod environment;
+mod environment;
 mod keys;
 pub(super) mod message;
 mod status;
@@ -24,8 +24,9 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::names::Face;
 use super::open::Open;
+use super::plugins;
+use crate::compat::Plugin;
 use variables::LoadedValues;
 
 /// The server's declarations, as the installed headers have them.
@@ -97,14 +98,14 @@ static ON_LOAD: extern "C" fn() = on_load;
 extern "C" fn on_load() {
     guard("loading", (), || {
         message::declare_service();
-        let face = face();
-        let variables = variables::declare(face);
+        let plugin = plugin();
+        let variables = variables::declare(plugin);
         let plugin = abi::st_maria_plugin {
             type_: abi::MariaDB_ENCRYPTION_PLUGIN as c_int,
             info: ENCRYPTION.get().cast(),
-            name: face.name.as_ptr(),
+            name: plugin.name.as_ptr(),
             author: c"The keyward authors".as_ptr(),
-            descr: face.description.as_ptr(),
+            descr: plugin.description.as_ptr(),
             // The list of licences is short; this is the one of its kind.
             license: abi::PLUGIN_LICENSE_BSD as c_int,
             init: Some(init),
@@ -113,7 +114,7 @@ extern "C" fn on_load() {
             status_vars: status::variables(),
             system_vars: variables,
             version_info: VERSION_INFO.as_ptr(),
-            maturity: if face.stable {
+            maturity: if plugin.stable {
                 abi::MariaDB_PLUGIN_MATURITY_STABLE
             } else {
                 abi::MariaDB_PLUGIN_MATURITY_GAMMA
@@ -135,9 +136,9 @@ const VERSION_INFO: &CStr =
     };
 
 /// Which plugin this library is in this process. The file name cannot change while it is open.
-fn face() -> &'static Face {
-    static FACE: OnceLock<&'static Face> = OnceLock::new();
-    FACE.get_or_init(|| Face::of(&own_file_name().unwrap_or_default()))
+fn plugin() -> &'static Plugin {
+    static PLUGIN: OnceLock<&'static Plugin> = OnceLock::new();
+    PLUGIN.get_or_init(|| plugins::of(&own_file_name().unwrap_or_default()))
 }
 
 /// The path under which this library was opened.
@@ -162,7 +163,7 @@ fn own_file_name() -> Option<PathBuf> {
 /// The server starts the plugin. 0 = it serves keys; anything else = it does not, and left nothing.
 unsafe extern "C" fn init(_plugin: *mut c_void) -> c_int {
     message::take_service();
-    let opened = guard("init", None, || Open::start(face(), &LoadedValues::of(face())));
+    let opened = guard("init", None, || Open::start(plugin(), &LoadedValues::of(plugin())));
     let Some(open) = opened else {
         message::release_service();
         return 1;

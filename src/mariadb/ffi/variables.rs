@@ -1,4 +1,4 @@
-//! System variables: a face's table turned into the structures that the server reads and writes.
+//! System variables: a plugin's table turned into the structures that the server reads and writes.
 
 #![allow(unsafe_code)]
 
@@ -6,11 +6,11 @@ use std::ffi::{CStr, c_char, c_int, c_longlong, c_uint, c_ulong, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use super::{Shared, abi, guard, open};
-use crate::mariadb::names::{Face, Size, Values, Variable, VariableKind};
+use super::{Shared, abi, environment, guard, open};
+use crate::compat::{Plugin, Size, Values, Variable, VariableKind};
 use crate::mariadb::open::refuse_closed;
 
-/// More variables than any face has.
+/// More variables than any plugin has.
 const MAX_VARIABLES: usize = 24;
 /// More words than any choice has.
 const MAX_WORDS: usize = 8;
@@ -98,10 +98,10 @@ static ENTRIES: Shared<[Entry; MAX_VARIABLES]> = Shared::new([NO_ENTRY; MAX_VARI
 static LIST: Shared<[*mut abi::st_mysql_sys_var; MAX_VARIABLES + 1]> =
     Shared::new([ptr::null_mut(); MAX_VARIABLES + 1]);
 
-/// Writes the structures for the variables of `face` and gives the list of them. Only while the
+/// Writes the structures for the variables of `plugin` and gives the list of them. Only while the
 /// library is being loaded.
-pub(super) fn declare(face: &'static Face) -> *mut *mut abi::st_mysql_sys_var {
-    for (n, variable) in face.variables.iter().enumerate().take(MAX_VARIABLES) {
+pub(super) fn declare(plugin: &'static Plugin) -> *mut *mut abi::st_mysql_sys_var {
+    for (n, variable) in plugin.variables.iter().enumerate().take(MAX_VARIABLES) {
         let entry = entry(n);
         // SAFETY: the entry is one of ours, and while the library is being loaded nobody else
         // knows of it. So is the list, which has a place for every entry.
@@ -336,7 +336,7 @@ unsafe extern "C" fn update_value(
         // thread may be reading the value at this moment.
         unsafe { store(kind, place, save) };
         if let Some(open) = open() {
-            open.change(&LoadedValues::of(super::face()));
+            open.change(&LoadedValues::of(super::plugin()));
         }
     });
 }
@@ -371,7 +371,7 @@ const _: () = assert!(size_of::<c_ulong>() == size_of::<u64>());
 /// What the server's `variable`, which is one of our entries, was declared as.
 fn declared(variable: *mut abi::st_mysql_sys_var) -> Option<&'static VariableKind> {
     let at = variable.addr().wrapping_sub(ENTRIES.get().addr()) / size_of::<Entry>();
-    super::face().variables.get(at).map(|variable| &variable.kind)
+    super::plugin().variables.get(at).map(|variable| &variable.kind)
 }
 
 /// What a client set: a number, or for a switch also ON or OFF. `None` = neither; the server then
@@ -425,12 +425,12 @@ fn actor(thd: abi::MYSQL_THD) -> String {
 }
 
 /// The values that the server has put into the variables.
-pub(super) struct LoadedValues(&'static Face);
+pub(super) struct LoadedValues(&'static Plugin);
 
 impl LoadedValues {
-    /// The values for `face`, which the variables were declared for, as they are whenever one asks.
-    pub(super) fn of(face: &'static Face) -> Self {
-        Self(face)
+    /// The values for `plugin`, which the variables were declared for, as they are whenever one asks.
+    pub(super) fn of(plugin: &'static Plugin) -> Self {
+        Self(plugin)
     }
 
     /// The place of a variable's value, which is aligned for each type that there is.
@@ -483,5 +483,9 @@ impl Values for LoadedValues {
         // SAFETY: as for numbers; declared as a choice.
         let chosen = unsafe { AtomicU64::from_ptr(place.cast()).load(RELAXED) };
         usize::try_from(chosen).ok().and_then(|n| words.get(n).copied())
+    }
+
+    fn hand_on(&self, name: &str, value: &str) {
+        environment::set(name, value);
     }
 }

@@ -2,15 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-#[cfg(feature = "aws-kms")]
-use std::time::Duration;
 
-#[cfg(feature = "aws-kms")]
-use crate::assemble::AwsKeyFiles;
-use crate::assemble::{Hashicorp, HashicorpLogin, KeyFile, Original};
+use super::{IMPORTED, Original};
 use crate::error::{Error, Kind, Result};
-use crate::key::PageMode;
-use crate::secret::source::{Given, SecretSource};
 use crate::trust;
 
 /// How deep `!include` may lead.
@@ -22,12 +16,6 @@ const MAX_LEN: u64 = 1 << 20;
 /// The sections that the server reads; each also with a version behind it, such as `mariadb-10.11`.
 const SECTIONS: [&str; 6] = ["mysqld", "server", "mariadb", "mariadbd", "client-server", "galera"];
 
-/// The plugins whose keys can be taken over.
-const FILE: &str = "file_key_management";
-const VAULT: &str = "hashicorp_key_management";
-
-const AWS: &str = "aws_key_management";
-
 /// The option file that a distribution's server reads, and what else is common.
 const OPTION_FILES: [&str; 2] = ["/etc/mysql/my.cnf", "/etc/my.cnf"];
 
@@ -35,7 +23,7 @@ const OPTION_FILES: [&str; 2] = ["/etc/mysql/my.cnf", "/etc/my.cnf"];
 const DEFAULT_DATADIR: &str = "/var/lib/mysql";
 
 /// Where this machine's server keeps its data, by its option file.
-pub(super) fn default_datadir() -> PathBuf {
+pub fn default_datadir() -> PathBuf {
     let named = OPTION_FILES.iter().find_map(|path| {
         let options = Options::read(Path::new(path)).ok()?;
         options.0.get("datadir").map(PathBuf::from).filter(|path| path.is_absolute())
@@ -44,7 +32,7 @@ pub(super) fn default_datadir() -> PathBuf {
 }
 
 /// The account that the server's own option files have it run as, where they say and are root's.
-pub(super) fn server_user() -> Option<String> {
+pub fn server_user() -> Option<String> {
     let files = OPTION_FILES.iter().filter_map(|path| Options::read(Path::new(path)).ok());
     files.filter_map(|options| options.0.get("user").cloned()).next_back()
 }
@@ -54,11 +42,11 @@ pub(super) fn server_user() -> Option<String> {
 pub fn parse(path: &Path, text: &[u8]) -> Result<Original> {
     let mut options = Options(BTreeMap::new());
     options.add_lines(text, &mut |_, _| Ok(()))?;
-    options.original(path)
+    Original::configured(&options, path)
 }
 
 /// The options of the encryption plugins, the last of a name counting, as for the server.
-pub(super) struct Options(BTreeMap<String, String>);
+pub struct Options(BTreeMap<String, String>);
 
 /// What a line of an option file has read in its place.
 enum Include<'a> {
@@ -68,136 +56,26 @@ enum Include<'a> {
 
 impl Options {
     /// Reads the option file at `path` and what it includes.
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    pub fn read(path: &Path) -> Result<Self> {
         let mut options = Self(BTreeMap::new());
         options.add(path, 0)?;
         Ok(options)
     }
 
-    /// The plugin that they configure, and what they say of its keys.
-    pub(super) fn original(&self, path: &Path) -> Result<Original> {
-        let is_set = |plugin, name| self.get(plugin, name).is_some_and(|text| !text.is_empty());
-        let mut found = Vec::new();
-        found.extend(is_set(FILE, "filename").then_some(FILE));
-        found.extend(is_set(VAULT, "vault_url").then_some(VAULT));
-        found.extend(self.0.keys().any(|key| key.starts_with(AWS)).then_some(AWS));
-        match found[..] {
-            [FILE] => self.key_file(path).map(Original::KeyFile),
-            [VAULT] => self.vault(path).map(Original::Vault),
-            #[cfg(feature = "aws-kms")]
-            [AWS] => self.aws(path).map(Original::Aws),
-            [one] => refused(
-                path,
-                format!("it configures {one}"),
-                "this program was built without the key store of that plugin",
-            ),
-            [] => refused(
-                path,
-                format!(
-                    "there is no {FILE}_filename, no {VAULT}_vault_url and no option of {AWS} in it"
-                ),
-                "name the option file that configures the plugin",
-            ),
-            [one, other, ..] => refused(
-                path,
-                format!("it configures both {one} and {other}"),
-                "take out the one that is not loaded",
-            ),
-        }
+    /// Whether it has any option of `plugin`.
+    pub(super) fn has_any(&self, plugin: &str) -> bool {
+        self.0.keys().any(|key| key.starts_with(plugin))
     }
 
-    fn vault(&self, path: &Path) -> Result<Hashicorp> {
-        let text = |name| self.get(VAULT, name).filter(|text| !text.is_empty());
-        let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
-        let login = match (text("role_id"), text("secret_id")) {
-            (Some(role_id), Some(secret_id)) => HashicorpLogin::AppRole {
-                role_id: role_id.to_owned(),
-                secret_id: match secret_id.strip_prefix("FILE:") {
-                    Some(file) => SecretSource::File(file.into()),
-                    None => SecretSource::Option(Given::new("secret_id", secret_id)),
-                },
-            },
-            _ => {
-                let token = text("token").map(str::to_owned).or_else(|| variable("VAULT_TOKEN"));
-                let Some(token) = token else {
-                    return refused(
-                        path,
-                        format!("there is no {VAULT}_token in it, and no VAULT_TOKEN"),
-                        "set VAULT_TOKEN to a token that may list and read the keys",
-                    );
-                };
-                let source = SecretSource::Option(Given::new("the plugin's token", &token));
-                HashicorpLogin::Token(source)
-            }
-        };
-        Ok(Hashicorp {
-            url: text("vault_url").unwrap_or_default().to_owned(),
-            ca: text("vault_ca").map(PathBuf::from),
-            login,
-            check_version: true,
-            mount: text("vault_mount").map(str::to_owned),
-            prefix: text("vault_prefix").map(str::to_owned),
-        })
-    }
-
-    /// The key file that they describe.
-    fn key_file(&self, path: &Path) -> Result<KeyFile> {
-        let filename = self.get(FILE, "filename").unwrap_or_default();
-        let refused = |what: String, advice: &str| refused(path, what, advice);
-        if Path::new(filename).is_relative() {
-            let what = format!("{FILE}_filename: {filename:?} is not an absolute path");
-            return refused(what, "the server reads it from its data folder: write the whole path");
-        }
-        let rounds = self.get(FILE, "use_pbkdf2").unwrap_or("0");
-        let Ok(use_pbkdf2) = rounds.parse() else {
-            return refused(format!("{FILE}_use_pbkdf2 is no number"), "write the iterations");
-        };
-        let encryption = match self.get(FILE, "encryption_algorithm").map(str::to_ascii_lowercase) {
-            None => PageMode::Cbc,
-            Some(word) if word == "aes_cbc" || word == "0" => PageMode::Cbc,
-            Some(word) if word == "aes_ctr" || word == "1" => PageMode::Ctr,
-            Some(word) => {
-                let what = format!("{FILE}_encryption_algorithm: {word:?} is not one");
-                return refused(what, "it is aes_cbc or aes_ctr");
-            }
-        };
-        Ok(KeyFile {
-            filename: filename.to_owned(),
-            filekey: self.get(FILE, "filekey").map(str::to_owned),
-            digest: self.get(FILE, "digest").unwrap_or("sha1").to_ascii_lowercase(),
-            use_pbkdf2,
-            encryption,
-        })
-    }
-
-    fn get(&self, plugin: &str, name: &str) -> Option<&str> {
-        self.0.get(&format!("{plugin}_{name}")).map(String::as_str)
-    }
-
-    /// The key files that they describe.
+    /// Where the server keeps its data.
     #[cfg(feature = "aws-kms")]
-    fn aws(&self, path: &Path) -> Result<AwsKeyFiles> {
-        let text = |name| self.get(AWS, name).filter(|text| !text.is_empty());
-        let data = PathBuf::from(self.0.get("datadir").map_or(DEFAULT_DATADIR, String::as_str));
-        if data.is_relative() {
-            let what = "datadir: it is not an absolute path".to_owned();
-            return refused(path, what, "write the whole path");
-        }
-        let folder = text("keyfile_dir").map_or_else(|| data.clone(), |folder| data.join(folder));
-        let Ok(timeout) = text("request_timeout").unwrap_or("0").parse().map(Duration::from_millis)
-        else {
-            let what = format!("{AWS}_request_timeout is no number");
-            return refused(path, what, "write milliseconds");
-        };
-        Ok(AwsKeyFiles {
-            folder,
-            master_key_id: text("master_key_id").unwrap_or_default().to_owned(),
-            region: text("region").map(str::to_owned),
-            endpoint_url: text("endpoint_url").map(str::to_owned),
-            // Of new keys, and none is made.
-            key_len: 16,
-            timeout: Some(timeout).filter(|timeout| !timeout.is_zero()),
-        })
+    pub(super) fn datadir(&self) -> PathBuf {
+        PathBuf::from(self.0.get("datadir").map_or(DEFAULT_DATADIR, String::as_str))
+    }
+
+    /// The value of an option of `plugin`.
+    pub(super) fn get(&self, plugin: &str, name: &str) -> Option<&str> {
+        self.0.get(&format!("{plugin}_{name}")).map(String::as_str)
     }
 
     fn add(&mut self, path: &Path, depth: usize) -> Result<()> {
@@ -242,7 +120,7 @@ impl Options {
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
         let name = name.trim().replace('-', "_");
         let name = name.strip_prefix("loose_").unwrap_or(&name);
-        let is_ours = [FILE, VAULT, AWS].iter().any(|plugin| name.starts_with(plugin));
+        let is_ours = IMPORTED.iter().any(|plugin| name.starts_with(plugin));
         if is_ours || name == "datadir" || name == "user" {
             self.0.insert(name.to_owned(), plain_value(value.trim()).to_owned());
         }
@@ -254,7 +132,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     trust::read(path, MAX_LEN).map_err(|refusal| refusal.of("cannot read the option file", path))
 }
 
-fn refused<T>(path: &Path, what: String, advice: &str) -> Result<T> {
+pub(super) fn refused<T>(path: &Path, what: String, advice: &str) -> Result<T> {
     Err(Error::new(Kind::Config, format!("{}: {what}", path.display())).advise(advice))
 }
 
@@ -295,7 +173,13 @@ fn option_files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "aws-kms")]
+    use std::time::Duration;
+
+    use super::super::file_key_management::KeyFile;
+    use super::super::hashicorp_key_management::HashicorpLogin;
     use super::*;
+    use crate::key::PageMode;
 
     fn original(text: &str) -> Result<Original> {
         let folder = tempfile::tempdir().unwrap();
@@ -304,7 +188,7 @@ mod tests {
         std::fs::create_dir(folder.path().join("conf.d")).unwrap();
         let included = "[mariadb-10.11]\nfile_key_management_use_pbkdf2 = 1000\n";
         std::fs::write(folder.path().join("conf.d/a.cnf"), included).unwrap();
-        Options::read(&path)?.original(Path::new("my.cnf"))
+        Original::configured(&Options::read(&path)?, Path::new("my.cnf"))
     }
 
     fn key_file(text: &str) -> Result<KeyFile> {

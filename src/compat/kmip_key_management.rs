@@ -1,11 +1,15 @@
-//! A keystore wrapped by a key of a KMIP server, as `kmip_key_management` is configured.
+//! `kmip_key_management`, which guides describe and nobody ships: a keystore of ours, wrapped by a key
+//! of a KMIP server.
+
+#![forbid(unsafe_code)]
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{create_empty_keystore, make_missing_keys, start_keystore, trust_owner_of};
+use super::plugin::{Plugin, Size, Started, Values, Variable, VariableKind};
+use crate::assemble::{create_empty_keystore, make_missing_keys, start_keystore, trust_owner_of};
 use crate::backend::http::{TlsAdvice, Trust};
 use crate::backend::kmip::{self, Address, KeyAdvice, KeyChoice, KmipWrapper, WrapperSettings};
 use crate::config;
@@ -14,6 +18,9 @@ use crate::env::{Env, Level};
 use crate::error::{Error, Kind, Result};
 use crate::key::Cipher;
 use crate::source::{NamedWrapper, Reason, Role};
+
+/// `ER_UNKNOWN_ERROR`: the server has no number for this.
+const NO_NUMBER: u32 = 1105;
 
 /// The name that errors and the keystore know this key store by.
 const NAME: &str = "kmip_key_management";
@@ -39,27 +46,94 @@ static KEY_ADVICE: KeyAdvice = KeyAdvice {
     not_aes: "name one that is as kmip_key_management_master_key_id",
 };
 
+pub(super) static PLUGIN: Plugin = Plugin {
+    name: c"kmip_key_management",
+    description: c"Encryption keys wrapped by a KMIP server (keyward)",
+    stable: false,
+    variables: &[
+        Variable::new(
+            c"server_address",
+            c"The KMIP server's name or address; several with commas between, tried in order",
+            VariableKind::Text { default: c"" },
+        ),
+        Variable::new(
+            c"server_port",
+            c"The KMIP server's port",
+            VariableKind::Number { size: Size::UnsignedInt, default: 5696, min: 1, max: 65535 },
+        ),
+        Variable::new(
+            c"client_ca",
+            c"The certificate of the authority that the KMIP server's is from, in PEM",
+            VariableKind::Text { default: c"" },
+        ),
+        Variable::new(
+            c"client_certificate",
+            c"Our own certificate, in PEM",
+            VariableKind::Text { default: c"" },
+        ),
+        Variable::new(
+            c"client_key",
+            c"The private key of our certificate, in PEM",
+            VariableKind::Text { default: c"" },
+        ),
+        Variable::new(
+            c"master_key_id",
+            c"The id or the name of the KMIP server's key that wraps the keystore",
+            VariableKind::Text { default: c"" },
+        ),
+        Variable::new(
+            c"keystore",
+            c"The keystore file, made where there is none",
+            VariableKind::Text { default: c"/var/lib/keyward/keystore.json" },
+        ),
+    ],
+    start,
+    error_number: |_| NO_NUMBER,
+    original_texts: false,
+};
+
 /// What `kmip_key_management` is configured with, by its variables' names.
-pub struct KmipOptions {
+struct KmipOptions {
     /// `server_address`: one, or several with commas between.
-    pub server_address: String,
+    server_address: String,
     /// `server_port`.
-    pub server_port: i64,
+    server_port: i64,
     /// `client_ca`.
-    pub client_ca: String,
+    client_ca: String,
     /// `client_certificate`.
-    pub client_certificate: String,
+    client_certificate: String,
     /// `client_key`.
-    pub client_key: String,
+    client_key: String,
     /// `master_key_id`: an id or a name.
-    pub master_key_id: String,
+    master_key_id: String,
     /// `keystore`.
-    pub keystore: String,
+    keystore: String,
+}
+
+fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
+    let set = |name: &std::ffi::CStr| match values.text(name) {
+        text if text.is_empty() => {
+            let name = format!("kmip_key_management_{}", name.to_string_lossy());
+            Err(Error::new(Kind::Config, format!("{name} is not set"))
+                .advise(format!("add a line to my.cnf: {name} = ...")))
+        }
+        text => Ok(text),
+    };
+    let options = KmipOptions {
+        server_address: set(c"server_address")?,
+        server_port: values.number(c"server_port"),
+        client_ca: set(c"client_ca")?,
+        client_certificate: set(c"client_certificate")?,
+        client_key: set(c"client_key")?,
+        master_key_id: set(c"master_key_id")?,
+        keystore: set(c"keystore")?,
+    };
+    serve(&options, role, &env).map(Started::from)
 }
 
 /// Begins to serve the keys of the keystore that `options` name. A server makes it where there is
 /// none, with keys 1 (system) and 2 (temporary files).
-pub fn from_kmip(options: &KmipOptions, role: Role, env: &Env) -> Result<Custodian> {
+fn serve(options: &KmipOptions, role: Role, env: &Env) -> Result<Custodian> {
     let reason = Reason { actor: NAME, text: "first start" };
     let wrapper = || options.wrapper(env);
     let opened = wrapper()?;

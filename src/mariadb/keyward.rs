@@ -4,15 +4,17 @@
 
 use std::path::Path;
 
-use super::{Face, Started, Values, Variable, VariableKind, rotate_by};
+use crate::assemble::from_file_for;
+use crate::compat::{Plugin, Started, Values, Variable, VariableKind, rotate_by};
+use crate::custodian::Custodian;
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
-use crate::mariadb::core::{Custodian, Reason, Role, from_file_for};
+use crate::source::{Reason, Role};
 
 /// `ER_UNKNOWN_ERROR`: the server has no number for this.
 const NO_NUMBER: u32 = 1105;
 
-pub(super) static FACE: Face = Face {
+pub(super) static PLUGIN: Plugin = Plugin {
     name: c"keyward",
     description: c"Encryption keys from any key store",
     stable: false,
