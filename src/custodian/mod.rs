@@ -187,7 +187,11 @@ impl Custodian {
     pub fn create(&self, id: KeyId, cipher: Option<Cipher>, reason: Reason<'_>) -> Result<KeyRef> {
         self.shared.may_write()?;
         self.shared.prove_restart()?;
-        let made = self.shared.source().create(id, cipher, reason)?;
+        let mut source = self.shared.source();
+        let made = source.create(id, cipher, reason);
+        self.shared.note_losses(&**source);
+        drop(source);
+        let made = made?;
         self.shared.forget_absent();
         Ok(made)
     }

@@ -1,6 +1,8 @@
-//! What can happen, and sequences of it: made from a seed, shown, and shrunk.
+//! What can happen to a keystore.
 
 use std::fmt;
+
+use crate::dice::Dice;
 
 /// The two processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,15 @@ pub(crate) enum Which {
     Trail,
 }
 
+/// What a guard that somebody wrote by hand pretends to be made by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// A store key that is gone, in format 1.
+    StoreKey,
+    /// The keystore's secret.
+    Secret,
+}
+
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
@@ -64,8 +75,8 @@ pub(crate) enum Op {
     PutAllBack(usize),
     Vanish(Which),
     Alter(Which, usize),
-    /// An older keystore, and a guard that was written by hand for it as if another store key had made it.
-    Forge(usize),
+    /// An older keystore, and a guard that was written by hand for it.
+    Forge(usize, By),
     AcceptRollback,
     /// The newest copies of all files are put back.
     PutRight,
@@ -104,7 +115,7 @@ impl Op {
             Self::PutAllBack(_) => 17,
             Self::Vanish(_) => 18,
             Self::Alter(..) => 19,
-            Self::Forge(_) => 20,
+            Self::Forge(..) => 20,
             Self::AcceptRollback => 21,
             Self::Clock(_) => 22,
             Self::Restart(_) => 23,
@@ -120,39 +131,7 @@ impl fmt::Display for Op {
     }
 }
 
-/// Repeatable numbers (SplitMix64).
-pub(crate) struct Dice(u64);
-
 impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 to `below` - 1.
-    fn below(&mut self, below: usize) -> usize {
-        (self.next() % below as u64) as usize
-    }
-
-    fn id(&mut self) -> u32 {
-        1 + self.below(3) as u32
-    }
-
-    fn who(&mut self) -> Who {
-        if self.below(2) == 0 { Who::Server } else { Who::Command }
-    }
-
-    fn which(&mut self) -> Which {
-        [Which::Keystore, Which::Keystore, Which::Guard, Which::Guard, Which::Trail][self.below(5)]
-    }
-
     fn change(&mut self) -> Change {
         match self.below(11) {
             0 => Change::Create(self.id()),
@@ -169,7 +148,7 @@ impl Dice {
         }
     }
 
-    fn op(&mut self) -> Op {
+    pub(crate) fn op(&mut self) -> Op {
         let who = self.who();
         match self.below(KINDS) {
             0 => Op::Do(who, Change::Create(self.id())),
@@ -189,7 +168,7 @@ impl Dice {
             17 => Op::PutAllBack(self.below(6)),
             18 => Op::Vanish(self.which()),
             19 => Op::Alter(self.which(), self.below(4000)),
-            20 => Op::Forge(self.below(6)),
+            20 => Op::Forge(self.below(6), [By::StoreKey, By::Secret][self.below(2)]),
             21 => Op::AcceptRollback,
             22 => Op::Clock(1 + self.below(20) as u32),
             23 => Op::Restart(who),
@@ -199,43 +178,8 @@ impl Dice {
     }
 }
 
-/// The sequence of a seed.
-pub(crate) fn sequence(seed: u64, steps: usize) -> Vec<Op> {
-    let mut dice = Dice::new(seed);
-    (0..steps).map(|_| dice.op()).collect()
-}
-
-/// The shortest sequence that is found from `ops` on for which `fails` holds.
-pub(crate) fn shrunk(ops: Vec<Op>, fails: impl Fn(&[Op]) -> bool) -> Vec<Op> {
-    let mut ops = ops;
-    let mut chunk = ops.len() / 2;
-    while chunk > 0 {
-        let mut at = 0;
-        while at < ops.len() {
-            let mut fewer = ops.clone();
-            fewer.drain(at..(at + chunk).min(ops.len()));
-            match fails(&fewer) {
-                true => ops = fewer,
-                false => at += chunk,
-            }
-        }
-        chunk /= 2;
-    }
-    for at in 0..ops.len() {
-        for simpler in simpler(ops[at]) {
-            let mut other = ops.clone();
-            other[at] = simpler;
-            if fails(&other) {
-                ops = other;
-                break;
-            }
-        }
-    }
-    ops
-}
-
 /// What says less than `op`, the least first.
-fn simpler(op: Op) -> Vec<Op> {
+pub(crate) fn simpler(op: Op) -> Vec<Op> {
     match op {
         Op::Crash(who, change, ..)
         | Op::Fail(who, change, _)

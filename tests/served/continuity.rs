@@ -68,6 +68,16 @@ fn a_key_that_vanishes_serves_on_and_the_others_go_on() {
 }
 
 #[test]
+fn a_loss_that_a_creation_finds_is_told_at_once() {
+    let bench = Bench::new();
+    let custodian = bench.start(bench.source()).unwrap();
+    bench.server.forget(2, 1);
+    custodian.create(key(7), None, REASON).unwrap();
+    let said = custodian.status().degraded.unwrap().cause;
+    assert!(said.contains("key 2 version 1 is gone"), "{said}");
+}
+
+#[test]
 fn a_deletion_there_is_a_loss_whoever_meant_it() {
     let bench = Bench::new();
     let custodian = bench.start(bench.source()).unwrap();

@@ -17,30 +17,37 @@ const LIMIT: Duration = Duration::from_secs(1800);
 /// The test that every provider is put through; a layer of its own.
 const CONTRACT: &str = "provider_contract";
 
+/// The tests that are worth little unoptimised: one promises that nothing of a key is left in a finished
+/// context, one takes ten times as long. No provider has a part in them, and some take minutes to optimise.
+const OPTIMISED: &[&str] = &["cipher_vectors", MODEL];
+
+/// The model test, which is in no other part of `unit`.
+const MODEL: &str = "model";
+
 /// Everything of the root package but the contract, and what the tools test of themselves.
 pub(super) fn unit(run: &Run) -> Result<Report> {
     let mut words = ["--lib", "--bins"].map(str::to_owned).to_vec();
     for name in targets(&artefacts::repository().join("tests")) {
-        if name != CONTRACT {
+        if ![CONTRACT, MODEL].contains(&name.as_str()) {
             words.extend(["--test".into(), name]);
         }
     }
     let mut report = tests(&mut of_workspace(&borrowed(&words)), run)?;
     report.add(&tests(&mut of_workspace(&["--doc"]), run)?);
-    // What optimised code alone can promise: nothing of a key left in a finished context. No provider
-    // has a part in it, and some take minutes to optimise.
-    let wiped = ["test", "--release", "--no-default-features", "--test", "cipher_vectors"];
-    report.add(&tests(&mut cargo(&wiped), run)?);
+    report.add(&tests(&mut optimised(OPTIMISED), run)?);
     Ok(report)
 }
 
-/// The model test on as many sequences as a release is worth, optimised: unit's run takes 2,000. No key
-/// store has a part in it, and some take minutes to optimise.
+/// The model test on as many sequences as a release is worth; unit's run takes 2,000.
 pub(super) fn model(run: &Run) -> Result<Report> {
-    let words = ["test", "--release", "--no-default-features", "--test", "model"];
-    let mut command = cargo(&words);
-    command.args(["--", "--show-output"]).env("KEYWARD_EXTENDED", "1");
-    tests(&mut command, run)
+    tests(optimised(&[MODEL]).env("KEYWARD_EXTENDED", "1"), run)
+}
+
+/// `cargo test` of these targets, optimised and without any provider of a library's.
+fn optimised(names: &[&str]) -> Command {
+    let mut command = cargo(&["test", "--release", "--no-default-features", "--no-fail-fast"]);
+    command.args(names.iter().flat_map(|name| ["--test", name])).args(["--", "--show-output"]);
+    command
 }
 
 /// The contract suite, on every key store: a missing one is a failure here.
