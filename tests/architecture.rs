@@ -142,7 +142,7 @@ const UNSAFE_ROOMS: &[&str] = &[
     "src/cipher/",
     "src/mariadb/ffi",
     "src/mysql/ffi",
-    "src/cli/privilege/kernel.rs",
+    "src/cli/helpers/privilege/kernel.rs",
 ];
 
 #[test]
@@ -272,6 +272,31 @@ fn misplaced_jobs(files: impl IntoIterator<Item = (PathBuf, String)>) -> Vec<Str
         }
     }
     wrong
+}
+
+/// A command sees the helpers and those of its own group; a helper sees no command.
+#[test]
+fn commands_do_not_know_each_other() {
+    let commands: Vec<String> = std::fs::read_dir("src/cli")
+        .unwrap()
+        .map(|entry| stem(&entry.unwrap().path()))
+        .filter(|name| name != "mod" && name != "helpers")
+        .collect();
+    for file in sources().into_iter().filter(|file| file.starts_with("src/cli/")) {
+        let own = stem(Path::new(file.components().nth(2).unwrap().as_os_str()));
+        if own == "mod" {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (line, code) in code_lines(&text) {
+            let known = commands
+                .iter()
+                .find(|name| **name != own && code.contains(&format!("cli::{name}::")));
+            assert!(known.is_none(), "{}:{line} knows {}", file.display(), known.unwrap());
+            let climbs = code.contains("use super::super");
+            assert!(!climbs, "{}:{line} climbs by `super`", file.display());
+        }
+    }
 }
 
 /// Whose key stores there are. Code outside of their folders chooses by the table of backends.

@@ -190,45 +190,61 @@ impl Installation {
 fn a_copied_file_that_needs_a_version_blocks_its_destruction() {
     let server = Installation::new();
     server.sample("full-crc32.ibd", "data/t/copied.ibd");
-    let refused = server.refuse(&["destroy", "4", "9", "--datadir", "data"]);
+    let refused = server.refuse(&["keys", "destroy", "4", "9", "--datadir", "data"]);
     let text = "1 file needs key 4 version 9: data/t/copied.ibd;";
     assert!(refused.contains(text), "{refused}");
     // Only freed pages of the same file have version 5.
-    let planned = server.succeed(&["destroy", "4", "5", "--datadir", "data"]);
+    let planned = server.succeed(&["keys", "destroy", "4", "5", "--datadir", "data"]);
     assert!(planned.contains("nothing needs key 4 version 5"), "{planned}");
     assert!(planned.contains("5 freed pages carry it still"), "{planned}");
-    assert_eq!(server.succeed(&["destroy", "--due", "--datadir", "data"]), "nothing is due\n");
-    assert_eq!(server.succeed(&["destroy", "4", "5", "--cancel"]), "key 4 version 5 stays\n");
+    assert_eq!(
+        server.succeed(&["keys", "destroy", "--due", "--datadir", "data"]),
+        "nothing is due\n"
+    );
+    assert_eq!(
+        server.succeed(&["keys", "destroy", "4", "5", "--cancel"]),
+        "key 4 version 5 stays\n"
+    );
     fs::rename(server.path("data/t/copied.ibd"), server.path("kept.ibd")).unwrap();
     let refused =
-        server.refuse(&["destroy", "4", "9", "--datadir", "data", "--backup", "kept.ibd"]);
+        server.refuse(&["keys", "destroy", "4", "9", "--datadir", "data", "--backup", "kept.ibd"]);
     assert!(refused.contains("needs key 4 version 9: kept.ibd"), "{refused}");
-    server.succeed(&["destroy", "4", "9", "--datadir", "data", "--wait", "30d"]);
+    server.succeed(&["keys", "destroy", "4", "9", "--datadir", "data", "--wait", "30d"]);
 }
 
 #[test]
 fn what_cannot_be_judged_blocks_until_somebody_vouches_for_it() {
     let server = Installation::new();
     fs::write(server.path("data/what.is"), "this").unwrap();
-    let refused = server.refuse(&["destroy", "4", "1", "--datadir", "data"]);
+    let refused = server.refuse(&["keys", "destroy", "4", "1", "--datadir", "data"]);
     let text = "key 4 version 1 may be needed by data/what.is (is of no format known here)";
     assert!(refused.contains(text), "{refused}");
-    let vouched =
-        server.succeed(&["destroy", "4", "1", "--datadir", "data", "--ignore", "data/what.is"]);
+    let vouched = server.succeed(&[
+        "keys",
+        "destroy",
+        "4",
+        "1",
+        "--datadir",
+        "data",
+        "--ignore",
+        "data/what.is",
+    ]);
     assert!(vouched.contains("nothing needs key 4 version 1"), "{vouched}");
 }
 
 #[test]
 fn a_folder_without_a_servers_files_proves_nothing() {
     let server = Installation::new();
-    let refused = server.refuse(&["destroy", "4", "1", "--datadir", "data/t"]);
+    let refused = server.refuse(&["keys", "destroy", "4", "1", "--datadir", "data/t"]);
     assert!(refused.contains("there is no ibdata1 in data/t"), "{refused}");
-    let refused = server.refuse(&["destroy", "4", "1", "--datadir", "data", "--backup", "data/t"]);
+    let refused =
+        server.refuse(&["keys", "destroy", "4", "1", "--datadir", "data", "--backup", "data/t"]);
     assert!(refused.contains("there is nothing in the backup data/t"), "{refused}");
-    let refused = server.refuse(&["destroy", "4", "13", "--datadir", "data"]);
+    let refused = server.refuse(&["keys", "destroy", "4", "13", "--datadir", "data"]);
     assert!(refused.contains("key 4 version 13 is active"), "{refused}");
     for wait in ["6d", "31d", "soon"] {
-        let output = server.run(&["destroy", "4", "1", "--datadir", "data", "--wait", wait]);
+        let output =
+            server.run(&["keys", "destroy", "4", "1", "--datadir", "data", "--wait", wait]);
         assert_eq!(output.status.code(), Some(2), "--wait {wait}");
     }
 }
@@ -289,7 +305,7 @@ fn what_has_become_one_of_the_newest_since_is_not_carried_out() {
 fn another_servers_data_directory_proves_nothing() {
     let here = Installation::new();
     let data = here.path("data");
-    let destroy = ["destroy", "4", "1", "--datadir", data.to_str().unwrap()];
+    let destroy = ["keys", "destroy", "4", "1", "--datadir", data.to_str().unwrap()];
     let refused = |wanted: &str| {
         let said = here.refuse(&destroy);
         assert!(said.contains(wanted), "{said}");
@@ -324,7 +340,7 @@ fn every_registered_data_directory_is_looked_at_or_gone() {
     let here = Installation::new();
     here.serve("db2", Path::new("/srv/other"), "mark-2");
     here.serve(&mark::host(), &here.path("data"), "the mark's id");
-    let destroy = ["destroy", "4", "1", "--datadir", "data"];
+    let destroy = ["keys", "destroy", "4", "1", "--datadir", "data"];
     let refused = here.refuse(&destroy);
     for part in [
         "/srv/other on db2, mark mark-2, last seen 2",
@@ -351,7 +367,7 @@ fn every_registered_data_directory_is_looked_at_or_gone() {
     let trail = Trail::beside(&here.path("keystore/keystore.json")).read().unwrap();
     let gone = trail.iter().find(|line| line.event == Event::DataDirectoryGone).unwrap();
     assert_eq!(gone.reason, "sold; gone: /srv/other on db2, mark mark-2");
-    here.succeed(&["destroy", "4", "3", "--datadir", "data"]);
+    here.succeed(&["keys", "destroy", "4", "3", "--datadir", "data"]);
 }
 
 #[test]
@@ -362,12 +378,12 @@ fn a_copy_of_a_registered_data_directory_does_not_speak_for_it() {
     for name in ["ibdata1", "ib_logfile0", "keyward.mark"] {
         fs::copy(here.path("data").join(name), here.path("copy").join(name)).unwrap();
     }
-    let refused = here.refuse(&["destroy", "4", "1", "--datadir", "copy"]);
+    let refused = here.refuse(&["keys", "destroy", "4", "1", "--datadir", "copy"]);
     assert!(refused.contains("uses this keystore and was not looked at"), "{refused}");
-    here.succeed(&["destroy", "4", "1", "--datadir", "data"]);
+    here.succeed(&["keys", "destroy", "4", "1", "--datadir", "data"]);
     // It moved, and no server has started there yet.
     fs::rename(here.path("data"), here.path("moved")).unwrap();
-    here.succeed(&["destroy", "4", "3", "--datadir", "moved"]);
+    here.succeed(&["keys", "destroy", "4", "3", "--datadir", "moved"]);
 }
 
 #[test]
@@ -379,7 +395,7 @@ fn a_data_directory_of_mysqls_is_named_and_needs_no_number() {
     here.sample("mysql.ibd", "mysql/mysql.ibd");
     here.sample("full-crc32-plain.ibd", "mysql/ibdata1");
     here.serve(&mark::host(), &theirs, "of MySQL");
-    let destroy = ["destroy", "4", "1", "--datadir", "data"];
+    let destroy = ["keys", "destroy", "4", "1", "--datadir", "data"];
     let both = [&destroy[..], &["--datadir", "mysql"]].concat();
     for words in [&destroy[..], &both] {
         let refused = here.refuse(words);
@@ -389,13 +405,13 @@ fn a_data_directory_of_mysqls_is_named_and_needs_no_number() {
     fs::write(theirs.join("keyward.mark"), mark.to_bytes().unwrap()).unwrap();
     let planned = here.succeed(&both);
     assert!(planned.contains("nothing needs key 4 version 1"), "{planned}");
-    here.succeed(&["destroy", "4", "3", "--datadir", "mysql"]);
+    here.succeed(&["keys", "destroy", "4", "3", "--datadir", "mysql"]);
     // The files of a server of MariaDB's are read, whatever else is there: its Aria log may be elsewhere.
     fs::write(theirs.join("ib_logfile0"), "").unwrap();
-    here.refuse(&["destroy", "4", "5", "--datadir", "mysql"]);
+    here.refuse(&["keys", "destroy", "4", "5", "--datadir", "mysql"]);
     fs::remove_file(theirs.join("ib_logfile0")).unwrap();
     fs::write(theirs.join("aria_log_control"), "").unwrap();
-    let refused = here.refuse(&["destroy", "4", "5", "--datadir", "mysql"]);
+    let refused = here.refuse(&["keys", "destroy", "4", "5", "--datadir", "mysql"]);
     assert!(refused.contains("there is no ib_logfile0 in mysql"), "{refused}");
 }
 

@@ -38,7 +38,7 @@ const CALLS: [&[&str]; 5] = [
     &["--json", "keys", "list"],
     &["doctor"],
     &["rotate", "1"],
-    &["accept-rollback", "--dry-run", "--reason", "r"],
+    &["keystore", "accept-rollback", "--dry-run", "--reason", "r"],
 ];
 
 /// Stands for a file in somebody's place.
@@ -91,7 +91,7 @@ fn a_data_directory_of_prepared_files() {
     let bench = Bench::new();
     let data = bench.folder.path().join("data");
     let inspect = ["inspect", data.to_str().unwrap()];
-    let destroy = ["destroy", "1", "1", "--datadir", inspect[1]];
+    let destroy = ["keys", "destroy", "1", "1", "--datadir", inspect[1]];
     let samples = sorted("tests/golden/inspect").into_iter().filter(|path| !is(path, "json"));
     for sample in samples {
         let whole = fs::read(&sample).unwrap();

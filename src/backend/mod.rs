@@ -135,7 +135,7 @@ impl Backend {
     fn makes_no_key(&self) -> Error {
         let what = format!("keyward makes no wrapping key in a key store of type {:?}", self.kind);
         Error::new(Kind::Unsupported, what).advise(
-            "make it with the key store's own tool; `keyward rewrap --to-latest` follows it",
+            "make it with the key store's own tool; `keyward keystore rewrap --to-latest` follows it",
         )
     }
 }

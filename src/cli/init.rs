@@ -13,10 +13,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::print::{Printer, plain_lines};
-use super::privilege::{self, Account, Said};
-use super::{Exit, env, no_folder};
 use crate::assemble;
+use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::open::{env, no_folder};
+use crate::cli::helpers::print::{Printer, plain_lines};
+use crate::cli::helpers::privilege::{self, Account, Said};
 use crate::compat::my_cnf;
 use crate::config::{self, Config, component};
 use crate::env::Env;

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::print::{Printer, plain, table};
-use super::{Exit, confine, open};
+use crate::cli::helpers::confine;
+use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::open::open;
+use crate::cli::helpers::print::{Printer, plain, table};
 use crate::custodian::Custodian;
 use crate::error::Result;
 use crate::inspect::{self, Encrypted, Kind, MasterKey, Need, Proof, Report, Use};

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::print::{Printer, plain, plain_lines, table};
-use super::{Exit, env, privilege};
 use crate::assemble::{self, Moved, Target};
+use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::open::env;
+use crate::cli::helpers::print::{Printer, plain, plain_lines, table};
+use crate::cli::helpers::privilege;
 use crate::compat::{self, Original, my_cnf};
 use crate::config::Config;
 use crate::config::component::Component;

@@ -1,63 +1,26 @@
-//! The command: one file a subcommand, one place for arguments, exit codes and printing.
+//! The command: one file a subcommand, or a folder for a group of them; what several need is in
+//! `helpers`.
 
-mod belongs;
-mod component;
-mod confine;
-mod destroy;
 mod doctor;
-mod follow;
+mod helpers;
 mod init;
 mod inspect;
 mod keys;
+mod keystore;
 mod migrate;
-mod print;
-mod privilege;
-mod rewrap;
-mod rollback;
 mod rotate;
-mod scan;
-mod server;
-mod show;
-mod states;
 mod status;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
-use crate::assemble;
-use crate::config::{self, Config};
-use crate::custodian::Custodian;
-use crate::env::{Env, Level, Log};
+use crate::config;
 use crate::error::{Error, Kind, Result};
-use crate::source::Role;
-use print::Printer;
-
-/// How the command ended, for scripts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// Done.
-    Success = 0,
-    /// It failed, and the same call will fail again until somebody mends something.
-    Failure = 1,
-    /// The call itself was wrong.
-    Usage = 2,
-    /// It is done, but what it was to wait for is not: `keyward keys wait` goes on waiting.
-    Unfinished = 3,
-    /// Whether the change was made, or lasts, is not known (`EX_IOERR` of sysexits.h).
-    Unknown = 74,
-    /// It failed for now; try again later (`EX_TEMPFAIL` of sysexits.h).
-    TryAgain = 75,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
+pub use helpers::exit::Exit;
+use helpers::print::Printer;
+use helpers::{privilege, server};
 
 #[derive(Parser)]
 #[command(
@@ -91,27 +54,20 @@ enum Command {
     Doctor(server::Options),
     /// Show how things stand
     Status,
-    /// List or create keys
-    #[command(subcommand)]
-    Keys(keys::Command),
     /// Give a key, or all keys, a new version
     Rotate(rotate::Options),
-    /// Let a version encrypt no more; the pending one takes its place
-    Retire(states::Options),
-    /// Note that somebody else may know a version; one that encrypts is rotated
-    Compromised(states::Options),
-    /// Go on with an older copy of the keystore, though the newer one is lost
-    AcceptRollback(rollback::Options),
+    /// Show which key versions data files need, read from the files alone
+    Inspect(inspect::Options),
+    /// The life of keys: list, show, create, wait, undo, retire, compromise, destroy
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// The keystore as a whole: rewrap, accept-rollback
+    #[command(subcommand)]
+    Keystore(keystore::Command),
     /// Move from one key store to another; no page is touched
     Migrate(migrate::Migrate),
     /// Take over the keys of file_key_management, hashicorp_key_management or component_keyring_file
     Import(migrate::Import),
-    /// Change how the keystore itself is wrapped; no page is touched
-    Rewrap(rewrap::Options),
-    /// Show which key versions data files need, read from the files alone
-    Inspect(inspect::Options),
-    /// Destroy a key version that nothing needs, after a waiting time
-    Destroy(destroy::Options),
 }
 
 /// Runs the command with `arguments`, the program's name first.
@@ -169,16 +125,12 @@ impl Command {
             Self::Init(_) => Err(Error::new(crate::Kind::Internal, "init has another way in")),
             Self::Doctor(options) => doctor::run(config, &options, printer),
             Self::Status => status::run(config, printer),
-            Self::Keys(command) => keys::run(config, command, printer),
             Self::Rotate(options) => rotate::run(config, options, printer),
-            Self::Retire(options) => states::retire(config, &options, printer),
-            Self::Compromised(options) => states::compromised(config, &options, printer),
-            Self::AcceptRollback(options) => rollback::run(config, &options, printer),
+            Self::Inspect(options) => inspect::run(config, &options, printer),
+            Self::Keys(command) => keys::run(config, command, printer),
+            Self::Keystore(command) => keystore::run(config, &command, printer),
             Self::Migrate(options) => migrate::migrate(config, &options, printer),
             Self::Import(options) => migrate::import(config, &options, printer),
-            Self::Rewrap(options) => rewrap::run(config, &options, printer),
-            Self::Destroy(options) => destroy::run(config, &options, printer),
-            Self::Inspect(options) => inspect::run(config, &options, printer),
         }
     }
 
@@ -188,39 +140,8 @@ impl Command {
             Self::Doctor(options) => Some(options),
             Self::Keys(command) => command.server(),
             Self::Rotate(options) => Some(&options.server),
-            Self::Destroy(options) => Some(&options.server),
             _ => None,
         };
         options?.socket.clone()
     }
-}
-
-/// Reads the configuration and opens the keys.
-fn open(config: &std::path::Path) -> Result<(Config, Custodian)> {
-    let config = Config::load(config)?;
-    let custodian = assemble::start(&config, Role::Command, env())?;
-    Ok((config, custodian))
-}
-
-fn env() -> Env {
-    Env::system(Arc::new(Terminal))
-}
-
-/// Lines for the operator, on standard error.
-struct Terminal;
-
-impl Log for Terminal {
-    fn log(&self, level: Level, text: &str) {
-        let word = match level {
-            Level::Error => "error",
-            Level::Warning => "warning",
-            Level::Note => "note",
-        };
-        anstream::eprintln!("keyward: {word}: {}", print::plain(text));
-    }
-}
-
-/// What a path's error looks like when the path has no folder above it.
-fn no_folder(path: &std::path::Path) -> Error {
-    Error::new(Kind::Config, format!("{} has no folder above it", path.display()))
 }

@@ -1,20 +1,22 @@
-//! `keyward rotate`: a new version of a key, or of all; followed to its end, or undone.
+//! `keyward rotate`: a new version of a key, or of all; followed to its end.
 
 use std::path::Path;
 use std::time::Duration;
 
-use super::follow::{self, Left, Spaces};
-use super::keys::parse_id;
-use super::print::{Printer, plain_lines};
-use super::states::outcome;
-use super::{Exit, open, privilege, server};
+use crate::cli::helpers::arguments::{parse_id, parse_time};
+use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::follow::{self, Left, Spaces};
+use crate::cli::helpers::open::open;
+use crate::cli::helpers::outcome::outcome;
+use crate::cli::helpers::print::{Printer, plain_lines};
+use crate::cli::helpers::{privilege, server};
 use crate::config::Config;
 use crate::custodian::Custodian;
 use crate::env::{Clock as _, System};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyId, KeyInfo, KeyName, KeyRef, KeyState};
 use crate::manager::StateChange;
-use crate::policy::{self, Duty, Undo};
+use crate::policy::{self, Duty};
 use crate::source::{Reason, Which};
 
 #[derive(clap::Args)]
@@ -38,12 +40,6 @@ pub(super) struct Options {
     /// Wait no longer than this; then the exit code is 3, and `keyward keys wait` goes on waiting
     #[arg(long, value_name = "TIME", requires = "wait", value_parser = parse_time)]
     timeout: Option<Duration>,
-    /// Take the last rotation of the key back, while the server uses it nowhere
-    #[arg(long, conflicts_with_all = ["all", "due", "now", "wait"])]
-    undo: bool,
-    /// The server is stopped and cannot be asked
-    #[arg(long, requires = "undo")]
-    offline: bool,
     /// Change nothing unless the keystore is of this generation, so that a rotation whose outcome is
     /// not known can be called for again
     #[arg(long, value_name = "N", conflicts_with = "due")]
@@ -55,17 +51,9 @@ pub(super) struct Options {
     pub(super) server: server::Options,
 }
 
-/// A length of time from the command line.
-pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| "write it as 30s, 5m or 2h".to_owned())
-}
-
 pub(super) fn run(config: &Path, options: Options, printer: &Printer) -> Result<Exit> {
     let actor = privilege::actor();
     let reason = Reason { actor: &actor, text: &options.reason };
-    if options.undo {
-        return undo(config, &options, reason, printer);
-    }
     let spaces = options.wait.then(|| Spaces::ask(&options.server));
     let (config, custodian) = open(config)?;
     expect(&custodian, &options)?;
@@ -186,59 +174,4 @@ fn is_active(custodian: &Custodian, key: &KeyRef) -> bool {
     let entry = custodian.entry(&key.name);
     let state = entry.and_then(|entry| entry.version(key.version).map(|one| one.state));
     state == Some(KeyState::Active)
-}
-
-fn undo(config: &Path, options: &Options, reason: Reason<'_>, printer: &Printer) -> Result<Exit> {
-    let Some(id) = options.id else {
-        return Err(Error::new(Kind::Config, "name the key whose rotation is to be undone"));
-    };
-    Config::load(config)?;
-    let spaces = Spaces::ask(&options.server);
-    let (_, custodian) = open(config)?;
-    expect(&custodian, options)?;
-    if let Some(entry) = custodian.entry(&id.into())
-        && let Undo::GoBack { from, .. } = policy::undo(&entry)?
-    {
-        refuse_use(&KeyRef::new(id, from), spaces, options.offline)?;
-    }
-    let changed = custodian.manager()?.change_state(&StateChange::Undo(id), reason)?;
-    let mut text = outcome(&custodian, &changed);
-    if let Some(entry) = custodian.entry(&id.into())
-        && let Some(active) = entry.active()
-    {
-        text += &format!("key {id} version {} is active\n", active.version);
-    }
-    printer.show(&changed, &plain_lines(&text))?;
-    Ok(Exit::Success)
-}
-
-fn refuse_use(key: &KeyRef, spaces: Result<Spaces, String>, offline: bool) -> Result<()> {
-    match (spaces, offline) {
-        (Ok(spaces), false) => spaces.refuse_use_of(key),
-        (Ok(_), true) => Err(Error::new(Kind::State, "the server runs")
-            .advise("leave --offline away, and it is asked")),
-        (Err(words), true) if server::is_away(&words) => Ok(()),
-        (Err(words), _) => Err(follow::unanswered(&words)
-            .advise("start it, name its socket with --socket, or stop it and give --offline")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::key::KeyVersion;
-
-    #[test]
-    fn an_undo_wants_to_know_that_nothing_uses_the_version() {
-        let key = KeyRef::new(KeyId::SYSTEM, KeyVersion::FIRST);
-        let words = |text: &str| Err::<Spaces, _>(text.to_owned());
-        let away = "ERROR 2002 (HY000): Can't connect to local server through socket";
-        let denied = "ERROR 1698 (28000): Access denied for user 'root'@'localhost'";
-        let told = |spaces, offline| refuse_use(&key, spaces, offline).err().map(|e| e.to_string());
-        assert_eq!(told(Ok(Spaces::default()), false), None);
-        assert_eq!(told(words(away), true), None);
-        assert!(told(words(away), false).unwrap().ends_with("or stop it and give --offline"));
-        assert!(told(words(denied), true).unwrap().contains("Access denied"));
-        assert!(told(Ok(Spaces::default()), true).unwrap().starts_with("the server runs;"));
-    }
 }

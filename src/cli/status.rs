@@ -4,9 +4,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::keys::age;
-use super::print::{Printer, plain, plain_lines};
-use super::{Exit, open};
+use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::open::open;
+use crate::cli::helpers::print::age;
+use crate::cli::helpers::print::{Printer, plain, plain_lines};
 use crate::env::{Clock, System, Timestamp};
 use crate::error::Result;
 use crate::key::KeyState;

@@ -94,7 +94,7 @@ impl Manager {
         let failure = entered.err().map(|error| {
             format!(
                 "this server could not be registered in the keystore: {error}; until it is, \
-                 `keyward destroy` does not ask for its data directory"
+                 `keyward keys destroy` does not ask for its data directory"
             )
         });
         if let Some(line) = self.home.as_mut().and_then(|home| home.note(failure, now)) {

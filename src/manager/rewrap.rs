@@ -153,8 +153,8 @@ impl Manager {
                 let what = format!("provider {:?}: it does not wrap the store key yet", named.name);
                 let name = &named.name;
                 let none = Error::new(Kind::NotFound, what).advise(format!(
-                    "if it is to, `keyward rewrap --add {name}` lets it; to let all that are \
-                     configured, run `keyward rewrap` without --to-latest"
+                    "if it is to, `keyward keystore rewrap --add {name}` lets it; to let all that are \
+                     configured, run `keyward keystore rewrap` without --to-latest"
                 ));
                 report.push(Rewrapped::failed(&named.name, WrapChange::Renewed, none));
                 continue;

@@ -52,7 +52,7 @@ impl KeystoreReader {
         self.file.check_guard(guard, keystore).map_err(|error| match is_alarm(&error) {
             true => error.advise(
                 "put the newest copy back; if there is none, stop the servers and run `keyward \
-                 accept-rollback`",
+                 keystore accept-rollback`",
             ),
             false => error,
         })

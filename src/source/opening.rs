@@ -61,7 +61,7 @@ impl KeystoreReader {
         let found = keystore.contents();
         let none = || {
             let what = format!("provider {name:?} does not wrap the store key");
-            Error::new(Kind::NotFound, what).advise("run `keyward rewrap`")
+            Error::new(Kind::NotFound, what).advise("run `keyward keystore rewrap`")
         };
         let named = self.wrappers.iter().find(|named| named.name == name).ok_or_else(none)?;
         let wrapping = found.wrappings().iter().find(|one| one.provider == name);

@@ -128,34 +128,34 @@ fn what_is_there_already_will_not_go_away_by_waiting() {
 #[test]
 fn rewrap_adds_prunes_and_says_so() {
     let shell = Shell::new();
-    shell.prints(&["rewrap"], "provider \"local\": kept\n");
+    shell.prints(&["keystore", "rewrap"], "provider \"local\": kept\n");
     shell.configure(&second_provider(&shell));
-    shell.prints(&["rewrap"], "provider \"local\": kept\nprovider \"second\": added\n");
+    shell.prints(&["keystore", "rewrap"], "provider \"local\": kept\nprovider \"second\": added\n");
     let only_second = std::fs::read_to_string(shell.config())
         .unwrap()
         .replace("\"local\"\ntype", "\"first\"\ntype");
     std::fs::write(shell.config(), only_second).unwrap();
     shell.prints(
-        &["rewrap"],
+        &["keystore", "rewrap"],
         "provider \"first\": added\nprovider \"second\": kept\n\
          provider \"local\": not configured, kept (--prune drops it)\n",
     );
     shell.fails(
-        &["rewrap", "--new-store-key"],
+        &["keystore", "rewrap", "--new-store-key"],
         1,
         "keyward: provider \"local\" wraps the store key and is not configured; configure it, or \
          let it go with --prune: it cannot wrap a new one",
     );
     shell.prints(
-        &["rewrap", "--prune"],
+        &["keystore", "rewrap", "--prune"],
         "provider \"first\": kept\nprovider \"second\": kept\nprovider \"local\": removed\n",
     );
     shell.prints(
-        &["rewrap", "--to-latest"],
+        &["keystore", "rewrap", "--to-latest"],
         "provider \"first\": renewed\nprovider \"second\": renewed\n",
     );
     shell.prints(
-        &["rewrap", "--new-store-key"],
+        &["keystore", "rewrap", "--new-store-key"],
         "provider \"first\": renewed\nprovider \"second\": renewed\n\
          a new store key wraps 2 key versions now\n",
     );
@@ -171,9 +171,9 @@ fn rewrap_adds_prunes_and_says_so() {
 fn rewrap_with_a_provider_whose_key_is_gone_does_the_others_and_fails() {
     let shell = Shell::new();
     shell.configure(&second_provider(&shell));
-    shell.run(&["rewrap"]);
+    shell.run(&["keystore", "rewrap"]);
     std::fs::remove_file(shell.path("second.key")).unwrap();
-    let ended = shell.run(&["rewrap", "--to-latest"]);
+    let ended = shell.run(&["keystore", "rewrap", "--to-latest"]);
     assert_eq!(ended.code, 1);
     assert!(ended.out.starts_with("provider \"local\": renewed\nfailed: provider \"second\": "));
 }
@@ -182,18 +182,18 @@ fn rewrap_with_a_provider_whose_key_is_gone_does_the_others_and_fails() {
 fn states_change_by_command_and_say_what_they_are() {
     let shell = Shell::new();
     shell.fails(
-        &["retire", "1", "1", "--reason", "old"],
+        &["keys", "retire", "1", "1", "--reason", "old"],
         1,
         "keyward: key 1 version 1 is the only one that encrypts; `keyward rotate 1` makes the \
          next and retires it",
     );
     shell.fails(
-        &["compromised", "1", "9", "--reason", "lost laptop"],
+        &["keys", "compromise", "1", "9", "--reason", "lost laptop"],
         1,
         "keyward: there is no key 1 version 9; `keyward keys list` shows all versions",
     );
     shell.prints(
-        &["compromised", "1", "1", "--reason", "lost laptop"],
+        &["keys", "compromise", "1", "1", "--reason", "lost laptop"],
         "key 1 version 3 is active\nkey 1 version 1 is compromised\n\
          data that it encrypted stays readable; re-encrypt it, then destroy the version\n",
     );
@@ -211,8 +211,8 @@ fn states_change_by_command_and_say_what_they_are() {
         1,
         "keyward: the keystore has no key 5; `keyward keys list` shows all",
     );
-    assert_eq!(shell.run(&["retire", "1", "1"]).code, 2, "a reason is wanted");
-    assert_eq!(shell.run(&["retire", "1", "0", "--reason", "x"]).code, 2);
+    assert_eq!(shell.run(&["keys", "retire", "1", "1"]).code, 2, "a reason is wanted");
+    assert_eq!(shell.run(&["keys", "retire", "1", "0", "--reason", "x"]).code, 2);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn an_older_copy_is_accepted_by_command_only() {
     let shell = Shell::new();
     let datadir = data_directory(&shell);
     shell.fails(
-        &["accept-rollback", "--reason", "why not"],
+        &["keystore", "accept-rollback", "--reason", "why not"],
         1,
         "keyward: DIR/keystore/keystore.json is not older than its rollback guard; there is nothing \
          to accept",
@@ -268,11 +268,11 @@ fn an_older_copy_is_accepted_by_command_only() {
     let told = "DIR/keystore/keystore.json.witness: the keystore is of generation 3, but generation \
                 4 was in force";
     let cure = "put the newest copy back; if there is none, stop the servers and run `keyward \
-                accept-rollback`";
+                keystore accept-rollback`";
     shell.fails(&["status"], 1, &format!("keyward: {told}; {cure}"));
-    assert_eq!(shell.run(&["accept-rollback"]).code, 2, "a reason is wanted");
+    assert_eq!(shell.run(&["keystore", "accept-rollback"]).code, 2, "a reason is wanted");
     let lost = "lost: key 1 version 3, of generation 4\n";
-    let words = ["accept-rollback", "--datadir", &datadir];
+    let words = ["keystore", "accept-rollback", "--datadir", &datadir];
     for _ in 0..2 {
         shell.prints(
             &[&words[..], &["--dry-run"]].concat(),
@@ -313,7 +313,7 @@ fn a_rollback_that_loses_data_wants_to_be_told_so() {
     std::fs::write(&keystore, old).unwrap();
     // It needs version 9 of key 4.
     std::fs::copy("tests/golden/inspect/full-crc32.ibd", shell.path("data/t.ibd")).unwrap();
-    let words = ["accept-rollback", "--reason", "no backup", "--datadir", &datadir];
+    let words = ["keystore", "accept-rollback", "--reason", "no backup", "--datadir", &datadir];
     shell.fails(
         &words,
         1,
@@ -322,7 +322,7 @@ fn a_rollback_that_loses_data_wants_to_be_told_so() {
     );
     let listed = "lost: key 4 version 9, of generation 8\n  needed by DIR/data/t.ibd\n\
                   lost: key 4 version 11, of generation 9\n";
-    let dry = shell.run(&["accept-rollback", "--dry-run", "--datadir", &datadir]);
+    let dry = shell.run(&["keystore", "accept-rollback", "--dry-run", "--datadir", &datadir]);
     assert!(dry.out.contains(listed) && dry.out.ends_with("\nnothing was changed\n"), "{dry:?}");
     // Somebody changes one byte of the audit trail, in the line of version 9.
     let trail = shell.path("keystore/audit.jsonl");
@@ -330,15 +330,17 @@ fn a_rollback_that_loses_data_wants_to_be_told_so() {
     let line = text.lines().find(|line| line.contains("rotated") && line.contains(":9}")).unwrap();
     let spoilt = line.replacen("rotated", "rotaded", 1);
     std::fs::write(&trail, text.replace(line, &spoilt)).unwrap();
-    let dry = shell.run(&["accept-rollback", "--dry-run", "--datadir", &datadir]);
+    let dry = shell.run(&["keystore", "accept-rollback", "--dry-run", "--datadir", &datadir]);
     let damaged = "the audit trail is damaged or missing: more may be lost than it tells\n";
     assert!(dry.out.contains(listed) && dry.out.contains(damaged), "{dry:?}");
     // Without any trail, the data tells.
     std::fs::rename(&trail, shell.path("elsewhere")).unwrap();
-    let dry = shell.run(&["accept-rollback", "--dry-run", "--datadir", &datadir]);
+    let dry = shell.run(&["keystore", "accept-rollback", "--dry-run", "--datadir", &datadir]);
     assert!(dry.out.contains("lost: key 4 version 9\n  needed by DIR/data/t.ibd\n"), "{dry:?}");
     std::fs::rename(shell.path("elsewhere"), &trail).unwrap();
-    let json = shell.run(&["accept-rollback", "--dry-run", "--json", "--datadir", &datadir]).out;
+    let json = shell
+        .run(&["keystore", "accept-rollback", "--dry-run", "--json", "--datadir", &datadir])
+        .out;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["accepted"], &json["lost"][0]["generation"]), (&false.into(), &8.into()));
     let accepted = shell.run(&[&words[..], &["--lose-data"]].concat());
@@ -352,17 +354,17 @@ fn a_rotation_is_undone_only_where_somebody_knows_that_it_is_unused() {
     shell.run(&["rotate", "1"]);
     let socket = shell.path("no.sock");
     let socket = socket.to_str().unwrap();
-    let refused = shell.run(&["rotate", "1", "--undo", "--socket", socket]);
+    let refused = shell.run(&["keys", "undo", "1", "--socket", socket]);
     assert_eq!(refused.code, 1);
     assert!(refused.err.starts_with("keyward: cannot ask the server: "), "{refused:?}");
     assert!(refused.err.ends_with("or stop it and give --offline\n"), "{refused:?}");
     if refused.err.contains("ERROR 2002") {
         shell.prints(
-            &["rotate", "1", "--undo", "--offline", "--socket", socket],
+            &["keys", "undo", "1", "--offline", "--socket", socket],
             "key 1 version 3 is pending\nkey 1 version 1 is active\n",
         );
         shell.fails(
-            &["rotate", "1", "--undo", "--offline", "--socket", socket],
+            &["keys", "undo", "1", "--offline", "--socket", socket],
             1,
             "keyward: key 1 has no rotation to undo",
         );
@@ -382,5 +384,5 @@ fn a_rotation_is_undone_only_where_somebody_knows_that_it_is_unused() {
     assert_eq!(shell.run(&["keys", "list", "--json"]).out, before.out, "nothing was rotated");
     shell.prints(&["rotate", "--due", "--wait", "--socket", socket], "nothing is due\n");
     assert_eq!(shell.run(&["rotate", "1", "--offline"]).code, 2);
-    assert_eq!(shell.run(&["rotate", "--all", "--undo"]).code, 2);
+    assert_eq!(shell.run(&["keys", "undo"]).code, 2);
 }

@@ -129,19 +129,19 @@ fn what_keys_have_left_does_not_wrap_again_by_itself() {
     shell.configure(&second_provider(&shell));
     shell.run(&["migrate", "--from", "local", "--to", "second"]);
     shell.prints(
-        &["rewrap", "--new-store-key"],
+        &["keystore", "rewrap", "--new-store-key"],
         "provider \"local\": configured, does not wrap (--add NAME lets it)\n\
          provider \"second\": renewed\na new store key wraps 2 key versions now\n",
     );
     let wrapped_by = || shell.run(&["status"]).out.lines().nth(2).unwrap_or_default().to_owned();
     assert_eq!(wrapped_by(), "wrapped by  second");
-    let latest = shell.run(&["rewrap", "--to-latest"]);
+    let latest = shell.run(&["keystore", "rewrap", "--to-latest"]);
     assert_eq!(latest.code, 1, "somebody may have meant it to wrap: {latest:?}");
-    assert!(latest.out.contains("`keyward rewrap --add local` lets it"), "{latest:?}");
+    assert!(latest.out.contains("`keyward keystore rewrap --add local` lets it"), "{latest:?}");
     assert_eq!(wrapped_by(), "wrapped by  second");
-    shell.prints(&["rewrap", "--add", "local"], "provider \"local\": added\n");
+    shell.prints(&["keystore", "rewrap", "--add", "local"], "provider \"local\": added\n");
     assert_eq!(wrapped_by(), "wrapped by  second, local");
-    assert_eq!(shell.run(&["rewrap", "--add", "local", "--prune"]).code, 2);
+    assert_eq!(shell.run(&["keystore", "rewrap", "--add", "local", "--prune"]).code, 2);
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn a_rollback_names_the_tablespaces_that_need_a_lost_master_key() {
     let samples = std::path::Path::new("tests/golden/inspect");
     std::fs::copy(samples.join("full-crc32-plain.ibd"), data.join("ibdata1")).unwrap();
     std::fs::copy(samples.join("mysql.ibd"), data.join("mysql.ibd")).unwrap();
-    let words = ["accept-rollback", "--datadir", data.to_str().unwrap()];
+    let words = ["keystore", "accept-rollback", "--datadir", data.to_str().unwrap()];
     let name = "INNODBKey-a7c99ba7-e639-11f1-b21a-02fc00000001-2";
     let dry = shell.run(&[&words[..], &["--dry-run"]].concat());
     let lost = format!("lost: key {name} version 1\n  needed by DIR/data/mysql.ibd\n");

@@ -29,7 +29,7 @@ fn only_the_keystore_that_is_pinned_opens() {
     pin(&ours, &own.to_ascii_uppercase());
     // It stays the same whatever changes: the secret is never rotated.
     assert_eq!(ours.run(&["rotate", "1"]).code, 0);
-    assert_eq!(ours.run(&["rewrap", "--new-store-key"]).code, 0);
+    assert_eq!(ours.run(&["keystore", "rewrap", "--new-store-key"]).code, 0);
     assert_eq!(fingerprint(&ours), (1, own.clone()));
 
     // Somebody's own keystore, which the provider opens all the same.

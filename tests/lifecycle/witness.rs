@@ -39,7 +39,7 @@ fn an_older_copy_does_not_open_in_any_role() {
         assert!(
             told.contains(
                 "the keystore is of generation 4, but generation 5 was in force; put the"
-            ) && told.contains("keyward accept-rollback"),
+            ) && told.contains("keyward keystore accept-rollback"),
             "{told}"
         );
     }

@@ -206,7 +206,7 @@ pub(super) fn not_mine(key: &str, made_by: &str) -> Error {
     let made_by = made_by.escape_default();
     Error::new(Kind::NotMine, format!("made by {made_by}, and this is key {key}")).advise(
         "name the key that made it; to change keys, add the new one as a [[provider]] of its own and \
-         run `keyward rewrap`",
+         run `keyward keystore rewrap`",
     )
 }
 
@@ -295,7 +295,7 @@ mod tests {
             ("KMSInvalidStateException", "x is disabled.", Kind::State, "enable-key"),
             ("KMSInvalidStateException", "x", Kind::State, "describe-key"),
             ("InvalidCiphertextException", "", Kind::Corrupt, "another keystore"),
-            ("IncorrectKeyException", "", Kind::NotMine, "keyward rewrap"),
+            ("IncorrectKeyException", "", Kind::NotMine, "keyward keystore rewrap"),
             ("InvalidKeyUsageException", "", Kind::Config, "ENCRYPT_DECRYPT"),
             ("ThrottlingException", "Rate exceeded", Kind::Unavailable, "too many requests"),
             ("ExpiredTokenException", "", Kind::Denied, "sso login"),

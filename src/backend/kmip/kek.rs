@@ -74,7 +74,7 @@ impl Kek {
                 return error(
                     Kind::State,
                     &words,
-                    "have a new one made: keyward rewrap --new-kek PROVIDER",
+                    "have a new one made: keyward keystore rewrap --new-kek PROVIDER",
                 );
             }
         }

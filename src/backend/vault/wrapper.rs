@@ -220,7 +220,7 @@ impl TransitWrapper {
             return Error::new(Kind::State, what("Vault no longer decrypts with that version"))
                 .advise(format!(
                     "lower min_decryption_version: vault write {}/config min_decryption_version=1; \
-                     then run `keyward rewrap --to-latest`",
+                     then run `keyward keystore rewrap --to-latest`",
                     self.path("keys")
                 ));
         }

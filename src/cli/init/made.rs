@@ -13,7 +13,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat};
 use rustix::io::Errno;
 
 use super::parent;
-use crate::cli::no_folder;
+use crate::cli::helpers::open::no_folder;
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::trust::{self, Folder, Refusal};

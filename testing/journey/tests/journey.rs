@@ -140,9 +140,9 @@ fn through_every_key_store_and_home_without_touching_a_page() -> Result<()> {
     files::write(&room.site.config(), &every)?;
     for name in ["pkcs11", "kmip"] {
         // It does not wrap yet, which is said; the key is made.
-        let made = room.keyward(&["rewrap", "--new-kek", name])?;
+        let made = room.keyward(&["keystore", "rewrap", "--new-kek", name])?;
         ensure!(
-            made.text().contains("run `keyward rewrap` without --to-latest"),
+            made.text().contains("run `keyward keystore rewrap` without --to-latest"),
             "{}",
             made.text()
         );

@@ -15,7 +15,7 @@ fn new_material_by_the_command_wants_one_right_more() -> Result<()> {
         policy.replace("\"kms:DescribeKey\"", "\"kms:DescribeKey\", \"kms:RotateKeyOnDemand\"");
     ensure!(more != policy, "the documented policy has no kms:DescribeKey: {policy}");
     room.account.set_policy(&room.user, &more)?;
-    let said = room.keyward(&["rewrap", "--new-kek", "aws-kms"], &[])?.ok()?;
+    let said = room.keyward(&["keystore", "rewrap", "--new-kek", "aws-kms"], &[])?.ok()?;
     ensure!(said.contains("new wrapping key") && said.contains("renewed"), "{said}");
     let rotations = room.account.kms("ListKeyRotations", &json!({ "KeyId": room.key }))?;
     let rotations = rotations["Rotations"].as_array().map_or(0, Vec::len);

@@ -28,7 +28,7 @@ fn the_documented_policy_is_enough_for_a_whole_life() -> Result<()> {
     let socket = server.socket().display().to_string();
     let doctor = room.keyward(&["doctor", "--socket", &socket], &[])?.ok()?;
     ensure!(doctor.contains("encrypts and decrypts"), "{doctor}");
-    let said = room.keyward(&["rewrap", "--to-latest"], &[])?.ok()?;
+    let said = room.keyward(&["keystore", "rewrap", "--to-latest"], &[])?.ok()?;
     ensure!(said.contains("renewed"), "{said}");
     Backup::of(&room.site).make(&server, &room.site.path("backup"), None)?;
     server.stop()?;
@@ -48,7 +48,7 @@ fn the_documented_policy_allows_nothing_else() -> Result<()> {
     ensure!(made.code != 0, "a key was made: {}", made.text());
     room.init()?;
     let words = ["AWS denies kms:RotateKeyOnDemand on ", &room.key, "get-caller-identity"];
-    let line = room.refused(&["rewrap", "--new-kek", "aws-kms"], &words)?;
+    let line = room.refused(&["keystore", "rewrap", "--new-kek", "aws-kms"], &words)?;
     seen!("outside the policy: {line}");
 
     let account = &room.account;
@@ -111,10 +111,10 @@ fn a_server_needs_decrypt_alone_and_says_when_it_has_it_no_more() -> Result<()> 
     let server = room.site.start()?;
     create(&server, TABLES)?;
     server.sql("SET GLOBAL keyward_rotate_key = -1")?;
-    room.refused(&["rewrap", "--to-latest"], &["AWS denies kms:ReEncrypt* on ", key])?;
+    room.refused(&["keystore", "rewrap", "--to-latest"], &["AWS denies kms:ReEncrypt* on ", key])?;
     // Half of the right is none.
     account.set_policy(&room.user, &allowing(&["kms:Decrypt", "kms:ReEncryptFrom"], key))?;
-    room.refused(&["rewrap", "--to-latest"], &["AWS denies kms:ReEncrypt* on ", key])?;
+    room.refused(&["keystore", "rewrap", "--to-latest"], &["AWS denies kms:ReEncrypt* on ", key])?;
 
     account.set_policy(&room.user, &allowing(&["kms:Encrypt"], key))?;
     check(&server, TABLES)?;

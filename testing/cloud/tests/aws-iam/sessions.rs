@@ -26,7 +26,7 @@ fn a_profile_that_assumes_a_role() -> Result<()> {
 
     let denying = allowing(&["sts:AssumeRole"], &arn).replace("\"Allow\"", "\"Deny\"");
     room.account.set_policy(&user, &denying)?;
-    let said = room.keyward(&["rewrap", "--to-latest"], &sts)?;
+    let said = room.keyward(&["keystore", "rewrap", "--to-latest"], &sts)?;
     let words = "the AWS credentials could not be had";
     ensure!(said.code != 0 && said.text().contains(words), "{}", said.text());
     seen!("a role that may not be assumed: {}", said.err.trim());
@@ -55,7 +55,7 @@ fn a_web_identity() -> Result<()> {
     let words = "the AWS credentials could not be had";
     ensure!(said.code != 0 && said.text().contains(words), "{}", said.text());
     room.try_init(&[], &right)?.ok()?;
-    let said = room.keyward(&["rewrap", "--to-latest"], &right)?.ok()?;
+    let said = room.keyward(&["keystore", "rewrap", "--to-latest"], &right)?.ok()?;
     ensure!(said.contains("renewed"), "{said}");
     Ok(())
 }

@@ -37,7 +37,7 @@ fn the_life_of_a_key_in_kms() -> Result<()> {
     // Made in KMS by somebody else; the command follows.
     let key = key_of(&site)?;
     shared.localstack.kms(REGION, "RotateKeyOnDemand", &json!({ "KeyId": key }))?;
-    let said = site.keyward(&["rewrap", "--to-latest"])?.ok()?;
+    let said = site.keyward(&["keystore", "rewrap", "--to-latest"])?.ok()?;
     ensure!(said.contains("renewed"), "{said}");
     ensure!(blob(&site)? != before.0, "the wrapped store key is as it was");
     let calls = kms.take_actions();
@@ -58,7 +58,7 @@ fn new_material_by_the_command() -> Result<()> {
     let server = begin(&site)?;
     let (key, before) = (key_of(&site)?, blob(&site)?);
     kms.take_actions();
-    let said = site.keyward(&["rewrap", "--new-kek", "aws-kms"])?.ok()?;
+    let said = site.keyward(&["keystore", "rewrap", "--new-kek", "aws-kms"])?.ok()?;
     let made = format!("new wrapping key {key}");
     ensure!(said.contains(&made) && said.contains("renewed"), "no {made:?} in: {said}");
     ensure!(blob(&site)? != before && key_of(&site)? == key, "the store key is wrapped as it was");
@@ -111,7 +111,7 @@ fn with_one_region_down_the_other_opens() -> Result<()> {
     let site = init(&near, &shared.localstack.new_key(REGION)?)?;
     let key = shared.localstack.new_key("us-east-1")?;
     add_provider(&site, "kms-virginia", &key, &far.url())?;
-    site.keyward(&["rewrap"])?.ok()?;
+    site.keyward(&["keystore", "rewrap"])?.ok()?;
     let server = begin(&site)?;
     server.stop()?;
     drop((near, far.take_actions()));

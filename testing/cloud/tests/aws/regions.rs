@@ -63,6 +63,6 @@ fn an_alias_that_was_turned_to_another_key_says_not_mine() -> Result<()> {
     let kms = wrapper(settings);
     let wrapped = kms.wrap(&new_key()?, &context(), soon()).told()?;
     point("UpdateAlias")?;
-    refused(kms.unwrap(&wrapped, &context(), soon()), Kind::NotMine, &["keyward rewrap"])?;
+    refused(kms.unwrap(&wrapped, &context(), soon()), Kind::NotMine, &["keyward keystore rewrap"])?;
     Ok(())
 }

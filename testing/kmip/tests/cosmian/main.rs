@@ -88,7 +88,7 @@ fn mariadb_with_its_keys_wrapped_there() -> Result<()> {
     server.write_pages()?;
     let clear = holding(&all(&site.data()), PLAINTEXT)?;
     ensure!(clear.is_empty(), "in the clear: {clear:?}");
-    let said = site.keyward(&["rewrap", "--new-kek", "kmip"])?.ok()?;
+    let said = site.keyward(&["keystore", "rewrap", "--new-kek", "kmip"])?.ok()?;
     ensure!(said.contains("provider \"kmip\": renewed"), "{said}");
 
     cosmian.kill()?;

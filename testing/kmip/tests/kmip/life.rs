@@ -107,7 +107,7 @@ fn keys_wrapped_by_a_key_of_the_server() -> Result<()> {
     server.stop()?;
 
     let server = room.site.start()?;
-    let said = room.site.keyward(&["rewrap", "--new-kek", "kmip"])?.ok()?;
+    let said = room.site.keyward(&["keystore", "rewrap", "--new-kek", "kmip"])?.ok()?;
     ensure!(said.contains("provider \"kmip\": renewed"), "{said}");
     seen!("{}", said.lines().next().unwrap_or_default());
     server.stop()?;
@@ -187,9 +187,13 @@ fn from_a_key_file_to_the_server_and_back_without_touching_a_page() -> Result<()
     files::write(&room.site.config(), &both)?;
     let refused = room.site.keyward(&["migrate", "--from", "local", "--to", "hsm"])?;
     ensure!(refused.err.contains("has no key \"kek\""), "{}", refused.text());
-    let made = room.site.keyward(&["rewrap", "--new-kek", "hsm"])?;
+    let made = room.site.keyward(&["keystore", "rewrap", "--new-kek", "hsm"])?;
     // It does not wrap yet, which is said; the key is made.
-    ensure!(made.text().contains("run `keyward rewrap` without --to-latest"), "{}", made.text());
+    ensure!(
+        made.text().contains("run `keyward keystore rewrap` without --to-latest"),
+        "{}",
+        made.text()
+    );
     for (from, to, config) in
         [("local", "hsm", format!("{head}{provider}")), ("hsm", "local", local.clone())]
     {

@@ -79,8 +79,11 @@ fn accept_rollback() -> Result<()> {
     site.keyward(&["rotate", "3"])?.ok()?;
     fs::write(site.keystore(), old)?;
     let data = text(&site.data());
-    Change::new(&site, &["accept-rollback", "--reason", "the disk burnt", "--datadir", &data])?
-        .cut_off_everywhere("accept-rollback")
+    Change::new(
+        &site,
+        &["keystore", "accept-rollback", "--reason", "the disk burnt", "--datadir", &data],
+    )?
+    .cut_off_everywhere("accept-rollback")
 }
 
 #[test]
@@ -88,8 +91,8 @@ fn undo() -> Result<()> {
     let site = site("crash-undo")?;
     site.keyward(&["rotate", "3"])?.ok()?;
     let socket = text(&site.path("run/nobody"));
-    let words = ["rotate", "3", "--undo", "--offline", "--socket", &socket];
-    Change::new(&site, &words)?.cut_off_everywhere("rotate --undo")
+    let words = ["keys", "undo", "3", "--offline", "--socket", &socket];
+    Change::new(&site, &words)?.cut_off_everywhere("keys undo")
 }
 
 #[test]
@@ -97,15 +100,17 @@ fn destroy() -> Result<()> {
     let site = site("crash-destroy")?;
     rotated_twice(&site)?;
     let data = text(&site.data());
-    Change::new(&site, &["destroy", "3", "1", "--datadir", &data])?.cut_off_everywhere("destroy")
+    Change::new(&site, &["keys", "destroy", "3", "1", "--datadir", &data])?
+        .cut_off_everywhere("destroy")
 }
 
 #[test]
 fn cancelled() -> Result<()> {
     let site = site("crash-cancel")?;
     rotated_twice(&site)?;
-    site.keyward(&["destroy", "3", "1", "--datadir", &text(&site.data())])?.ok()?;
-    Change::new(&site, &["destroy", "3", "1", "--cancel"])?.cut_off_everywhere("destroy --cancel")
+    site.keyward(&["keys", "destroy", "3", "1", "--datadir", &text(&site.data())])?.ok()?;
+    Change::new(&site, &["keys", "destroy", "3", "1", "--cancel"])?
+        .cut_off_everywhere("destroy --cancel")
 }
 
 /// So that version 1 of key 3 is none of the newest two, which stay, and the data are ours.

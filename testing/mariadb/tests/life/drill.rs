@@ -188,7 +188,7 @@ fn destroy_wants_every_data_directory_of_the_keystore() -> Result<()> {
     files::write(&other.data().join(MARK), mark.replace(&id, "other"))?;
     other.only_for_server(&other.data().join(MARK))?;
     let (ours, theirs) = (text(&site.data()), text(&other.data()));
-    let destroy = ["destroy", "1", "1", "--datadir", &theirs];
+    let destroy = ["keys", "destroy", "1", "1", "--datadir", &theirs];
     let refused = site.keyward(&destroy)?;
     ensure!(
         refused.code == 1

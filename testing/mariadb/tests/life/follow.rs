@@ -1,4 +1,4 @@
-//! `keyward rotate --wait` and `--undo` beside a running server.
+//! `keyward rotate --wait` and `keyward keys undo` while the server runs.
 
 use test_kit::{Result, ensure, seen};
 use test_mariadb::Site;
@@ -58,7 +58,7 @@ fn undoes_a_rotation_while_no_page_has_it_and_not_afterwards() -> Result<()> {
     create(&server, TABLES)?;
     let socket = text(server.socket());
     site.keyward(&["rotate", "4"])?.ok()?;
-    let undone = site.keyward(&["rotate", "4", "--undo", "--socket", &socket])?.ok()?;
+    let undone = site.keyward(&["keys", "undo", "4", "--socket", &socket])?.ok()?;
     ensure!(undone.contains("key 4 version 3 is pending"), "{undone}");
     ensure!(undone.contains("key 4 version 1 is active"), "{undone}");
     std::thread::sleep(std::time::Duration::from_secs(1));
@@ -69,15 +69,15 @@ fn undoes_a_rotation_while_no_page_has_it_and_not_afterwards() -> Result<()> {
     server.write_pages()?;
     let inspected = site.keyward(&["inspect", &text(&site.data().join("test/four.ibd"))])?.ok()?;
     ensure!(!inspected.contains(" 3 "), "{inspected}");
-    seen!("rotate 4 --undo: {}", undone.trim().replace('\n', "; "));
+    seen!("keys undo 4: {}", undone.trim().replace('\n', "; "));
 
     site.keyward(&["rotate", "4"])?.ok()?;
     server.sql("SET GLOBAL innodb_encryption_threads = 4")?;
     test_mariadb::rows::wait_for_version(&server, "test/four", 5)?;
-    let refused = site.keyward(&["rotate", "4", "--undo", "--socket", &socket])?;
+    let refused = site.keyward(&["keys", "undo", "4", "--socket", &socket])?;
     ensure!(refused.code == 1, "{}", refused.text());
     ensure!(refused.err.contains("key 4 version 5 is in use already"), "{}", refused.text());
-    let running = site.keyward(&["rotate", "4", "--undo", "--offline", "--socket", &socket])?;
+    let running = site.keyward(&["keys", "undo", "4", "--offline", "--socket", &socket])?;
     ensure!(running.code == 1 && running.err.contains("the server runs"), "{}", running.text());
     check(&server, TABLES)?;
     server.stop()?;

@@ -192,7 +192,8 @@ fn destroyed(site: &Site, server: &Server, copy: &std::path::Path) -> Result<()>
     give_to_server(copy)?;
     let (data, socket) = (text(&site.data()), text(server.socket()));
     let destroy = |version: &'static str| {
-        ["destroy", "3", version, "--datadir", &data, "--socket", &socket].map(str::to_owned)
+        ["keys", "destroy", "3", version, "--datadir", &data, "--socket", &socket]
+            .map(str::to_owned)
     };
     let mut with_copy = destroy("1").to_vec();
     with_copy.extend(["--backup".to_owned(), text(copy)]);
@@ -215,7 +216,7 @@ fn destroyed(site: &Site, server: &Server, copy: &std::path::Path) -> Result<()>
 /// Key 1's first version is in the header of the redo log until that is made anew.
 fn of_the_redo_log(site: &mut Site) -> Result<()> {
     let data = text(&site.data());
-    let words = ["destroy", "1", "1", "--datadir", &data];
+    let words = ["keys", "destroy", "1", "1", "--datadir", &data];
     let refused = site.keyward(&words)?;
     let log = text(&site.data().join("ib_logfile0"));
     ensure!(refused.code == 1 && refused.err.contains(&log), "{}", refused.text());

@@ -113,7 +113,7 @@ fn the_life_of_a_key_on_a_token() -> Result<()> {
 
     let server = room.start()?;
     check(&server, TABLES)?;
-    let rewrapped = room.keyward(&["rewrap", "--new-kek", "pkcs11"])?;
+    let rewrapped = room.keyward(&["keystore", "rewrap", "--new-kek", "pkcs11"])?;
     ensure!(rewrapped.contains("provider \"pkcs11\": renewed"), "{rewrapped}");
     seen!("{}", rewrapped.lines().next().unwrap_or_default());
     let since = server.status("Keyward_degraded_since")?;
@@ -157,9 +157,12 @@ fn from_a_key_file_to_a_token_and_back_without_touching_a_page() -> Result<()> {
     files::write(&room.site.config(), &both)?;
     let refused = room.keyward(&["migrate", "--from", "local", "--to", "hsm"]);
     ensure!(refused.is_err_and(|e| e.to_string().contains("has no key \"kek\"")), "no key yet");
-    room.keyward(&["rewrap", "--new-kek", "hsm"]).map(drop).or_else(|error| {
+    room.keyward(&["keystore", "rewrap", "--new-kek", "hsm"]).map(drop).or_else(|error| {
         // It does not wrap yet, which is said; the key is made.
-        ensure!(error.to_string().contains("run `keyward rewrap` without --to-latest"), "{error}");
+        ensure!(
+            error.to_string().contains("run `keyward keystore rewrap` without --to-latest"),
+            "{error}"
+        );
         Ok(())
     })?;
     for (from, to, config) in

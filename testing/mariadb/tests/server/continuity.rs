@@ -32,7 +32,7 @@ fn an_older_folder_that_went_on_is_refused_until_the_newest_is_back() -> Result<
     // The keystore alone, and somebody who accepts it while the server runs.
     fs::remove_file(site.keystore())?;
     copy(&site.path("older/keystore.json"), &site.keystore())?;
-    site.keyward(&["accept-rollback", "--reason", "there is no newer one"])?.ok()?;
+    site.keyward(&["keystore", "accept-rollback", "--reason", "there is no newer one"])?.ok()?;
     for _ in 0..2 {
         site.keyward(&["rotate", "1"])?.ok()?;
     }

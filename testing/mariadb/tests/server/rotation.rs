@@ -53,10 +53,11 @@ fn a_version_that_no_page_needs_may_be_destroyed() -> Result<()> {
     let data = site.data();
     let datadir = data.to_string_lossy();
     for (version, why) in [("5", "active"), ("3", "one of the newest 2 versions")] {
-        let refused = site.keyward(&["destroy", "3", version, "--datadir", &datadir])?.text();
+        let refused =
+            site.keyward(&["keys", "destroy", "3", version, "--datadir", &datadir])?.text();
         ensure!(refused.contains(why), "{refused}");
     }
-    let planned = site.keyward(&["destroy", "3", "1", "--datadir", &datadir])?.ok()?;
+    let planned = site.keyward(&["keys", "destroy", "3", "1", "--datadir", &datadir])?.ok()?;
     ensure!(planned.contains("key 3 version 1"), "{planned}");
     let server = site.start()?;
     check(&server, TABLES)?;

@@ -34,7 +34,7 @@ fn shows_and_manages_mysqls_keys() -> Result<()> {
     says(&site.keyward(&["rotate", "--all"])?, 0, &["ALTER INSTANCE ROTATE INNODB MASTER KEY"])?;
     says(&site.keyward(&["status"])?, 0, &["2, 2 versions", "opened by   local"])?;
     // What wraps MySQL's keys is turned by the command, under the running server.
-    says(&site.keyward(&["rewrap", "--new-store-key"])?, 0, &["renewed"])?;
+    says(&site.keyward(&["keystore", "rewrap", "--new-store-key"])?, 0, &["renewed"])?;
     server.sql("ALTER INSTANCE ROTATE INNODB MASTER KEY; INSERT INTO d.t VALUES (1)")?;
     server.stop()?;
     trouble(&site)

@@ -133,7 +133,7 @@ fn registered(site: &Site, server: Server) -> Result<()> {
     for _ in 0..2 {
         site.keyward(&["rotate", "7"])?.ok()?;
     }
-    let destroy = ["destroy", "7", "1", "--datadir"];
+    let destroy = ["keys", "destroy", "7", "1", "--datadir"];
     // A copy does not speak for it.
     let refused = site.keyward(&[&destroy[..], &[&copy]].concat())?;
     let told = format!("{data} on ");

@@ -54,7 +54,7 @@ fn story(store: &KeyStore) -> Result<()> {
     // What wraps its keys, turned by the command under the running server.
     store.turn()?;
     for how in ["--to-latest", "--new-store-key"] {
-        let said = site.keyward(&["rewrap", how])?.ok()?;
+        let said = site.keyward(&["keystore", "rewrap", how])?.ok()?;
         ensure!(said.contains(": renewed"), "rewrap {how}: {said}");
     }
     store.forget_what_was()?;

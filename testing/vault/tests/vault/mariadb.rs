@@ -34,7 +34,7 @@ fn keys_wrapped_by_transit() -> Result<()> {
     check(&server, TABLES)?;
     nothing_in_memory(&site, &server, &[])?;
     vault.vault(&["write", "-f", "transit/keys/keyward/rotate"])?;
-    let said = site.keyward(&["rewrap", "--to-latest"])?.ok()?;
+    let said = site.keyward(&["keystore", "rewrap", "--to-latest"])?.ok()?;
     ensure!(said.contains("renewed"), "the transit key's version 2 was to wrap: {said}");
     new_version_by_command(&vault, &site)?;
     // From now on the versions before open nothing any more.
@@ -47,7 +47,7 @@ fn keys_wrapped_by_transit() -> Result<()> {
 /// `rewrap --new-kek` makes a version of the key in Vault, where the policy has the rule that it
 /// prints otherwise.
 fn new_version_by_command(vault: &Vault, site: &Site) -> Result<()> {
-    let words = ["rewrap", "--new-kek", "vault-transit"];
+    let words = ["keystore", "rewrap", "--new-kek", "vault-transit"];
     let denied = site.keyward(&words)?;
     let rule = "path \"transit/keys/keyward/rotate\" { capabilities = [\"update\"] }";
     ensure!(denied.code == 1 && denied.err.contains(rule), "{}", denied.text());

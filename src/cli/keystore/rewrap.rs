@@ -1,18 +1,20 @@
-//! `keyward rewrap`: how the keystore's own key is wrapped, and that key itself.
+//! `keyward keystore rewrap`: how the keystore's own key is wrapped, and that key itself.
 
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::print::{Printer, plain_lines};
-use super::{Exit, env, open, privilege};
 use crate::assemble;
+use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::open::{env, open};
+use crate::cli::helpers::print::{Printer, plain_lines};
+use crate::cli::helpers::privilege;
 use crate::error::{Error, Result};
 use crate::manager::{Rewrap, Rewrapped, WrapChange};
 use crate::source::Reason;
 
 #[derive(clap::Args)]
-pub(super) struct Options {
+pub(in crate::cli) struct Options {
     /// Wrap anew with the newest version of each provider's wrapping key
     #[arg(long, conflicts_with_all = ["new_store_key", "prune"])]
     to_latest: bool,
@@ -30,7 +32,7 @@ pub(super) struct Options {
     #[arg(long)]
     prune: bool,
     /// Why, for the audit trail
-    #[arg(long, default_value = "keyward rewrap", value_name = "TEXT")]
+    #[arg(long, default_value = "keyward keystore rewrap", value_name = "TEXT")]
     reason: String,
 }
 

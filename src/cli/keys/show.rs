@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::print::{plain, table};
+use crate::cli::helpers::print::{plain, table};
 use crate::config::Config;
 use crate::custodian::Custodian;
 use crate::env::Timestamp;

@@ -1,14 +1,16 @@
-//! `keyward accept-rollback`: an older copy of the keystore is the one to go on with.
+//! `keyward keystore accept-rollback`: an older copy of the keystore is the one to go on with.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::print::{Printer, plain, plain_lines};
-use super::{Exit, env, privilege, scan};
 use crate::assemble;
 use crate::audit::{Event, Line, Trail};
+use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::open::env;
+use crate::cli::helpers::print::{Printer, plain, plain_lines};
+use crate::cli::helpers::{privilege, scan};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::inspect::{Report, Use};
@@ -23,7 +25,7 @@ const DEFAULT_DATADIR: &str = "/var/lib/mysql";
 const MAX_NAMED: usize = 3;
 
 #[derive(clap::Args)]
-pub(super) struct Options {
+pub(in crate::cli) struct Options {
     /// Why the newer copy cannot be had, for the audit trail
     #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
     reason: Option<String>,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
 
-use super::{confine, server};
+use crate::cli::helpers::{confine, server};
 use crate::error::{Error, Kind, Result};
 use crate::inspect::{self, Report};
 use crate::key::{KeyId, KeyName, KeyRef, KeyVersion};
@@ -22,7 +22,7 @@ const MARIADBS: [&str; 2] = [ARIA, "ib_logfile0"];
 const DICTIONARY: &str = "mysql.ibd";
 
 /// What the files of servers that are stopped need.
-pub(super) fn of_stopped(datadirs: &[PathBuf]) -> Result<Vec<Report>> {
+pub(in crate::cli) fn of_stopped(datadirs: &[PathBuf]) -> Result<Vec<Report>> {
     if let Some(datadir) = datadirs.iter().find(|datadir| is_running(datadir)) {
         let what = format!("a server runs on {}", datadir.display());
         return Err(Error::new(Kind::State, what).advise(
@@ -37,7 +37,7 @@ pub(super) fn of_stopped(datadirs: &[PathBuf]) -> Result<Vec<Report>> {
 }
 
 /// All that could be found out.
-pub(super) struct Scan {
+pub(in crate::cli) struct Scan {
     reports: Vec<Report>,
     spaces: Vec<server::Space>,
 }
@@ -45,7 +45,7 @@ pub(super) struct Scan {
 impl Scan {
     /// Reads data directories and backups; where a server runs on them, asks it too. One of MySQL's
     /// needs no key that has a number.
-    pub(super) fn of(
+    pub(in crate::cli) fn of(
         datadirs: &[PathBuf],
         backups: &[PathBuf],
         ignored: &[PathBuf],
@@ -72,7 +72,7 @@ impl Scan {
     }
 
     /// Refuses unless nothing in use needs this version, naming what does.
-    pub(super) fn check(&self, key: &KeyRef) -> Result<()> {
+    pub(in crate::cli) fn check(&self, key: &KeyRef) -> Result<()> {
         let (id, version) = numbers(key)?;
         let named = |reports: Vec<&Report>| {
             let names: Vec<_> =
@@ -113,7 +113,7 @@ impl Scan {
     }
 
     /// How many freed pages carry it.
-    pub(super) fn freed(&self, key: &KeyRef) -> u64 {
+    pub(in crate::cli) fn freed(&self, key: &KeyRef) -> u64 {
         let Ok((id, version)) = numbers(key) else { return 0 };
         self.reports.iter().map(|report| report.freed(id, version)).sum()
     }

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::cli::server::{self, Question};
+use crate::cli::helpers::server::{self, Question};
 
 /// The longest answer, in bytes: a line for each of 100,000 tablespaces.
 const MAX_ANSWER: u32 = 32 << 20;

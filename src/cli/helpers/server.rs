@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use super::{component, follow, privilege};
+use crate::cli::helpers::privilege;
 use crate::key::{KeyId, KeyVersion};
 use crate::trust;
 
@@ -25,29 +25,29 @@ const FOLDERS: &[&str] = &["/usr/bin", "/usr/local/bin"];
 /// How to reach the server.
 #[derive(clap::Args, Default)]
 #[group(skip)]
-pub(super) struct Options {
+pub(in crate::cli) struct Options {
     /// The server's socket [default: the client's own configuration]
     #[arg(long, value_name = "FILE")]
-    pub(super) socket: Option<PathBuf>,
+    pub(in crate::cli) socket: Option<PathBuf>,
 }
 
 /// What matters to us of a running server.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Server {
+pub(in crate::cli) struct Server {
     /// `ACTIVE` where the plugin is loaded and started.
-    pub(super) plugin: Option<String>,
+    pub(in crate::cli) plugin: Option<String>,
     /// `FORCE_PLUS_PERMANENT` and the like.
-    pub(super) load_option: String,
+    pub(in crate::cli) load_option: String,
     /// `innodb_encryption_threads`.
-    pub(super) threads: u32,
+    pub(in crate::cli) threads: u32,
     /// `innodb_encrypt_tables`.
-    pub(super) encrypt_tables: String,
+    pub(in crate::cli) encrypt_tables: String,
     /// `innodb_encryption_rotate_key_age`.
-    pub(super) rotate_key_age: u32,
+    pub(in crate::cli) rotate_key_age: u32,
     /// `Keyward_generation`.
-    pub(super) generation: Option<u64>,
+    pub(in crate::cli) generation: Option<u64>,
     /// `Keyward_restart_safe` and its reason.
-    pub(super) restart: Option<(String, String)>,
+    pub(in crate::cli) restart: Option<(String, String)>,
 }
 
 const QUERY: &str = "\
@@ -65,9 +65,9 @@ const QUERY: &str = "\
 
 /// One tablespace, as the server sees its encryption.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Space {
+pub(in crate::cli) struct Space {
     /// `schema/table`, or `innodb_system` and the like.
-    pub(super) name: String,
+    pub(in crate::cli) name: String,
     /// What cannot be read as a number may be any.
     key_id: Option<u32>,
     min_version: u32,
@@ -75,14 +75,33 @@ pub(super) struct Space {
 
 /// What the server says of the keys it needs, and where its files are.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Needs {
+pub(in crate::cli) struct Needs {
     /// `datadir`.
-    pub(super) datadir: PathBuf,
+    pub(in crate::cli) datadir: PathBuf,
     /// Where else it keeps files that need keys.
-    pub(super) folders: Vec<PathBuf>,
+    pub(in crate::cli) folders: Vec<PathBuf>,
     /// The encrypted tablespaces.
-    pub(super) spaces: Vec<Space>,
+    pub(in crate::cli) spaces: Vec<Space>,
 }
+
+const SPACES_QUERY: &str = "\
+    select 'age', @@innodb_encryption_rotate_key_age; \
+    select 'threads', @@innodb_encryption_threads; \
+    select 'tables', @@innodb_encrypt_tables; \
+    select 'space', e.current_key_id, e.min_key_version, e.current_key_version, \
+        coalesce(s.file_size div s.page_size, 0), \
+        coalesce(cast(e.key_rotation_max_page_number as signed) \
+            - cast(e.key_rotation_page_number as signed), -1), \
+        coalesce(e.name, '') \
+        from information_schema.innodb_tablespaces_encryption e \
+        left join information_schema.innodb_sys_tablespaces s on s.space = e.space \
+        where e.encryption_scheme = 1 and e.min_key_version > 0";
+
+const COMPONENT_QUERY: &str = "\
+    select status_key, status_value from performance_schema.keyring_component_status; \
+    select 'innodb_redo_log_encrypt', if(@@innodb_redo_log_encrypt, 'ON', 'OFF'); \
+    select 'innodb_undo_log_encrypt', if(@@innodb_undo_log_encrypt, 'ON', 'OFF'); \
+    select 'binlog_encryption', if(@@binlog_encryption, 'ON', 'OFF') where @@log_bin";
 
 const NEEDS_QUERY: &str = "\
     select 'datadir', @@datadir, '', ''; \
@@ -97,7 +116,7 @@ const NEEDS_QUERY: &str = "\
 
 /// All that we ever ask a server. Root asks it for the account, and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Question {
+pub(in crate::cli) enum Question {
     /// How the plugin is loaded, and what moves pages.
     Server = 1,
     /// Which keys it needs, and where its files are.
@@ -110,7 +129,7 @@ pub(super) enum Question {
 
 impl Question {
     /// The question of that number.
-    pub(super) fn of(number: u8) -> Option<Self> {
+    pub(in crate::cli) fn of(number: u8) -> Option<Self> {
         let all = [Self::Server, Self::Needs, Self::Spaces, Self::Component];
         all.into_iter().find(|one| *one as u8 == number)
     }
@@ -120,30 +139,33 @@ impl Question {
         match self {
             Self::Server => ("mariadb", QUERY),
             Self::Needs => ("mariadb", NEEDS_QUERY),
-            Self::Spaces => ("mariadb", follow::QUERY),
-            Self::Component => ("mysql", component::QUERY),
+            Self::Spaces => ("mariadb", SPACES_QUERY),
+            Self::Component => ("mysql", COMPONENT_QUERY),
         }
     }
 }
 
 /// Asks the server what it needs; `Err` holds the client's own words.
-pub(super) fn ask_needs(options: &Options) -> Result<Needs, String> {
+pub(in crate::cli) fn ask_needs(options: &Options) -> Result<Needs, String> {
     query(options, Question::Needs).map(|text| Needs::parse(&text))
 }
 
 /// Asks the server; `Err` holds the client's own words.
-pub(super) fn ask(options: &Options) -> Result<Server, String> {
+pub(in crate::cli) fn ask(options: &Options) -> Result<Server, String> {
     query(options, Question::Server).map(|text| Server::parse(&text))
 }
 
 /// What the client prints for `question`, a line a row, tabs between columns.
-pub(super) fn query(options: &Options, question: Question) -> Result<String, String> {
+pub(in crate::cli) fn query(options: &Options, question: Question) -> Result<String, String> {
     privilege::ask(question, options.socket.clone())
 }
 
 /// Has the client ask. It is called by its whole path, and the server, which may be a stranger, can
 /// have it read no file and wait no longer than [`PATIENCE`].
-pub(super) fn call_client(question: Question, socket: Option<PathBuf>) -> Result<String, String> {
+pub(in crate::cli) fn call_client(
+    question: Question,
+    socket: Option<PathBuf>,
+) -> Result<String, String> {
     let (program, text) = question.words();
     let no_client = |e: &dyn std::fmt::Display| format!("the {program} client cannot be run: {e}");
     let path = find_client(program)
@@ -181,7 +203,7 @@ fn answer_of(client: &mut Command, patience: Duration) -> io::Result<Result<Stri
 const NOBODY_THERE: [u32; 2] = [2002, 2003];
 
 /// Whether the client, which complains in `words`, met nobody.
-pub(super) fn is_away(words: &str) -> bool {
+pub(in crate::cli) fn is_away(words: &str) -> bool {
     error_number(words).is_some_and(|number| NOBODY_THERE.contains(&number))
 }
 
@@ -214,7 +236,7 @@ fn bounded(from: Option<impl Read + Send + 'static>, max: u64) -> Receiver<Optio
 
 impl Space {
     /// Whether a page of it may be encrypted with this version.
-    pub(super) fn may_need(&self, id: KeyId, version: KeyVersion) -> bool {
+    pub(in crate::cli) fn may_need(&self, id: KeyId, version: KeyVersion) -> bool {
         self.key_id.is_none_or(|own| own == id.get()) && self.min_version <= version.get()
     }
 }

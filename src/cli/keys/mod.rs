@@ -1,4 +1,9 @@
-//! `keyward keys`: list, show and create.
+//! `keyward keys`: the life of keys.
+
+mod destroy;
+mod show;
+mod states;
+mod undo;
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,15 +11,17 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::follow::{self, Left};
-use super::print::{Printer, plain, table};
-use super::rotate::parse_time;
-use super::show::Shown;
-use super::{Exit, open, privilege, server};
+use self::show::Shown;
+use crate::cli::helpers::arguments::{parse_id, parse_time};
+use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::follow::{self, Left};
+use crate::cli::helpers::open::open;
+use crate::cli::helpers::print::{Printer, age, plain, table};
+use crate::cli::helpers::{privilege, server};
 use crate::custodian::Custodian;
 use crate::env::{Clock, System};
 use crate::error::{Error, Kind, Result};
-use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion};
+use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState};
 use crate::source::Reason;
 use crate::store::KeyEntry;
 
@@ -52,6 +59,14 @@ pub(super) enum Command {
         #[arg(long, default_value = "keyward keys create", value_name = "TEXT")]
         reason: String,
     },
+    /// Take the last rotation of a key back, while the server uses it nowhere
+    Undo(undo::Options),
+    /// Let a version encrypt no more; the pending one takes its place
+    Retire(states::Options),
+    /// Note that somebody else may know a version; one that encrypts is rotated
+    Compromise(states::Options),
+    /// Destroy a key version that nothing needs, after a waiting time
+    Destroy(destroy::Options),
 }
 
 impl Command {
@@ -59,54 +74,54 @@ impl Command {
     pub(super) fn server(&self) -> Option<&server::Options> {
         match self {
             Self::Wait { server, .. } => Some(server),
+            Self::Undo(options) => Some(&options.server),
+            Self::Destroy(options) => Some(&options.server),
             _ => None,
         }
     }
 }
 
-/// A key id from the command line.
-pub(super) fn parse_id(text: &str) -> Result<KeyId, String> {
-    let number: u32 = text.parse().map_err(|_| not_a_number(text))?;
-    KeyId::try_from(number).map_err(|error| error.to_string())
-}
-
-/// Whoever names a key of MySQL's is told who sees to it.
-fn not_a_number(text: &str) -> String {
-    let by = |what: &str| format!("key {text} is MySQL's own: ALTER INSTANCE ROTATE {what} KEY");
-    match text {
-        _ if text.starts_with("INNODBKey-") => by("INNODB MASTER") + " makes the next",
-        _ if text.starts_with("MySQLReplicationKey_") => by("BINLOG MASTER") + " makes the next",
-        _ => format!("{text:?} is not a key number"),
-    }
-}
-
-/// A key version from the command line.
-pub(super) fn parse_version(text: &str) -> Result<KeyVersion, String> {
-    let number: u32 = text.parse().map_err(|_| format!("{text:?} is not a key version"))?;
-    KeyVersion::try_from(number).map_err(|error| error.to_string())
-}
-
 pub(super) fn run(config: &Path, command: Command, printer: &Printer) -> Result<Exit> {
-    let (config, custodian) = open(config)?;
     match command {
-        Command::List => {
-            let keys = custodian.keys();
-            printer.show(&keys, &listing(&keys))?;
-        }
-        Command::Show { name } => {
-            let shown = Shown::of(&config, &custodian, &named(&custodian, &name)?);
-            printer.show(&shown, &shown.text())?;
-        }
+        Command::List => list(config, printer),
+        Command::Show { name } => show(config, &name, printer),
         Command::Wait { id, timeout, server } => {
-            let keys = active(&custodian, id)?;
-            return wait(keys, &server, timeout, printer);
+            let (_, custodian) = open(config)?;
+            wait(active(&custodian, id)?, &server, timeout, printer)
         }
-        Command::Create { id, cipher, reason } => {
-            let actor = privilege::actor();
-            let made = custodian.create(id, cipher, Reason { actor: &actor, text: &reason })?;
-            printer.show(&made, &format!("{made} made\n"))?;
-        }
+        Command::Create { id, cipher, reason } => create(config, id, cipher, &reason, printer),
+        Command::Undo(options) => undo::run(config, &options, printer),
+        Command::Retire(options) => states::retire(config, &options, printer),
+        Command::Compromise(options) => states::compromise(config, &options, printer),
+        Command::Destroy(options) => destroy::run(config, &options, printer),
     }
+}
+
+fn list(config: &Path, printer: &Printer) -> Result<Exit> {
+    let (_, custodian) = open(config)?;
+    let keys = custodian.keys();
+    printer.show(&keys, &listing(&keys))?;
+    Ok(Exit::Success)
+}
+
+fn show(config: &Path, name: &str, printer: &Printer) -> Result<Exit> {
+    let (config, custodian) = open(config)?;
+    let shown = Shown::of(&config, &custodian, &named(&custodian, name)?);
+    printer.show(&shown, &shown.text())?;
+    Ok(Exit::Success)
+}
+
+fn create(
+    config: &Path,
+    id: KeyId,
+    cipher: Option<Cipher>,
+    reason: &str,
+    printer: &Printer,
+) -> Result<Exit> {
+    let (_, custodian) = open(config)?;
+    let actor = privilege::actor();
+    let made = custodian.create(id, cipher, Reason { actor: &actor, text: reason })?;
+    printer.show(&made, &format!("{made} made\n"))?;
     Ok(Exit::Success)
 }
 
@@ -180,14 +195,4 @@ fn listing(keys: &[KeyInfo]) -> String {
         })
         .collect();
     table(&["KEY", "VERSION", "STATE", "PURPOSE", "AGE", "CHECK VALUE"], &rows)
-}
-
-/// An age in its largest unit.
-pub(super) fn age(time: std::time::Duration) -> String {
-    match time.as_secs() {
-        s @ 0..60 => format!("{s}s"),
-        s @ 60..3600 => format!("{}m", s / 60),
-        s @ 3600..86_400 => format!("{}h", s / 3600),
-        s => format!("{}d", s / 86_400),
-    }
 }

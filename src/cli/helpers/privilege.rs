@@ -19,12 +19,12 @@ use std::time::Duration;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, User, geteuid};
 
-pub(super) use account::{Account, find, no_user};
-pub(super) use door::ask;
-pub(super) use stage::{actor, enter};
+pub(in crate::cli) use account::{Account, find, no_user};
+pub(in crate::cli) use door::ask;
+pub(in crate::cli) use stage::{actor, enter};
 
-use super::Exit;
 use crate::assemble;
+use crate::cli::helpers::exit::Exit;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 
@@ -32,7 +32,7 @@ use crate::error::{Error, Kind, Result};
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What the second command ended with.
-pub(super) enum Said {
+pub(in crate::cli) enum Said {
     /// It is done, and printed this.
     Text(Vec<u8>),
     /// It failed, and has told why.
@@ -40,7 +40,7 @@ pub(super) enum Said {
 }
 
 /// As whom `command` is to run: the account that the second command runs as, none where we are it.
-pub(super) fn account_for(config: &Path, user: Option<&str>) -> Result<Option<Account>> {
+pub(in crate::cli) fn account_for(config: &Path, user: Option<&str>) -> Result<Option<Account>> {
     if geteuid().is_root() {
         return account::of_server(config, user).map(|found| found.filter(|one| !one.is_root()));
     }
@@ -53,7 +53,7 @@ pub(super) fn account_for(config: &Path, user: Option<&str>) -> Result<Option<Ac
 }
 
 /// Runs this very call as `account`, shows what it prints, and asks the server at `socket` for it.
-pub(super) fn run_as(
+pub(in crate::cli) fn run_as(
     account: &Account,
     config: &Path,
     call: &[OsString],
@@ -68,7 +68,7 @@ pub(super) fn run_as(
 }
 
 /// The same for a step of ours, whose output we read: `call` with `more` in its environment.
-pub(super) fn step_as(
+pub(in crate::cli) fn step_as(
     account: &Account,
     config: &Path,
     call: &[OsString],
@@ -159,7 +159,7 @@ fn environment(config: &Path) -> Vec<(OsString, OsString)> {
 
 /// Leaves a program that root starts nothing of an environment that whoever called root by `sudo` may
 /// have kept: clients load libraries and read passwords where `HOME` and other variables say.
-pub(super) fn own_environment(program: &mut Command) {
+pub(in crate::cli) fn own_environment(program: &mut Command) {
     if !geteuid().is_root() {
         return;
     }

@@ -15,7 +15,7 @@ const NEWEST: ABI = ABI::V6;
 
 /// Does `work`, which reads files, on a thread that can neither write, make, rename nor remove one, run a
 /// program, connect or listen by TCP, nor send a signal to who is not confined.
-pub(super) fn reading<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+pub(in crate::cli) fn reading<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let reader = std::thread::Builder::new().name("keyward-reader".to_owned());
         let thread = reader

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::confine;
+use crate::cli::helpers::confine;
 use crate::custodian::Custodian;
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyRef, KeyState};
@@ -14,7 +14,7 @@ use crate::store::DataDirectory;
 
 /// That at least one of `datadirs` is shown to be a server's that uses this keystore, and none to be
 /// another's. A folder that shows nothing may be a further one of the server's.
-pub(super) fn check(datadirs: &[PathBuf], custodian: &Custodian) -> Result<()> {
+pub(in crate::cli) fn check(datadirs: &[PathBuf], custodian: &Custodian) -> Result<()> {
     let ours = custodian.identity();
     let mut shown = false;
     for folder in datadirs {
@@ -35,7 +35,7 @@ pub(super) fn check(datadirs: &[PathBuf], custodian: &Custodian) -> Result<()> {
 }
 
 /// Which registered data directories `datadirs` are and which are `gone`; an error unless that is all.
-pub(super) fn judge(
+pub(in crate::cli) fn judge(
     datadirs: &[PathBuf],
     gone: &[String],
     custodian: &Custodian,

@@ -1,14 +1,16 @@
-//! `keyward destroy`: the end of a key version, once nothing needs it.
+//! `keyward keys destroy`: the end of a key version, once nothing needs it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::keys::{parse_id, parse_version};
-use super::print::{Printer, plain_lines};
-use super::scan::Scan;
-use super::{Exit, belongs, open, privilege, server};
+use crate::cli::helpers::arguments::{parse_id, parse_version};
+use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::open::open;
+use crate::cli::helpers::print::{Printer, plain_lines};
+use crate::cli::helpers::scan::Scan;
+use crate::cli::helpers::{belongs, privilege, server};
 use crate::custodian::Custodian;
 use crate::env::{Clock, System, Timestamp};
 use crate::error::{Error, Kind, Result};
@@ -18,7 +20,7 @@ use crate::policy::{MAX_DESTROY_WAIT, MIN_DESTROY_WAIT};
 use crate::source::Reason;
 
 #[derive(clap::Args)]
-pub(super) struct Options {
+pub(in crate::cli) struct Options {
     /// The key
     #[arg(value_name = "ID", value_parser = parse_id, required_unless_present = "due")]
     id: Option<KeyId>,
@@ -47,7 +49,7 @@ pub(super) struct Options {
     #[arg(long, conflicts_with_all = ["id", "version", "wait"])]
     due: bool,
     /// Why, for the history
-    #[arg(long, default_value = "keyward destroy", value_name = "TEXT")]
+    #[arg(long, default_value = "keyward keys destroy", value_name = "TEXT")]
     reason: String,
     #[command(flatten)]
     pub(super) server: server::Options,
@@ -179,7 +181,7 @@ fn text(outcomes: &[Outcome]) -> String {
         text += &match (*outcome, at, why) {
             ("planned", Some(at), _) => format!(
                 "nothing needs {key}; it will be destroyed by the first \
-                 `keyward destroy --due` after {at}\n`keyward destroy {} {} --cancel` calls it off\n",
+                 `keyward keys destroy --due` after {at}\n`keyward keys destroy {} {} --cancel` calls it off\n",
                 key.name, key.version
             ),
             ("cancelled", ..) => format!("{key} stays\n"),

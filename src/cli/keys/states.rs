@@ -1,11 +1,13 @@
-//! `keyward retire` and `keyward compromised`: a version's state, changed by hand.
+//! `keyward keys retire` and `keyward keys compromise`: a version's state, changed by hand.
 
 use std::path::Path;
 
-use super::keys::{parse_id, parse_version};
-use super::print::{Printer, plain_lines};
-use super::{Exit, open, privilege};
-use crate::custodian::Custodian;
+use crate::cli::helpers::arguments::{parse_id, parse_version};
+use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::open::open;
+use crate::cli::helpers::outcome::outcome;
+use crate::cli::helpers::print::{Printer, plain_lines};
+use crate::cli::helpers::privilege;
 use crate::error::Result;
 use crate::key::{KeyId, KeyRef, KeyVersion};
 use crate::manager::StateChange;
@@ -13,7 +15,7 @@ use crate::source::Reason;
 
 /// Which version, and why.
 #[derive(clap::Args)]
-pub(super) struct Options {
+pub(in crate::cli) struct Options {
     /// The key's number
     #[arg(value_name = "ID", value_parser = parse_id)]
     id: KeyId,
@@ -29,7 +31,7 @@ pub(super) fn retire(config: &Path, options: &Options, printer: &Printer) -> Res
     run(config, options, StateChange::Retire(options.key()), printer)
 }
 
-pub(super) fn compromised(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
+pub(super) fn compromise(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
     run(config, options, StateChange::Compromised(options.key()), printer)
 }
 
@@ -51,17 +53,4 @@ fn run(config: &Path, options: &Options, change: StateChange, printer: &Printer)
     }
     printer.show(&changed, &plain_lines(&text))?;
     Ok(Exit::Success)
-}
-
-/// A line for each changed version: what it is now.
-pub(super) fn outcome(custodian: &Custodian, changed: &[KeyRef]) -> String {
-    let line = |key: &KeyRef| {
-        let entry = custodian.entry(&key.name)?;
-        let version = entry.version(key.version)?;
-        Some(match &version.planned {
-            Some(plan) => format!("{key} is {}, {} from {}\n", version.state, plan.state, plan.at),
-            None => format!("{key} is {}\n", version.state),
-        })
-    };
-    changed.iter().filter_map(line).collect()
 }

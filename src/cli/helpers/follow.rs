@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::server::{self, Options, Question};
+use crate::cli::helpers::server::{self, Options, Question};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyName, KeyRef};
 
@@ -20,22 +20,9 @@ const TELL: Duration = Duration::from_secs(30);
 /// How long the server may take to use a new version.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-pub(super) const QUERY: &str = "\
-    select 'age', @@innodb_encryption_rotate_key_age; \
-    select 'threads', @@innodb_encryption_threads; \
-    select 'tables', @@innodb_encrypt_tables; \
-    select 'space', e.current_key_id, e.min_key_version, e.current_key_version, \
-        coalesce(s.file_size div s.page_size, 0), \
-        coalesce(cast(e.key_rotation_max_page_number as signed) \
-            - cast(e.key_rotation_page_number as signed), -1), \
-        coalesce(e.name, '') \
-        from information_schema.innodb_tablespaces_encryption e \
-        left join information_schema.innodb_sys_tablespaces s on s.space = e.space \
-        where e.encryption_scheme = 1 and e.min_key_version > 0";
-
 /// The encrypted tablespaces of a running server.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Spaces {
+pub(in crate::cli) struct Spaces {
     rotate_key_age: u32,
     threads: u32,
     /// Whether `innodb_encrypt_tables` is ON or FORCE.
@@ -45,7 +32,7 @@ pub(super) struct Spaces {
 
 /// What is left to re-encrypt.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Left {
+pub(in crate::cli) struct Left {
     #[serde(rename = "pages_left")]
     pages: u64,
     #[serde(rename = "tablespaces_left")]
@@ -55,7 +42,7 @@ pub(super) struct Left {
 }
 
 impl Left {
-    pub(super) fn is_nothing(&self) -> bool {
+    pub(in crate::cli) fn is_nothing(&self) -> bool {
         self.tablespaces == 0
     }
 }
@@ -83,7 +70,7 @@ struct Space {
 
 impl Spaces {
     /// Asks the server; `Err` holds the client's own words.
-    pub(super) fn ask(options: &Options) -> Result<Self, String> {
+    pub(in crate::cli) fn ask(options: &Options) -> Result<Self, String> {
         server::query(options, Question::Spaces).map(|text| Self::parse(&text))
     }
 
@@ -164,7 +151,7 @@ impl Spaces {
     }
 
     /// That no tablespace is encrypted with `key` or on its way there.
-    pub(super) fn refuse_use_of(&self, key: &KeyRef) -> Result<()> {
+    pub(in crate::cli) fn refuse_use_of(&self, key: &KeyRef) -> Result<()> {
         let KeyName::Id(id) = key.name else { return Ok(()) };
         let version = key.version.get();
         let uses = |space: &&Space| {
@@ -183,13 +170,17 @@ impl Spaces {
 }
 
 /// That the server, as it answered, will re-encrypt every page once `keys` are the active versions.
-pub(super) fn check(spaces: Result<Spaces, String>, keys: &[KeyRef]) -> Result<()> {
+pub(in crate::cli) fn check(spaces: Result<Spaces, String>, keys: &[KeyRef]) -> Result<()> {
     spaces.map_err(|words| unanswered(&words))?.stuck(&wanted(keys))
 }
 
 /// Waits until the server has no page left that an older version than one of `keys` encrypts, or
 /// until `limit` has passed: what is left.
-pub(super) fn wait(keys: &[KeyRef], options: &Options, limit: Option<Duration>) -> Result<Left> {
+pub(in crate::cli) fn wait(
+    keys: &[KeyRef],
+    options: &Options,
+    limit: Option<Duration>,
+) -> Result<Left> {
     let wanted = wanted(keys);
     let start = Instant::now();
     let mut progress = Progress::new();
@@ -227,7 +218,7 @@ fn wanted(keys: &[KeyRef]) -> BTreeMap<u32, u32> {
 }
 
 /// How to go on waiting for `keys`.
-pub(super) fn advice(keys: &[KeyRef]) -> String {
+pub(in crate::cli) fn advice(keys: &[KeyRef]) -> String {
     match keys {
         [key] => format!("`keyward keys wait {}` follows without rotating", key.name),
         _ => "`keyward keys wait` follows without rotating".to_owned(),
@@ -235,7 +226,7 @@ pub(super) fn advice(keys: &[KeyRef]) -> String {
 }
 
 /// That the server could not be asked.
-pub(super) fn unanswered(words: &str) -> Error {
+pub(in crate::cli) fn unanswered(words: &str) -> Error {
     Error::new(Kind::State, format!("cannot ask the server: {words}"))
         .advise("start it, or name its socket with --socket")
 }
@@ -256,7 +247,7 @@ impl Progress {
         let Left { pages, tablespaces, .. } = left;
         let (start, most) = *self.first.get_or_insert((Instant::now(), *pages));
         let time = match time_to_go(start.elapsed(), most, *pages) {
-            Some(time) => format!("about {}", super::keys::age(time)),
+            Some(time) => format!("about {}", crate::cli::helpers::print::age(time)),
             None => "the time is not known yet".to_owned(),
         };
         let line = format!("{pages} pages left, of {tablespaces} tablespaces, {time}");

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::doctor::Findings;
-use super::print::Mark;
-use super::server::{self, Question};
+use super::Findings;
+use crate::cli::helpers::print::Mark;
+use crate::cli::helpers::server::{self, Question};
 use crate::config::component::{Component, FILE_NAME};
 use crate::error::json_place;
 use crate::trust::{self, Refusal};
@@ -25,12 +25,6 @@ const URN: &str = "file://component_keyring_keyward";
 
 /// Where the server's program may be beside the folders of PATH, which for some has no `sbin`.
 const FOLDERS: &[&str] = &["/usr/sbin", "/usr/libexec"];
-
-pub(super) const QUERY: &str = "\
-    select status_key, status_value from performance_schema.keyring_component_status; \
-    select 'innodb_redo_log_encrypt', if(@@innodb_redo_log_encrypt, 'ON', 'OFF'); \
-    select 'innodb_undo_log_encrypt', if(@@innodb_undo_log_encrypt, 'ON', 'OFF'); \
-    select 'binlog_encryption', if(@@binlog_encryption, 'ON', 'OFF') where @@log_bin";
 
 /// What a running server says, by name.
 pub(super) type Server = BTreeMap<String, String>;

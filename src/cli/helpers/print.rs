@@ -12,14 +12,14 @@ use crate::error::{Error, Kind, Result, escaped, plays_tricks};
 const MAX_WIDTH: usize = 200;
 
 /// Prints for people or for machines.
-pub(super) struct Printer {
+pub(in crate::cli) struct Printer {
     json: bool,
 }
 
 /// How a checked thing turned out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Mark {
+pub(in crate::cli) enum Mark {
     /// As it should be.
     Ok,
     /// Works, but should be mended.
@@ -31,12 +31,12 @@ pub(super) enum Mark {
 }
 
 impl Printer {
-    pub(super) fn new(json: bool) -> Self {
+    pub(in crate::cli) fn new(json: bool) -> Self {
         Self { json }
     }
 
     /// For machines `value`, for people `text`.
-    pub(super) fn show(&self, value: &impl Serialize, text: &str) -> Result<()> {
+    pub(in crate::cli) fn show(&self, value: &impl Serialize, text: &str) -> Result<()> {
         if !self.json {
             return write_out(text);
         }
@@ -47,12 +47,12 @@ impl Printer {
     }
 
     /// A line for people; machines have what they need.
-    pub(super) fn note(&self, text: &str) -> Result<()> {
+    pub(in crate::cli) fn note(&self, text: &str) -> Result<()> {
         if self.json { Ok(()) } else { write_out(text) }
     }
 
     /// The one line of a failure, on standard error.
-    pub(super) fn error(&self, error: &Error) {
+    pub(in crate::cli) fn error(&self, error: &Error) {
         if self.json {
             let value = serde_json::json!({ "error": error.what(), "advice": error.advice() });
             eprintln!("{}", tame(&value.to_string()));
@@ -65,7 +65,7 @@ impl Printer {
 
 impl Mark {
     /// The mark as a word of fixed width.
-    pub(super) fn painted(self) -> String {
+    pub(in crate::cli) fn painted(self) -> String {
         let (word, color) = match self {
             Self::Ok => ("ok", AnsiColor::Green),
             Self::Warning => ("warn", AnsiColor::Yellow),
@@ -78,7 +78,7 @@ impl Mark {
 }
 
 /// Rows under a head, columns two blanks apart.
-pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(in crate::cli) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
@@ -109,12 +109,12 @@ fn line(cells: &[String], widths: &[usize]) -> String {
 
 /// One name or sentence as people may see it. Names come from files: with control characters shown as
 /// escapes they cannot play with the terminal, nor write a line of their own.
-pub(super) fn plain(text: &str) -> String {
+pub(in crate::cli) fn plain(text: &str) -> String {
     escaped(text)
 }
 
 /// The same for a text of many lines, whose names went through [`plain`] where they were put in.
-pub(super) fn plain_lines(text: &str) -> String {
+pub(in crate::cli) fn plain_lines(text: &str) -> String {
     text.split_inclusive('\n')
         .map(|line| match line.strip_suffix('\n') {
             Some(line) => plain(line) + "\n",
@@ -147,6 +147,16 @@ fn write_out(text: &str) -> Result<()> {
             Err(Error::new(Kind::Io, format!("cannot write to standard output: {e}")))
         }
         _ => Ok(()),
+    }
+}
+
+/// An age in its largest unit.
+pub(in crate::cli) fn age(time: std::time::Duration) -> String {
+    match time.as_secs() {
+        s @ 0..60 => format!("{s}s"),
+        s @ 60..3600 => format!("{}m", s / 60),
+        s @ 3600..86_400 => format!("{}h", s / 3600),
+        s => format!("{}d", s / 86_400),
     }
 }
 

@@ -1,15 +1,18 @@
 //! `keyward doctor`: everything that can be wrong, looked at before it hurts.
 
+mod component;
+
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::keys::age;
-use super::print::{Mark, Printer, plain};
-use super::server::{self, Server};
-use super::{Exit, component, env};
 use crate::assemble;
+use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::open::env;
+use crate::cli::helpers::print::age;
+use crate::cli::helpers::print::{Mark, Printer, plain};
+use crate::cli::helpers::server::{self, Server};
 use crate::config::Config;
 use crate::custodian::Custodian;
 use crate::env::{Clock as _, System};

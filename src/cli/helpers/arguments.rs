@@ -1,0 +1,32 @@
+//! Keys, versions and times as people write them in a call.
+
+use std::time::Duration;
+
+use crate::key::{KeyId, KeyVersion};
+
+/// A key id from the command line.
+pub(in crate::cli) fn parse_id(text: &str) -> Result<KeyId, String> {
+    let number: u32 = text.parse().map_err(|_| not_a_number(text))?;
+    KeyId::try_from(number).map_err(|error| error.to_string())
+}
+
+/// Whoever names a key of MySQL's is told who sees to it.
+fn not_a_number(text: &str) -> String {
+    let by = |what: &str| format!("key {text} is MySQL's own: ALTER INSTANCE ROTATE {what} KEY");
+    match text {
+        _ if text.starts_with("INNODBKey-") => by("INNODB MASTER") + " makes the next",
+        _ if text.starts_with("MySQLReplicationKey_") => by("BINLOG MASTER") + " makes the next",
+        _ => format!("{text:?} is not a key number"),
+    }
+}
+
+/// A key version from the command line.
+pub(in crate::cli) fn parse_version(text: &str) -> Result<KeyVersion, String> {
+    let number: u32 = text.parse().map_err(|_| format!("{text:?} is not a key version"))?;
+    KeyVersion::try_from(number).map_err(|error| error.to_string())
+}
+
+/// A length of time from the command line.
+pub(in crate::cli) fn parse_time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "write it as 30s, 5m or 2h".to_owned())
+}

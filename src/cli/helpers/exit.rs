@@ -1,0 +1,26 @@
+//! How a call ends.
+
+use std::process::ExitCode;
+
+/// How the command ended, for scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Success = 0,
+    /// It failed, and the same call will fail again until somebody mends something.
+    Failure = 1,
+    /// The call itself was wrong.
+    Usage = 2,
+    /// It is done, but what it was to wait for is not: `keyward keys wait` goes on waiting.
+    Unfinished = 3,
+    /// Whether the change was made, or lasts, is not known (`EX_IOERR` of sysexits.h).
+    Unknown = 74,
+    /// It failed for now; try again later (`EX_TEMPFAIL` of sysexits.h).
+    TryAgain = 75,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

@@ -1,0 +1,14 @@
+//! What several commands need. A helper knows no command.
+
+pub(super) mod arguments;
+pub(super) mod belongs;
+pub(super) mod confine;
+pub(super) mod exit;
+pub(super) mod follow;
+
+pub(super) mod open;
+pub(super) mod outcome;
+pub(super) mod print;
+pub(super) mod privilege;
+pub(super) mod scan;
+pub(super) mod server;
