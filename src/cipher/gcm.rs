@@ -29,13 +29,18 @@ pub(super) struct Gcm {
     /// The ciphertext of a block that is not whole yet, then zeros, and the key stream for it.
     partial: Block,
     stream: Block,
+    /// The tag that came with the data; decryption only.
+    tag: Block,
     aad_len: u64,
     len: u64,
     encrypt: bool,
     begun: bool,
-    /// The tag that came with the data; decryption only.
-    tag: Option<Block>,
+    has_tag: bool,
+    /// Zeros where a gap would be: it would take in what a message before has left on the stack.
+    _room: [u8; 13],
 }
+
+const _: () = assert!(size_of::<Gcm>() == 8 * 16, "there is a gap");
 
 impl Gcm {
     /// What lies in memory for a while before it is wanted is built here, byte by byte: right before, it
@@ -65,7 +70,9 @@ impl Gcm {
             partial: [0; 16],
             stream: [0; 16],
             begun: false,
-            tag: None,
+            has_tag: false,
+            tag: [0; 16],
+            _room: [0; 13],
         }
     }
 
@@ -94,7 +101,7 @@ impl Gcm {
         self.begun = true;
         if !self.encrypt {
             let (text, tag) = src.split_last_chunk().ok_or(CipherError::BadData)?;
-            (src, self.tag) = (text, Some(*tag));
+            (src, self.tag, self.has_tag) = (text, *tag, true);
         }
         if self.len + src.len() as u64 > MAX_LEN {
             return Err(CipherError::Unsupported);
@@ -154,9 +161,9 @@ impl Gcm {
         if self.encrypt {
             return Ok(Tail::new(hash.to_ne_bytes(), TAG_LEN));
         }
-        match self.tag {
-            Some(tag) if bool::from(u128::from_ne_bytes(tag).ct_eq(&hash)) => Ok(Tail::EMPTY),
-            _ => Err(CipherError::BadData),
+        match self.has_tag && bool::from(u128::from_ne_bytes(self.tag).ct_eq(&hash)) {
+            true => Ok(Tail::EMPTY),
+            false => Err(CipherError::BadData),
         }
     }
 
