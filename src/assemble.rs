@@ -405,13 +405,17 @@ fn keystore(config: &Config, wrappers: Vec<NamedWrapper>, env: &Env) -> Manager 
 }
 
 fn wrappers(config: &Config, env: &Env) -> Result<Vec<NamedWrapper>> {
-    let named = |provider: &ProviderConfig| match open(provider, env)? {
-        Provider::Wraps(wrapper) => {
-            Ok(NamedWrapper { name: provider.name.clone(), timeout: provider.timeout, wrapper })
-        }
-        Provider::Serves(_) => Err(serves_alone(provider)),
-    };
-    config.providers.iter().map(named).collect()
+    let wraps = |provider| wrapper(provider, env)?.ok_or_else(|| serves_alone(provider));
+    config.providers.iter().map(wraps).collect()
+}
+
+/// The provider that a section describes; none where it serves keys.
+fn wrapper(provider: &ProviderConfig, env: &Env) -> Result<Option<NamedWrapper>> {
+    let (name, timeout) = (provider.name.clone(), provider.timeout);
+    Ok(match open(provider, env)? {
+        Provider::Wraps(wrapper) => Some(NamedWrapper { name, timeout, wrapper }),
+        Provider::Serves(_) => None,
+    })
 }
 
 fn open(provider: &ProviderConfig, env: &Env) -> Result<Provider> {

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{create_empty_keystore, open};
+use super::{create_empty_keystore, open, wrapper};
 use crate::backend;
 use crate::config::{Config, ProviderConfig};
 use crate::custodian::Custodian;
@@ -136,7 +136,7 @@ fn take_in(
     }
     if !there {
         let wrappers = match only {
-            Some(target) => vec![wrapper(target, env)?],
+            Some(target) => vec![wrapper(target, env)?.ok_or_else(no_target)?],
             None => wrappers(config, env)?,
         };
         create_empty_keystore(&config.keystore.path, &wrappers, reason, env)?;
@@ -343,25 +343,9 @@ fn keystore(config: &Config, env: &Env, role: Role) -> Result<Manager> {
     Ok(super::keystore(config, wrappers(config, env)?, env).as_role(role))
 }
 
-/// The configured providers that wrap; during a move, others may stand beside them.
+/// The configured providers that wrap; during a move there may be others.
 fn wrappers(config: &Config, env: &Env) -> Result<Vec<NamedWrapper>> {
-    let mut found = Vec::new();
-    for provider in &config.providers {
-        if let Provider::Wraps(wrapper) = open(provider, env)? {
-            let (name, timeout) = (provider.name.clone(), provider.timeout);
-            found.push(NamedWrapper { name, timeout, wrapper });
-        }
-    }
-    Ok(found)
-}
-
-fn wrapper(provider: &ProviderConfig, env: &Env) -> Result<NamedWrapper> {
-    match open(provider, env)? {
-        Provider::Wraps(wrapper) => {
-            Ok(NamedWrapper { name: provider.name.clone(), timeout: provider.timeout, wrapper })
-        }
-        Provider::Serves(_) => Err(no_target()),
-    }
+    config.providers.iter().filter_map(|provider| wrapper(provider, env).transpose()).collect()
 }
 
 fn no_target() -> Error {
