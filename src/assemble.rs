@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub use marked::{Keeper, Marked, WAY_ROUND, from_file_for, refuse_a_second_keystore, start_for};
 use moving::named;
-pub use moving::{Moved, Target, import, migrate, read_keys};
+pub use moving::{MigrationReport, Target, import, migrate, read_keys};
 pub use next_start::{ReadConfig, watch_restart};
 
 use crate::audit::{Event, Record, Trail};

@@ -55,7 +55,7 @@ pub struct Policy {
 
 /// Something that the policy wants done now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Duty {
+pub enum DueAction {
     /// The key needs a new version.
     Rotate(KeyId),
     /// The time of a pending version has come.
@@ -91,7 +91,7 @@ pub struct Ahead {
 
 /// A rotation that time alone brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Coming {
+pub struct NextRotation {
     /// When the next version is to encrypt.
     pub at: Timestamp,
     /// From when on it is told of.
@@ -122,25 +122,25 @@ impl Policy {
     }
 
     /// What is due, key by key. Doing it and asking again gives nothing more at the same time,
-    /// but the [`Duty::Retain`] of what was retired by it.
+    /// but the [`DueAction::Retain`] of what was retired by it.
     #[must_use]
     pub fn due<'a>(
         &self,
         now: Timestamp,
         keystore: &str,
         keys: impl Iterator<Item = &'a KeyEntry>,
-    ) -> Vec<Duty> {
+    ) -> Vec<DueAction> {
         let keys: Vec<_> = keys.collect();
-        let mut duties = Vec::new();
+        let mut due_actions = Vec::new();
         if self.check_clock(now, keys.iter().copied()).is_err() {
-            return duties;
+            return due_actions;
         }
         for key in keys {
             // MySQL rotates its keys itself, under new names.
             let KeyName::Id(id) = *key.name() else { continue };
-            self.due_of_key(now, keystore, id, key, &mut duties);
+            self.due_of_key(now, keystore, id, key, &mut due_actions);
         }
-        duties
+        due_actions
     }
 
     /// That time can tell what is due: the clock is not before everything that ever happened to
@@ -195,18 +195,22 @@ impl Policy {
         keystore: &str,
         id: KeyId,
         key: &KeyEntry,
-        duties: &mut Vec<Duty>,
+        due_actions: &mut Vec<DueAction>,
     ) {
         let at = |version: &VersionEntry| KeyRef::new(id, version.version);
         // What a clock that ran ahead dated is not young: nobody knows how old it is.
         let ageless = key.active().is_some_and(|active| self.is_ahead(now, began(active)));
         let latest = plus(now, self.lead());
         match (planned(key), self.start_of_rotation(keystore, key)) {
-            (Some((version, time)), _) if time <= now => duties.push(Duty::Activate(at(version))),
-            (Some((version, time)), _) if time > latest && self.is_ahead(now, entered(version)) => {
-                duties.push(Duty::Plan(at(version), latest));
+            (Some((version, time)), _) if time <= now => {
+                due_actions.push(DueAction::Activate(at(version)))
             }
-            (None, Some(start)) if start <= now || ageless => duties.push(Duty::Rotate(id)),
+            (Some((version, time)), _) if time > latest && self.is_ahead(now, entered(version)) => {
+                due_actions.push(DueAction::Plan(at(version), latest));
+            }
+            (None, Some(start)) if start <= now || ageless => {
+                due_actions.push(DueAction::Rotate(id))
+            }
             _ => {}
         }
         let Some(keep) = self.retire_after else { return };
@@ -216,7 +220,7 @@ impl Policy {
                     since if self.is_ahead(now, since) => now,
                     since => since,
                 };
-                duties.push(Duty::Retain(at(version), plus(since, keep)));
+                due_actions.push(DueAction::Retain(at(version), plus(since, keep)));
             }
         }
     }
@@ -234,12 +238,12 @@ impl Policy {
         &self,
         keystore: &str,
         keys: impl Iterator<Item = &'a KeyEntry>,
-    ) -> Option<Coming> {
+    ) -> Option<NextRotation> {
         // MySQL rotates its keys itself, under new names.
         let ours = keys.filter(|key| matches!(key.name(), KeyName::Id(_)));
         let waiting = ours.filter(|key| planned(key).is_none());
         let at = waiting.filter_map(|key| self.next_rotation(keystore, key)).min()?;
-        Some(Coming { at, told_from: self.told_from(at) })
+        Some(NextRotation { at, told_from: self.told_from(at) })
     }
 
     /// The rotation that is to be told of now: the active version, and when it is replaced.

@@ -73,7 +73,7 @@ pub trait KeyServer: Send + Sync {
     }
 
     /// What must be done now and then though nobody asks for a key.
-    fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {
+    fn maintenance(&self) -> Option<Arc<dyn Maintain>> {
         None
     }
 }
@@ -112,7 +112,7 @@ pub trait KeyWrapper: Send + Sync {
     }
 
     /// What must be done now and then though nobody wraps a key.
-    fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {
+    fn maintenance(&self) -> Option<Arc<dyn Maintain>> {
         None
     }
 }
@@ -142,7 +142,7 @@ pub trait KeyLookup: Send + Sync {
     fn version(&self, id: KeyId, version: KeyVersion, by: Deadline) -> Result<Found>;
 
     /// What must be done now and then though nobody asks for a key.
-    fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {
+    fn maintenance(&self) -> Option<Arc<dyn Maintain>> {
         None
     }
 }
@@ -158,9 +158,9 @@ pub struct Found {
 }
 
 /// What a provider must do by itself, such as staying logged in.
-pub trait Upkeep: Send + Sync {
+pub trait Maintain: Send + Sync {
     /// Does what is due now. Cheap where nothing is; an error where something was and failed.
-    fn keep_up(&self, by: Deadline) -> Result<()>;
+    fn maintain(&self, by: Deadline) -> Result<()>;
 }
 
 /// What a wrapped store key is bound to, so that it cannot be moved: the provider's additional

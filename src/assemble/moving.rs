@@ -13,7 +13,7 @@ use crate::custodian::Custodian;
 use crate::env::{Deadline, Env};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode, Purpose};
-use crate::manager::{Manager, Moving, Rewrap, Rewrapped};
+use crate::manager::{ExportedKey, Manager, Rewrap, Rewrapped};
 use crate::provider::{KeyServer, Provider};
 use crate::secret::SecretBytes;
 use crate::source::{NamedWrapper, Reason, Role};
@@ -23,7 +23,7 @@ use crate::trust;
 const FILE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a move does, or would do.
-pub struct Moved {
+pub struct MigrationReport {
     /// The wrappings that changed.
     pub wrappings: Vec<Rewrapped>,
     /// The keys that were taken along, all of them proven at their new place.
@@ -49,7 +49,7 @@ pub fn migrate(
     dry_run: bool,
     reason: Reason<'_>,
     env: &Env,
-) -> Result<Moved> {
+) -> Result<MigrationReport> {
     let source = open(named(config, from)?, env)?;
     let target = match to {
         Target::Provider(name) => Some(named(config, name)?),
@@ -89,23 +89,23 @@ pub(super) fn named<'a>(config: &'a Config, name: &str) -> Result<&'a ProviderCo
 /// wrapped by every configured provider.
 pub fn import(
     config: &Config,
-    keys: Vec<Moving>,
+    keys: Vec<ExportedKey>,
     dry_run: bool,
     reason: Reason<'_>,
     env: &Env,
-) -> Result<Moved> {
+) -> Result<MigrationReport> {
     take_in(config, None, keys, dry_run, reason, env)
 }
 
 /// All keys of a key store that serves, by key and version.
-pub fn read_keys(server: &dyn KeyServer, timeout: Duration) -> Result<Vec<Moving>> {
+pub fn read_keys(server: &dyn KeyServer, timeout: Duration) -> Result<Vec<ExportedKey>> {
     let by = Deadline::after(timeout);
     let mut infos = server.list(by)?;
     infos.retain(|info| info.state.decrypts());
     infos.sort_by(|one, other| one.key.cmp(&other.key));
     let fetch = |info: KeyInfo| {
         let data = server.fetch(&info.key, Deadline::after(timeout))?;
-        Moving::proven(info, data)
+        ExportedKey::proven(info, data)
     };
     infos.into_iter().map(fetch).collect()
 }
@@ -113,11 +113,11 @@ pub fn read_keys(server: &dyn KeyServer, timeout: Duration) -> Result<Vec<Moving
 fn take_in(
     config: &Config,
     only: Option<&ProviderConfig>,
-    keys: Vec<Moving>,
+    keys: Vec<ExportedKey>,
     dry_run: bool,
     reason: Reason<'_>,
     env: &Env,
-) -> Result<Moved> {
+) -> Result<MigrationReport> {
     if let Some(target) = only
         && let Provider::Serves(_) = open(target, env)?
     {
@@ -132,7 +132,7 @@ fn take_in(
             true => keystore(config, env, Role::Reader)?.try_import(&keys, reason)?,
             false => keys.iter().map(|key| key.info.key.clone()).collect(),
         };
-        return Ok(Moved { wrappings: Vec::new(), keys: infos(), new });
+        return Ok(MigrationReport { wrappings: Vec::new(), keys: infos(), new });
     }
     if !there {
         let wrappers = match only {
@@ -143,7 +143,7 @@ fn take_in(
     }
     let new = keystore(config, env, Role::Command)?.import(&keys, reason)?;
     keystore(config, env, Role::Reader)?.prove(&keys)?;
-    Ok(Moved { wrappings: Vec::new(), keys: infos(), new })
+    Ok(MigrationReport { wrappings: Vec::new(), keys: infos(), new })
 }
 
 fn rewrap(
@@ -153,14 +153,14 @@ fn rewrap(
     dry_run: bool,
     reason: Reason<'_>,
     env: &Env,
-) -> Result<Moved> {
+) -> Result<MigrationReport> {
     let role = if dry_run { Role::Reader } else { Role::Command };
     let custodian = Custodian::start(keystore(config, env, role)?, role, env.clone())?;
     let wrappings = match dry_run {
         true => custodian.manager()?.plan_move(from, to)?,
         false => custodian.manager()?.rewrap(Rewrap::Move { from, to }, reason)?,
     };
-    Ok(Moved { wrappings, keys: Vec::new(), new: Vec::new() })
+    Ok(MigrationReport { wrappings, keys: Vec::new(), new: Vec::new() })
 }
 
 fn put(
@@ -170,18 +170,18 @@ fn put(
     dry_run: bool,
     reason: Reason<'_>,
     env: &Env,
-) -> Result<Moved> {
+) -> Result<MigrationReport> {
     let there = server.list(Deadline::after(target.timeout))?;
     let is_there = |key: &KeyRef| there.iter().any(|info| info.key == *key);
     let mut source = keystore(config, env, if dry_run { Role::Reader } else { Role::Command })?;
     if dry_run {
         let keys = source.outgoing()?;
         let new = keys.iter().map(|info| info.key.clone()).filter(|key| !is_there(key)).collect();
-        return Ok(Moved { wrappings: Vec::new(), keys, new });
+        return Ok(MigrationReport { wrappings: Vec::new(), keys, new });
     }
     let mut new = Vec::new();
     let keys = source.export(reason)?;
-    for Moving { info, data } in &keys {
+    for ExportedKey { info, data } in &keys {
         if !is_there(&info.key) {
             server.put(&info.key, data, Deadline::after(target.timeout)).map_err(cannot_take)?;
             new.push(info.key.clone());
@@ -192,7 +192,11 @@ fn put(
             return Err(Error::new(Kind::State, what));
         }
     }
-    Ok(Moved { wrappings: Vec::new(), keys: keys.into_iter().map(|key| key.info).collect(), new })
+    Ok(MigrationReport {
+        wrappings: Vec::new(),
+        keys: keys.into_iter().map(|key| key.info).collect(),
+        new,
+    })
 }
 
 fn cannot_take(error: Error) -> Error {
@@ -208,7 +212,7 @@ fn to_key_file(
     dry_run: bool,
     reason: Reason<'_>,
     env: &Env,
-) -> Result<Moved> {
+) -> Result<MigrationReport> {
     let mut source = keystore(config, env, if dry_run { Role::Reader } else { Role::Command })?;
     let infos = source.outgoing()?;
     let mode = fits_a_key_file(&infos)?;
@@ -228,7 +232,7 @@ fn to_key_file(
             let _ = remove_part(&part);
         })?;
     }
-    Ok(Moved { wrappings: Vec::new(), keys: infos, new })
+    Ok(MigrationReport { wrappings: Vec::new(), keys: infos, new })
 }
 
 /// A key file has one mode for all, takes the highest version for the active one and knows no
@@ -287,9 +291,9 @@ fn put_in_place(part: &Path, path: &Path) -> Result<()> {
 
 /// Lines `id;version;hex`, put together in locked memory; `id;hex` where no key was ever rotated,
 /// which MariaDB's own plugin reads as well.
-fn write_key_file(path: &Path, keys: &[Moving]) -> Result<()> {
+fn write_key_file(path: &Path, keys: &[ExportedKey]) -> Result<()> {
     let rotated = keys.iter().any(|key| key.info.key.version != KeyVersion::FIRST);
-    let head = |Moving { info: KeyInfo { key, .. }, .. }: &Moving| match rotated {
+    let head = |ExportedKey { info: KeyInfo { key, .. }, .. }: &ExportedKey| match rotated {
         true => format!("{};{};", key.name, key.version),
         false => format!("{};", key.name),
     };
@@ -315,7 +319,7 @@ fn write_key_file(path: &Path, keys: &[Moving]) -> Result<()> {
     written().map_err(|cause| Error::io("cannot write the key file", path, &cause))
 }
 
-fn prove_key_file(path: &Path, mode: PageMode, keys: &[Moving]) -> Result<()> {
+fn prove_key_file(path: &Path, mode: PageMode, keys: &[ExportedKey]) -> Result<()> {
     let server = backend::file::FileServer::new(backend::file::Settings {
         path: path.to_owned(),
         password: None,
@@ -326,7 +330,7 @@ fn prove_key_file(path: &Path, mode: PageMode, keys: &[Moving]) -> Result<()> {
         dialect: backend::file::Dialect::Keyward,
     })?;
     let found = read_keys(&server, FILE_TIMEOUT)?;
-    let same = |one: &Moving, other: &Moving| {
+    let same = |one: &ExportedKey, other: &ExportedKey| {
         one.info.key == other.info.key
             && one.info.purpose == other.info.purpose
             && one.data.same_as(&other.data)

@@ -12,7 +12,7 @@ use crate::custodian::{Custodian, NextSource, NextStart};
 use crate::env::{Deadline, Env, Level, Log};
 use crate::error::{Error, Kind, Result};
 use crate::key::KeyRef;
-use crate::manager::{Moving, Rescued};
+use crate::manager::{ExportedKey, Rescued};
 use crate::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
 use crate::secret::DataKey;
 use crate::source::{NamedWrapper, Reason, Role};
@@ -57,7 +57,7 @@ impl NextStart for Configured {
         Ok(NextSource::Served { server, stash: stash.map(Box::new) })
     }
 
-    fn rescue_served(&mut self, keys: &[Moving], reason: Reason<'_>) -> Result<Rescued> {
+    fn rescue_served(&mut self, keys: &[ExportedKey], reason: Reason<'_>) -> Result<Rescued> {
         let names: Vec<_> = keys.iter().map(|key| key.info.key.clone()).collect();
         if let Some((path, before)) = self.rescued.as_ref().filter(|(path, _)| path.exists())
             && *before == names

@@ -159,7 +159,7 @@ fn page_mode(section: &Section) -> Result<PageMode> {
 }
 
 /// The one of `ways` to wrap that a wrapped key or the configuration calls `text`.
-fn way_called<W: Copy>(text: &str, ways: &[W], name: fn(W) -> &'static str) -> Result<W> {
+fn mechanism_called<W: Copy>(text: &str, ways: &[W], name: fn(W) -> &'static str) -> Result<W> {
     ways.iter().copied().find(|way| name(*way) == text).ok_or_else(|| {
         let names: Vec<_> = ways.iter().map(|way| name(*way)).collect();
         Error::new(Kind::Config, format!("{text:?} is not a way to wrap"))

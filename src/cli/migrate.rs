@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::assemble::{self, Moved, Target};
+use crate::assemble::{self, MigrationReport, Target};
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::open::env;
 use crate::cli::helpers::print::{Printer, plain, plain_lines, table};
@@ -134,7 +134,7 @@ fn from_keyring_file(path: &Path, file: &Path, common: &Common, printer: &Printe
     show(&moved, *dry_run, &next, printer)
 }
 
-fn show(moved: &Moved, dry_run: bool, next: &str, printer: &Printer) -> Result<Exit> {
+fn show(moved: &MigrationReport, dry_run: bool, next: &str, printer: &Printer) -> Result<Exit> {
     let word = |one: &Rewrapped| match one.change {
         WrapChange::Added => "added",
         WrapChange::Removed => "removed",
@@ -163,7 +163,7 @@ fn show(moved: &Moved, dry_run: bool, next: &str, printer: &Printer) -> Result<E
     Ok(Exit::Success)
 }
 
-fn listing(moved: &Moved) -> String {
+fn listing(moved: &MigrationReport) -> String {
     let row = |info: &KeyInfo| {
         vec![
             info.key.name.to_string(),

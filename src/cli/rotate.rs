@@ -16,7 +16,7 @@ use crate::env::{Clock as _, System};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyId, KeyInfo, KeyName, KeyRef, KeyState};
 use crate::manager::StateChange;
-use crate::policy::{self, Duty};
+use crate::policy::{self, DueAction};
 use crate::source::{Reason, Which};
 
 #[derive(clap::Args)]
@@ -135,13 +135,13 @@ fn due_ids(custodian: &Custodian, config: &Config) -> Vec<KeyId> {
     let mut names: Vec<_> = custodian.keys().into_iter().map(|info| info.key.name).collect();
     names.dedup();
     let entries: Vec<_> = names.iter().filter_map(|name| custodian.entry(name)).collect();
-    let duties = config.policy.due(System.now(), &custodian.keystore_id(), entries.iter());
-    let id = |duty: &Duty| match duty {
-        Duty::Rotate(id) => Some(*id),
-        Duty::Activate(key) => id_of(key),
-        Duty::Plan(..) | Duty::Retain(..) => None,
+    let due_actions = config.policy.due(System.now(), &custodian.keystore_id(), entries.iter());
+    let id = |due: &DueAction| match due {
+        DueAction::Rotate(id) => Some(*id),
+        DueAction::Activate(key) => id_of(key),
+        DueAction::Plan(..) | DueAction::Retain(..) => None,
     };
-    duties.iter().filter_map(id).collect()
+    due_actions.iter().filter_map(id).collect()
 }
 
 fn id_of(key: &KeyRef) -> Option<KeyId> {

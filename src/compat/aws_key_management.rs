@@ -22,7 +22,7 @@ use crate::custodian::Custodian;
 use crate::env::{Env, Level};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, PageMode};
-use crate::manager::Moving;
+use crate::manager::ExportedKey;
 use crate::source::{NamedServer, Role, ServedSource};
 
 /// `ER_UNKNOWN_ERROR`: the server has no number for this.
@@ -152,7 +152,7 @@ impl AwsKeyFiles {
     }
 
     /// The keys of all its files.
-    pub(super) fn keys(self, env: &Env) -> Result<Vec<Moving>> {
+    pub(super) fn keys(self, env: &Env) -> Result<Vec<ExportedKey>> {
         let (folder, timeout) = (self.folder.display().to_string(), self.timeout());
         let keys = assemble::read_keys(&self.server(env)?, timeout)?;
         if keys.is_empty() {

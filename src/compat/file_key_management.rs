@@ -19,7 +19,7 @@ use crate::custodian::Custodian;
 use crate::env::{Env, Level};
 use crate::error::{Code, Error, Kind, Result};
 use crate::key::{Cipher, PageMode};
-use crate::manager::Moving;
+use crate::manager::ExportedKey;
 use crate::source::{NamedServer, Role, ServedSource};
 
 /// The plugin's name, as errors know it.
@@ -138,7 +138,7 @@ impl KeyFile {
     }
 
     /// All of its keys.
-    pub(super) fn keys(self) -> Result<Vec<Moving>> {
+    pub(super) fn keys(self) -> Result<Vec<ExportedKey>> {
         assemble::read_keys(&self.server()?, FILE_TIMEOUT)
     }
 

@@ -18,7 +18,7 @@ use super::plugin::{Plugin, Size, Started, Values, Variable, VariableKind};
 use crate::assemble::{
     self, create_empty_keystore, make_missing_keys, start_keystore, trust_owner_of,
 };
-use crate::backend::http::Trust;
+use crate::backend::http::TlsConfig;
 use crate::backend::vault::{
     self, KvServer, KvSettings, Login, Lookup, OriginalKeys, Place, RoleId,
 };
@@ -27,7 +27,7 @@ use crate::custodian::Custodian;
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, PageMode};
-use crate::manager::Moving;
+use crate::manager::ExportedKey;
 use crate::secret::source::{Given, SecretSource};
 use crate::source::{LookupOptions, LookupSource, NamedLookup, NamedWrapper, Reason, Role};
 
@@ -201,27 +201,27 @@ fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
         return Err(Error::new(Kind::Config, what)
             .advise("name the engine as vault_mount, and leave vault_url without a path"));
     }
-    let terms = Arc::new(LookupOptions::default());
-    take_over(values, &terms);
-    let custodian = serve(&options, Arc::clone(&terms), role, env)?;
-    let changed = Box::new(move |values: &dyn Values| take_over(values, &terms));
+    let lookup_options = Arc::new(LookupOptions::default());
+    take_over(values, &lookup_options);
+    let custodian = serve(&options, Arc::clone(&lookup_options), role, env)?;
+    let changed = Box::new(move |values: &dyn Values| take_over(values, &lookup_options));
     Ok(Started { custodian, mark: None, changed: Some(changed) })
 }
 
 /// Goes by the variables that may be SET at any time.
-fn take_over(values: &dyn Values, terms: &LookupOptions) {
+fn take_over(values: &dyn Values, lookup_options: &LookupOptions) {
     let timeout = match u64::try_from(values.number(c"timeout")) {
         Ok(seconds @ 1..) => Duration::from_secs(seconds),
         _ => CURL_TIMEOUT,
     };
     let retries = u32::try_from(values.number(c"retries"))
         .or_else(|_| u32::try_from(values.number(c"max_retries")));
-    terms.set_patience(timeout, retries.unwrap_or_default());
+    lookup_options.set_patience(timeout, retries.unwrap_or_default());
     let age = |name| match values.switch(c"caching_enabled") {
         true => Duration::from_millis(u64::try_from(values.number(name)).unwrap_or_default()),
         false => Duration::ZERO,
     };
-    terms.set_ages(age(c"cache_version_timeout"), age(c"cache_timeout"));
+    lookup_options.set_ages(age(c"cache_version_timeout"), age(c"cache_timeout"));
 }
 
 fn login(values: &dyn Values, role: Role, env: &Env) -> Result<HashicorpLogin> {
@@ -283,25 +283,26 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 
-/// Begins to serve the keys of the Vault that `options` describe, asked as `terms` say. An engine
+/// Begins to serve the keys of the Vault that `options` describe, asked as `lookup_options` say. An engine
 /// named by `vault_mount` may be transit: then the keys are in a keystore of ours, which is made at
 /// the first start of a server.
 fn serve(
     options: &Hashicorp,
-    terms: Arc<LookupOptions>,
+    lookup_options: Arc<LookupOptions>,
     role: Role,
     env: Env,
 ) -> Result<Custodian> {
     let place = options.place()?;
     if options.mount.is_some() {
         let client = options.settings(&place).client(Arc::clone(&env.rng));
-        let found = client.mounted(&place.mount, Deadline::after(terms.timeout()))?;
+        let found = client.mounted(&place.mount, Deadline::after(lookup_options.timeout()))?;
         if found.kind == "transit" {
-            return from_transit(options, place, &terms, role, env);
+            return from_transit(options, place, &lookup_options, role, env);
         }
     }
     let store = Box::new(options.lookup(place, &env)?);
-    let source = LookupSource::new(NamedLookup { name: NAME.to_owned(), store, options: terms });
+    let source =
+        LookupSource::new(NamedLookup { name: NAME.to_owned(), store, options: lookup_options });
     Custodian::start(source, role, env)
 }
 
@@ -341,14 +342,14 @@ impl Hashicorp {
     }
 
     /// All of its keys with all of their versions.
-    pub(super) fn keys(&self, env: &Env) -> Result<Vec<Moving>> {
+    pub(super) fn keys(&self, env: &Env) -> Result<Vec<ExportedKey>> {
         let mut keys = assemble::read_keys(&self.all_keys(env)?, VAULT_TIMEOUT)?;
         if keys.is_empty() {
             let what = "the Vault has no keys where the option file says".to_owned();
             return Err(Error::new(Kind::NotFound, what).advise("is vault_url the right one?"));
         }
         // The server itself encrypted with them, whatever is noted beside them.
-        for Moving { info, data } in &mut keys {
+        for ExportedKey { info, data } in &mut keys {
             let cipher = Cipher { mode: PageMode::Cbc, key_len: data.expose().len() };
             info.purpose = cipher.into();
         }
@@ -372,7 +373,8 @@ impl Hashicorp {
                 wrapped: false,
             },
         };
-        let trust = Trust { ca_file: self.ca.clone(), as_original: true, ..Trust::default() };
+        let trust =
+            TlsConfig { ca_file: self.ca.clone(), as_original: true, ..TlsConfig::default() };
         vault::Settings { addresses: vec![place.address.clone()], namespace: None, trust, login }
     }
 
@@ -411,7 +413,7 @@ impl Hashicorp {
 fn from_transit(
     options: &Hashicorp,
     place: Place,
-    terms: &LookupOptions,
+    lookup_options: &LookupOptions,
     role: Role,
     env: Env,
 ) -> Result<Custodian> {
@@ -420,7 +422,11 @@ fn from_transit(
     let settings = vault::TransitSettings { vault, mount: place.mount, key };
     let wrapper = || {
         let wrapper = vault::TransitWrapper::new(settings.clone(), Arc::clone(&env.rng));
-        NamedWrapper { name: NAME.to_owned(), timeout: terms.timeout(), wrapper: Box::new(wrapper) }
+        NamedWrapper {
+            name: NAME.to_owned(),
+            timeout: lookup_options.timeout(),
+            wrapper: Box::new(wrapper),
+        }
     };
     let path = Path::new(config::DEFAULT_KEYSTORE);
     trust_owner_of(path);

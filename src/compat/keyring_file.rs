@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, KeyringKey, Purpose};
-use crate::manager::Moving;
+use crate::manager::ExportedKey;
 use crate::secret::{self, DataKey};
 use crate::trust;
 
@@ -61,14 +61,14 @@ pub fn at(path: &Path) -> Result<PathBuf> {
 }
 
 /// Every key of the file at `path`.
-pub(super) fn read(path: &Path) -> Result<Vec<Moving>> {
+pub(super) fn read(path: &Path) -> Result<Vec<ExportedKey>> {
     let text = secret::read_file(path, MAX_LEN)?;
     parse(text.expose()).map_err(|error| error.within(path.display()))
 }
 
 /// Every key of a file that says `text`. `Config` where it is no such file or a key is none,
 /// `Unsupported` where it is of another version.
-pub fn parse(text: &[u8]) -> Result<Vec<Moving>> {
+pub fn parse(text: &[u8]) -> Result<Vec<ExportedKey>> {
     let document: Document<'_> = serde_json::from_slice(text).map_err(|cause| {
         // The cause's own words may quote the file.
         let place = format!("line {} column {}", cause.line(), cause.column());
@@ -94,7 +94,7 @@ pub fn parse(text: &[u8]) -> Result<Vec<Moving>> {
 }
 
 impl Element<'_> {
-    fn read(&self) -> Result<Moving> {
+    fn read(&self) -> Result<ExportedKey> {
         let name = KeyName::Named { data_id: self.data_id.into(), auth_id: self.user.into() };
         let wrong = |what: &str| {
             Error::new(Kind::Config, format!("key {name}: {what}"))
@@ -113,7 +113,7 @@ impl Element<'_> {
             created: None,
             check: None,
         };
-        Moving::proven(info, data)
+        ExportedKey::proven(info, data)
     }
 
     /// The key, from hex straight into locked memory.

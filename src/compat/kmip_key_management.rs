@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::plugin::{Plugin, Size, Started, Values, Variable, VariableKind};
 use crate::assemble::{create_empty_keystore, make_missing_keys, start_keystore, trust_owner_of};
-use crate::backend::http::{TlsAdvice, Trust};
+use crate::backend::http::{TlsAdvice, TlsConfig};
 use crate::backend::kmip::{self, Address, KeyAdvice, KeyChoice, KmipWrapper, WrapperSettings};
 use crate::config;
 use crate::custodian::Custodian;
@@ -172,12 +172,12 @@ impl KmipOptions {
             let what = format!("{NAME}_{name}: {path} is not an absolute path");
             return Err(Error::new(Kind::Config, what).advise("begin it with /"));
         }
-        let trust = Trust {
+        let trust = TlsConfig {
             ca_file: Some(self.client_ca.clone().into()),
             client_certificate: Some(self.client_certificate.clone().into()),
             client_key: Some(self.client_key.clone().into()),
             advice: &TLS_ADVICE,
-            ..Trust::default()
+            ..TlsConfig::default()
         };
         let kmip = kmip::Settings { servers: self.servers()?, trust, version: None };
         let key = KeyChoice::Either(self.master_key_id.clone());

@@ -21,11 +21,11 @@ pub use self::hashicorp_key_management::{Hashicorp, HashicorpLogin};
 pub use self::keyring_file::{at as keyring_file_at, parse as parse_keyring_file};
 use self::my_cnf::Options;
 pub use self::plugin::{Changed, Plugin, Size, Started, Values, Variable, VariableKind, rotate_by};
-use crate::assemble::{self, Moved};
+use crate::assemble::{self, MigrationReport};
 use crate::config::Config;
 use crate::env::Env;
 use crate::error::Result;
-use crate::manager::Moving;
+use crate::manager::ExportedKey;
 use crate::source::Reason;
 
 /// The plugins whose names the library can be opened under.
@@ -99,7 +99,7 @@ impl Original {
         }
     }
 
-    fn keys(self, env: &Env) -> Result<Vec<Moving>> {
+    fn keys(self, env: &Env) -> Result<Vec<ExportedKey>> {
         match self {
             Self::KeyFile(file) => file.keys(),
             Self::Vault(vault) => vault.keys(env),
@@ -117,7 +117,7 @@ pub fn import_original(
     dry_run: bool,
     reason: Reason<'_>,
     env: &Env,
-) -> Result<Moved> {
+) -> Result<MigrationReport> {
     assemble::import(config, original.keys(env)?, dry_run, reason, env)
 }
 
@@ -131,7 +131,7 @@ pub fn import_keyring_file(
     dry_run: bool,
     reason: Reason<'_>,
     env: &Env,
-) -> Result<Moved> {
+) -> Result<MigrationReport> {
     let keys = keyring_file::read(path)?;
     if own && !dry_run {
         assemble::ensure_keystore(&config.keystore.path, reason, env)?;

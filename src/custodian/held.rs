@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use super::status::Summary;
 use super::{Shared, lock};
 use crate::manager::Manager;
-use crate::policy::Coming;
+use crate::policy::NextRotation;
 use crate::source::{KeySource, LookupOptions, LookupSource, ServedSource};
 use crate::store::Contents;
 
@@ -82,7 +82,7 @@ impl Guard<'_> {
     }
 
     /// The next rotation that the policy brings.
-    pub(super) fn next_rotation(&self) -> Option<Coming> {
+    pub(super) fn next_rotation(&self) -> Option<NextRotation> {
         match self {
             Self::Keystore(manager) => manager.next_rotation(),
             Self::Served(_) | Self::LookedUp(_) => None,

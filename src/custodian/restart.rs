@@ -15,7 +15,7 @@ use super::{Custodian, Shared, lock};
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyInfo, KeyName, KeyRef};
-use crate::manager::{Manager, Moving, Rescued};
+use crate::manager::{ExportedKey, Manager, Rescued};
 use crate::provider::FreshLogin;
 use crate::ring::{Ring, RingKey};
 use crate::secret::DataKey;
@@ -58,7 +58,7 @@ pub trait NextStart: Send {
     fn open(&mut self) -> Result<NextSource>;
 
     /// Writes `keys`, which a key store serves, into a new keystore of their own.
-    fn rescue_served(&mut self, _keys: &[Moving], _: Reason<'_>) -> Result<Rescued> {
+    fn rescue_served(&mut self, _keys: &[ExportedKey], _: Reason<'_>) -> Result<Rescued> {
         Err(no_rescue())
     }
 
@@ -200,7 +200,11 @@ impl Watch {
     }
 
     /// Has whoever knows the configuration write `keys` into a keystore.
-    pub(super) fn rescue_served(&self, keys: &[Moving], reason: Reason<'_>) -> Result<Rescued> {
+    pub(super) fn rescue_served(
+        &self,
+        keys: &[ExportedKey],
+        reason: Reason<'_>,
+    ) -> Result<Rescued> {
         let mut checker = lock(&self.checker);
         let checker = checker.as_mut().ok_or_else(no_rescue)?;
         checker.next.rescue_served(keys, reason)

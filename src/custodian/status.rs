@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Custodian, Degraded, RestartSafe, lock};
 use crate::env::Timestamp;
-use crate::policy::Coming;
+use crate::policy::NextRotation;
 use crate::source::{KeySource, SourceState, StashState};
 
 /// What `status` and the server's status variables show.
@@ -41,7 +41,7 @@ pub(super) struct Summary {
     pub(super) provider: String,
     pub(super) keys: usize,
     pub(super) versions: usize,
-    pub(super) rotation: Option<Coming>,
+    pub(super) rotation: Option<NextRotation>,
     pub(super) stash: Option<StashState>,
 }
 
@@ -69,7 +69,7 @@ impl Custodian {
 }
 
 impl Summary {
-    pub(super) fn of(source: &dyn KeySource, rotation: Option<Coming>) -> Self {
+    pub(super) fn of(source: &dyn KeySource, rotation: Option<NextRotation>) -> Self {
         let keys = source.keys();
         let mut names: Vec<_> = keys.iter().map(|info| &info.key.name).collect();
         names.dedup();
@@ -82,7 +82,7 @@ impl Summary {
     pub(super) fn follow(
         &mut self,
         source: &dyn KeySource,
-        rotation: impl FnOnce() -> Option<Coming>,
+        rotation: impl FnOnce() -> Option<NextRotation>,
     ) -> bool {
         let now = source.state();
         let is_same = now.generation > 0

@@ -10,14 +10,14 @@ use crate::source::{KeySource as _, LOCK_WAIT, Reason};
 use crate::store::{Keystore, NewVersion};
 
 /// A key version on its way, its check value proven.
-pub struct Moving {
+pub struct ExportedKey {
     /// What is known of it.
     pub info: KeyInfo,
     /// The key.
     pub data: DataKey,
 }
 
-impl Moving {
+impl ExportedKey {
     /// A version that a key store which serves gave; `Corrupt` if it is not the key that was announced.
     pub fn proven(info: KeyInfo, data: DataKey) -> Result<Self> {
         if info.check.is_some_and(|check| check != data.check_value()) {
@@ -31,7 +31,7 @@ impl Moving {
 impl Manager {
     /// Takes keys in, in one commit, and opens each again. A version that is here already with the
     /// same key changes nothing; one with another key is refused (`State`). The versions that are new.
-    pub fn import(&mut self, keys: &[Moving], reason: Reason<'_>) -> Result<Vec<KeyRef>> {
+    pub fn import(&mut self, keys: &[ExportedKey], reason: Reason<'_>) -> Result<Vec<KeyRef>> {
         self.load()?;
         self.commit(reason, |manager, before| {
             let (after, new) = manager.with_imported(before, keys, reason)?;
@@ -40,20 +40,20 @@ impl Manager {
     }
 
     /// What [`Self::import`] would do: the versions that are new.
-    pub fn try_import(&mut self, keys: &[Moving], reason: Reason<'_>) -> Result<Vec<KeyRef>> {
+    pub fn try_import(&mut self, keys: &[ExportedKey], reason: Reason<'_>) -> Result<Vec<KeyRef>> {
         self.load()?;
         self.with_imported(self.reader.keystore()?, keys, reason).map(|(_, new)| new)
     }
 
     /// Every key version that decrypts, to be taken to another key store. The audit trail has a
     /// line of it before anybody has a key.
-    pub fn export(&mut self, reason: Reason<'_>) -> Result<Vec<Moving>> {
+    pub fn export(&mut self, reason: Reason<'_>) -> Result<Vec<ExportedKey>> {
         self.load()?;
         let lock = self.reader.file.lock(Deadline::after(LOCK_WAIT))?;
         let keystore = self.reader.keystore()?;
         let infos = self.keys().into_iter().filter(|info| info.state.decrypts());
         let keys = infos
-            .map(|info| keystore.data_key(&info.key).map(|data| Moving { info, data }))
+            .map(|info| keystore.data_key(&info.key).map(|data| ExportedKey { info, data }))
             .collect::<Result<Vec<_>>>()?;
         let names: Vec<KeyRef> = keys.iter().map(|key| key.info.key.clone()).collect();
         let record = Record {
@@ -75,10 +75,10 @@ impl Manager {
     }
 
     /// That the keystore on disk opens and has these very keys, for the same ciphers.
-    pub fn prove(&mut self, keys: &[Moving]) -> Result<()> {
+    pub fn prove(&mut self, keys: &[ExportedKey]) -> Result<()> {
         self.load()?;
         let keystore = self.reader.keystore()?;
-        for Moving { info, data } in keys {
+        for ExportedKey { info, data } in keys {
             let found = keystore.contents().info(&info.key);
             let same = keystore.data_key(&info.key)?.same_as(data)
                 && found.is_some_and(|found| found.purpose == info.purpose);
@@ -92,12 +92,12 @@ impl Manager {
     fn with_imported(
         &self,
         before: &Keystore,
-        keys: &[Moving],
+        keys: &[ExportedKey],
         reason: Reason<'_>,
     ) -> Result<(Keystore, Vec<KeyRef>)> {
         let (mut after, mut new) = (before.clone(), Vec::new());
         let change = self.change(reason);
-        for Moving { info, data } in keys {
+        for ExportedKey { info, data } in keys {
             if before.contents().info(&info.key).is_none() {
                 new.push(info.key.clone());
             }

@@ -15,7 +15,7 @@ mod states;
 use std::sync::Arc;
 
 pub use destroy::Destruction;
-pub use import::Moving;
+pub use import::ExportedKey;
 pub use register::{Home, Judged};
 pub use rescue::{Rescued, held_keys};
 pub use rewrap::{Rewrap, Rewrapped, WrapChange};
@@ -26,7 +26,7 @@ use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Env};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef};
-use crate::policy::{Coming, Policy};
+use crate::policy::{NextRotation, Policy};
 use crate::ring::Ring;
 use crate::secret::scrubbed;
 use crate::source::{
@@ -115,7 +115,7 @@ impl Manager {
 
     /// The next rotation that the policy brings.
     #[must_use]
-    pub fn next_rotation(&self) -> Option<Coming> {
+    pub fn next_rotation(&self) -> Option<NextRotation> {
         let contents = self.contents()?;
         self.runner.policy.coming(contents.id(), contents.keys())
     }

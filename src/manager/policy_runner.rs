@@ -8,7 +8,7 @@ use crate::audit::Event;
 use crate::env::{Level, Timestamp};
 use crate::error::Result;
 use crate::key::{KeyRef, KeyState};
-use crate::policy::{Ahead, Duty, Policy};
+use crate::policy::{Ahead, DueAction, Policy};
 use crate::source::{KeySource as _, Reason, Which};
 use crate::store::{Change, Contents, Keystore};
 
@@ -65,11 +65,11 @@ impl Manager {
     /// Does what is due. Looked at without the lock first: most of the time there is nothing.
     fn do_due_actions(&mut self) -> Result<Vec<KeyRef>> {
         self.check_dates()?;
-        let duties = self.duties();
-        if duties.is_empty() {
+        let due_actions = self.due_actions();
+        if due_actions.is_empty() {
             return Ok(Vec::new());
         }
-        if duties.iter().any(|duty| matches!(duty, Duty::Rotate(_))) {
+        if due_actions.iter().any(|due| matches!(due, DueAction::Rotate(_))) {
             self.reader.prove_before_new_key()?;
         }
         let text = self.runner.policy.reason();
@@ -102,7 +102,7 @@ impl Manager {
         Ok(())
     }
 
-    fn duties(&self) -> Vec<Duty> {
+    fn due_actions(&self) -> Vec<DueAction> {
         let Some(contents) = self.reader.contents() else { return Vec::new() };
         self.runner.policy.due(self.reader.env.clock.now(), contents.id(), contents.keys())
     }
@@ -118,9 +118,9 @@ impl Manager {
         let mut after = before.clone();
         let mut events: Vec<(Event, Vec<KeyRef>)> = Vec::new();
         let change = self.change(reason);
-        for duty in due(before.contents()) {
-            match duty {
-                Duty::Rotate(id) => {
+        for due in due(before.contents()) {
+            match due {
+                DueAction::Rotate(id) => {
                     let rotated = self.rotated(&after, Which::One(id), false, reason)?;
                     after = rotated.after;
                     rotated
@@ -128,21 +128,21 @@ impl Manager {
                         .into_iter()
                         .for_each(|(event, keys)| tell(&mut events, event, keys));
                 }
-                Duty::Activate(key) => {
+                DueAction::Activate(key) => {
                     after = after.with_state(&key, KeyState::Active, &change)?;
                     tell(&mut events, Event::Activated, vec![key]);
                 }
-                Duty::Plan(key, at) => {
+                DueAction::Plan(key, at) => {
                     let plan = Change { at, ..change.clone() };
                     after = after.with_plan(&key, Some((KeyState::Active, &plan)))?;
                     tell(&mut events, Event::Prepared, vec![key]);
                 }
-                Duty::Retain(..) => {}
+                DueAction::Retain(..) => {}
             }
         }
         // What has just been retired is to be kept for its time as well.
-        for duty in due(after.contents()) {
-            if let Duty::Retain(key, until) = duty {
+        for due in due(after.contents()) {
+            if let DueAction::Retain(key, until) = due {
                 after = after.with_retention(&key, Some(until))?;
                 tell(&mut events, Event::Retained, vec![key]);
             }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use subtle::ConstantTimeEq as _;
 
-use super::{Manager, Moving};
+use super::{ExportedKey, Manager};
 use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Level};
 use crate::error::{Error, Kind, Result};
@@ -146,7 +146,7 @@ impl Manager {
 }
 
 /// All keys in the ring, with the dates that the key store gives them.
-pub fn held_keys(ring: &Ring, known: Vec<KeyInfo>) -> Result<Vec<Moving>> {
+pub fn held_keys(ring: &Ring, known: Vec<KeyInfo>) -> Result<Vec<ExportedKey>> {
     let known: BTreeMap<_, _> = known.into_iter().map(|info| (info.key, info.created)).collect();
     let mut versions = ring.versions();
     versions.sort();
@@ -162,7 +162,7 @@ pub fn held_keys(ring: &Ring, known: Vec<KeyInfo>) -> Result<Vec<Moving>> {
             check: None,
             key,
         };
-        Moving::proven(info, DataKey::copy_of(held.key().expose())?)
+        ExportedKey::proven(info, DataKey::copy_of(held.key().expose())?)
     };
     held.map(moving).collect()
 }

@@ -27,7 +27,7 @@ impl KeystoreReader {
             reads += 1;
             let guard = self.file.guard();
             let opened = self.read_unguarded()?;
-            let alarm = match self.heed(guard, &opened.keystore) {
+            let alarm = match self.check_rollback(guard, &opened.keystore) {
                 Ok(guarding) => return Ok((opened, guarding)),
                 Err(alarm) if lock.is_some() || !is_alarm(&alarm) => return Err(alarm),
                 Err(alarm) => alarm,
@@ -35,7 +35,7 @@ impl KeystoreReader {
             // Another keystore may be taking this one's place: what counts is how the two are while
             // nobody writes.
             let held = self.lock_to_look();
-            let now = self.heed(self.file.guard(), &opened.keystore);
+            let now = self.check_rollback(self.file.guard(), &opened.keystore);
             let stamp = self.file.stamp();
             drop(held);
             match stamp {
@@ -48,7 +48,7 @@ impl KeystoreReader {
         }
     }
 
-    fn heed(&self, guard: Guard, keystore: &Keystore) -> Result<Guarding> {
+    fn check_rollback(&self, guard: Guard, keystore: &Keystore) -> Result<Guarding> {
         self.file.check_guard(guard, keystore).map_err(|error| match is_alarm(&error) {
             true => error.advise(
                 "put the newest copy back; if there is none, stop the servers and run `keyward \

@@ -183,9 +183,9 @@ impl KeySource for LookupSource {
 
     fn maintenance(&self) -> Vec<Maintenance> {
         let NamedLookup { name, store, options } = &self.lookup;
-        let upkeep = store.upkeep();
-        let due = |upkeep| Maintenance::new(name, options.timeout(), upkeep);
-        upkeep.map(due).into_iter().collect()
+        let maintenance = store.maintenance();
+        let due = |maintenance| Maintenance::new(name, options.timeout(), maintenance);
+        maintenance.map(due).into_iter().collect()
     }
 }
 

@@ -456,7 +456,8 @@ impl KeySource for ServedSource {
 
     fn maintenance(&self) -> Vec<Maintenance> {
         let NamedServer { name, timeout, server, .. } = &self.server;
-        let own = server.upkeep().map(|upkeep| Maintenance::new(name, *timeout, upkeep));
+        let own =
+            server.maintenance().map(|maintenance| Maintenance::new(name, *timeout, maintenance));
         let sealing = self.stash.as_ref().map(Stash::maintenance);
         own.into_iter().chain(sealing.into_iter().flatten()).collect()
     }

@@ -22,7 +22,7 @@ pub struct NamedWrapper {
 impl NamedWrapper {
     /// What the worker must do for it now and then.
     pub(super) fn maintenance(&self) -> Option<Maintenance> {
-        Some(Maintenance::new(&self.name, self.timeout, self.wrapper.upkeep()?))
+        Some(Maintenance::new(&self.name, self.timeout, self.wrapper.maintenance()?))
     }
 
     /// Wraps the store key and proves that the wrapping opens to it again.

@@ -11,7 +11,7 @@ use keyward::env::fake::FakeClock;
 use keyward::env::{Clock, Env, Level, Timestamp};
 use keyward::key::{Cipher, KeyState};
 use keyward::manager::{Manager, Rewrap};
-use keyward::policy::{Ahead, Duty, Policy};
+use keyward::policy::{Ahead, DueAction, Policy};
 use keyward::source::{Role, Which};
 use keyward::store::StoreFile;
 
@@ -126,7 +126,7 @@ fn a_clock_that_goes_back_makes_nothing_due() {
     let before = Timestamp::from_unix(START.as_unix() - 1000 * DAY);
     assert_eq!(policy.due(before, "id", [&entry].into_iter()), []);
     let after = Timestamp::from_unix(START.as_unix() + 1000 * DAY);
-    assert_eq!(policy.due(after, "id", [&entry].into_iter()), [Duty::Rotate(key(7))]);
+    assert_eq!(policy.due(after, "id", [&entry].into_iter()), [DueAction::Rotate(key(7))]);
 }
 
 #[test]

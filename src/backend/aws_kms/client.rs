@@ -27,7 +27,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::super::http::{Url, is_private, place};
 use super::arn::region_of;
-use super::failure::{self, Scene};
+use super::failure::{self, CallContext};
 use super::settings::Settings;
 use crate::env::{Deadline, Retry, Rng, run_apart};
 use crate::error::{Error, Kind, Result};
@@ -66,16 +66,16 @@ impl Client {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|cause| {
             Error::new(Kind::Internal, format!("cannot prepare calls to AWS: {cause}"))
         })?;
-        let gate = Arc::new(Gate::default());
+        let guard = Arc::new(EndpointGuard::default());
         let found = runtime.block_on(async {
             let left = by.left("looking for AWS credentials")?;
-            let found = tokio::time::timeout(left, self.configure(Arc::clone(&gate)));
+            let found = tokio::time::timeout(left, self.configure(Arc::clone(&guard)));
             found.await.unwrap_or_else(|_| Err(failure::slow_credentials()))
         });
-        Ok(Call { kms: found?, client: self, gate, by, runtime })
+        Ok(Call { kms: found?, client: self, guard, by, runtime })
     }
 
-    async fn configure(&self, gate: Arc<Gate>) -> Result<aws_sdk_kms::Client> {
+    async fn configure(&self, guard: Arc<EndpointGuard>) -> Result<aws_sdk_kms::Client> {
         let config = self.load().await;
         let otherwise = self.settings.default_region.map(Region::new);
         let region = config.region().cloned().or(otherwise).ok_or_else(failure::no_region)?;
@@ -95,7 +95,7 @@ impl Client {
         let builder = builder
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
-            .interceptor(Guard(gate));
+            .interceptor(Guard(guard));
         Ok(aws_sdk_kms::Client::from_conf(builder.build()))
     }
 
@@ -194,7 +194,7 @@ pub(super) struct Call<'a> {
     // Before the runtime, so that its connections end while that still stands.
     kms: aws_sdk_kms::Client,
     client: &'a Client,
-    gate: Arc<Gate>,
+    guard: Arc<EndpointGuard>,
     by: Deadline,
     runtime: Runtime,
 }
@@ -207,7 +207,7 @@ impl Call<'_> {
 
     /// Where KMS is: `https://kms.eu-central-1.amazonaws.com`, once it was called.
     pub(super) fn place(&self) -> String {
-        self.gate.place().unwrap_or_else(|| "AWS KMS".to_owned())
+        self.guard.place().unwrap_or_else(|| "AWS KMS".to_owned())
     }
 
     /// The error that the answer is not one of KMS's.
@@ -244,9 +244,9 @@ impl Call<'_> {
             unreached +=
                 u32::from(!matches!(error, SdkError::ServiceError(_) | SdkError::ResponseError(_)));
             let place = self.place();
-            let cause = match self.gate.is_shut() {
+            let cause = match self.guard.is_shut() {
                 true => failure::in_the_clear(&place),
-                false => failure::failed(&Scene { action, key, place: &place }, &error),
+                false => failure::failed(&CallContext { action, key, place: &place }, &error),
             };
             let again = cause.kind() == Kind::Unavailable && unreached < CONNECT_TRIES;
             if !again || !retry.wait() {
@@ -259,12 +259,12 @@ impl Call<'_> {
 /// Takes note of where requests go, and lets none pass that would cross a network in the clear:
 /// the environment and the profile can name an endpoint as well.
 #[derive(Debug, Default)]
-struct Gate {
+struct EndpointGuard {
     place: Mutex<Option<String>>,
     shut: AtomicBool,
 }
 
-impl Gate {
+impl EndpointGuard {
     fn place(&self) -> Option<String> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -276,7 +276,7 @@ impl Gate {
 
 /// As the SDK wants it, which owns what it is given.
 #[derive(Debug)]
-struct Guard(Arc<Gate>);
+struct Guard(Arc<EndpointGuard>);
 
 impl Intercept for Guard {
     fn name(&self) -> &'static str {

@@ -8,7 +8,7 @@ use super::super::http::{TlsAdvice, told};
 use crate::error::{Error, Kind};
 
 /// What was being done.
-pub(super) struct Scene<'a> {
+pub(super) struct CallContext<'a> {
     /// What a policy must allow: `kms:Decrypt`.
     pub(super) action: &'a str,
     /// Which key it was to be done with, as the configuration names it.
@@ -17,12 +17,12 @@ pub(super) struct Scene<'a> {
     pub(super) place: &'a str,
 }
 
-/// What `error` means in this `scene`.
-pub(super) fn failed<E>(scene: &Scene<'_>, error: &SdkError<E>) -> Error
+/// What `error` means in this `context`.
+pub(super) fn failed<E>(context: &CallContext<'_>, error: &SdkError<E>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    let place = scene.place;
+    let place = context.place;
     let away =
         |words: &str| Error::new(Kind::Unavailable, format!("cannot reach {place}: {words}"));
     match error {
@@ -30,7 +30,7 @@ where
             let meta = answer.err().meta();
             let status = answer.raw().status().as_u16();
             refused(
-                scene,
+                context,
                 meta.code().unwrap_or_default(),
                 meta.message().unwrap_or_default(),
                 status,
@@ -62,8 +62,8 @@ static FOR_AWS: TlsAdvice = TlsAdvice {
 
 /// What it means that AWS answered with the error called `code`. Of its `message` one word is
 /// looked for, and nothing shown.
-fn refused(scene: &Scene<'_>, code: &str, message: &str, status: u16) -> Error {
-    let Scene { action, key, place } = scene;
+fn refused(context: &CallContext<'_>, code: &str, message: &str, status: u16) -> Error {
+    let CallContext { action, key, place } = context;
     match code {
         "AccessDeniedException" | "AccessDenied" | "NotAuthorized" => denied(action, key),
         "NotFoundException" => {
@@ -94,7 +94,7 @@ fn refused(scene: &Scene<'_>, code: &str, message: &str, status: u16) -> Error {
                 "keys with imported material or in a key store of one's own have limits here",
             )
         }
-        _ => credentials_refused(code).unwrap_or_else(|| by_service(scene, code, status)),
+        _ => credentials_refused(code).unwrap_or_else(|| by_service(context, code, status)),
     }
 }
 
@@ -128,8 +128,8 @@ fn credentials_refused(code: &str) -> Option<Error> {
 }
 
 /// What has to do with how the service is.
-fn by_service(scene: &Scene<'_>, code: &str, status: u16) -> Error {
-    let Scene { action, key, place } = scene;
+fn by_service(context: &CallContext<'_>, code: &str, status: u16) -> Error {
+    let CallContext { action, key, place } = context;
     let away = |what: &str| Error::new(Kind::Unavailable, format!("{place} {what}"));
     match code {
         "ThrottlingException"
@@ -277,7 +277,7 @@ mod tests {
 
     fn sorted(code: &str, message: &str, status: u16) -> Error {
         let place = "https://kms.eu-central-1.amazonaws.com";
-        refused(&Scene { action: "kms:Decrypt", key: KEY, place }, code, message, status)
+        refused(&CallContext { action: "kms:Decrypt", key: KEY, place }, code, message, status)
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use std::io;
 use std::path::Path;
 
-use super::keyfile::{Dialect, Fault, Flaw};
+use super::keyfile::{Dialect, ParseError, ParseErrorKind};
 use super::{MAX_FILE_LEN, MAX_PASSWORD_LEN};
 use crate::error::{Code, Error, Kind};
 
 /// Why the file as a whole cannot be used.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum FileError {
     /// No file is named.
     Unset,
     /// The key file or the password's file could not be opened.
@@ -36,7 +36,7 @@ pub(super) enum Failure {
     Changed,
 }
 
-impl Failure {
+impl FileError {
     /// The error of the file `path`, in the words of `dialect`.
     pub(super) fn of(self, path: &Path, dialect: Dialect) -> Error {
         match dialect {
@@ -127,10 +127,10 @@ impl Failure {
     }
 }
 
-impl Flaw {
+impl ParseError {
     /// The error of the key file `path`, in the words of `dialect`.
     pub(super) fn of(self, path: &Path, dialect: Dialect) -> Error {
-        if let Fault::Memory(error) = self.fault {
+        if let ParseErrorKind::Memory(error) = self.fault {
             return error.within(path.display());
         }
         match dialect {
@@ -141,34 +141,36 @@ impl Flaw {
 
     fn in_our_words(self, path: &Path) -> Error {
         let (what, advice) = match self.fault {
-            Fault::Syntax => {
+            ParseErrorKind::Syntax => {
                 ("not a key".into(), "write id;key or id;version;key, # before a remark")
             }
-            Fault::Id => ("not a key id".into(), "use an id from 1 to 4294967295"),
-            Fault::Version => ("not a key version".into(), "use a version from 1 to 4294967294"),
-            Fault::Key(digits) if digits > 64 => (
+            ParseErrorKind::Id => ("not a key id".into(), "use an id from 1 to 4294967295"),
+            ParseErrorKind::Version => {
+                ("not a key version".into(), "use a version from 1 to 4294967294")
+            }
+            ParseErrorKind::Key(digits) if digits > 64 => (
                 "the key has more than 64 hex digits".into(),
                 "a key has 32, 48 or 64: openssl rand -hex 32 makes one",
             ),
-            Fault::Key(0 | 1) => (
+            ParseErrorKind::Key(0 | 1) => (
                 "no key stands here".into(),
                 "a key has 32, 48 or 64 hex digits: openssl rand -hex 32 makes one",
             ),
-            Fault::Key(digits) => (
+            ParseErrorKind::Key(digits) => (
                 format!("the key ends after {digits} hex digits"),
                 "a key has 32, 48 or 64: openssl rand -hex 32 makes one",
             ),
-            Fault::Trailing => ("text after the key".into(), "put # before a remark"),
-            Fault::Duplicate(id, version, line) => (
+            ParseErrorKind::Trailing => ("text after the key".into(), "put # before a remark"),
+            ParseErrorKind::Duplicate(id, version, line) => (
                 format!("key {id} version {version} stands in line {line} already"),
                 "take one of the two out; which one is right, the data tells",
             ),
-            Fault::NoSystemKey => {
+            ParseErrorKind::NoSystemKey => {
                 let what = format!("{}: key 1 is missing", path.display());
                 return Error::new(Kind::Config, what)
                     .advise("add a line 1;key: the server's own files need that key");
             }
-            Fault::Memory(error) => return error,
+            ParseErrorKind::Memory(error) => return error,
         };
         let (line, column) = (self.line, self.column);
         Error::new(Kind::Config, format!("{}:{line}:{column}: {what}", path.display()))
@@ -178,12 +180,13 @@ impl Flaw {
     /// MariaDB's words, letter by letter.
     fn in_the_originals(self, path: &Path) -> Error {
         let what = match self.fault {
-            Fault::Syntax | Fault::Trailing => "Syntax error",
-            Fault::Id => "Invalid key id",
-            Fault::Version | Fault::Key(_) | Fault::Duplicate(..) | Fault::Memory(_) => {
-                "Invalid key"
-            }
-            Fault::NoSystemKey => "System key id 1 is missing",
+            ParseErrorKind::Syntax | ParseErrorKind::Trailing => "Syntax error",
+            ParseErrorKind::Id => "Invalid key id",
+            ParseErrorKind::Version
+            | ParseErrorKind::Key(_)
+            | ParseErrorKind::Duplicate(..)
+            | ParseErrorKind::Memory(_) => "Invalid key",
+            ParseErrorKind::NoSystemKey => "System key id 1 is missing",
         };
         let (path, line, column) = (path.display(), self.line, self.column);
         Error::new(Kind::Config, format!("{what} at {path} line {line}, column {column}"))
@@ -205,21 +208,21 @@ const _: () = assert!(MAX_FILE_LEN == 1 << 20);
 mod tests {
     use super::*;
 
-    fn all() -> [Failure; 12] {
+    fn all() -> [FileError; 12] {
         let cause = || io::Error::from_raw_os_error(libc::ENOENT);
         [
-            Failure::Unset,
-            Failure::Open(cause()),
-            Failure::Read(cause()),
-            Failure::TooLong,
-            Failure::NotEncrypted,
-            Failure::NoPassword,
-            Failure::WrongPassword,
-            Failure::CutShort,
-            Failure::EmptyPassword,
-            Failure::SeveralLines,
-            Failure::PasswordTooLong,
-            Failure::Changed,
+            FileError::Unset,
+            FileError::Open(cause()),
+            FileError::Read(cause()),
+            FileError::TooLong,
+            FileError::NotEncrypted,
+            FileError::NoPassword,
+            FileError::WrongPassword,
+            FileError::CutShort,
+            FileError::EmptyPassword,
+            FileError::SeveralLines,
+            FileError::PasswordTooLong,
+            FileError::Changed,
         ]
     }
 
@@ -227,7 +230,7 @@ mod tests {
     fn every_failure_is_one_line_that_names_the_file() {
         for dialect in [Dialect::Keyward, Dialect::Original] {
             for failure in all() {
-                let unset = matches!(failure, Failure::Unset);
+                let unset = matches!(failure, FileError::Unset);
                 let text = failure.of(Path::new("/keys.txt"), dialect).to_string();
                 assert!(unset || text.contains("/keys.txt"), "{text}");
                 assert!(!text.contains('\n') && !text.contains("os error"), "{text}");

@@ -30,18 +30,18 @@ pub struct Entry {
 
 /// Why a key file cannot be used, and where.
 #[derive(Debug)]
-pub struct Flaw {
+pub struct ParseError {
     /// The line, from 1 on; of an empty file 0.
     pub line: usize,
     /// The byte within the line, from 1 on.
     pub column: usize,
     /// What is wrong there.
-    pub fault: Fault,
+    pub fault: ParseErrorKind,
 }
 
 /// What can be wrong at one place of a key file.
 #[derive(Debug)]
-pub enum Fault {
+pub enum ParseErrorKind {
     /// Neither a key, nor a remark, nor blank.
     Syntax,
     /// An id that is 0 or beyond 32 bits.
@@ -67,7 +67,7 @@ const MAX_DIGITS: usize = 64;
 const MAX_VERSION_DIGITS: usize = 10;
 
 /// The keys of the file `text`, by id and version, each version once.
-pub fn parse(text: &[u8], dialect: Dialect) -> Result<Vec<Entry>, Flaw> {
+pub fn parse(text: &[u8], dialect: Dialect) -> Result<Vec<Entry>, ParseError> {
     let text = match dialect {
         Dialect::Keyward => text,
         Dialect::Original => text.split(|byte| *byte == 0).next().unwrap_or_default(),
@@ -76,7 +76,7 @@ pub fn parse(text: &[u8], dialect: Dialect) -> Result<Vec<Entry>, Flaw> {
     let mut line = 0;
     for content in text.split_inclusive(|byte| *byte == b'\n') {
         line += 1;
-        let flaw = |(at, fault)| Flaw { line, column: at + 1, fault };
+        let flaw = |(at, fault)| ParseError { line, column: at + 1, fault };
         if let Some((id, version, data)) = parse_line(content, dialect).map_err(flaw)? {
             entries.push(Entry { id, version, line, data });
         }
@@ -85,19 +85,19 @@ pub fn parse(text: &[u8], dialect: Dialect) -> Result<Vec<Entry>, Flaw> {
     entries.sort_by_key(|entry| (entry.id, entry.version));
     let entries = without_doubles(entries, dialect)?;
     if entries.first().is_none_or(|entry| entry.id != KeyId::SYSTEM) {
-        return Err(Flaw { line, column: 1, fault: Fault::NoSystemKey });
+        return Err(ParseError { line, column: 1, fault: ParseErrorKind::NoSystemKey });
     }
     Ok(entries)
 }
 
-fn without_doubles(entries: Vec<Entry>, dialect: Dialect) -> Result<Vec<Entry>, Flaw> {
+fn without_doubles(entries: Vec<Entry>, dialect: Dialect) -> Result<Vec<Entry>, ParseError> {
     let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
     for entry in entries {
         match kept.last_mut() {
             Some(last) if (last.id, last.version) == (entry.id, entry.version) => {
                 if dialect == Dialect::Keyward {
-                    let fault = Fault::Duplicate(entry.id, entry.version, last.line);
-                    return Err(Flaw { line: entry.line, column: 1, fault });
+                    let fault = ParseErrorKind::Duplicate(entry.id, entry.version, last.line);
+                    return Err(ParseError { line: entry.line, column: 1, fault });
                 }
                 *last = entry;
             }
@@ -107,7 +107,7 @@ fn without_doubles(entries: Vec<Entry>, dialect: Dialect) -> Result<Vec<Entry>, 
     Ok(kept)
 }
 
-type Field<T> = Result<T, (usize, Fault)>;
+type Field<T> = Result<T, (usize, ParseErrorKind)>;
 
 fn parse_line(line: &[u8], dialect: Dialect) -> Field<Option<(KeyId, KeyVersion, DataKey)>> {
     let mut at = line.iter().take_while(|byte| is_blank(**byte)).count();
@@ -123,18 +123,18 @@ fn parse_line(line: &[u8], dialect: Dialect) -> Field<Option<(KeyId, KeyVersion,
     if dialect == Dialect::Keyward {
         at += line[at..].iter().take_while(|byte| is_blank(**byte)).count();
         if !matches!(line.get(at), None | Some(b'#' | b'\n')) {
-            return Err((at, Fault::Trailing));
+            return Err((at, ParseErrorKind::Trailing));
         }
     }
     Ok(Some((id, version, data)))
 }
 
 fn parse_id(line: &[u8], at: &mut usize) -> Field<KeyId> {
-    let number = parse_number(line, at).map_err(|()| (*at, Fault::Id))?;
-    let number = number.ok_or((*at, Fault::Syntax))?;
-    let id = KeyId::try_from(number).map_err(|_| (*at, Fault::Id))?;
+    let number = parse_number(line, at).map_err(|()| (*at, ParseErrorKind::Id))?;
+    let number = number.ok_or((*at, ParseErrorKind::Syntax))?;
+    let id = KeyId::try_from(number).map_err(|_| (*at, ParseErrorKind::Id))?;
     if line.get(*at) != Some(&b';') {
-        return Err((*at, Fault::Syntax));
+        return Err((*at, ParseErrorKind::Syntax));
     }
     *at += 1;
     Ok(id)
@@ -155,7 +155,7 @@ fn parse_version(line: &[u8], at: &mut usize, dialect: Dialect) -> Field<KeyVers
             Ok(version)
         }
         None if dialect == Dialect::Original => Ok(KeyVersion::FIRST),
-        None => Err((*at, Fault::Version)),
+        None => Err((*at, ParseErrorKind::Version)),
     }
 }
 
@@ -176,13 +176,13 @@ fn parse_key(line: &[u8], at: &mut usize) -> Field<DataKey> {
     // As the original does it, a fault is shown behind the last pair that could be read.
     *at += digits.min(MAX_DIGITS) / 2 * 2;
     if !matches!(digits, 32 | 48 | 64) {
-        return Err((*at, Fault::Key(digits)));
+        return Err((*at, ParseErrorKind::Key(digits)));
     }
     DataKey::build(digits / 2, |key| {
         hex::decode_into(key, hex);
         Ok(())
     })
-    .map_err(|error| (*at, Fault::Memory(error)))
+    .map_err(|error| (*at, ParseErrorKind::Memory(error)))
 }
 
 /// What C calls space, but for the line end.

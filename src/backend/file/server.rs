@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::encrypted::{self, Derivation};
-use super::failure::Failure;
+use super::failure::FileError;
 use super::keyfile::{self, Dialect, Entry};
 use super::settings::{Password, Settings};
 use super::{MAX_FILE_LEN, MAX_PASSWORD_LEN};
@@ -49,7 +49,7 @@ impl FileServer {
     /// The server of one key file. Nothing is read yet.
     pub fn new(settings: Settings) -> Result<Self> {
         if settings.path.as_os_str().is_empty() {
-            return Err(Failure::Unset.of(&settings.path, settings.dialect));
+            return Err(FileError::Unset.of(&settings.path, settings.dialect));
         }
         Ok(Self { settings, snapshot: Mutex::new(None) })
     }
@@ -63,7 +63,7 @@ impl FileServer {
         if snapshot.as_ref().is_none_or(|old| old.stamp != stamp) {
             let entries = self.load()?;
             if self.stamp()? != stamp {
-                return Err(self.failed(Failure::Changed));
+                return Err(self.failed(FileError::Changed));
             }
             let infos = infos_of(&entries, self.settings.mode);
             *snapshot = Some(Snapshot { stamp, entries, infos });
@@ -85,24 +85,24 @@ impl FileServer {
         };
         match (encrypted::is_encrypted(file), password) {
             (false, None) => self.parse(file),
-            (false, Some(_)) => Err(self.failed(Failure::NotEncrypted)),
+            (false, Some(_)) => Err(self.failed(FileError::NotEncrypted)),
             // The original tries an empty password, with which some have encrypted their file.
             (true, None) if self.settings.dialect == Dialect::Keyward => {
-                Err(self.failed(Failure::NoPassword))
+                Err(self.failed(FileError::NoPassword))
             }
-            (true, _) if !encrypted::is_whole(file) => Err(self.failed(Failure::CutShort)),
+            (true, _) if !encrypted::is_whole(file) => Err(self.failed(FileError::CutShort)),
             (true, password) => self.decrypt_and_parse(file, password.unwrap_or_default()),
         }
     }
 
     fn decrypt_and_parse(&self, file: &[u8], password: &[u8]) -> Result<Vec<Entry>> {
         let text = encrypted::decrypt(file, password, self.derivation())?;
-        let text = text.ok_or_else(|| self.failed(Failure::WrongPassword))?;
+        let text = text.ok_or_else(|| self.failed(FileError::WrongPassword))?;
         self.parse(text.expose()).map_err(|error| {
             // The padding alone is no proof. A key file with a flaw is still text; what a wrong
             // password makes of one is not.
             let is_text = std::str::from_utf8(text.expose()).is_ok();
-            if is_text { error } else { self.failed(Failure::WrongPassword) }
+            if is_text { error } else { self.failed(FileError::WrongPassword) }
         })
     }
 
@@ -122,7 +122,9 @@ impl FileServer {
         match source {
             SecretSource::File(path) if !self.settings.strict_permissions => {
                 read_any_file(path, MAX_PASSWORD_FILE_LEN).map_err(|failure| match failure {
-                    Failure::TooLong => Failure::PasswordTooLong.of(path, self.settings.dialect),
+                    FileError::TooLong => {
+                        FileError::PasswordTooLong.of(path, self.settings.dialect)
+                    }
                     other => other.of(path, self.settings.dialect),
                 })
             }
@@ -134,22 +136,22 @@ impl FileServer {
     /// ends, up to a NUL; we refuse what `openssl enc -pass file:` would read otherwise.
     fn password_in<'a>(&self, read: &'a [u8], source: &SecretSource) -> Result<&'a [u8]> {
         let dialect = self.settings.dialect;
-        let failed = |failure: Failure| failure.of(Path::new(&source.to_string()), dialect);
+        let failed = |failure: FileError| failure.of(Path::new(&source.to_string()), dialect);
         if read.is_empty() {
-            return Err(failed(Failure::EmptyPassword));
+            return Err(failed(FileError::EmptyPassword));
         }
         let password = match dialect {
             Dialect::Keyward => without_line_end(read),
             Dialect::Original => without_line_end(&read[..read.len().min(MAX_PASSWORD_LEN + 1)]),
         };
         if password.len() > MAX_PASSWORD_LEN {
-            return Err(failed(Failure::PasswordTooLong));
+            return Err(failed(FileError::PasswordTooLong));
         }
         match dialect {
             Dialect::Original => Ok(password.split(|byte| *byte == 0).next().unwrap_or_default()),
-            Dialect::Keyward if password.is_empty() => Err(failed(Failure::EmptyPassword)),
+            Dialect::Keyward if password.is_empty() => Err(failed(FileError::EmptyPassword)),
             Dialect::Keyward if password.iter().any(|byte| b"\0\r\n".contains(byte)) => {
-                Err(failed(Failure::SeveralLines))
+                Err(failed(FileError::SeveralLines))
             }
             Dialect::Keyward => Ok(password),
         }
@@ -163,11 +165,11 @@ impl FileServer {
     fn stamp(&self) -> Result<Stamp> {
         match std::fs::metadata(&self.settings.path) {
             Ok(meta) => Ok(Stamp::of(&meta)),
-            Err(cause) => Err(self.failed(Failure::Open(cause))),
+            Err(cause) => Err(self.failed(FileError::Open(cause))),
         }
     }
 
-    fn failed(&self, failure: Failure) -> Error {
+    fn failed(&self, failure: FileError) -> Error {
         failure.of(&self.settings.path, self.settings.dialect)
     }
 
@@ -214,7 +216,7 @@ impl KeyServer for FileServer {
         let infos = self.list(by)?;
         let keys = infos.iter().filter(|info| info.state == KeyState::Active).count();
         let meta = std::fs::metadata(&self.settings.path)
-            .map_err(|cause| self.failed(Failure::Open(cause)))?;
+            .map_err(|cause| self.failed(FileError::Open(cause)))?;
         let encryption = match (&self.settings.password, self.settings.pbkdf2_iterations) {
             (None, _) => "none".to_owned(),
             (Some(_), 0) => format!("aes-256-cbc, {}, one round", self.settings.digest),
@@ -266,18 +268,18 @@ impl Stamp {
 
 /// The whole of a file of at most `max_len` bytes, whoever may read it: the original looks at no
 /// permissions, and what it loads must load under its name.
-fn read_any_file(path: &Path, max_len: usize) -> Result<SecretBytes, Failure> {
-    let meta = std::fs::metadata(path).map_err(Failure::Open)?;
+fn read_any_file(path: &Path, max_len: usize) -> Result<SecretBytes, FileError> {
+    let meta = std::fs::metadata(path).map_err(FileError::Open)?;
     if !meta.is_file() {
         // Opening a pipe would wait for a writer.
         let errno = if meta.is_dir() { libc::EISDIR } else { libc::EINVAL };
-        return Err(Failure::Read(io::Error::from_raw_os_error(errno)));
+        return Err(FileError::Read(io::Error::from_raw_os_error(errno)));
     }
-    let mut file = File::open(path).map_err(Failure::Open)?;
-    let len = file.metadata().map_err(Failure::Open)?.len();
-    let len = usize::try_from(len).ok().filter(|len| *len <= max_len).ok_or(Failure::TooLong)?;
+    let mut file = File::open(path).map_err(FileError::Open)?;
+    let len = file.metadata().map_err(FileError::Open)?.len();
+    let len = usize::try_from(len).ok().filter(|len| *len <= max_len).ok_or(FileError::TooLong)?;
     SecretBytes::build(len, |to| file.read_exact(to)).map_err(|cause| match cause.kind() {
-        io::ErrorKind::UnexpectedEof => Failure::Changed,
-        _ => Failure::Read(cause),
+        io::ErrorKind::UnexpectedEof => FileError::Changed,
+        _ => FileError::Read(cause),
     })
 }

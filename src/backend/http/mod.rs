@@ -2,29 +2,29 @@
 //! and length, redirects handed back to the caller, nothing of a body in an error. Plain HTTP is for
 //! this machine alone, and goes through no proxy; HTTPS goes through one by CONNECT.
 //!
-//! No thread and no connection outlives an operation. A [`Line`] is opened for it, runs its requests
+//! No thread and no connection outlives an operation. A [`Connection`] is opened for it, runs its requests
 //! apart from the caller, whose stack may be a server's, and leaves nothing behind for a fork, for a
 //! core file or for the unloading of the library.
 
-mod failure;
 #[cfg(not(fuzzing))]
-mod line;
+mod connection;
+mod failure;
 #[cfg(fuzzing)]
 pub mod scripted;
-mod trust;
+mod tls;
 
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+#[cfg(not(fuzzing))]
+pub use connection::Connection;
 pub(super) use failure::broken_off;
 pub use failure::told;
-#[cfg(not(fuzzing))]
-pub use line::Line;
 pub use reqwest::{Method, Url};
 #[cfg(fuzzing)]
-pub use scripted::Line;
-pub use trust::{TlsAdvice, Trust};
+pub use scripted::Connection;
+pub use tls::{TlsAdvice, TlsConfig};
 
 use crate::error::{Error, Kind, Result};
 

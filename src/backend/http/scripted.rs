@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use zeroize::Zeroizing;
 
-use super::{Reply, Request, Trust, Url, place};
+use super::{Reply, Request, TlsConfig, Url, place};
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
 
@@ -20,12 +20,12 @@ pub fn answer_with(script: &[u8]) {
     SCRIPT.with_borrow_mut(|answers| *answers = lines);
 }
 
-/// As [`super::Line`] is without a fuzzer.
-pub struct Line;
+/// As [`super::Connection`] is without a fuzzer.
+pub struct Connection;
 
-impl Line {
+impl Connection {
     /// A line; nobody is trusted, because nobody is called.
-    pub fn open(_: &Trust) -> Result<Self> {
+    pub fn open(_: &TlsConfig) -> Result<Self> {
         Ok(Self)
     }
 

@@ -35,7 +35,9 @@ impl Peer {
     }
 
     fn ask(&self, time: Duration) -> Result<Reply> {
-        Line::open(&Trust::default()).unwrap().send(request(&self.url), Deadline::after(time))
+        Connection::open(&TlsConfig::default())
+            .unwrap()
+            .send(request(&self.url), Deadline::after(time))
     }
 }
 
@@ -121,7 +123,7 @@ fn nobody_there_is_said_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = Url::parse(&format!("http://{}/v1/x", listener.local_addr().unwrap())).unwrap();
     drop(listener);
-    let line = Line::open(&Trust::default()).unwrap();
+    let line = Connection::open(&TlsConfig::default()).unwrap();
     let text = refused(
         line.send(request(&url), Deadline::after(Duration::from_secs(10))),
         Kind::Unavailable,
@@ -133,7 +135,7 @@ fn nobody_there_is_said_at_once() {
 fn a_peer_without_tls_is_told_from_one_that_is_away() {
     let peer = Peer::answering("HTTP/1.1 400 Bad Request\r\n\r\n");
     let url = Url::parse(&peer.url.as_str().replace("http:", "https:")).unwrap();
-    let line = Line::open(&Trust::default()).unwrap();
+    let line = Connection::open(&TlsConfig::default()).unwrap();
     let reply = line.send(request(&url), Deadline::after(Duration::from_secs(10)));
     let text = refused(reply, Kind::Untrusted);
     assert_eq!(
@@ -144,7 +146,7 @@ fn a_peer_without_tls_is_told_from_one_that_is_away() {
 
 #[test]
 fn a_name_that_nobody_knows_is_said() {
-    let line = Line::open(&Trust::default()).unwrap();
+    let line = Connection::open(&TlsConfig::default()).unwrap();
     let url = Url::parse("https://vault.invalid:8200/v1/x").unwrap();
     let error = line.send(request(&url), Deadline::after(Duration::from_secs(20))).err().unwrap();
     assert!(error.is_transient(), "{error}");
@@ -152,7 +154,7 @@ fn a_name_that_nobody_knows_is_said() {
 
 #[test]
 fn a_secret_in_two_lines_is_not_sent() {
-    let line = Line::open(&Trust::default()).unwrap();
+    let line = Connection::open(&TlsConfig::default()).unwrap();
     let url = Url::parse("http://127.0.0.1:1/v1/x").unwrap();
     let mut request = request(&url);
     request.headers[0].1.push('\n');
@@ -174,7 +176,7 @@ fn loopback_is_never_asked_through_a_proxy() {
 
 #[test]
 fn nothing_is_sent_in_the_clear_but_to_this_machine() {
-    let line = Line::open(&Trust::default()).unwrap();
+    let line = Connection::open(&TlsConfig::default()).unwrap();
     for url in [
         "http://192.0.2.1:8200/v1/x",
         "http://vault.example:8200/v1/x",
@@ -200,7 +202,7 @@ fn nothing_is_sent_in_the_clear_but_to_this_machine() {
 fn localhost_is_this_machine_whatever_its_port() {
     let peer = Peer::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let url = Url::parse(&peer.url.as_str().replace("127.0.0.1", "localhost")).unwrap();
-    let line = Line::open(&Trust::default()).unwrap();
+    let line = Connection::open(&TlsConfig::default()).unwrap();
     let reply = line.send(request(&url), Deadline::after(Duration::from_secs(10))).unwrap();
     assert_eq!(reply.status, 200);
 }

@@ -1,8 +1,8 @@
 //! The operations that keyward uses, each as a call: asked, and what came back read.
 
 use super::attributes::Attributes;
-use super::client::Desk;
-use super::failure::{Fault, Refusal};
+use super::client::Exchange;
+use super::failure::{CallError, ServerError};
 use super::requests::{self, Mode, NewKey, Wanted};
 use super::tags::{
     AUTHENTICATION_TAG, DATA, KEY_BLOCK, KEY_MATERIAL, KEY_VALUE, KEY_WRAPPING_DATA, SYMMETRIC_KEY,
@@ -16,41 +16,49 @@ use crate::secret::aead::TAG_LEN;
 /// How many things are asked for in one message.
 const BATCH: usize = 32;
 
-impl Desk<'_> {
+impl Exchange<'_> {
     /// Has the server make an AES key of 256 bits; gives its id.
-    pub(super) fn create(&mut self, key: &NewKey<'_>, sensitive: bool) -> Result<String, Fault> {
+    pub(super) fn create(
+        &mut self,
+        key: &NewKey<'_>,
+        sensitive: bool,
+    ) -> Result<String, CallError> {
         self.ask(requests::create(key, sensitive), id_of)
     }
 
     /// Gives the server a key of ours to keep; gives its id.
-    pub(super) fn register(&mut self, key: &NewKey<'_>, data: &DataKey) -> Result<String, Fault> {
+    pub(super) fn register(
+        &mut self,
+        key: &NewKey<'_>,
+        data: &DataKey,
+    ) -> Result<String, CallError> {
         self.ask(requests::register(key, data), id_of)
     }
 
     /// Lets a key be used.
-    pub(super) fn activate(&mut self, id: &str) -> Result<(), Fault> {
+    pub(super) fn activate(&mut self, id: &str) -> Result<(), CallError> {
         self.ask(requests::activate(id), done)
     }
 
     /// Lets a key be used no more: without it, most servers destroy no active key.
-    pub(super) fn revoke(&mut self, id: &str) -> Result<(), Fault> {
+    pub(super) fn revoke(&mut self, id: &str) -> Result<(), CallError> {
         self.ask(requests::revoke(id), done)
     }
 
     /// Destroys a key for ever.
-    pub(super) fn destroy(&mut self, id: &str) -> Result<(), Fault> {
+    pub(super) fn destroy(&mut self, id: &str) -> Result<(), CallError> {
         self.ask(requests::destroy(id), done)
     }
 
     /// The ids of the symmetric keys that fit.
-    pub(super) fn locate(&mut self, wanted: &Wanted<'_>) -> Result<Vec<String>, Fault> {
+    pub(super) fn locate(&mut self, wanted: &Wanted<'_>) -> Result<Vec<String>, CallError> {
         self.ask(requests::locate(wanted), |payload| {
             payload.all(UNIQUE_IDENTIFIER).map(|id| id.text().map(str::to_owned)).collect()
         })
     }
 
     /// What the server tells of a key.
-    pub(super) fn attributes(&mut self, id: &str) -> Result<Attributes, Fault> {
+    pub(super) fn attributes(&mut self, id: &str) -> Result<Attributes, CallError> {
         self.ask(requests::describe(id), |payload| Some(Attributes::read(payload)))
     }
 
@@ -69,8 +77,8 @@ impl Desk<'_> {
     }
 
     /// A key itself.
-    pub(super) fn get(&mut self, id: &str) -> Result<DataKey, Fault> {
-        self.ask(requests::get(id), |payload| Some(material(payload)))?.map_err(Fault::Ours)
+    pub(super) fn get(&mut self, id: &str) -> Result<DataKey, CallError> {
+        self.ask(requests::get(id), |payload| Some(material(payload)))?.map_err(CallError::Ours)
     }
 
     /// Many of them; of those that are gone, or are not ours to see, nothing.
@@ -93,7 +101,7 @@ impl Desk<'_> {
         id: &str,
         mode: &Mode<'_>,
         data: &[u8],
-    ) -> Result<Vec<u8>, Fault> {
+    ) -> Result<Vec<u8>, CallError> {
         self.ask(requests::encrypt(id, mode, data), |payload| {
             let mut all = payload.get(DATA)?.bytes()?.to_vec();
             if let Mode::Gcm { .. } = mode {
@@ -110,15 +118,15 @@ impl Desk<'_> {
         id: &str,
         mode: &Mode<'_>,
         data: &[u8],
-    ) -> Result<DataKey, Fault> {
+    ) -> Result<DataKey, CallError> {
         let read = |payload: &Item<'_>| payload.get(DATA)?.bytes().map(DataKey::copy_of);
-        self.ask(requests::decrypt(id, mode, data), read)?.map_err(Fault::Ours)
+        self.ask(requests::decrypt(id, mode, data), read)?.map_err(CallError::Ours)
     }
 }
 
 /// Another may destroy a key between our two looks at it.
-fn absent(refusal: Refusal, place: &str, id: &str) -> Result<()> {
-    let fault = Fault::Refused(refusal);
+fn absent(refusal: ServerError, place: &str, id: &str) -> Result<()> {
+    let fault = CallError::Refused(refusal);
     match fault.is_not_found() || fault.may_be_the_keys_state() {
         true => Ok(()),
         false => Err(fault.told(place, format_args!("object {id:?}"))),

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::ClientConfig;
 
+use super::connection::Connection;
 use super::failure::{
-    FOR_SECTIONS, Fault, INVALID_MESSAGE, KeyAdvice, OPERATION_NOT_SUPPORTED, Refusal,
+    CallError, FOR_SECTIONS, INVALID_MESSAGE, KeyAdvice, OPERATION_NOT_SUPPORTED, ServerError,
 };
-use super::link::Link;
 use super::message::{Asked, Operation, Response, Version, request};
 use super::requests::discover;
 use super::settings::{Address, Settings};
@@ -37,10 +37,14 @@ impl Client {
     }
 
     /// Begins an operation, which `what` names. Nobody is called yet.
-    pub(super) fn desk(&self, what: impl std::fmt::Display, by: Deadline) -> Result<Desk<'_>> {
+    pub(super) fn exchange(
+        &self,
+        what: impl std::fmt::Display,
+        by: Deadline,
+    ) -> Result<Exchange<'_>> {
         by.left(what)?;
         let tls = Arc::new(self.settings.trust.tls()?);
-        Ok(Desk { client: self, tls, by, open: None, mended: false, repeated: false })
+        Ok(Exchange { client: self, tls, by, open: None, mended: false, repeated: false })
     }
 
     /// `KMIP server kms:5696`, for people.
@@ -51,7 +55,7 @@ impl Client {
 }
 
 /// One operation: some requests, over a connection that ends with it.
-pub(super) struct Desk<'a> {
+pub(super) struct Exchange<'a> {
     client: &'a Client,
     tls: Arc<ClientConfig>,
     by: Deadline,
@@ -63,12 +67,12 @@ pub(super) struct Desk<'a> {
 }
 
 struct Open {
-    link: Link,
+    connection: Connection,
     version: Version,
     server: usize,
 }
 
-impl Desk<'_> {
+impl Exchange<'_> {
     /// What to do where the wrapping key is not as it must be.
     pub(super) fn advice(&self) -> &'static KeyAdvice {
         self.client.advice
@@ -79,14 +83,14 @@ impl Desk<'_> {
         &mut self,
         asked: Asked<'_>,
         read: impl FnOnce(&Item<'_>) -> Option<T>,
-    ) -> Result<T, Fault> {
+    ) -> Result<T, CallError> {
         let operation = asked.operation;
         let response = self.exchange(&[asked])?;
         let senseless = || self.senseless(operation);
         let mut answers = response.answers(1).map_err(|_| senseless())?;
         let answer = answers.pop().ok_or_else(senseless)?;
         match answer.reason {
-            Some(reason) => Err(Fault::Refused(Refusal { operation, reason })),
+            Some(reason) => Err(CallError::Refused(ServerError { operation, reason })),
             None => Ok(read(&answer.payload).ok_or_else(senseless)?),
         }
     }
@@ -96,7 +100,7 @@ impl Desk<'_> {
     pub(super) fn ask_all<T>(
         &mut self,
         asked: &[Asked<'_>],
-        mut read: impl FnMut(usize, Result<&Item<'_>, Refusal>) -> Result<Option<T>>,
+        mut read: impl FnMut(usize, Result<&Item<'_>, ServerError>) -> Result<Option<T>>,
     ) -> Result<Vec<T>> {
         let Some(operation) = asked.first().map(|one| one.operation) else { return Ok(Vec::new()) };
         let response = self.exchange(asked)?;
@@ -104,7 +108,7 @@ impl Desk<'_> {
         let mut all = Vec::with_capacity(answers.len());
         for (n, answer) in answers.iter().enumerate() {
             let outcome = match answer.reason {
-                Some(reason) => Err(Refusal { operation, reason }),
+                Some(reason) => Err(ServerError { operation, reason }),
                 None => Ok(&answer.payload),
             };
             all.push(read(n, outcome)?.ok_or_else(|| self.senseless(operation))?);
@@ -115,7 +119,7 @@ impl Desk<'_> {
     /// The release of the protocol that was agreed on, and that of TLS.
     pub(super) fn versions(&mut self) -> Result<(Version, &'static str)> {
         let open = run_apart(|| self.opened())??;
-        Ok((open.version, open.link.tls()))
+        Ok((open.version, open.connection.tls()))
     }
 
     /// Whether a request was sent again after its first outcome was lost.
@@ -166,7 +170,7 @@ impl Desk<'_> {
         let by = if self.mended { by } else { by.share(servers, "calling a KMIP server")? };
         let open = self.opened()?;
         let message = request(open.version, asked);
-        let (outcome, server) = (open.link.exchange(message.written(), by), open.server);
+        let (outcome, server) = (open.connection.exchange(message.written(), by), open.server);
         if outcome.is_err() {
             self.open = None;
             self.client.preferred.store((server + 1) % servers, Ordering::Relaxed);
@@ -213,22 +217,26 @@ impl Desk<'_> {
 
     fn connect_to(&self, server: usize, by: Deadline) -> Result<Open> {
         let address = &self.client.settings.servers[server];
-        let mut link =
-            Link::open(address, Arc::clone(&self.tls), self.client.settings.trust.advice, by)?;
+        let mut connection = Connection::open(
+            address,
+            Arc::clone(&self.tls),
+            self.client.settings.trust.advice,
+            by,
+        )?;
         let version = match self.client.settings.version {
             Some(version) => version,
-            None => agree(&mut link, address, by)?,
+            None => agree(&mut connection, address, by)?,
         };
-        Ok(Open { link, version, server })
+        Ok(Open { connection, version, server })
     }
 }
 
 /// The best release of the protocol that both speak. A server that cannot be asked speaks 1.0.
-fn agree(link: &mut Link, address: &Address, by: Deadline) -> Result<Version> {
+fn agree(connection: &mut Connection, address: &Address, by: Deadline) -> Result<Version> {
     let asked = [discover()];
     let operation = Operation::DiscoverVersions;
     for version in ASK_IN {
-        let response = link.exchange(request(version, &asked).written(), by)?;
+        let response = connection.exchange(request(version, &asked).written(), by)?;
         let answers = response.answers(1).ok();
         let Some(answer) = answers.and_then(|mut answers| answers.pop()) else {
             let what =
@@ -241,7 +249,7 @@ fn agree(link: &mut Link, address: &Address, by: Deadline) -> Result<Version> {
             // 0x3F: "unsupported protocol version", of later releases.
             Some(INVALID_MESSAGE | 0x3F | 0x100) => {}
             Some(reason) => {
-                let refusal = Fault::Refused(Refusal { operation, reason });
+                let refusal = CallError::Refused(ServerError { operation, reason });
                 return Err(refusal.told(format_args!("KMIP server {address}"), "KMIP"));
             }
         }

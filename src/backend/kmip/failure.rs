@@ -38,27 +38,27 @@ const NOT_AUTHORISED: u32 = 0x39;
 
 /// Why something was not done.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum CallError {
     /// The server refused it.
-    Refused(Refusal),
+    Refused(ServerError),
     /// It never came to that, or we refused to go on.
     Ours(Error),
 }
 
 /// What the server refused, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct ServerError {
     pub(super) operation: Operation,
     pub(super) reason: u32,
 }
 
-impl From<Error> for Fault {
+impl From<Error> for CallError {
     fn from(error: Error) -> Self {
         Self::Ours(error)
     }
 }
 
-impl Fault {
+impl CallError {
     /// As our own error: `place` names the server, `on` the object.
     pub(super) fn told(self, place: impl fmt::Display, on: impl fmt::Display) -> Error {
         match self {
@@ -111,7 +111,7 @@ impl Fault {
     }
 }
 
-impl Refusal {
+impl ServerError {
     fn told(self, place: impl fmt::Display, on: impl fmt::Display) -> Error {
         let Self { operation, reason } = self;
         let error = |kind, words: &str, advice: &str| {
@@ -255,8 +255,8 @@ mod tests {
             (0x77, Kind::Denied),
         ];
         for (reason, kind) in reasons {
-            let refusal = Refusal { operation: Operation::Encrypt, reason };
-            let error = Fault::Refused(refusal).told("KMIP server kms:5696", "key \"kek\"");
+            let refusal = ServerError { operation: Operation::Encrypt, reason };
+            let error = CallError::Refused(refusal).told("KMIP server kms:5696", "key \"kek\"");
             assert_eq!(error.kind(), kind, "{error}");
             let head = "KMIP server kms:5696 refuses Encrypt of key \"kek\": ";
             assert!(error.what().starts_with(head), "{error}");

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::attributes::{Attributes, State};
-use super::client::Desk;
-use super::failure::Fault;
+use super::client::Exchange;
+use super::failure::CallError;
 use super::requests::Wanted;
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
@@ -102,46 +102,46 @@ impl KeyChoice {
     }
 
     /// The key to wrap with: the newest active one.
-    pub(super) fn newest(&self, desk: &mut Desk<'_>) -> Result<Kek> {
-        let mut keks = self.find(desk)?;
+    pub(super) fn newest(&self, exchange: &mut Exchange<'_>) -> Result<Kek> {
+        let mut keks = self.find(exchange)?;
         let active = keks.iter().rposition(|kek| kek.told.state == Some(State::Active));
         // Where none is, the newest tells why.
         let at = active.unwrap_or(keks.len().saturating_sub(1));
         let kek = keks.swap_remove(at);
-        kek.usable(desk.place())?;
+        kek.usable(exchange.place())?;
         Ok(kek)
     }
 
     /// All keys that fit, the newest last; at least one.
-    pub(super) fn find(&self, desk: &mut Desk<'_>) -> Result<Vec<Kek>> {
+    pub(super) fn find(&self, exchange: &mut Exchange<'_>) -> Result<Vec<Kek>> {
         let keks = match self {
-            Self::Id(id) => self.by_id(desk, id)?,
-            Self::Name(name) => by_name(desk, name)?,
-            Self::Either(text) => match self.by_id(desk, text) {
+            Self::Id(id) => self.by_id(exchange, id)?,
+            Self::Name(name) => by_name(exchange, name)?,
+            Self::Either(text) => match self.by_id(exchange, text) {
                 Ok(keks) if !keks.is_empty() => keks,
-                Ok(_) => by_name(desk, text)?,
+                Ok(_) => by_name(exchange, text)?,
                 // Some servers refuse what cannot be an id of theirs in words of their own.
-                Err(error) => match by_name(desk, text)? {
+                Err(error) => match by_name(exchange, text)? {
                     keks if keks.is_empty() => return Err(error),
                     keks => keks,
                 },
             },
         };
         if keks.is_empty() {
-            let what = format!("{} has no {self}", desk.place());
-            return Err(Error::new(Kind::NotFound, what).advise(desk.advice().missing));
+            let what = format!("{} has no {self}", exchange.place());
+            return Err(Error::new(Kind::NotFound, what).advise(exchange.advice().missing));
         }
         Ok(keks)
     }
 
-    fn by_id(&self, desk: &mut Desk<'_>, id: &str) -> Result<Vec<Kek>> {
-        match desk.attributes(id) {
+    fn by_id(&self, exchange: &mut Exchange<'_>, id: &str) -> Result<Vec<Kek>> {
+        match exchange.attributes(id) {
             Ok(told) => {
                 let (id, name) = (id.to_owned(), format!("#{id}"));
                 Ok(vec![Kek { id, name, number: 0, told }])
             }
             Err(fault) if fault.is_not_found() => Ok(Vec::new()),
-            Err(fault) => Err(fault.told(desk.place(), self)),
+            Err(fault) => Err(fault.told(exchange.place(), self)),
         }
     }
 
@@ -158,20 +158,22 @@ impl KeyChoice {
 }
 
 /// The keys of that name, or in the group of that name, in order.
-pub(super) fn by_name(desk: &mut Desk<'_>, base: &str) -> Result<Vec<Kek>> {
-    let told = |fault: Fault, desk: &Desk<'_>| fault.told(desk.place(), format!("key {base:?}"));
+pub(super) fn by_name(exchange: &mut Exchange<'_>, base: &str) -> Result<Vec<Kek>> {
+    let told = |fault: CallError, exchange: &Exchange<'_>| {
+        fault.told(exchange.place(), format!("key {base:?}"))
+    };
     let mut ids = BTreeSet::new();
-    let named = desk.locate(&Wanted { name: Some(base), ..Wanted::default() });
-    ids.extend(named.map_err(|fault| told(fault, desk))?);
-    match desk.locate(&Wanted { group: Some(base), ..Wanted::default() }) {
+    let named = exchange.locate(&Wanted { name: Some(base), ..Wanted::default() });
+    ids.extend(named.map_err(|fault| told(fault, exchange))?);
+    match exchange.locate(&Wanted { group: Some(base), ..Wanted::default() }) {
         Ok(grouped) => ids.extend(grouped),
         // A server without groups has keys that others made, one of each name.
         Err(fault) if fault.is_unsupported() => {}
-        Err(fault) => return Err(told(fault, desk)),
+        Err(fault) => return Err(told(fault, exchange)),
     }
     let ids: Vec<String> = ids.into_iter().collect();
     let mut keks = Vec::new();
-    for (id, told) in ids.iter().zip(desk.attributes_of(&ids)?) {
+    for (id, told) in ids.iter().zip(exchange.attributes_of(&ids)?) {
         let Some(told) = told.filter(|told| told.state != Some(State::Destroyed)) else { continue };
         let number = told.names.iter().filter_map(|name| number(base, name)).max().unwrap_or(0);
         keks.push(Kek { id: id.clone(), name: format!("{base}#{id}"), number, told });

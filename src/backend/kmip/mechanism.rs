@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::super::way_called;
-use super::client::Desk;
-use super::failure::{Fault, changed};
+use super::super::mechanism_called;
+use super::client::Exchange;
+use super::failure::{CallError, changed};
 use super::kek::Kek;
 use super::message::Version;
 use super::requests::Mode;
@@ -29,7 +29,7 @@ const TRIAL_LEN: usize = 32;
 
 /// How a key wraps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum WrapMechanism {
     /// The server encrypts by AES-GCM, with what the wrapped key is bound to as additional data: KMIP 1.4.
     Gcm,
     /// The server encrypts a key of 256 bits that is used once, by AES-CBC; under that one the store key
@@ -40,7 +40,7 @@ pub enum Way {
     Get,
 }
 
-impl Way {
+impl WrapMechanism {
     const ALL: [Self; 3] = [Self::Gcm, Self::Cbc, Self::Get];
 
     /// Its name in a wrapped key and in the configuration.
@@ -64,29 +64,29 @@ impl Way {
     /// Wraps `data` with `kek`, bound to `binding`.
     pub(super) fn wrap(
         self,
-        desk: &mut Desk<'_>,
+        exchange: &mut Exchange<'_>,
         kek: &Kek,
         data: &DataKey,
         binding: &[u8],
-    ) -> Result<Vec<u8>, Fault> {
+    ) -> Result<Vec<u8>, CallError> {
         let (mut nonce, mut iv) = ([0; NONCE_LEN], [0; IV_LEN]);
-        desk.rng().fill(&mut nonce)?;
+        exchange.rng().fill(&mut nonce)?;
         let made = match self {
             Self::Gcm => {
                 let mode = Mode::Gcm { nonce: &nonce, aad: binding };
-                [&nonce[..], &desk.encrypt(&kek.id, &mode, data.expose())?].concat()
+                [&nonce[..], &exchange.encrypt(&kek.id, &mode, data.expose())?].concat()
             }
             Self::Cbc => {
-                desk.rng().fill(&mut iv)?;
-                let once = DataKey::generate(ONCE_LEN, desk.rng())?;
-                let encrypted = desk.encrypt(&kek.id, &Mode::Cbc { iv: &iv }, once.expose())?;
+                exchange.rng().fill(&mut iv)?;
+                let once = DataKey::generate(ONCE_LEN, exchange.rng())?;
+                let encrypted = exchange.encrypt(&kek.id, &Mode::Cbc { iv: &iv }, once.expose())?;
                 // The key is used once, and so is every nonce with it.
                 let sealed = seal(&once, &[0; NONCE_LEN], binding, data.expose())?;
                 [&iv[..], &encrypted, &sealed].concat()
             }
             Self::Get => {
-                let key = desk.get(&kek.id)?;
-                let not_aes = |error: Error| error.advise(desk.advice().not_aes);
+                let key = exchange.get(&kek.id)?;
+                let not_aes = |error: Error| error.advise(exchange.advice().not_aes);
                 let sealed = seal(&key, &nonce, binding, data.expose()).map_err(not_aes)?;
                 [&nonce[..], &sealed].concat()
             }
@@ -97,12 +97,12 @@ impl Way {
     /// Opens what [`wrap`](Self::wrap) made with the key `id`.
     pub(super) fn unwrap(
         self,
-        desk: &mut Desk<'_>,
+        exchange: &mut Exchange<'_>,
         id: &str,
         blob: &[u8],
         binding: &[u8],
-    ) -> Result<DataKey, Fault> {
-        let cut = || Fault::Ours(changed("it was cut short"));
+    ) -> Result<DataKey, CallError> {
+        let cut = || CallError::Ours(changed("it was cut short"));
         let Some((&FORMAT, made)) = blob.split_first() else {
             return Err(changed("it has an unknown format").into());
         };
@@ -112,13 +112,13 @@ impl Way {
                 if sealed.len() <= TAG_LEN {
                     return Err(cut());
                 }
-                return desk.decrypt(id, &Mode::Gcm { nonce, aad: binding }, sealed);
+                return exchange.decrypt(id, &Mode::Gcm { nonce, aad: binding }, sealed);
             }
             Self::Cbc => {
                 let (iv, rest) = made.split_first_chunk::<IV_LEN>().ok_or_else(cut)?;
                 let (encrypted, sealed) =
                     rest.split_first_chunk::<ENCRYPTED_ONCE_LEN>().ok_or_else(cut)?;
-                let once = desk.decrypt(id, &Mode::Cbc { iv }, encrypted)?;
+                let once = exchange.decrypt(id, &Mode::Cbc { iv }, encrypted)?;
                 if once.expose().len() != ONCE_LEN {
                     return Err(changed("what it opens to is none that keyward wraps").into());
                 }
@@ -126,8 +126,8 @@ impl Way {
             }
             Self::Get => {
                 let (nonce, sealed) = made.split_first_chunk::<NONCE_LEN>().ok_or_else(cut)?;
-                let key = desk.get(id)?;
-                let not_aes = |error: Error| error.advise(desk.advice().not_aes);
+                let key = exchange.get(id)?;
+                let not_aes = |error: Error| error.advise(exchange.advice().not_aes);
                 open(&key, nonce, binding, sealed).map_err(not_aes)?
             }
         };
@@ -137,16 +137,16 @@ impl Way {
     }
 
     /// Wraps and unwraps something that is no key, to see whether server and key can do it.
-    pub(super) fn trial(self, desk: &mut Desk<'_>, kek: &Kek) -> Result<(), Fault> {
-        let data = DataKey::generate(TRIAL_LEN, desk.rng())?;
-        let blob = self.wrap(desk, kek, &data, b"trial")?;
-        let opened = self.unwrap(desk, &kek.id, &blob, b"trial")?;
+    pub(super) fn trial(self, exchange: &mut Exchange<'_>, kek: &Kek) -> Result<(), CallError> {
+        let data = DataKey::generate(TRIAL_LEN, exchange.rng())?;
+        let blob = self.wrap(exchange, kek, &data, b"trial")?;
+        let opened = self.unwrap(exchange, &kek.id, &blob, b"trial")?;
         match opened.expose() == data.expose() {
             true => Ok(()),
-            false => Err(Fault::Ours(
+            false => Err(CallError::Ours(
                 Error::new(
                     Kind::Internal,
-                    format!("{} gives back other bytes by {self}", desk.place()),
+                    format!("{} gives back other bytes by {self}", exchange.place()),
                 )
                 .advise("choose another `mechanism`"),
             )),
@@ -154,25 +154,29 @@ impl Way {
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for WrapMechanism {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for Way {
+impl FromStr for WrapMechanism {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        way_called(text, &Self::ALL, Self::name)
+        mechanism_called(text, &Self::ALL, Self::name)
     }
 }
 
 /// The way in which `kek` wraps: `wanted`, or the first that works.
-pub(super) fn choose(desk: &mut Desk<'_>, kek: &Kek, wanted: Option<Way>) -> Result<Way> {
-    let (version, _) = desk.versions()?;
+pub(super) fn choose(
+    exchange: &mut Exchange<'_>,
+    kek: &Kek,
+    wanted: Option<WrapMechanism>,
+) -> Result<WrapMechanism> {
+    let (version, _) = exchange.versions()?;
     let mut refusals = Vec::new();
-    for way in Way::ALL {
+    for way in WrapMechanism::ALL {
         if wanted.is_some_and(|wanted| wanted != way) {
             continue;
         }
@@ -181,17 +185,17 @@ pub(super) fn choose(desk: &mut Desk<'_>, kek: &Kek, wanted: Option<Way>) -> Res
             continue;
         }
         // The key leaves the server only where that is asked for.
-        if way == Way::Get && wanted.is_none() {
+        if way == WrapMechanism::Get && wanted.is_none() {
             continue;
         }
-        match way.trial(desk, kek) {
+        match way.trial(exchange, kek) {
             Ok(()) => return Ok(way),
             Err(fault) if fault.is_unsupported() => {
-                let error = fault.told(desk.place(), format_args!("key {}", kek.name));
+                let error = fault.told(exchange.place(), format_args!("key {}", kek.name));
                 refusals.push(format!("{way}: {}", error.what()));
             }
             Err(fault) => {
-                return Err(fault.told(desk.place(), format_args!("key {}", kek.name)));
+                return Err(fault.told(exchange.place(), format_args!("key {}", kek.name)));
             }
         }
     }

@@ -11,7 +11,7 @@ use super::tags::{
     REQUEST_MESSAGE, REQUEST_PAYLOAD, RESPONSE_HEADER, RESPONSE_MESSAGE, RESPONSE_PAYLOAD,
     RESULT_REASON, RESULT_STATUS, UNIQUE_BATCH_ITEM_ID,
 };
-use super::ttlv::{Flaw, Item, MAX_MESSAGE, Tag, Writer, decode};
+use super::ttlv::{Item, MAX_MESSAGE, ParseError, Tag, Writer, decode};
 use crate::error::{Error, Kind};
 
 /// Result status: it was done.
@@ -214,8 +214,8 @@ impl Response {
     /// # Errors
     /// It is no response, or another number of answers than `asked`: servers answer what they
     /// could not read with one alone, which then holds for all.
-    pub fn answers(&self, asked: usize) -> Result<Vec<Answer<'_>>, Flaw> {
-        let flaw = |what| Flaw { at: 0, what };
+    pub fn answers(&self, asked: usize) -> Result<Vec<Answer<'_>>, ParseError> {
+        let flaw = |what| ParseError { at: 0, what };
         let message = decode(&self.0)?;
         if message.tag != RESPONSE_MESSAGE || message.get(RESPONSE_HEADER).is_none() {
             return Err(flaw("it is no response of KMIP's"));

@@ -6,11 +6,11 @@
 mod attributes;
 mod calls;
 mod client;
+#[cfg(not(fuzzing))]
+mod connection;
 mod failure;
 mod frame;
 mod kek;
-#[cfg(not(fuzzing))]
-mod link;
 mod mechanism;
 pub mod message;
 mod requests;
@@ -27,9 +27,9 @@ use std::sync::Arc;
 
 pub use self::failure::KeyAdvice;
 pub use self::kek::KeyChoice;
-pub use self::mechanism::Way;
+pub use self::mechanism::WrapMechanism;
 #[cfg(fuzzing)]
-use self::scripted as link;
+use self::scripted as connection;
 pub use self::server::KmipServer;
 pub use self::settings::{Address, ServerSettings, Settings, Use, WrapperSettings};
 pub use self::wrapper::KmipWrapper;

@@ -22,13 +22,13 @@ pub fn answer_with(script: &[u8]) {
     SCRIPT.set(Cursor::new(script.to_vec()));
 }
 
-/// As [`super::link::Link`] is without a fuzzer.
-pub(super) struct Link {
+/// As [`super::connection::Connection`] is without a fuzzer.
+pub(super) struct Connection {
     place: String,
     advice: &'static TlsAdvice,
 }
 
-impl Link {
+impl Connection {
     /// A connection to nobody.
     pub(super) fn open(
         address: &Address,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::attributes::{Attributes, State};
-use super::client::{Client, Desk};
+use super::client::{Client, Exchange};
 use super::requests::{NewKey, Wanted};
 use super::settings::ServerSettings;
 use crate::env::{Deadline, Rng, Timestamp};
@@ -73,26 +73,27 @@ impl KmipServer {
     }
 
     /// All versions that are there, in order.
-    fn find(&self, desk: &mut Desk<'_>) -> Result<Vec<Found>> {
+    fn find(&self, exchange: &mut Exchange<'_>) -> Result<Vec<Found>> {
         let wanted = Wanted { group: Some(&self.prefix), ..Wanted::default() };
-        let ids = desk.locate(&wanted).map_err(|fault| fault.told(desk.place(), self.on()))?;
-        self.describe(desk, &ids)
+        let ids =
+            exchange.locate(&wanted).map_err(|fault| fault.told(exchange.place(), self.on()))?;
+        self.describe(exchange, &ids)
     }
 
     /// The objects named for `key`; more than one where two came at the same time.
-    fn find_one(&self, desk: &mut Desk<'_>, id: KeyId, key: &KeyRef) -> Result<Vec<Found>> {
+    fn find_one(&self, exchange: &mut Exchange<'_>, id: KeyId, key: &KeyRef) -> Result<Vec<Found>> {
         let name = self.name(id, key.version);
         let wanted = Wanted { name: Some(&name), ..Wanted::default() };
-        let ids = desk.locate(&wanted).map_err(|fault| fault.told(desk.place(), key))?;
-        let mut found = self.describe(desk, &ids)?;
+        let ids = exchange.locate(&wanted).map_err(|fault| fault.told(exchange.place(), key))?;
+        let mut found = self.describe(exchange, &ids)?;
         found.retain(|one| one.key == *key);
         Ok(found)
     }
 
     /// What the server tells of the objects `ids` that are ours: of two for one version, first the one
     /// that counts.
-    fn describe(&self, desk: &mut Desk<'_>, ids: &[String]) -> Result<Vec<Found>> {
-        let told = desk.attributes_of(ids)?;
+    fn describe(&self, exchange: &mut Exchange<'_>, ids: &[String]) -> Result<Vec<Found>> {
+        let told = exchange.attributes_of(ids)?;
         let found = ids.iter().zip(told).filter_map(|(id, told)| {
             let told = told?;
             let key = told.names.iter().find_map(|name| self.key_of(name))?;
@@ -104,7 +105,7 @@ impl KmipServer {
     }
 
     /// Fetches those of `found` into `known` that are not there.
-    fn learn(&self, desk: &mut Desk<'_>, found: &[&Found]) -> Result<()> {
+    fn learn(&self, exchange: &mut Exchange<'_>, found: &[&Found]) -> Result<()> {
         let missing: Vec<&Found> = {
             let known = self.known();
             let is_known =
@@ -112,11 +113,11 @@ impl KmipServer {
             found.iter().filter(|one| !is_known(one)).copied().collect()
         };
         let ids: Vec<String> = missing.iter().map(|one| one.id.clone()).collect();
-        for (one, data) in missing.into_iter().zip(desk.get_all(&ids)?) {
+        for (one, data) in missing.into_iter().zip(exchange.get_all(&ids)?) {
             let Some(data) = data else {
                 return Err(Error::new(
                     Kind::Denied,
-                    format!("{} lists {} and does not give it out", desk.place(), one.key),
+                    format!("{} lists {} and does not give it out", exchange.place(), one.key),
                 )
                 .advise("give the owner of our client certificate the right to Get it"));
             };
@@ -147,7 +148,7 @@ impl KmipServer {
     /// Stores `data`, whose outcome may be lost on the way; the object's id.
     fn register(
         &self,
-        desk: &mut Desk<'_>,
+        exchange: &mut Exchange<'_>,
         id: KeyId,
         key: &KeyRef,
         data: &DataKey,
@@ -155,24 +156,24 @@ impl KmipServer {
     ) -> Result<String> {
         let (name, note) = (self.name(id, key.version), cipher.to_string());
         let mut new = NewKey { name: &name, group: &self.prefix, note: Some(&note) };
-        let mut stored = desk.register(&new, data);
+        let mut stored = exchange.register(&new, data);
         if cipher.mode == self.mode
-            && stored.as_ref().is_err_and(super::failure::Fault::is_unsupported)
+            && stored.as_ref().is_err_and(super::failure::CallError::is_unsupported)
         {
             // A server that takes no notes keeps a key that needs none.
             new.note = None;
-            stored = desk.register(&new, data);
+            stored = exchange.register(&new, data);
         }
         match stored {
             Ok(id) => Ok(id),
             Err(fault) if fault.is_taken() => Err(taken(key)),
             Err(fault) => {
-                let error = fault.told(desk.place(), key);
+                let error = fault.told(exchange.place(), key);
                 // It may be there all the same, where only the answer was lost.
                 let lost = matches!(error.kind(), Kind::Unavailable | Kind::Timeout);
-                let found = if lost { self.find_one(desk, id, key) } else { Ok(Vec::new()) };
+                let found = if lost { self.find_one(exchange, id, key) } else { Ok(Vec::new()) };
                 let ours = found.unwrap_or_default().into_iter().next();
-                match ours.map(|one| (desk.get(&one.id), one.id)) {
+                match ours.map(|one| (exchange.get(&one.id), one.id)) {
                     Some((Ok(there), id)) if there.check_value() == data.check_value() => Ok(id),
                     Some((Ok(_), _)) => Err(taken(key)),
                     _ => Err(error),
@@ -182,35 +183,42 @@ impl KmipServer {
     }
 
     /// Makes the object of `key` usable, and sure that it is the one that counts.
-    fn settle(&self, desk: &mut Desk<'_>, id: KeyId, key: &KeyRef, object: &str) -> Result<()> {
-        let activated = desk.activate(object).map_err(|fault| fault.told(desk.place(), key));
-        let found = self.find_one(desk, id, key)?;
+    fn resolve(
+        &self,
+        exchange: &mut Exchange<'_>,
+        id: KeyId,
+        key: &KeyRef,
+        object: &str,
+    ) -> Result<()> {
+        let activated =
+            exchange.activate(object).map_err(|fault| fault.told(exchange.place(), key));
+        let found = self.find_one(exchange, id, key)?;
         let ours = found.iter().find(|one| one.id == object);
         let is_active = ours.is_some_and(|one| one.told.state == Some(State::Active));
         let counts = found.first().is_some_and(|one| one.id == object);
         match (activated, is_active || ours.is_some_and(|one| one.told.state.is_none())) {
             (_, true) if counts => Ok(()),
             (_, true) => {
-                self.discard(desk, object);
+                self.discard(exchange, object);
                 Err(taken(key))
             }
             (Err(error), false) => {
-                self.discard(desk, object);
+                self.discard(exchange, object);
                 Err(error)
             }
             (Ok(()), false) => Err(Error::new(
                 Kind::State,
-                format!("{} took {key} and does not activate it", desk.place()),
+                format!("{} took {key} and does not activate it", exchange.place()),
             )
             .advise("activate it in the KMIP server")),
         }
     }
 
     /// Takes back what we have stored and what is not to stay.
-    fn discard(&self, desk: &mut Desk<'_>, object: &str) {
+    fn discard(&self, exchange: &mut Exchange<'_>, object: &str) {
         // The error that led here counts. What stays is seen by `doctor`.
-        let _ = desk.revoke(object);
-        let _ = desk.destroy(object);
+        let _ = exchange.revoke(object);
+        let _ = exchange.destroy(object);
     }
 
     /// For errors about no single key.
@@ -266,12 +274,12 @@ impl Found {
 
 impl KeyServer for KmipServer {
     fn list(&self, by: Deadline) -> Result<Vec<KeyInfo>> {
-        let mut desk = self.client.desk("listing the keys by KMIP", by)?;
-        let found = self.find(&mut desk)?;
+        let mut exchange = self.client.exchange("listing the keys by KMIP", by)?;
+        let found = self.find(&mut exchange)?;
         let mut seen = BTreeSet::new();
         let live: Vec<&Found> =
             found.iter().filter(|one| one.is_live() && seen.insert(&one.key)).collect();
-        self.learn(&mut desk, &live)?;
+        self.learn(&mut exchange, &live)?;
         Ok(self.infos(&found))
     }
 
@@ -285,12 +293,12 @@ impl KeyServer for KmipServer {
         if let Some(data) = copy() {
             return data;
         }
-        let mut desk = self.client.desk(format_args!("fetching {key} by KMIP"), by)?;
-        let found = self.find_one(&mut desk, id, key)?;
+        let mut exchange = self.client.exchange(format_args!("fetching {key} by KMIP"), by)?;
+        let found = self.find_one(&mut exchange, id, key)?;
         let Some(live) = found.first().filter(|one| one.is_live()) else {
             return Err(none().advise("restore it there from a backup, or correct `prefix`"));
         };
-        self.learn(&mut desk, &[live])?;
+        self.learn(&mut exchange, &[live])?;
         copy().unwrap_or_else(|| Err(none()))
     }
 
@@ -300,39 +308,39 @@ impl KeyServer for KmipServer {
     }
 
     fn put_for(&self, key: &KeyRef, data: &DataKey, cipher: Cipher, by: Deadline) -> Result<()> {
-        let mut desk = self.client.desk(format_args!("storing {key} by KMIP"), by)?;
+        let mut exchange = self.client.exchange(format_args!("storing {key} by KMIP"), by)?;
         let KeyName::Id(id) = key.name else {
             return Err(Error::new(Kind::Unsupported, format!("{key} is no key of MariaDB's")));
         };
-        if !self.find_one(&mut desk, id, key)?.is_empty() {
+        if !self.find_one(&mut exchange, id, key)?.is_empty() {
             return Err(taken(key));
         }
-        let object = self.register(&mut desk, id, key, data, cipher)?;
-        self.settle(&mut desk, id, key, &object)
+        let object = self.register(&mut exchange, id, key, data, cipher)?;
+        self.resolve(&mut exchange, id, key, &object)
     }
 
     fn remove(&self, key: &KeyRef, by: Deadline) -> Result<()> {
-        let mut desk = self.client.desk(format_args!("destroying {key} by KMIP"), by)?;
+        let mut exchange = self.client.exchange(format_args!("destroying {key} by KMIP"), by)?;
         let none = || Error::new(Kind::NotFound, format!("{} has no {key}", self.client.place()));
         let KeyName::Id(id) = key.name else { return Err(none()) };
-        let mut found = self.find_one(&mut desk, id, key)?;
+        let mut found = self.find_one(&mut exchange, id, key)?;
         found.retain(Found::is_live);
         if found.is_empty() {
             return Err(none());
         }
         for one in found {
             if one.told.state.is_none_or(|state| state == State::Active) {
-                let revoked = desk.revoke(&one.id);
+                let revoked = exchange.revoke(&one.id);
                 // What was revoked already, by us or by others, can be destroyed.
                 if let Err(fault) = revoked
                     && !fault.may_be_the_keys_state()
                 {
-                    return Err(fault.told(desk.place(), key));
+                    return Err(fault.told(exchange.place(), key));
                 }
             }
-            match desk.destroy(&one.id) {
-                Err(fault) if fault.is_not_found() && desk.was_repeated() => {}
-                outcome => outcome.map_err(|fault| fault.told(desk.place(), key))?,
+            match exchange.destroy(&one.id) {
+                Err(fault) if fault.is_not_found() && exchange.was_repeated() => {}
+                outcome => outcome.map_err(|fault| fault.told(exchange.place(), key))?,
             }
         }
         self.known().remove(key);
@@ -340,14 +348,14 @@ impl KeyServer for KmipServer {
     }
 
     fn probe(&self, by: Deadline) -> Result<Probe> {
-        let mut desk = self.client.desk("asking a KMIP server", by)?;
-        let (version, tls) = desk.versions()?;
-        let found = self.find(&mut desk)?;
+        let mut exchange = self.client.exchange("asking a KMIP server", by)?;
+        let (version, tls) = exchange.versions()?;
+        let found = self.find(&mut exchange)?;
         let names: BTreeSet<_> = found.iter().map(|one| &one.key.name).collect();
         let pre_active =
             found.iter().filter(|one| one.told.state == Some(State::PreActive)).count();
         let mut facts = vec![
-            ("kmip".to_owned(), desk.place()),
+            ("kmip".to_owned(), exchange.place()),
             ("version".to_owned(), version.to_string()),
             ("TLS".to_owned(), tls.to_owned()),
             ("object group".to_owned(), self.prefix.clone()),

@@ -4,9 +4,9 @@ use std::fmt;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use super::super::http::Trust;
+use super::super::http::TlsConfig;
 use super::kek::KeyChoice;
-use super::mechanism::Way;
+use super::mechanism::WrapMechanism;
 use super::message::Version;
 use crate::config::Section;
 use crate::error::{Error, Kind, Result};
@@ -24,7 +24,7 @@ pub struct Settings {
     /// Its servers, in order of preference.
     pub servers: Vec<Address>,
     /// Whom to trust, and who we are.
-    pub trust: Trust,
+    pub trust: TlsConfig,
     /// The release of the protocol, where the servers are not to be asked.
     pub version: Option<Version>,
 }
@@ -47,7 +47,7 @@ impl Settings {
         let texts = section.texts("server")?.filter(|texts| !texts.is_empty());
         let texts = texts.ok_or_else(|| section.lacks("server"))?;
         let servers = texts.iter().map(address).collect::<Result<_>>()?;
-        let (trust, version) = (Trust::read(section)?, section.parsed("version")?);
+        let (trust, version) = (TlsConfig::read(section)?, section.parsed("version")?);
         Ok(Self { servers, trust, version })
     }
 }
@@ -78,7 +78,7 @@ pub struct WrapperSettings {
     /// Which of their keys wraps.
     pub key: KeyChoice,
     /// How it wraps; otherwise the best way that the server has.
-    pub way: Option<Way>,
+    pub way: Option<WrapMechanism>,
 }
 
 impl WrapperSettings {

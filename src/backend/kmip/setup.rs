@@ -1,8 +1,8 @@
 //! Has the server make a wrapping key.
 
-use super::client::Desk;
+use super::client::Exchange;
 use super::kek::{Kek, KeyChoice, by_name};
-use super::mechanism::Way;
+use super::mechanism::WrapMechanism;
 use super::requests::NewKey;
 use super::wrapper::KmipWrapper;
 use crate::env::Deadline;
@@ -13,9 +13,9 @@ impl KmipWrapper {
     /// Has the server make a new key of the configured name, AES with 256 bits, and activates it at
     /// once. From then on it is the newest.
     pub fn create_key(&self, by: Deadline) -> Result<KekInfo> {
-        let mut desk = self.client.desk("making a key by KMIP", by)?;
-        let kek = self.key.create(&mut desk, self.wanted != Some(Way::Get))?;
-        let way = self.way(&mut desk, &kek)?;
+        let mut exchange = self.client.exchange("making a key by KMIP", by)?;
+        let kek = self.key.create(&mut exchange, self.wanted != Some(WrapMechanism::Get))?;
+        let way = self.way(&mut exchange, &kek)?;
         Ok(self.info(&kek, way))
     }
 }
@@ -23,7 +23,7 @@ impl KmipWrapper {
 impl KeyChoice {
     /// Has the server make a new key of this name and activates it; it is the newest from then on. A
     /// sensitive one is never given out, where the server knows of that.
-    fn create(&self, desk: &mut Desk<'_>, sensitive: bool) -> Result<Kek> {
+    fn create(&self, exchange: &mut Exchange<'_>, sensitive: bool) -> Result<Kek> {
         let (Self::Name(base) | Self::Either(base)) = self else {
             return Err(Error::new(
                 Kind::Unsupported,
@@ -31,25 +31,25 @@ impl KeyChoice {
             )
             .advise("name the key with `key` instead of `key_id`"));
         };
-        let newest = by_name(desk, base)?.iter().map(|kek| kek.number).max();
+        let newest = by_name(exchange, base)?.iter().map(|kek| kek.number).max();
         // Behind the last number there is the last one again, which the server refuses as taken.
         let number = newest.map_or(1, |number| number.saturating_add(1));
         let name = if number == 1 { base.clone() } else { format!("{base}:{number}") };
         let new = NewKey { name: &name, group: base, note: None };
-        let made = match desk.create(&new, sensitive) {
+        let made = match exchange.create(&new, sensitive) {
             // Servers before 1.4 do not know the attribute.
-            Err(fault) if sensitive && fault.is_unsupported() => desk.create(&new, false),
+            Err(fault) if sensitive && fault.is_unsupported() => exchange.create(&new, false),
             made => made,
         };
-        let place = desk.place();
+        let place = exchange.place();
         let on = format!("key {name:?}");
         let id = made.map_err(|fault| fault.told(&place, &on))?;
-        if let Err(fault) = desk.activate(&id) {
+        if let Err(fault) = exchange.activate(&id) {
             // A key that nobody can use is in everybody's way; it is not active, so this is allowed.
-            let _ = desk.destroy(&id);
+            let _ = exchange.destroy(&id);
             return Err(fault.told(&place, &on));
         }
-        let told = desk.attributes(&id).map_err(|fault| fault.told(&place, &on))?;
+        let told = exchange.attributes(&id).map_err(|fault| fault.told(&place, &on))?;
         let kek = Kek { name: format!("{base}#{id}"), id, number, told };
         kek.usable(place)?;
         Ok(kek)

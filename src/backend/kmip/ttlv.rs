@@ -60,7 +60,7 @@ pub enum Value<'a> {
 
 /// Why bytes are no TTLV.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flaw {
+pub struct ParseError {
     /// Where, in bytes from the start.
     pub at: usize,
     /// What is wrong there.
@@ -72,15 +72,15 @@ pub struct Flaw {
 /// # Errors
 /// The first thing that is wrong: a length beyond its surroundings, a value of the wrong length,
 /// structures deeper than [`MAX_DEPTH`], padding that is not zero, text that is not UTF-8.
-pub fn decode(bytes: &[u8]) -> Result<Item<'_>, Flaw> {
+pub fn decode(bytes: &[u8]) -> Result<Item<'_>, ParseError> {
     if bytes.len() > MAX_MESSAGE {
-        return Err(Flaw { at: 0, what: "the message is too long" });
+        return Err(ParseError { at: 0, what: "the message is too long" });
     }
     let mut reader = Reader { bytes, at: 0 };
     let item = reader.item(0)?;
     match reader.at == bytes.len() {
         true => Ok(item),
-        false => Err(Flaw { at: reader.at, what: "something stands behind the message" }),
+        false => Err(ParseError { at: reader.at, what: "something stands behind the message" }),
     }
 }
 
@@ -97,9 +97,9 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn item(&mut self, depth: usize) -> Result<Item<'a>, Flaw> {
+    fn item(&mut self, depth: usize) -> Result<Item<'a>, ParseError> {
         let start = self.at;
-        let flaw = |what| Flaw { at: start, what };
+        let flaw = |what| ParseError { at: start, what };
         if depth >= MAX_DEPTH {
             return Err(flaw("structures stand too deep in each other"));
         }
@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The items up to `end`, which lies within the bytes.
-    fn items(&mut self, end: usize, depth: usize) -> Result<Vec<Item<'a>>, Flaw> {
+    fn items(&mut self, end: usize, depth: usize) -> Result<Vec<Item<'a>>, ParseError> {
         let mut within = Reader { bytes: &self.bytes[..end], at: self.at };
         let mut items = Vec::new();
         while within.at < end {
@@ -128,8 +128,8 @@ impl<'a> Reader<'a> {
         Ok(items)
     }
 
-    fn padding(&mut self, len: usize) -> Result<(), Flaw> {
-        let flaw = |what| Flaw { at: self.at, what };
+    fn padding(&mut self, len: usize) -> Result<(), ParseError> {
+        let flaw = |what| ParseError { at: self.at, what };
         let len = len.next_multiple_of(BLOCK) - len;
         let zeros = self.bytes[self.at..].get(..len).ok_or(flaw("an item lacks its padding"))?;
         if zeros.iter().any(|byte| *byte != 0) {

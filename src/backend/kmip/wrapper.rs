@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::client::{Client, Desk};
-use super::failure::{Fault, KeyAdvice, changed};
+use super::client::{Client, Exchange};
+use super::failure::{CallError, KeyAdvice, changed};
 use super::kek::{Kek, KeyChoice};
-use super::mechanism::{Way, choose};
+use super::mechanism::{WrapMechanism, choose};
 use super::settings::WrapperSettings;
 use crate::config::Section;
 use crate::env::{Deadline, Rng};
@@ -21,9 +21,9 @@ const BINDING_LABEL: &str = "keyward kmip wrap v1";
 pub struct KmipWrapper {
     pub(super) client: Client,
     pub(super) key: KeyChoice,
-    pub(super) wanted: Option<Way>,
+    pub(super) wanted: Option<WrapMechanism>,
     /// How a key wraps, by its name, once that was tried.
-    chosen: Mutex<Option<(String, Way)>>,
+    chosen: Mutex<Option<(String, WrapMechanism)>>,
 }
 
 impl KmipWrapper {
@@ -47,35 +47,35 @@ impl KmipWrapper {
     }
 
     /// How `kek` wraps: found out once.
-    pub(super) fn way(&self, desk: &mut Desk<'_>, kek: &Kek) -> Result<Way> {
+    pub(super) fn way(&self, exchange: &mut Exchange<'_>, kek: &Kek) -> Result<WrapMechanism> {
         let chosen = || self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((name, way)) = &*chosen()
             && *name == kek.name
         {
             return Ok(*way);
         }
-        let way = choose(desk, kek, self.wanted)?;
+        let way = choose(exchange, kek, self.wanted)?;
         *chosen() = Some((kek.name.clone(), way));
         Ok(way)
     }
 
-    pub(super) fn info(&self, kek: &Kek, way: Way) -> KekInfo {
+    pub(super) fn info(&self, kek: &Kek, way: WrapMechanism) -> KekInfo {
         KekInfo {
             kek: kek.name.clone(),
             algorithm: way.name().to_owned(),
             place: self.client.place(),
             created: kek.created(),
-            exportable: way == Way::Get || kek.told.is_exportable(),
+            exportable: way == WrapMechanism::Get || kek.told.is_exportable(),
         }
     }
 
     /// The id of the key that wrapped `wrapped`, if it is one of ours.
-    fn id_of(&self, desk: &mut Desk<'_>, wrapped: &WrappedKey) -> Result<String> {
+    fn id_of(&self, exchange: &mut Exchange<'_>, wrapped: &WrappedKey) -> Result<String> {
         let Some((ours, id)) = self.key.claims(&wrapped.kek) else {
             return Err(changed("it names no key of a KMIP server"));
         };
         // Configured otherwise than when it was wrapped, it may still be the same key.
-        if ours || self.key.find(desk)?.iter().any(|kek| kek.id == id) {
+        if ours || self.key.find(exchange)?.iter().any(|kek| kek.id == id) {
             return Ok(id.to_owned());
         }
         Err(self.not_mine(wrapped))
@@ -89,13 +89,13 @@ impl KmipWrapper {
 
     /// What it means that the server refused to open something: another key, a key that may not be
     /// used, a changed blob. Many servers have one reason for all; then a trial tells.
-    fn judge(&self, desk: &mut Desk<'_>, wrapped: &WrappedKey, fault: Fault) -> Error {
-        let (place, on) = (desk.place(), format!("key {}", wrapped.kek.escape_default()));
+    fn judge(&self, exchange: &mut Exchange<'_>, wrapped: &WrappedKey, fault: CallError) -> Error {
+        let (place, on) = (exchange.place(), format!("key {}", wrapped.kek.escape_default()));
         let id = match self.key.claims(&wrapped.kek) {
-            Some((_, id)) if !matches!(fault, Fault::Ours(_)) => id.to_owned(),
+            Some((_, id)) if !matches!(fault, CallError::Ours(_)) => id.to_owned(),
             _ => return fault.told(place, on),
         };
-        let told = match desk.attributes(&id) {
+        let told = match exchange.attributes(&id) {
             Ok(told) => told,
             Err(gone) if gone.is_not_found() => return self.not_mine(wrapped),
             Err(_) => return fault.told(place, on),
@@ -104,8 +104,8 @@ impl KmipWrapper {
         if let Err(error) = kek.usable(&place) {
             return error;
         }
-        let way = wrapped.algorithm.parse::<Way>();
-        match way.map(|way| way.trial(desk, &kek)) {
+        let way = wrapped.algorithm.parse::<WrapMechanism>();
+        match way.map(|way| way.trial(exchange, &kek)) {
             Ok(Ok(())) => changed("it was changed, or belongs to another keystore or store key"),
             _ => fault.told(place, on),
         }
@@ -113,20 +113,20 @@ impl KmipWrapper {
 
     fn open(
         &self,
-        desk: &mut Desk<'_>,
+        exchange: &mut Exchange<'_>,
         wrapped: &WrappedKey,
         context: &WrapContext,
     ) -> Result<DataKey> {
-        let Ok(way) = wrapped.algorithm.parse::<Way>() else {
+        let Ok(way) = wrapped.algorithm.parse::<WrapMechanism>() else {
             return Err(changed("wrapped in a way that no key of a KMIP server wraps"));
         };
         if !wrapped.parameters.is_empty() {
             return Err(changed("wrapped in a way that no key of a KMIP server wraps"));
         }
-        let id = self.id_of(desk, wrapped)?;
+        let id = self.id_of(exchange, wrapped)?;
         let binding = context.associated_data(BINDING_LABEL, wrapped);
-        way.unwrap(desk, &id, &wrapped.blob, &binding)
-            .map_err(|fault| self.judge(desk, wrapped, fault))
+        way.unwrap(exchange, &id, &wrapped.blob, &binding)
+            .map_err(|fault| self.judge(exchange, wrapped, fault))
             .map_err(|error| match error.kind() {
                 Kind::Corrupt => error.within(format_args!(
                     "store key {}, wrapped by {}",
@@ -139,12 +139,12 @@ impl KmipWrapper {
 
     fn close(
         &self,
-        desk: &mut Desk<'_>,
+        exchange: &mut Exchange<'_>,
         data: &DataKey,
         context: &WrapContext,
     ) -> Result<WrappedKey> {
-        let kek = self.key.newest(desk)?;
-        let way = self.way(desk, &kek)?;
+        let kek = self.key.newest(exchange)?;
+        let way = self.way(exchange, &kek)?;
         let mut wrapped = WrappedKey {
             kek: kek.name.clone(),
             algorithm: way.name().to_owned(),
@@ -153,19 +153,19 @@ impl KmipWrapper {
         };
         let binding = context.associated_data(BINDING_LABEL, &wrapped);
         wrapped.blob = way
-            .wrap(desk, &kek, data, &binding)
-            .map_err(|fault| fault.told(desk.place(), format_args!("key {}", kek.name)))?;
+            .wrap(exchange, &kek, data, &binding)
+            .map_err(|fault| fault.told(exchange.place(), format_args!("key {}", kek.name)))?;
         Ok(wrapped)
     }
 }
 
 impl KeyWrapper for KmipWrapper {
     fn wrap(&self, data: &DataKey, context: &WrapContext, by: Deadline) -> Result<WrappedKey> {
-        self.close(&mut self.client.desk("wrapping by KMIP", by)?, data, context)
+        self.close(&mut self.client.exchange("wrapping by KMIP", by)?, data, context)
     }
 
     fn unwrap(&self, wrapped: &WrappedKey, context: &WrapContext, by: Deadline) -> Result<DataKey> {
-        self.open(&mut self.client.desk("unwrapping by KMIP", by)?, wrapped, context)
+        self.open(&mut self.client.exchange("unwrapping by KMIP", by)?, wrapped, context)
     }
 
     fn rewrap(
@@ -174,27 +174,28 @@ impl KeyWrapper for KmipWrapper {
         context: &WrapContext,
         by: Deadline,
     ) -> Result<WrappedKey> {
-        let mut desk = self.client.desk("rewrapping by KMIP", by)?;
-        let data = self.open(&mut desk, wrapped, context)?;
-        self.close(&mut desk, &data, context)
+        let mut exchange = self.client.exchange("rewrapping by KMIP", by)?;
+        let data = self.open(&mut exchange, wrapped, context)?;
+        self.close(&mut exchange, &data, context)
     }
 
     fn describe(&self, by: Deadline) -> Result<KekInfo> {
-        let mut desk = self.client.desk("describing a key by KMIP", by)?;
-        let kek = self.key.newest(&mut desk)?;
-        let way = self.way(&mut desk, &kek)?;
+        let mut exchange = self.client.exchange("describing a key by KMIP", by)?;
+        let kek = self.key.newest(&mut exchange)?;
+        let way = self.way(&mut exchange, &kek)?;
         Ok(self.info(&kek, way))
     }
 
     fn probe(&self, by: Deadline) -> Result<Probe> {
-        let mut desk = self.client.desk("asking a KMIP server", by)?;
-        let (version, tls) = desk.versions()?;
-        let kek = self.key.newest(&mut desk)?;
-        let way = self.way(&mut desk, &kek)?;
+        let mut exchange = self.client.exchange("asking a KMIP server", by)?;
+        let (version, tls) = exchange.versions()?;
+        let kek = self.key.newest(&mut exchange)?;
+        let way = self.way(&mut exchange, &kek)?;
         let sensitive = if kek.told.is_exportable() { "no: its owner may take it" } else { "yes" };
-        let idle = self.key.find(&mut desk)?.iter().filter(|kek| kek.usable("").is_err()).count();
+        let idle =
+            self.key.find(&mut exchange)?.iter().filter(|kek| kek.usable("").is_err()).count();
         let mut facts = vec![
-            ("kmip", desk.place()),
+            ("kmip", exchange.place()),
             ("version", version.to_string()),
             ("TLS", tls.to_owned()),
             ("kek", kek.name.clone()),

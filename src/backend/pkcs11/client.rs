@@ -11,7 +11,7 @@ use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::RawAuthPin;
 use subtle::ConstantTimeEq as _;
 
-use super::failure::{Fault, of_call};
+use super::failure::{TokenError, of_call};
 use super::module::{Core, Open, lock};
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
@@ -59,7 +59,7 @@ impl TokenChoice {
     }
 
     /// The one slot whose token this is.
-    fn find(&self, pkcs11: &Pkcs11) -> Result<Slot, Fault> {
+    fn find(&self, pkcs11: &Pkcs11) -> Result<Slot, TokenError> {
         let mut found = Vec::new();
         for slot in pkcs11.get_slots_with_token()? {
             if self.slot.is_some_and(|number| number != slot.id()) {
@@ -73,12 +73,12 @@ impl TokenChoice {
         }
         match found[..] {
             [only] => Ok(only),
-            [] => Err(Fault::Lost(
+            [] => Err(TokenError::Lost(
                 Error::new(Kind::Unavailable, format!("there is no {self}")).advise(
                     "put it in, or correct its name: `pkcs11-tool -L` shows those there are",
                 ),
             )),
-            _ => Err(Fault::Ours(
+            _ => Err(TokenError::Ours(
                 Error::new(Kind::Config, format!("there are {} of {self}", found.len()))
                     .advise("choose one by its `serial`"),
             )),
@@ -114,22 +114,22 @@ pub(super) struct Access {
 }
 
 /// A place to work at: a session that is logged in.
-pub(super) struct Desk<'a> {
+pub(super) struct LoggedInSession<'a> {
     pub(super) session: &'a Session,
     pub(super) open: &'a Open,
     pub(super) slot: Slot,
     by: Deadline,
 }
 
-impl Desk<'_> {
+impl LoggedInSession<'_> {
     /// A new session on the same token, logged in as this one is.
-    pub(super) fn another(&self) -> Result<Session, Fault> {
+    pub(super) fn another(&self) -> Result<Session, TokenError> {
         self.go_on()?;
         Ok(self.open.pkcs11.open_ro_session(self.slot)?)
     }
 
     /// A new session that may make lasting objects.
-    pub(super) fn writing(&self) -> Result<Session, Fault> {
+    pub(super) fn writing(&self) -> Result<Session, TokenError> {
         self.go_on()?;
         Ok(self.open.pkcs11.open_rw_session(self.slot)?)
     }
@@ -140,8 +140,8 @@ impl Desk<'_> {
     }
 
     /// An error once nobody waits for the work any more.
-    pub(super) fn go_on(&self) -> Result<(), Fault> {
-        self.by.left("the token").map(drop).map_err(Fault::Ours)
+    pub(super) fn go_on(&self) -> Result<(), TokenError> {
+        self.by.left("the token").map(drop).map_err(TokenError::Ours)
     }
 }
 
@@ -157,7 +157,7 @@ impl Access {
         &self,
         core: &Core,
         by: Deadline,
-        work: impl Fn(&Desk<'_>) -> Result<T, Fault>,
+        work: impl Fn(&LoggedInSession<'_>) -> Result<T, TokenError>,
     ) -> Result<T> {
         let place = format!("{} ({core})", self.token);
         let mut attempt = 1;
@@ -187,18 +187,21 @@ impl Access {
         &self,
         core: &Core,
         by: Deadline,
-        work: &impl Fn(&Desk<'_>) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
+        work: &impl Fn(&LoggedInSession<'_>) -> Result<T, TokenError>,
+    ) -> Result<T, TokenError> {
         let guard = core.open(by)?;
         let Some(open) = guard.as_ref() else {
-            return Err(Fault::Ours(Error::new(Kind::Internal, format!("{core} is not open"))));
+            return Err(TokenError::Ours(Error::new(
+                Kind::Internal,
+                format!("{core} is not open"),
+            )));
         };
         let slot = self.token.find(&open.pkcs11)?;
         let session = match core.take_seat(slot) {
             Some(session) => session,
             None => open.pkcs11.open_ro_session(slot)?,
         };
-        let desk = Desk { session: &session, open, slot, by };
+        let desk = LoggedInSession { session: &session, open, slot, by };
         let outcome = self.log_in(core, &desk).and_then(|()| work(&desk));
         match &outcome {
             Ok(_) => core.give_seat(slot, session),
@@ -214,7 +217,7 @@ impl Access {
     }
 
     /// Gives the PIN, unless another session of this process has: a log-in counts for all of them.
-    fn log_in(&self, core: &Core, desk: &Desk<'_>) -> Result<(), Fault> {
+    fn log_in(&self, core: &Core, desk: &LoggedInSession<'_>) -> Result<(), TokenError> {
         if is_logged_in(desk.session)? {
             return Ok(());
         }
@@ -229,7 +232,7 @@ impl Access {
             return match (needed, on_device) {
                 (false, _) => Ok(()),
                 (true, true) => Ok(already(desk.session.login(UserType::User, None))?),
-                (true, false) => Err(Fault::Ours(
+                (true, false) => Err(TokenError::Ours(
                     Error::new(Kind::Config, format!("{} wants a PIN", self.token))
                         .advise("name the file that holds it as `pin_file`"),
                 )),
@@ -252,7 +255,7 @@ impl Access {
                 refused.push((token, pin));
                 let error = of_call(&call, format_args!("{} ({core})", self.token));
                 let what = format!("{}: the PIN in {source} is wrong", error.what());
-                Err(Fault::Ours(Error::new(Kind::Denied, what).advise(
+                Err(TokenError::Ours(Error::new(Kind::Denied, what).advise(
                     "it was tried once and is not tried again, so that the token is not locked; \
                      correct it there",
                 )))
@@ -269,9 +272,9 @@ impl Access {
         token: &str,
         info: Option<&TokenInfo>,
         refused: &[(String, SecretBytes)],
-    ) -> Result<(), Fault> {
+    ) -> Result<(), TokenError> {
         let denied = |what: String, advice: &str| {
-            Err(Fault::Ours(Error::new(Kind::Denied, what).advise(advice)))
+            Err(TokenError::Ours(Error::new(Kind::Denied, what).advise(advice)))
         };
         let same = |other: &SecretBytes| bool::from(other.expose().ct_eq(pin.expose()));
         if refused.iter().any(|(other, pin)| other == token && same(pin)) {
@@ -297,7 +300,7 @@ impl Access {
     }
 
     /// Which token a PIN was refused by.
-    fn named(&self, desk: &Desk<'_>, info: Option<&TokenInfo>) -> String {
+    fn named(&self, desk: &LoggedInSession<'_>, info: Option<&TokenInfo>) -> String {
         match info {
             Some(info) => format!("{} {}", info.serial_number(), info.label()),
             None => format!("slot {}", desk.slot.id()),
@@ -305,7 +308,7 @@ impl Access {
     }
 }
 
-fn is_logged_in(session: &Session) -> Result<bool, Fault> {
+fn is_logged_in(session: &Session) -> Result<bool, TokenError> {
     let state = session.get_session_info()?.session_state();
     Ok(matches!(state, SessionState::RoUser | SessionState::RwUser))
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Kind};
 
 /// Why work at a token ended.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum TokenError {
     /// The module refused a call.
     Call(Call),
     /// We refused to go on.
@@ -18,19 +18,19 @@ pub(super) enum Fault {
     Lost(Error),
 }
 
-impl From<Call> for Fault {
+impl From<Call> for TokenError {
     fn from(call: Call) -> Self {
         Self::Call(call)
     }
 }
 
-impl From<Error> for Fault {
+impl From<Error> for TokenError {
     fn from(error: Error) -> Self {
         Self::Ours(error)
     }
 }
 
-impl Fault {
+impl TokenError {
     /// Whether a new session, on a token that was looked for anew, may help.
     pub(super) fn is_loss(&self) -> bool {
         match self {
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn a_lost_token_is_told_from_a_wrong_pin_and_a_changed_blob() {
         for (code, _, kind) in CODES {
-            let fault = Fault::Call(Call::Pkcs11(*code, Function::Decrypt));
+            let fault = TokenError::Call(Call::Pkcs11(*code, Function::Decrypt));
             let transient = *kind == Kind::Unavailable;
             let mended_by_a_session = transient || matches!(code, RvError::UserNotLoggedIn);
             if fault.is_loss() {

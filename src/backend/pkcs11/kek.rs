@@ -5,8 +5,8 @@ use std::fmt;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 
-use super::client::Desk;
-use super::failure::Fault;
+use super::client::LoggedInSession;
+use super::failure::TokenError;
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::hex;
@@ -57,7 +57,7 @@ impl KeyChoice {
     }
 
     /// All keys that are meant, the newest last; at least one.
-    pub(super) fn find(&self, desk: &Desk<'_>) -> Result<Vec<Kek>, Fault> {
+    pub(super) fn find(&self, desk: &LoggedInSession<'_>) -> Result<Vec<Kek>, TokenError> {
         desk.go_on()?;
         let session = desk.session;
         let mut found = Vec::new();
@@ -69,14 +69,14 @@ impl KeyChoice {
         }
         if found.is_empty() {
             let what = format!("the token has no {self}");
-            return Err(Fault::Lost(Error::new(Kind::NotFound, what).advise(
+            return Err(TokenError::Lost(Error::new(Kind::NotFound, what).advise(
                 "correct `key`, or have it made: `keyward init --provider pkcs11 --create-key`",
             )));
         }
         found.sort_by(|one, other| (age(&one.id), &one.name).cmp(&(age(&other.id), &other.name)));
         if let Some(twice) = found.windows(2).find(|two| two[0].name == two[1].name) {
             let what = format!("two keys of the token are {self} with id {:?}", twice[0].name);
-            return Err(Fault::Ours(
+            return Err(TokenError::Ours(
                 Error::new(Kind::Config, what).advise("give each a CKA_ID of its own"),
             ));
         }
@@ -84,12 +84,13 @@ impl KeyChoice {
     }
 
     /// The newest of them.
-    pub(super) fn newest(&self, desk: &Desk<'_>) -> Result<Kek, Fault> {
-        let none = || Fault::Ours(Error::new(Kind::Internal, "no key was found, and none missed"));
+    pub(super) fn newest(&self, desk: &LoggedInSession<'_>) -> Result<Kek, TokenError> {
+        let none =
+            || TokenError::Ours(Error::new(Kind::Internal, "no key was found, and none missed"));
         self.find(desk)?.pop().ok_or_else(none)
     }
 
-    fn rsa(&self, session: &Session, private: ObjectHandle) -> Result<Kek, Fault> {
+    fn rsa(&self, session: &Session, private: ObjectHandle) -> Result<Kek, TokenError> {
         let (name, id) = name_of(session, private)?;
         let mut template =
             vec![Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::KeyType(KeyType::RSA)];
@@ -102,7 +103,7 @@ impl KeyChoice {
                 let sensitive = sensitive(session, private)?;
                 Ok(Kek { name, id, key: Pair::Rsa { public, private }, sensitive })
             }
-            _ => Err(Fault::Ours(
+            _ => Err(TokenError::Ours(
                 Error::new(Kind::Config, format!("RSA key {name} has not one public key"))
                     .advise("put its public key on the token under the same id"),
             )),
@@ -124,17 +125,17 @@ impl fmt::Display for KeyChoice {
 }
 
 impl Kek {
-    pub(super) fn aes(session: &Session, key: ObjectHandle) -> Result<Self, Fault> {
+    pub(super) fn aes(session: &Session, key: ObjectHandle) -> Result<Self, TokenError> {
         let (name, id) = name_of(session, key)?;
         let len = session.get_attributes(key, &[AttributeType::ValueLen])?;
         let [Attribute::ValueLen(len)] = len[..] else {
             let what = format!("key {name} of the token does not tell its length");
-            return Err(Fault::Lost(
+            return Err(TokenError::Lost(
                 Error::new(Kind::Unavailable, what).advise("try again; else use another key"),
             ));
         };
         if *len != KEK_LEN {
-            return Err(Fault::Ours(
+            return Err(TokenError::Ours(
                 Error::new(
                     Kind::Config,
                     format!("key {name} of the token is no AES key of 256 bits"),
@@ -169,7 +170,7 @@ fn created(id: &[u8]) -> Option<Timestamp> {
     is_ours.then(|| Timestamp::from_unix(millis(id) / 1000))
 }
 
-fn name_of(session: &Session, key: ObjectHandle) -> Result<(String, Vec<u8>), Fault> {
+fn name_of(session: &Session, key: ObjectHandle) -> Result<(String, Vec<u8>), TokenError> {
     let (mut label, mut id) = (String::new(), Vec::new());
     for attribute in session.get_attributes(key, &[AttributeType::Label, AttributeType::Id])? {
         match attribute {
@@ -182,7 +183,7 @@ fn name_of(session: &Session, key: ObjectHandle) -> Result<(String, Vec<u8>), Fa
     Ok((if id.is_empty() { plain } else { hex::text(&id) }, id))
 }
 
-fn sensitive(session: &Session, key: ObjectHandle) -> Result<[Option<bool>; 4], Fault> {
+fn sensitive(session: &Session, key: ObjectHandle) -> Result<[Option<bool>; 4], TokenError> {
     let wanted = [
         AttributeType::Sensitive,
         AttributeType::AlwaysSensitive,

@@ -15,9 +15,9 @@ use cryptoki::session::Session;
 use cryptoki::types::Ulong;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::super::way_called;
-use super::client::Desk;
-use super::failure::{Fault, changed, may_mean_changed, means_cannot, means_changed, of_call};
+use super::super::mechanism_called;
+use super::client::LoggedInSession;
+use super::failure::{TokenError, changed, may_mean_changed, means_cannot, means_changed, of_call};
 use super::kek::{Kek, Pair};
 use super::payload::Payload;
 use crate::env::Rng;
@@ -33,7 +33,7 @@ const TRIAL_LEN: usize = 32;
 
 /// How a key wraps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum WrapMechanism {
     /// AES-256-GCM by C_Encrypt.
     Gcm,
     /// AES key wrap with padding (RFC 5649) by C_WrapKey.
@@ -47,7 +47,7 @@ pub enum Way {
     OaepSha1,
 }
 
-impl Way {
+impl WrapMechanism {
     /// All of them, the best first: only GCM neither brings the key onto the token as an object nor
     /// reads it back as one.
     pub(super) const ALL: [Self; 5] =
@@ -89,7 +89,7 @@ impl Way {
         data: &[u8],
         binding: &[u8],
         rng: &dyn Rng,
-    ) -> Result<Vec<u8>, Fault> {
+    ) -> Result<Vec<u8>, TokenError> {
         let made = match (self, kek.key) {
             (Self::Gcm, Pair::Aes(key)) => gcm_wrap(session, key, data, binding, rng)?,
             (_, Pair::Aes(key)) => {
@@ -111,7 +111,7 @@ impl Way {
         kek: &Kek,
         blob: &[u8],
         binding: &[u8],
-    ) -> Result<DataKey, Fault> {
+    ) -> Result<DataKey, TokenError> {
         let Some((&FORMAT, made)) = blob.split_first() else {
             return Err(changed("it has an unknown format").into());
         };
@@ -148,13 +148,18 @@ impl Way {
     }
 
     /// Wraps and unwraps something that is no key, to see whether token and key can do it.
-    pub(super) fn trial(self, session: &Session, kek: &Kek, rng: &dyn Rng) -> Result<(), Fault> {
+    pub(super) fn trial(
+        self,
+        session: &Session,
+        kek: &Kek,
+        rng: &dyn Rng,
+    ) -> Result<(), TokenError> {
         let data = DataKey::generate(TRIAL_LEN, rng)?;
         let blob = self.wrap(session, kek, data.expose(), b"trial", rng)?;
         let opened = self.unwrap(session, kek, &blob, b"trial")?;
         match opened.expose() == data.expose() {
             true => Ok(()),
-            false => Err(Fault::Ours(
+            false => Err(TokenError::Ours(
                 Error::new(Kind::Internal, format!("{self} on the token gives back other bytes"))
                     .advise("choose another `mechanism`"),
             )),
@@ -162,30 +167,32 @@ impl Way {
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for WrapMechanism {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for Way {
+impl FromStr for WrapMechanism {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        way_called(text, &Self::ALL, Self::name)
+        mechanism_called(text, &Self::ALL, Self::name)
     }
 }
 
 /// The way in which `kek` wraps: `wanted`, or the first that the token offers and that works.
 pub(super) fn choose(
-    desk: &Desk<'_>,
+    desk: &LoggedInSession<'_>,
     kek: &Kek,
-    wanted: Option<Way>,
+    wanted: Option<WrapMechanism>,
     rng: &dyn Rng,
-) -> Result<Way, Fault> {
+) -> Result<WrapMechanism, TokenError> {
     let offered = desk.open.pkcs11.get_mechanism_list(desk.slot)?;
     let mut refusals = Vec::new();
-    for way in Way::ALL.into_iter().filter(|way| wanted.is_none_or(|wanted| wanted == *way)) {
+    for way in
+        WrapMechanism::ALL.into_iter().filter(|way| wanted.is_none_or(|wanted| wanted == *way))
+    {
         if !way.fits(kek.key) {
             continue;
         }
@@ -197,7 +204,7 @@ pub(super) fn choose(
         // A session of its own, so that what a refused call leaves behind ends with it.
         match way.trial(&desk.another()?, kek, rng) {
             Ok(()) => return Ok(way),
-            Err(Fault::Call(call)) if means_cannot(&call) => {
+            Err(TokenError::Call(call)) if means_cannot(&call) => {
                 refusals.push(of_call(&call, way).what().to_owned());
             }
             Err(fault) => return Err(fault),
@@ -207,7 +214,7 @@ pub(super) fn choose(
         true => format!("key {} of the token is of another kind than `mechanism`", kek.name),
         false => format!("key {} of the token cannot wrap: {}", kek.name, refusals.join("; ")),
     };
-    Err(Fault::Ours(Error::new(Kind::Unsupported, what).advise(
+    Err(TokenError::Ours(Error::new(Kind::Unsupported, what).advise(
         "it needs CKA_ENCRYPT and CKA_DECRYPT, or CKA_WRAP and CKA_UNWRAP: `keyward init \
          --create-key` makes one",
     )))
@@ -216,20 +223,22 @@ pub(super) fn choose(
 /// What a failed unwrap means: a changed blob, or trouble at the token. Many modules have one code
 /// for both. Then a trial with the same key, and a second try, tell; that may even go well.
 pub(super) fn judge(
-    desk: &Desk<'_>,
-    unwrap: impl Fn(&Session) -> Result<DataKey, Fault>,
-    trial: impl FnOnce(&Session) -> Result<(), Fault>,
-    fault: Fault,
-) -> Result<DataKey, Fault> {
+    desk: &LoggedInSession<'_>,
+    unwrap: impl Fn(&Session) -> Result<DataKey, TokenError>,
+    trial: impl FnOnce(&Session) -> Result<(), TokenError>,
+    fault: TokenError,
+) -> Result<DataKey, TokenError> {
     let changed = || changed("it was changed, or belongs to another keystore or store key").into();
     match &fault {
-        Fault::Call(call) if means_changed(call) => Err(changed()),
-        Fault::Call(call) if may_mean_changed(call) => {
+        TokenError::Call(call) if means_changed(call) => Err(changed()),
+        TokenError::Call(call) if may_mean_changed(call) => {
             if desk.another().and_then(|session| trial(&session)).is_err() {
                 return Err(fault);
             }
             desk.another().and_then(|session| unwrap(&session)).map_err(|again| match &again {
-                Fault::Call(call) if means_changed(call) || may_mean_changed(call) => changed(),
+                TokenError::Call(call) if means_changed(call) || may_mean_changed(call) => {
+                    changed()
+                }
                 _ => again,
             })
         }
@@ -243,7 +252,7 @@ fn gcm_wrap(
     data: &[u8],
     binding: &[u8],
     rng: &dyn Rng,
-) -> Result<Vec<u8>, Fault> {
+) -> Result<Vec<u8>, TokenError> {
     let mut nonce = [0; NONCE_LEN];
     rng.fill(&mut nonce)?;
     let encrypted = session.encrypt(&Mechanism::AesGcm(gcm(&mut nonce, binding)?), key, data)?;
@@ -256,7 +265,7 @@ fn gcm_open(
     key: ObjectHandle,
     made: &[u8],
     binding: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, Fault> {
+) -> Result<Zeroizing<Vec<u8>>, TokenError> {
     let Some((nonce, encrypted)) = made.split_first_chunk::<NONCE_LEN>() else {
         return Err(changed("it was cut short").into());
     };
@@ -278,7 +287,7 @@ fn wrap_object(
     key: ObjectHandle,
     mechanism: &Mechanism<'_>,
     secret: &[u8],
-) -> Result<Vec<u8>, Fault> {
+) -> Result<Vec<u8>, TokenError> {
     let mut template = [
         Attribute::Value(secret.to_vec()),
         Attribute::Class(ObjectClass::SECRET_KEY),
@@ -303,7 +312,7 @@ fn unwrap_object(
     key: ObjectHandle,
     mechanism: &Mechanism<'_>,
     wrapped: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, Fault> {
+) -> Result<Zeroizing<Vec<u8>>, TokenError> {
     let template = [
         Attribute::Class(ObjectClass::SECRET_KEY),
         Attribute::KeyType(KeyType::GENERIC_SECRET),
@@ -323,7 +332,9 @@ fn unwrap_object(
     gone?;
     secret.ok_or_else(|| {
         let what = "the token does not give out what it unwrapped";
-        Fault::Ours(Error::new(Kind::Unsupported, what).advise("use mechanism = \"aes-256-gcm\""))
+        TokenError::Ours(
+            Error::new(Kind::Unsupported, what).advise("use mechanism = \"aes-256-gcm\""),
+        )
     })
 }
 

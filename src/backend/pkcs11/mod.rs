@@ -1,23 +1,23 @@
 //! `pkcs11`: wraps with a key in a hardware security module, by any PKCS#11 module.
 //!
-//! All calls into the module are made on threads of its own (`lane`), bounded by the caller's
+//! All calls into the module are made on threads of its own (`worker_pool`), bounded by the caller's
 //! deadline. Nothing is loaded before the first call.
 
 mod client;
 mod failure;
 mod kek;
-mod lane;
 mod mechanism;
 mod module;
 pub mod payload;
 mod settings;
 mod setup;
 pub mod uri;
+mod worker_pool;
 mod wrapper;
 
 pub use self::client::TokenChoice;
 pub use self::kek::KeyChoice;
-pub use self::mechanism::Way;
+pub use self::mechanism::WrapMechanism;
 pub use self::settings::Settings;
 pub use self::wrapper::Pkcs11Wrapper;
 use super::Backend;

@@ -12,8 +12,8 @@ use cryptoki::error::{Error as Call, RvError};
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 
-use super::failure::{Fault, of_call};
-use super::lane::Lanes;
+use super::failure::{TokenError, of_call};
+use super::worker_pool::WorkerPool;
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::secret::SecretBytes;
@@ -63,7 +63,7 @@ impl Module {
         job: impl FnOnce(&Core) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let core = Arc::clone(&self.0);
-        self.0.lanes.run(what, by, move || job(&core))
+        self.0.workers.run(what, by, move || job(&core))
     }
 }
 
@@ -82,19 +82,19 @@ impl Drop for Module {
             let by = Deadline::after(FINALIZE_WAIT);
             let ending = Arc::clone(&core);
             // A module that hangs now is left as it is.
-            let _ = core.lanes.run("C_Finalize", by, move || ending.close(by));
+            let _ = core.workers.run("C_Finalize", by, move || ending.close(by));
         }
-        core.lanes.end();
+        core.workers.end();
     }
 }
 
 /// What the threads of a module share.
 pub(super) struct Core {
     path: PathBuf,
-    lanes: Lanes,
+    workers: WorkerPool,
     /// Read by whoever calls into the module, written to begin or end it.
     open: RwLock<Option<Open>>,
-    seats: Mutex<Vec<Seat>>,
+    seats: Mutex<Vec<PooledSession>>,
     restarted: Mutex<Option<Instant>>,
     /// The PINs that a token refused: none is tried twice. Held during a log-in.
     pub(super) refused: Mutex<Vec<(String, SecretBytes)>>,
@@ -109,7 +109,7 @@ pub(super) struct Open {
 }
 
 /// An open session that waits for work.
-struct Seat {
+struct PooledSession {
     slot: Slot,
     session: Session,
 }
@@ -118,7 +118,7 @@ impl Core {
     fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
-            lanes: Lanes::new(),
+            workers: WorkerPool::new(),
             open: RwLock::new(None),
             seats: Mutex::default(),
             restarted: Mutex::default(),
@@ -171,7 +171,7 @@ impl Core {
     pub(super) fn give_seat(&self, slot: Slot, session: Session) {
         let mut seats = lock(&self.seats);
         if seats.len() < MAX_SEATS {
-            seats.push(Seat { slot, session });
+            seats.push(PooledSession { slot, session });
         }
     }
 
@@ -272,7 +272,7 @@ impl std::fmt::Display for Core {
 
 impl Open {
     /// The module's own name and version, for people.
-    pub(super) fn description(&self) -> Result<String, Fault> {
+    pub(super) fn description(&self) -> Result<String, TokenError> {
         let info = self.pkcs11.get_library_info()?;
         let version = info.library_version();
         Ok(format!("{} {}.{}", info.manufacturer_id(), version.major(), version.minor()))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::client::TokenChoice;
 use super::kek::KeyChoice;
-use super::mechanism::Way;
+use super::mechanism::WrapMechanism;
 use super::uri::Uri;
 use crate::config::Section;
 use crate::error::Result;
@@ -22,7 +22,7 @@ pub struct Settings {
     /// Which of the token's keys wraps.
     pub key: KeyChoice,
     /// How it wraps; otherwise the best way that the token has.
-    pub way: Option<Way>,
+    pub way: Option<WrapMechanism>,
 }
 
 impl Settings {

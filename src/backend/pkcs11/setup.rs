@@ -3,8 +3,8 @@
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
 
-use super::client::Desk;
-use super::failure::Fault;
+use super::client::LoggedInSession;
+use super::failure::TokenError;
 use super::kek::{ID_LEN, KEK_LEN, Kek, KeyChoice, millis};
 use super::wrapper::Pkcs11Wrapper;
 use crate::env::{Deadline, Rng, Timestamp};
@@ -27,18 +27,23 @@ impl Pkcs11Wrapper {
 impl KeyChoice {
     /// Makes a new AES key of this label (or id), which never leaves the token, and proves that the
     /// token says so.
-    fn create(&self, desk: &Desk<'_>, now: Timestamp, rng: &dyn Rng) -> Result<Kek, Fault> {
+    fn create(
+        &self,
+        desk: &LoggedInSession<'_>,
+        now: Timestamp,
+        rng: &dyn Rng,
+    ) -> Result<Kek, TokenError> {
         let older = match self.find(desk) {
             Ok(found) => found,
             // That there is none yet is what we are here for.
-            Err(Fault::Lost(_)) => Vec::new(),
+            Err(TokenError::Lost(_)) => Vec::new(),
             Err(fault) => return Err(fault),
         };
         let session = desk.writing()?;
         let id = match &self.id {
             Some(_) if !older.is_empty() => {
                 let what = format!("{self} is on the token already");
-                return Err(Fault::Ours(Error::new(Kind::Conflict, what).advise(
+                return Err(TokenError::Ours(Error::new(Kind::Conflict, what).advise(
                     "choose keys by their label alone: then each new one has an id of its own",
                 )));
             }
@@ -69,7 +74,7 @@ impl KeyChoice {
         let gone = session.destroy_object(made).is_ok();
         let what = format!("the token made key {} so that it can be taken out of it", kek.name);
         let left = if gone { "it was destroyed again" } else { "destroy it" };
-        Err(Fault::Ours(Error::new(Kind::Unsupported, what).advise(format!(
+        Err(TokenError::Ours(Error::new(Kind::Unsupported, what).advise(format!(
             "{left}; make one with the token's own tool: sensitive, never extractable"
         ))))
     }

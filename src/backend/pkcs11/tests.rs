@@ -37,7 +37,7 @@ fn words_and_a_uri_say_the_same() {
         assert_eq!(settings.key.label.as_deref(), Some("kek"));
         assert_eq!(settings.key.id, Some(vec![1, 0xaf]));
         assert_eq!(settings.pin, Some(SecretSource::File("/etc/pin".into())));
-        assert_eq!(settings.way, Some(Way::Kwp));
+        assert_eq!(settings.way, Some(WrapMechanism::Kwp));
     }
 }
 

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use cryptoki::slot::Limit;
 
-use super::client::{Access, Desk};
-use super::failure::{Fault, changed};
+use super::client::{Access, LoggedInSession};
+use super::failure::{TokenError, changed};
 use super::kek::{Kek, KeyChoice};
-use super::mechanism::{Way, choose, judge};
+use super::mechanism::{WrapMechanism, choose, judge};
 use super::module::{Core, Module, lock};
 use super::settings::Settings;
 use crate::config::Section;
@@ -29,9 +29,9 @@ pub struct Pkcs11Wrapper {
 pub(super) struct Shared {
     access: Access,
     pub(super) key: KeyChoice,
-    wanted: Option<Way>,
+    wanted: Option<WrapMechanism>,
     /// How a key wraps, by its name, once that was tried.
-    chosen: Mutex<Option<(String, Way)>>,
+    chosen: Mutex<Option<(String, WrapMechanism)>>,
     pub(super) rng: Arc<dyn Rng>,
     place: String,
 }
@@ -61,7 +61,7 @@ impl Pkcs11Wrapper {
         &self,
         doing: &str,
         by: Deadline,
-        work: impl Fn(&Shared, &Desk<'_>) -> Result<T, Fault> + Send + 'static,
+        work: impl Fn(&Shared, &LoggedInSession<'_>) -> Result<T, TokenError> + Send + 'static,
     ) -> Result<T> {
         let shared = Arc::clone(&self.shared);
         let what = format!("{doing} with {}", shared.place);
@@ -122,10 +122,10 @@ impl KeyWrapper for Pkcs11Wrapper {
 impl Shared {
     fn wrap(
         &self,
-        desk: &Desk<'_>,
+        desk: &LoggedInSession<'_>,
         data: &DataKey,
         context: &WrapContext,
-    ) -> Result<WrappedKey, Fault> {
+    ) -> Result<WrappedKey, TokenError> {
         let kek = self.key.newest(desk)?;
         let way = self.way(desk, &kek)?;
         let mut wrapped = WrappedKey {
@@ -142,11 +142,11 @@ impl Shared {
 
     fn unwrap(
         &self,
-        desk: &Desk<'_>,
+        desk: &LoggedInSession<'_>,
         wrapped: &WrappedKey,
         context: &WrapContext,
-    ) -> Result<DataKey, Fault> {
-        let Ok(way) = wrapped.algorithm.parse::<Way>() else {
+    ) -> Result<DataKey, TokenError> {
+        let Ok(way) = wrapped.algorithm.parse::<WrapMechanism>() else {
             return Err(changed("wrapped in a way that no token's key wraps").into());
         };
         let mut keks = self.key.find(desk)?;
@@ -155,7 +155,7 @@ impl Shared {
             let (kek, place) = (wrapped.kek.escape_default(), &self.place);
             let what =
                 format!("wrapped by KEK {kek}; {} of {place} is {}", self.key, names.join(", "));
-            return Err(Fault::Ours(
+            return Err(TokenError::Ours(
                 Error::new(Kind::NotMine, what)
                     .advise("it is another key: point `token` and `key` at the right one"),
             ));
@@ -173,7 +173,11 @@ impl Shared {
     }
 
     /// How `kek` wraps: found out once.
-    pub(super) fn way(&self, desk: &Desk<'_>, kek: &Kek) -> Result<Way, Fault> {
+    pub(super) fn way(
+        &self,
+        desk: &LoggedInSession<'_>,
+        kek: &Kek,
+    ) -> Result<WrapMechanism, TokenError> {
         if let Some((name, way)) = &*lock(&self.chosen)
             && *name == kek.name
         {
@@ -184,7 +188,7 @@ impl Shared {
         Ok(way)
     }
 
-    pub(super) fn info(&self, kek: &Kek, way: Way) -> KekInfo {
+    pub(super) fn info(&self, kek: &Kek, way: WrapMechanism) -> KekInfo {
         KekInfo {
             kek: kek.name.clone(),
             algorithm: way.name().to_owned(),
@@ -194,7 +198,7 @@ impl Shared {
         }
     }
 
-    fn probe(&self, desk: &Desk<'_>) -> Result<Probe, Fault> {
+    fn probe(&self, desk: &LoggedInSession<'_>) -> Result<Probe, TokenError> {
         let mut facts = vec![("module", desk.open.description()?)];
         if let Some(info) = desk.info() {
             let firmware = info.firmware_version();

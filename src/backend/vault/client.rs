@@ -9,12 +9,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::super::http::{Line, Method, Reply, Request, Url, is_loopback, is_private, place};
+use super::super::http::{Connection, Method, Reply, Request, Url, is_loopback, is_private, place};
 use super::login::Session;
 use super::settings::Settings;
 use crate::env::{Deadline, Retry, Rng};
 use crate::error::{Error, Kind, Result};
-use crate::provider::Upkeep;
+use crate::provider::Maintain;
 
 /// How many requests are under way at a time where many are needed: so many connections.
 const AT_ONCE: usize = 16;
@@ -27,24 +27,24 @@ pub struct Client {
     /// The node that answered last.
     preferred: AtomicUsize,
     /// Whether each node is tried once: whoever calls decides on another attempt.
-    hasty: bool,
+    without_retries: bool,
 }
 
 impl Client {
     pub(super) fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {
         let session = Mutex::new(Session::default());
-        Self { settings, session, rng, preferred: AtomicUsize::new(0), hasty: false }
+        Self { settings, session, rng, preferred: AtomicUsize::new(0), without_retries: false }
     }
 
     /// The same, for who tries again by himself.
-    pub(super) fn hasty(self) -> Self {
-        Self { hasty: true, ..self }
+    pub(super) fn without_retries(self) -> Self {
+        Self { without_retries: true, ..self }
     }
 
     /// Begins an operation, which `what` names.
     pub(super) fn call(&self, what: impl std::fmt::Display, by: Deadline) -> Result<Call<'_>> {
         by.left(what)?;
-        let line = Line::open(&self.settings.trust)?;
+        let line = Connection::open(&self.settings.trust)?;
         Ok(Call { client: self, line, by, repeated: Cell::new(false) })
     }
 
@@ -60,8 +60,8 @@ impl Client {
     }
 }
 
-impl Upkeep for Client {
-    fn keep_up(&self, by: Deadline) -> Result<()> {
+impl Maintain for Client {
+    fn maintain(&self, by: Deadline) -> Result<()> {
         self.renew_if_due(by)
     }
 }
@@ -69,7 +69,7 @@ impl Upkeep for Client {
 /// One operation: some requests, over connections that end with it.
 pub(super) struct Call<'a> {
     pub(super) client: &'a Client,
-    pub(super) line: Line,
+    pub(super) line: Connection,
     pub(super) by: Deadline,
     /// Whether a request was sent twice, so that the first may have been carried out.
     repeated: Cell<bool>,
@@ -174,7 +174,7 @@ impl Call<'_> {
                     }
                 }
             }
-            if !may_repeat || self.client.hasty || !retry.wait() {
+            if !may_repeat || self.client.without_retries || !retry.wait() {
                 return Err(
                     cause.unwrap_or_else(|| Error::new(Kind::Config, "Vault has no address"))
                 );

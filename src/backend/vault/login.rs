@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::super::http::{Method, Trust};
+use super::super::http::{Method, TlsConfig};
 use super::client::{Answer, Call, Client};
 use super::settings::path;
 use crate::config::Section;
@@ -93,7 +93,7 @@ pub enum Jwt {
 
 impl Login {
     /// What a `[[provider]]` section says.
-    pub(super) fn read(section: &Section, trust: &Trust) -> Result<Self> {
+    pub(super) fn read(section: &Section, trust: &TlsConfig) -> Result<Self> {
         let auth = section.text("auth")?.unwrap_or_else(|| "token".to_owned());
         let mount = path(section, "auth_mount", &auth)?;
         match auth.as_str() {

@@ -12,7 +12,7 @@ use super::settings::Settings;
 use crate::env::{Deadline, Rng};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyVersion, PageMode};
-use crate::provider::{Found, KeyLookup, Upkeep};
+use crate::provider::{Found, KeyLookup, Maintain};
 
 /// Where the keys are: the parts of `https://vault:8200/v1/MOUNT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,7 +187,7 @@ pub struct Lookup {
 impl Lookup {
     /// The keys that `keys` name in the Vault of `settings`. Nobody is called yet.
     pub fn new(settings: Settings, keys: Keys, rng: Arc<dyn Rng>) -> Self {
-        let client = Arc::new(Client::new(settings, rng).hasty());
+        let client = Arc::new(Client::new(settings, rng).without_retries());
         Self { client, keys, of_one: OnceLock::new() }
     }
 
@@ -294,7 +294,7 @@ impl KeyLookup for Lookup {
         self.ask(id, Some(version), by)
     }
 
-    fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {
+    fn maintenance(&self) -> Option<Arc<dyn Maintain>> {
         Some(self.client.clone())
     }
 }

@@ -24,7 +24,7 @@ use crate::error::{Error, Kind, Result};
 use crate::key::{
     CheckValue, Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode,
 };
-use crate::provider::{FreshLogin, KeyServer, Probe, Upkeep};
+use crate::provider::{FreshLogin, KeyServer, Maintain, Probe};
 use crate::secret::DataKey;
 
 /// How many keys are read before the next are asked for, so that not all answers are held at once.
@@ -527,7 +527,7 @@ impl KeyServer for KvServer {
         self.client.credentials_readable()
     }
 
-    fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {
+    fn maintenance(&self) -> Option<Arc<dyn Maintain>> {
         Some(self.client.clone())
     }
 }

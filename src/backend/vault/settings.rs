@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::http::{IN_THE_CLEAR, Trust, USE_TLS, Url, is_private};
+use super::super::http::{IN_THE_CLEAR, TlsConfig, USE_TLS, Url, is_private};
 use super::client::Client;
 use super::login::Login;
 use crate::config::Section;
@@ -22,7 +22,7 @@ pub struct Settings {
     /// The namespace (Vault Enterprise, OpenBao), where that is not the root.
     pub namespace: Option<String>,
     /// Whom to trust, and who we are.
-    pub trust: Trust,
+    pub trust: TlsConfig,
     /// How to log in.
     pub login: Login,
 }
@@ -36,7 +36,7 @@ impl Settings {
             texts.iter().map(|text| address(section, text)).collect::<Result<Vec<_>>>()?;
         let namespace = section.text("namespace")?;
         let namespace = namespace.map(|name| checked(section, "namespace", &name)).transpose()?;
-        let trust = Trust::read(section)?;
+        let trust = TlsConfig::read(section)?;
         let login = Login::read(section, &trust)?;
         Ok(Self { addresses, namespace, trust, login })
     }

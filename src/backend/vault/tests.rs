@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::backend;
-use crate::backend::http::{Trust, Url};
+use crate::backend::http::{TlsConfig, Url};
 use crate::config::Config;
 use crate::env::{Deadline, Rng, System};
 use crate::error::{Error, Kind, Result};
@@ -142,7 +142,7 @@ fn vault(addresses: &[&str], folder: &Path) -> Settings {
     Settings {
         addresses: addresses.iter().map(|address| Url::parse(address).unwrap()).collect(),
         namespace: Some("team".into()),
-        trust: Trust::default(),
+        trust: TlsConfig::default(),
         login: Login::Token(SecretSource::File(token)),
     }
 }

@@ -15,7 +15,7 @@ use super::settings::TransitSettings;
 use crate::config::Section;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, Upkeep, WrapContext, WrappedKey};
+use crate::provider::{FreshLogin, KekInfo, KeyWrapper, Maintain, Probe, WrapContext, WrappedKey};
 use crate::secret::DataKey;
 use crate::secret::aead::Parts;
 
@@ -317,7 +317,7 @@ impl KeyWrapper for TransitWrapper {
         self.client.credentials_readable()
     }
 
-    fn upkeep(&self) -> Option<Arc<dyn Upkeep>> {
+    fn maintenance(&self) -> Option<Arc<dyn Maintain>> {
         Some(self.client.clone())
     }
 }

@@ -40,19 +40,19 @@ const MAX_EARLY: usize = 100;
 
 /// Writes one line.
 pub(in crate::mysql) fn print(level: Level, line: &CStr) {
-    match Way::now() {
-        Way::Service(message) => {
+    match LogRoute::now() {
+        LogRoute::Service(message) => {
             print_early();
             log(message, level, line);
         }
-        Way::TooEarly => {
+        LogRoute::TooEarly => {
             print_to_stderr(level, line);
             let mut early = EARLY.lock().unwrap_or_else(PoisonError::into_inner);
             if early.len() < MAX_EARLY {
                 early.push((level, line.to_owned()));
             }
         }
-        Way::Stderr => print_to_stderr(level, line),
+        LogRoute::Stderr => print_to_stderr(level, line),
     }
 }
 
@@ -62,19 +62,19 @@ pub(super) fn print_early() {
     if early.is_empty() {
         return;
     }
-    if let Way::Service(message) = Way::now() {
+    if let LogRoute::Service(message) = LogRoute::now() {
         early.drain(..).for_each(|(level, line)| log(message, level, &line));
     }
 }
 
 /// How a line gets into the error log.
-enum Way {
+enum LogRoute {
     Service(Message),
     TooEarly,
     Stderr,
 }
 
-impl Way {
+impl LogRoute {
     fn now() -> Self {
         match server_version().as_deref() {
             Some("") => Self::TooEarly,

@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_millis(2);
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The threads of one module. They start when they are needed.
-pub(super) struct Lanes(Arc<Shared>);
+pub(super) struct WorkerPool(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
@@ -42,7 +42,7 @@ struct State {
     closing: bool,
 }
 
-impl Lanes {
+impl WorkerPool {
     pub(super) fn new() -> Self {
         Self(Arc::new(Shared { state: Mutex::new(State::new()), rung: Condvar::new() }))
     }
@@ -183,18 +183,18 @@ mod tests {
 
     #[test]
     fn a_job_answers_and_threads_are_used_again() {
-        let lanes = Lanes::new();
+        let workers = WorkerPool::new();
         for n in 0..100 {
-            assert_eq!(lanes.run("count", within(10_000), move || Ok(n)).unwrap(), n);
+            assert_eq!(workers.run("count", within(10_000), move || Ok(n)).unwrap(), n);
         }
-        assert!(lanes.0.lock().threads.len() <= MAX_LANES);
-        lanes.end();
-        assert!(lanes.0.lock().threads.is_empty());
+        assert!(workers.0.lock().threads.len() <= MAX_LANES);
+        workers.end();
+        assert!(workers.0.lock().threads.is_empty());
     }
 
     #[test]
     fn who_hangs_is_waited_for_until_the_deadline_and_works_again_afterwards() {
-        let lanes = Lanes::new();
+        let workers = WorkerPool::new();
         let (release, held) = mpsc::channel::<()>();
         let held = Arc::new(Mutex::new(held));
         for _ in 0..MAX_LANES {
@@ -204,43 +204,43 @@ mod tests {
                 Ok(())
             };
             let since = Instant::now();
-            let error = lanes.run("a call", within(50), hang).unwrap_err();
+            let error = workers.run("a call", within(50), hang).unwrap_err();
             assert_eq!(error.kind(), Kind::Timeout);
             assert!(since.elapsed() < Duration::from_secs(5));
         }
         // All hang: what comes now is given up, and does not run later.
         let late = Arc::new(AtomicBool::new(false));
         let ran = Arc::clone(&late);
-        let error = lanes.run("late", within(50), move || Ok(ran.swap(true, Ordering::SeqCst)));
+        let error = workers.run("late", within(50), move || Ok(ran.swap(true, Ordering::SeqCst)));
         assert_eq!(
             error.unwrap_err().to_string(),
             "late: no answer in time; the module hangs: look at the HSM and at its network client"
         );
         drop(release);
-        assert_eq!(lanes.run("after", within(10_000), || Ok(7)).unwrap(), 7);
+        assert_eq!(workers.run("after", within(10_000), || Ok(7)).unwrap(), 7);
         assert!(!late.load(Ordering::SeqCst));
-        lanes.end();
+        workers.end();
     }
 
     #[test]
     fn a_job_that_panics_is_told_and_others_go_on() {
-        let lanes = Lanes::new();
-        let error = lanes.run::<()>("a call", within(10_000), || panic!("on purpose"));
+        let workers = WorkerPool::new();
+        let error = workers.run::<()>("a call", within(10_000), || panic!("on purpose"));
         assert_eq!(error.unwrap_err().kind(), Kind::Internal);
-        assert_eq!(lanes.run("after", within(10_000), || Ok(7)).unwrap(), 7);
-        lanes.end();
+        assert_eq!(workers.run("after", within(10_000), || Ok(7)).unwrap(), 7);
+        workers.end();
     }
 
     #[test]
     fn the_end_does_not_wait_for_who_hangs() {
-        let lanes = Lanes::new();
+        let workers = WorkerPool::new();
         let (release, held) = mpsc::channel::<()>();
-        let _ = lanes.run("a call", within(20), move || {
+        let _ = workers.run("a call", within(20), move || {
             let _ = held.recv();
             Ok(())
         });
         let since = Instant::now();
-        lanes.end();
+        workers.end();
         assert!(since.elapsed() < END_WAIT + Duration::from_secs(1));
         drop(release);
     }

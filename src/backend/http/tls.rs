@@ -54,7 +54,7 @@ impl Default for &'static TlsAdvice {
 
 /// What TLS is told. Verification cannot be switched off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trust {
+pub struct TlsConfig {
     /// The authorities to trust, in PEM; without it and a folder, those of the system.
     pub ca_file: Option<PathBuf>,
     /// A folder of such files.
@@ -71,7 +71,7 @@ pub struct Trust {
     pub advice: &'static TlsAdvice,
 }
 
-impl Trust {
+impl TlsConfig {
     /// What a `[[provider]]` section says.
     pub fn read(section: &Section) -> Result<Self> {
         let trust = Self {

@@ -15,14 +15,14 @@ use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
 
 /// A connection on which TLS has been agreed. It ends with this value.
-pub(super) struct Link {
+pub(super) struct Connection {
     tls: ClientConnection,
     stream: Timed,
     place: String,
     advice: &'static TlsAdvice,
 }
 
-impl Link {
+impl Connection {
     /// Connects to `address`. Errors are `Timeout`, `Unavailable`, or `Untrusted` where TLS found the
     /// wrong peer.
     pub(super) fn open(
@@ -38,12 +38,12 @@ impl Link {
         let stream = Timed { stream: connect(address, advice, by)?, by };
         let tls = ClientConnection::new(tls, name)
             .map_err(|_| Error::new(Kind::Internal, "TLS cannot be set up"))?;
-        let mut link = Self { tls, stream, place, advice };
-        while link.tls.is_handshaking() {
-            let done = link.tls.complete_io(&mut link.stream);
-            done.map_err(|cause| broken_off(&link.place, &cause, advice))?;
+        let mut connection = Self { tls, stream, place, advice };
+        while connection.tls.is_handshaking() {
+            let done = connection.tls.complete_io(&mut connection.stream);
+            done.map_err(|cause| broken_off(&connection.place, &cause, advice))?;
         }
-        Ok(link)
+        Ok(connection)
     }
 
     /// Sends `message` and reads what is answered.

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use super::failure::failed;
-use super::{Reply, Request, Trust, check_private, is_loopback, late, place};
+use super::{Reply, Request, TlsConfig, check_private, is_loopback, late, place};
 use crate::env::{Deadline, run_apart};
 use crate::error::{Error, Kind, Result};
 
@@ -24,15 +24,15 @@ const LOOPBACK: [SocketAddr; 2] = [
 ];
 
 /// What the requests of one operation go over; its connections are kept from one to the next.
-pub struct Line {
+pub struct Connection {
     proxied: Client,
     direct: Client,
     runtime: Runtime,
 }
 
-impl Line {
+impl Connection {
     /// A line that trusts as `trust` says. The files it names are read now; nobody is called yet.
-    pub fn open(trust: &Trust) -> Result<Self> {
+    pub fn open(trust: &TlsConfig) -> Result<Self> {
         let broken = |cause: &dyn std::fmt::Display| {
             Error::new(Kind::Internal, format!("cannot prepare HTTP: {cause}"))
         };
