@@ -41,7 +41,7 @@ pub enum Event {
     Rotated,
     /// The store key is wrapped by one provider more.
     WrappingAdded,
-    /// A provider wrapped the store key anew, with its wrapping key's newest version.
+    /// A provider wrapped the store key again, with its wrapping key's newest version.
     Rewrapped,
     /// The store key is no longer wrapped by a provider.
     WrappingRemoved,
@@ -101,7 +101,7 @@ pub struct Line {
     pub previous: String,
 }
 
-/// What a caller tells of an event; the trail adds number, time and chain.
+/// Event fields supplied by the caller; the trail adds number, time and chain.
 pub struct Record<'a> {
     /// What happened.
     pub event: Event,

@@ -1,6 +1,6 @@
 //! The configuration: one TOML file for the server and the command.
 //!
-//! What is wrong in it is told as `file:line:column: what; how to mend it`. A key that nobody asked
+//! What is wrong in it is told as `file:line:column: what; how to correct it`. A key that nobody asked
 //! for is an error, so a misspelt option can never be silently without effect.
 
 pub mod component;
@@ -28,7 +28,7 @@ pub const DEFAULT_KEYSTORE: &str = "/var/lib/keyward/keystore.json";
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest time that anything may take or wait: a clock can show its end.
 const LONGEST_TIME: Duration = Duration::from_secs(1000 * 365 * 86_400);
-/// A configuration longer than this is none of ours, in bytes.
+/// Largest accepted configuration, in bytes.
 const MAX_LEN: u64 = 1 << 16;
 
 /// The whole configuration, checked but for what only the providers know.

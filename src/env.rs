@@ -28,7 +28,7 @@ const LAST_MOMENT: u64 = 253_402_300_799;
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// `seconds` since 1970-01-01T00:00:00Z; what lies behind the year 9999 counts as its end.
+    /// `seconds` since 1970-01-01T00:00:00Z, clamped to the year 9999.
     #[must_use]
     pub const fn from_unix(seconds: u64) -> Self {
         Self(if seconds < LAST_MOMENT { seconds } else { LAST_MOMENT })

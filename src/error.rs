@@ -67,7 +67,7 @@ impl Error {
         Self { kind, code: None, what: escaped(what.into()), context: 0, advice: None }
     }
 
-    /// The same error with a sentence on how to mend it.
+    /// The same error with a sentence on how to correct it.
     #[must_use]
     pub fn advise(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(escaped(advice.into()));
@@ -116,7 +116,7 @@ impl Error {
         &self.what
     }
 
-    /// How to mend it, where we know.
+    /// How to correct it, where we know.
     #[must_use]
     pub fn advice(&self) -> Option<&str> {
         self.advice.as_deref()
@@ -128,8 +128,7 @@ impl Error {
         matches!(self.kind, Kind::Unavailable | Kind::Timeout | Kind::Conflict)
     }
 
-    /// Whether nobody could be asked who has the say: neither granted nor refused, and nothing said
-    /// of any key.
+    /// Whether the key store was unreachable or untrusted; says nothing about the key.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         matches!(self.kind, Kind::Unavailable | Kind::Timeout | Kind::Untrusted)

@@ -424,7 +424,7 @@ impl<'de> Deserialize<'de> for CheckValue {
     }
 }
 
-/// What may be told of a key version to anybody: everything but the key.
+/// Public metadata of a key version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeyInfo {
     /// Which one.

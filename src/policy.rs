@@ -37,7 +37,7 @@ pub struct Policy {
     pub version_step: u32,
     /// How long a version encrypts before the next one takes over; none: until somebody rotates.
     pub rotate_after: Option<Duration>,
-    /// How long before a rotation it is told of.
+    /// How long before a rotation it is announced.
     pub notify_before: Duration,
     /// By up to how much earlier a keystore's keys rotate, so that many keystores made on one day
     /// do not all rotate on one day. The same for a keystore every time.
@@ -94,7 +94,7 @@ pub struct Ahead {
 pub struct NextRotation {
     /// When the next version is to encrypt.
     pub at: Timestamp,
-    /// From when on it is told of.
+    /// From when on it is announced.
     pub told_from: Timestamp,
 }
 
@@ -203,13 +203,13 @@ impl Policy {
         let latest = plus(now, self.lead());
         match (planned(key), self.start_of_rotation(keystore, key)) {
             (Some((version, time)), _) if time <= now => {
-                due_actions.push(DueAction::Activate(at(version)))
+                due_actions.push(DueAction::Activate(at(version)));
             }
             (Some((version, time)), _) if time > latest && self.is_ahead(now, entered(version)) => {
                 due_actions.push(DueAction::Plan(at(version), latest));
             }
             (None, Some(start)) if start <= now || ageless => {
-                due_actions.push(DueAction::Rotate(id))
+                due_actions.push(DueAction::Rotate(id));
             }
             _ => {}
         }
@@ -246,7 +246,7 @@ impl Policy {
         Some(NextRotation { at, told_from: self.told_from(at) })
     }
 
-    /// The rotation that is to be told of now: the active version, and when it is replaced.
+    /// The rotation to announce now: the active version, and when it is replaced.
     #[must_use]
     pub fn notice(
         &self,

@@ -46,8 +46,7 @@ pub trait KeyServer: Send + Sync {
     /// Whether the store answers, and what it says of itself.
     fn probe(&self, by: Deadline) -> Result<Probe>;
 
-    /// Which keys these are, in words that stay while the keys do: not where the store is reached,
-    /// but what would make them other keys.
+    /// Stable identity of this set of keys, independent of the key store's address.
     fn identity(&self) -> String {
         String::new()
     }

@@ -62,7 +62,7 @@ pub trait Watch: Send + Sync {
 pub struct Ring {
     keys: Index<RingKey>,
     latest: Index<AtomicU32>,
-    /// When each was asked for last, where keys are asked for again and again.
+    /// When each key was last looked up.
     asked: Index<AtomicU64>,
     writer: Mutex<()>,
     named: RwLock<Arc<NamedKeys>>,
@@ -91,7 +91,7 @@ impl Ring {
         self.keys.get(key_slot(id, version))
     }
 
-    /// Adds a version; it does not become the latest by that. Adding what is there already changes
+    /// Adds a version; it does not become the latest by that. Adding what already exists changes
     /// nothing.
     ///
     /// # Errors

@@ -200,7 +200,7 @@ const JOBS: &[(&str, &[&str])] = &[
     ("setup", &["fn create_key(&self", "fn create_key_file(", "fn set_up(&self"]),
     ("failure", &[]),
     ("kek", &["struct Kek {"]),
-    ("mechanism", &["impl FromStr for Way"]),
+    ("mechanism", &["impl FromStr for WrapMechanism"]),
     ("tests", &[]),
 ];
 
@@ -214,7 +214,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "attributes",
             "calls",
             "frame",
-            "link",
+            "connection",
             "message",
             "requests",
             "scripted",
@@ -223,7 +223,7 @@ const PARTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("local", &["derive", "keyfile"]),
-    ("pkcs11", &["lane", "module", "payload", "uri"]),
+    ("pkcs11", &["worker_pool", "module", "payload", "uri"]),
     ("vault", &["login", "rights", "secrets"]),
 ];
 
@@ -431,6 +431,44 @@ fn files_can_be_read_in_a_sitting() {
         let body = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or(&text);
         let lines = body.lines().count();
         assert!(lines <= 600, "{} has {lines} lines before its tests", file.display());
+    }
+}
+
+/// Words of a dialect of its own, with what a database engineer would say.
+const DIALECT: &[(&str, &str)] = &[
+    ("anew", "again, new"),
+    ("is there already", "already exists"),
+    ("are there already", "already exist"),
+    ("mend", "correct, repair, fix"),
+    ("mends", "corrects"),
+    ("mended", "corrected"),
+    ("heeds", "checks"),
+    ("doomed", "pending destruction"),
+];
+
+#[test]
+fn prose_is_what_people_say() {
+    let mut files = sources();
+    for folder in ["docs", "docs/providers"] {
+        let pages = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        files.extend(pages.filter(|path| path.extension().is_some_and(|ending| ending == "md")));
+    }
+    files
+        .extend(["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(PathBuf::from));
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (n, line) in text.lines().enumerate() {
+            let line = line.to_lowercase();
+            let is_letter = |at: Option<char>| at.is_some_and(char::is_alphanumeric);
+            let has = |word: &str| {
+                line.match_indices(word).any(|(at, _)| {
+                    !is_letter(line[..at].chars().next_back())
+                        && !is_letter(line[at + word.len()..].chars().next())
+                })
+            };
+            let found = DIALECT.iter().find(|(word, _)| has(word));
+            assert!(found.is_none(), "{}:{}: {:?}", file.display(), n + 1, found.unwrap());
+        }
     }
 }
 

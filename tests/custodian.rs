@@ -352,7 +352,7 @@ fn a_key_is_not_made_twice_and_one_that_is_not_there_not_rotated() {
     let twice = custodian.create(key(7), None, REASON).unwrap_err();
     assert_eq!(
         twice.to_string(),
-        "key 7 is there already; `keyward rotate 7` gives it a new version"
+        "key 7 already exists; `keyward rotate 7` gives it a new version"
     );
     let absent = custodian.rotate(Which::One(key(5)), REASON).unwrap_err();
     assert_eq!(absent.to_string(), "there is no key 5; `keyward keys create 5` makes it");

@@ -13,7 +13,7 @@ use nix::unistd::mkfifo;
 
 const GOLDEN: &str = "tests/golden/inspect";
 
-/// Set to `1`, the expected reports are written anew, to be looked at before they are committed.
+/// Set to `1`, the expected reports are written again, to be looked at before they are committed.
 const BLESS: &str = "BLESS";
 
 #[test]

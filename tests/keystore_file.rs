@@ -79,8 +79,8 @@ fn a_file_or_folder_that_others_write_is_refused() {
         for error in [open(&file).err(), commit(&file, &changed).err()] {
             let error = error.unwrap();
             assert_eq!(error.kind(), Kind::Config);
-            let mend = format!("run chmod go-w {}", path.display());
-            assert_eq!(error.advice(), Some(mend.as_str()));
+            let correct = format!("run chmod go-w {}", path.display());
+            assert_eq!(error.advice(), Some(correct.as_str()));
         }
         set(path, before);
     }

@@ -46,7 +46,7 @@ pub fn version() -> String {
     text.to_string_lossy().into_owned()
 }
 
-/// The algorithm of a mode, as a name that is resolved anew by each initialisation.
+/// The algorithm of a mode, as a name that is resolved again by each initialisation.
 fn algorithm(mode: Mode, key_len: usize) -> Option<*const ffi::EVP_CIPHER> {
     // SAFETY: these return pointers to constants.
     unsafe {

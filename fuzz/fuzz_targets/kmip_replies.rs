@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward::backend::http::Trust;
+use keyward::backend::http::TlsConfig;
 use keyward::backend::kmip::message::Version;
 use keyward::backend::kmip::{
-    Address, KeyChoice, KmipServer, KmipWrapper, ServerSettings, Settings, Way, WrapperSettings,
+    Address, KeyChoice, KmipServer, KmipWrapper, ServerSettings, Settings, WrapMechanism, WrapperSettings,
     scripted,
 };
 use keyward::env::{Rng, fake::FakeRng};
@@ -38,7 +38,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(address) = Address::parse("kms", 5696) else { return };
     let kmip = Settings {
         servers: vec![address],
-        trust: Trust { ca_file: Some(CA.into()), ..Trust::default() },
+        trust: TlsConfig { ca_file: Some(CA.into()), ..TlsConfig::default() },
         // Where it is none, the server is asked.
         version: Version::ALL
             .into_iter()
@@ -86,13 +86,13 @@ fn served(data: &DataKey) {
 
 fn wraps(kmip: Settings, doing: u8, rng: Arc<dyn Rng>) {
     let (key, way) = match doing {
-        b'G' | b'U' => (KeyChoice::Id("7".to_owned()), Some(Way::Get)),
-        b'C' | b'V' => (KeyChoice::Name("kek".to_owned()), Some(Way::Cbc)),
+        b'G' | b'U' => (KeyChoice::Id("7".to_owned()), Some(WrapMechanism::Get)),
+        b'C' | b'V' => (KeyChoice::Name("kek".to_owned()), Some(WrapMechanism::Cbc)),
         _ => (KeyChoice::Either("kek".to_owned()), None),
     };
     let wrapper = KmipWrapper::new(WrapperSettings { kmip, key, way }, rng);
     let context = WrapContext { keystore: "of a fuzzer".to_owned(), store_key: 1 };
-    let before = |way: Way| WrappedKey {
+    let before = |way: WrapMechanism| WrappedKey {
         kek: "kek#7".to_owned(),
         algorithm: way.name().to_owned(),
         parameters: Default::default(),
@@ -103,10 +103,10 @@ fn wraps(kmip: Settings, doing: u8, rng: Arc<dyn Rng>) {
             let wrapped = told(wrapper.wrap(&ours(), &context, soon()));
             wrapped.iter().for_each(|one| drop(told(wrapper.unwrap(one, &context, soon()))));
         }
-        b'T' => drop(told(wrapper.unwrap(&before(Way::Gcm), &context, soon()))),
-        b'U' => drop(told(wrapper.unwrap(&before(Way::Get), &context, soon()))),
-        b'V' => drop(told(wrapper.unwrap(&before(Way::Cbc), &context, soon()))),
-        b'R' => drop(told(wrapper.rewrap(&before(Way::Gcm), &context, soon()))),
+        b'T' => drop(told(wrapper.unwrap(&before(WrapMechanism::Gcm), &context, soon()))),
+        b'U' => drop(told(wrapper.unwrap(&before(WrapMechanism::Get), &context, soon()))),
+        b'V' => drop(told(wrapper.unwrap(&before(WrapMechanism::Cbc), &context, soon()))),
+        b'R' => drop(told(wrapper.rewrap(&before(WrapMechanism::Gcm), &context, soon()))),
         b'D' => told(wrapper.describe(soon())).iter().for_each(described),
         b'N' => told(wrapper.create_key(soon())).iter().for_each(described),
         b'P' => drop(told(wrapper.probe(soon()))),

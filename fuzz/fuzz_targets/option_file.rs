@@ -1,5 +1,5 @@
 //! Any bytes as a server's option file: the plugin that it configures, or one line of refusal with no
-//! token and no passphrase in it. What was understood is understood again where it is written anew.
+//! token and no passphrase in it. What was understood is understood again where it is written again.
 #![no_main]
 use std::path::Path;
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward::backend::http::{Trust, Url, scripted};
+use keyward::backend::http::{TlsConfig, Url, scripted};
 use keyward::backend::vault::{
     Jwt, KvServer, KvSettings, Login, Lookup, OriginalKeys, Place, RoleId, Settings,
     TransitSettings, TransitWrapper,
@@ -55,7 +55,7 @@ fn settings(login: &str) -> Option<Settings> {
         _ => return None,
     };
     let addresses = vec![Url::parse("https://vault:8200").ok()?];
-    Some(Settings { addresses, namespace: None, trust: Trust::default(), login })
+    Some(Settings { addresses, namespace: None, trust: TlsConfig::default(), login })
 }
 
 fn kv(vault: Settings, doing: &str, rng: Arc<dyn Rng>) {

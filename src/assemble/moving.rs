@@ -217,7 +217,7 @@ fn to_key_file(
     let infos = source.outgoing()?;
     let mode = fits_a_key_file(&infos)?;
     if path.exists() {
-        let what = format!("{} is there already", path.display());
+        let what = format!("{} already exists", path.display());
         return Err(Error::new(Kind::State, what).advise("name a file that is not"));
     }
     let new = infos.iter().map(|info| info.key.clone()).collect();

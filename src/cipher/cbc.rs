@@ -15,7 +15,7 @@ pub(super) struct Cbc {
     chain: Block,
     /// The encrypted IV, where there may be a tail to xor it with.
     mask: Block,
-    /// Input that is no whole block yet, or is held back for it may be the padding.
+    /// A partial block, or one held back as possible padding.
     held: Block,
     filled: usize,
     encrypt: bool,

@@ -19,7 +19,7 @@ use ghash::universal_hash::UniversalHash;
 use super::{Block, Hole, write};
 
 /// Blocks that are worked on between two copies: few for a record, many for a page, since the crates
-/// make ready anew for each run of blocks.
+/// make ready again for each run of blocks.
 const SHORT: usize = 32;
 const LONG: usize = 256;
 

@@ -273,11 +273,8 @@ impl Plan {
         let made = self.key_file.iter().chain(&self.secret_id_file);
         for path in [&self.config, &self.keystore].into_iter().chain(made) {
             if path.symlink_metadata().is_ok() {
-                return Err(Error::new(
-                    Kind::State,
-                    format!("{} is there already", path.display()),
-                )
-                .advise("nothing was changed; `keyward status` shows what is set up"));
+                return Err(Error::new(Kind::State, format!("{} already exists", path.display()))
+                    .advise("nothing was changed; `keyward status` shows what is set up"));
             }
         }
         Ok(())
@@ -541,7 +538,7 @@ impl Plan {
                 file.display()
             ),
             (None, Some(made)) => {
-                format!("wrapping key   {}, made anew: {}\n", made.kek, made.place)
+                format!("wrapping key   {}, newly made: {}\n", made.kek, made.place)
             }
             (None, None) => String::new(),
         };

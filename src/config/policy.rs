@@ -38,7 +38,7 @@ fn check(section: &Section, policy: &Policy) -> Result<()> {
         return if policy.jitter.is_zero() {
             Ok(())
         } else {
-            Err(section.wrong("jitter", "has nothing to vary").advise("set rotate_after, too"))
+            Err(section.wrong("jitter", "needs rotate_after").advise("set rotate_after as well"))
         };
     };
     if rotate_after < Duration::from_secs(1) {

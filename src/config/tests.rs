@@ -86,7 +86,7 @@ fn names_place_and_cure() {
         ),
         (
             "[policy]\njitter = \"1d\"\n",
-            "k.toml:2:1: jitter: has nothing to vary; set rotate_after, too",
+            "k.toml:2:1: jitter: needs rotate_after; set rotate_after as well",
         ),
         (
             "[policy]\nrotate_after = \"1d\"\nactivate_after = \"24h\"\n",

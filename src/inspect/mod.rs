@@ -48,7 +48,7 @@ pub enum Kind {
     BinaryLog,
     /// A file of the server that is never encrypted.
     Plain,
-    /// InnoDB's temporary tablespace: the server makes it anew at each start.
+    /// InnoDB's temporary tablespace: the server makes it again at each start.
     Temporary,
     /// Something else.
     Unknown,

@@ -241,7 +241,7 @@ impl KeySource for Manager {
         let name = KeyName::from(id);
         let made = self.commit(reason, |manager, before| {
             if before.contents().key(&name).is_some() {
-                return Err(Error::new(Kind::State, format!("key {id} is there already"))
+                return Err(Error::new(Kind::State, format!("key {id} already exists"))
                     .advise(format!("`keyward rotate {id}` gives it a new version")));
             }
             let key = KeyRef::new(name.clone(), before.contents().next_version(&name, 1)?);

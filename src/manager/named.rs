@@ -132,7 +132,7 @@ impl NewKey<'_> {
 /// The version under which `name` can be stored.
 fn free_version(contents: &Contents, name: &KeyName) -> Result<KeyRef> {
     if contents.key(name).is_some_and(|key| key.active().is_some()) {
-        return Err(Error::new(Kind::Conflict, format!("key {name} is there already"))
+        return Err(Error::new(Kind::Conflict, format!("key {name} already exists"))
             .advise("remove it first, or choose another name"));
     }
     Ok(KeyRef::new(name.clone(), contents.next_version(name, 1)?))

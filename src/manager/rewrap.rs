@@ -19,10 +19,10 @@ pub enum Rewrap<'a> {
     },
     /// One more for this configured provider, and for no other.
     Add(&'a str),
-    /// Each configured provider wraps anew, with its wrapping key's newest version.
+    /// Each configured provider wraps again, with its wrapping key's newest version.
     ToLatest,
     /// A new store key, wrapped by each provider that wraps the present one, wraps all data keys
-    /// anew. A provider that is configured and does not wrap may be one that keys have left.
+    /// again. A provider that is configured and does not wrap may be one that keys have left.
     NewStoreKey {
         /// Whether wrappings of providers that are not configured may go; else they stop it.
         prune: bool,
@@ -54,7 +54,7 @@ pub enum WrapChange {
     Kept,
     /// It is new.
     Added,
-    /// It was made anew.
+    /// It was made again.
     Renewed,
     /// It is gone.
     Removed,
@@ -235,7 +235,7 @@ impl Manager {
     fn moved(&self, before: &Keystore, from: &str, to: &str) -> Result<Keystore> {
         let none = || Error::new(Kind::Config, format!("provider {to:?} does not wrap keys"));
         let named = self.reader.wrappers.iter().find(|named| named.name == to).ok_or_else(none)?;
-        // Made anew even where there is one: this is the proof that it opens.
+        // Made again even where there is one: this is the proof that it opens.
         let wrapping = named.wrap(before.store_key(), &before.contents().wrap_context())?;
         let after = before.with_wrapping(wrapping)?;
         match wrapping_of(after.contents(), from) {

@@ -3,7 +3,7 @@
 //! The server holds one lock around all of these calls, so they answer from memory; only a change
 //! of a key waits for the disk. It may fork between load and the first use (`--daemonize`), and
 //! what a key store's library holds, such as a thread or a session, does not outlive that: the
-//! first call in another process opens everything anew.
+//! first call in another process opens everything again.
 
 #![forbid(unsafe_code)]
 
@@ -65,7 +65,7 @@ struct Open {
     pid: u32,
 }
 
-/// Reads the configuration anew and opens what it names. On failure all stays as it was: a keyring
+/// Reads the configuration again and opens what it names. On failure all stays as it was: a keyring
 /// that served goes on with what it had.
 pub(super) fn load(library: PathBuf, instance: PathBuf) -> Result<()> {
     let opened = Open::start(&library, &instance);
@@ -319,7 +319,7 @@ fn open() -> Result<Arc<Open>> {
     let Some(open) = &state.open else {
         let cause = state.cause.as_deref().unwrap_or("it was never loaded");
         return Err(Error::new(Kind::State, format!("the keyring is disabled: {cause}"))
-            .advise("mend that, then run ALTER INSTANCE RELOAD KEYRING"));
+            .advise("correct that, then run ALTER INSTANCE RELOAD KEYRING"));
     };
     let open = Arc::clone(open);
     drop(state);
@@ -331,7 +331,7 @@ fn open() -> Result<Arc<Open>> {
     Ok(open)
 }
 
-/// Opens anew after a fork; where that fails, what came through the fork in memory goes on.
+/// Opens again after a fork. If that fails, the keys loaded before the fork are still served.
 fn reopen(before: Arc<Open>) -> Arc<Open> {
     secret::relock_after_fork();
     let mut state = state_mut();

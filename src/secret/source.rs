@@ -57,7 +57,7 @@ impl PartialEq for Given {
 impl Eq for Given {}
 
 impl SecretSource {
-    /// The secret, at most `max_len` bytes, exactly as it lies there. Each call reads anew.
+    /// The secret, at most `max_len` bytes, exactly as it lies there. Each call reads again.
     pub fn read(&self, max_len: usize) -> Result<SecretBytes> {
         self.read_in(max_len, |name| std::env::var_os(name))
     }

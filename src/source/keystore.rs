@@ -42,7 +42,7 @@ impl KeystoreReader {
         Self { file, wrappers, env, writes: true, ring, pinned, opened, failed: false }
     }
 
-    /// What a process may do: a reader writes no rollback guard, but heeds it.
+    /// What a process may do: a reader writes no rollback guard, but checks it.
     pub(crate) fn begin(&mut self, role: Role) {
         self.writes = role != Role::Reader;
     }

@@ -25,9 +25,9 @@ pub struct LookupOptions {
     timeout: AtomicU64,
     /// How often an attempt that failed for now is repeated.
     retries: AtomicU32,
-    /// For how many milliseconds it is believed which version is the newest.
+    /// Cache time of the newest version, in ms.
     newest_age: AtomicU64,
-    /// For how many milliseconds a key is believed to be what it was.
+    /// Cache time of a key, in ms.
     key_age: AtomicU64,
 }
 
@@ -51,7 +51,7 @@ impl LookupOptions {
         Duration::from_millis(self.timeout.load(Ordering::Relaxed))
     }
 
-    /// For how many milliseconds that version of a key, or which one is the newest, is believed.
+    /// Cache time of that version, or of the newest, in ms.
     pub(crate) fn age(&self, version: Option<KeyVersion>) -> u64 {
         let age = if version.is_some() { &self.key_age } else { &self.newest_age };
         age.load(Ordering::Relaxed)

@@ -27,13 +27,13 @@ pub struct NamedServer {
     pub name: String,
     /// How long a call may take.
     pub timeout: Duration,
-    /// How long what it said is taken for the truth.
+    /// How long a listing stays valid.
     pub refresh: Duration,
     /// The key store.
     pub server: Box<dyn KeyServer>,
 }
 
-/// What brings keys into being that a key store lacks.
+/// When missing keys may be created.
 enum Making {
     /// `keyward keys create`.
     ByCommand,
@@ -68,7 +68,7 @@ pub struct ServedSource {
     held: BTreeSet<KeyRef>,
     /// How what it listed last breaks with those.
     breaks: Vec<Break>,
-    /// When it was asked last, and how long that took.
+    /// When it was listed last, and how long that took.
     asked: Option<(Instant, Duration)>,
     stash: Option<Stash>,
     /// Why the stash stands in for it.

@@ -17,8 +17,7 @@ use crate::store::{Change, Contents, Keystore, STORE_KEY_LEN, Served, StoreFile,
 /// How long another process may hold the stash's lock.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
-/// A stash in which nothing changed is taken anew after this long, so that its age tells how long
-/// ago the key store said the same.
+/// Rewrite an unchanged offline copy after this time, to refresh its age.
 const CONFIRMED_FOR: Duration = Duration::from_secs(3600);
 
 /// All that a key store has, those that it says are destroyed as well.
@@ -225,7 +224,7 @@ impl Stash {
             Ok(_) => self.file.discard(lock)?,
             Err(none) if none.kind() == Kind::NotFound => {}
             Err(error) if matches!(error.kind(), Kind::Corrupt | Kind::NotMine) => {
-                let line = format!("{error}; the stash is taken anew");
+                let line = format!("{error}; the stash is taken again");
                 self.env.log.log(Level::Warning, &line);
                 self.file.discard(lock)?;
             }
@@ -306,7 +305,7 @@ fn of_ring<'a>(ring: &'a Ring, key: &KeyRef) -> Option<&'a DataKey> {
 }
 
 /// What `stash` has and the key store does not list, not even as destroyed: gone by mistake, for all
-/// that is known. Beside a version that encrypts it does so no more.
+/// that is known. Demoted to retired if another version is active.
 fn unlisted(stash: &Contents, listed: &Listed) -> Vec<KeyInfo> {
     let active = |name: &KeyName| {
         let active = listed.values().find(|i| i.key.name == *name && i.state == KeyState::Active);

@@ -435,7 +435,7 @@ impl StoreFile {
     }
 }
 
-/// Whether a sync did not fail but is not to be had.
+/// Whether the file system does not support sync.
 fn is_refusal(cause: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
     matches!(cause.kind(), PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported)

@@ -155,7 +155,7 @@ impl KeyDocument {
 }
 
 /// Writes everything but the check itself. What goes through `text` is checked, what goes through
-/// `space` is only there for people, so that a file laid out anew still opens.
+/// `space` is only there for people, so that a file laid out again still opens.
 struct Writer {
     file: Vec<u8>,
     mac: FileMac,

@@ -37,7 +37,7 @@ impl Keystore {
         format::uuid(bytes)
     }
 
-    /// The keystore with these versions, sorted by key and version, and no others; made anew at
+    /// The keystore with these versions, sorted by key and version, and no others; made again at
     /// `change.at`. What was wrapped before is taken over as it is.
     pub fn with_only(&self, all: &[Served<'_>], change: &Change, rng: &dyn Rng) -> Result<Self> {
         let mut wraps = 0;

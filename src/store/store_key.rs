@@ -11,7 +11,7 @@ use crate::provider::WrapContext;
 use crate::secret::{DataKey, scrubbed};
 
 impl Keystore {
-    /// The keystore with the store key wrapped by one provider more, or anew by one it has.
+    /// The keystore with the store key wrapped by one provider more, or again by one it has.
     pub fn with_wrapping(&self, wrapping: Wrapping) -> Result<Self> {
         let contents = self.contents.with_active(|active| {
             let mut all = active.wrappings.iter_mut();

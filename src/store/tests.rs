@@ -101,7 +101,7 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
-fn it_opens_after_being_laid_out_anew() {
+fn it_opens_after_being_laid_out_again() {
     let keystore = with(&empty(), 1, 1, KeyState::Active).next_generation();
     let text = String::from_utf8(keystore.to_bytes().unwrap()).unwrap();
     for layout in [text.replace(['\n', ' '], ""), text.replace(',', " ,\n\t")] {

@@ -118,11 +118,11 @@ pub(crate) fn second_provider(shell: &Shell) -> String {
 #[test]
 fn what_is_there_already_will_not_go_away_by_waiting() {
     let shell = Shell::new();
-    let told = "keyward: key 1 is there already; `keyward rotate 1` gives it a new version";
+    let told = "keyward: key 1 already exists; `keyward rotate 1` gives it a new version";
     shell.fails(&["keys", "create", "1"], 1, told);
     let again = shell.run(&["init", "--dir", shell.path("").to_str().unwrap()]);
     assert_eq!(again.code, 1, "{again:?}");
-    assert!(again.err.contains("is there already; nothing was changed"), "{again:?}");
+    assert!(again.err.contains("already exists; nothing was changed"), "{again:?}");
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn of_several_at_once_one_makes_everything() {
         assert_eq!(won.len(), 1, "{ended:?}");
         for lost in ended.iter().filter(|one| !one.status.success()) {
             assert_eq!(lost.status.code(), Some(1), "{}", said(lost));
-            assert!(said(lost).contains("is there already; nothing was changed"), "{}", said(lost));
+            assert!(said(lost).contains("already exists; nothing was changed"), "{}", said(lost));
         }
         all_or_nothing(&dir, won[0]);
         let list = keyward(&dir.join("keyward.toml"), &["keys", "list"]).output().unwrap();

@@ -81,7 +81,7 @@ fn a_key_file_moves_into_the_keystore_and_back() {
     assert_eq!(back.code, 0, "{}", back.err);
     assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), KEYS.replacen("1;0001", "1;1;0001", 1));
-    shell.fails(&words, 1, "keyward: DIR/back.txt is there already; name a file that is not");
+    shell.fails(&words, 1, "keyward: DIR/back.txt already exists; name a file that is not");
     let trail = std::fs::read_to_string(shell.path("keystore/audit.jsonl")).unwrap();
     assert_eq!(trail.matches("\"event\":\"exported\"").count(), 1, "a refused one is none");
     assert_eq!(trail.matches("\"event\":\"imported\"").count(), 1);

@@ -26,7 +26,7 @@ fn one_asks_and_the_others_share_its_failure() {
             }
         });
     });
-    assert_eq!(bench.server.calls(), 1, "each asked anew");
+    assert_eq!(bench.server.calls(), 1, "each asked again");
     assert!(took < SLOW * 2, "eight look-ups took {took:?}");
     let (none, took) = timed(|| custodian.key(key(1), version(7)).is_none());
     assert!(none && took < AT_ONCE && bench.server.calls() == 0, "it took {took:?}");

@@ -216,7 +216,7 @@ fn a_damaged_one_is_told_of_and_taken_anew() {
     bench.server.fail(None);
     drop(bench.with_stash().unwrap());
     let warnings = bench.warnings();
-    assert!(warnings.iter().any(|line| line.ends_with("the stash is taken anew")), "{warnings:?}");
+    assert!(warnings.iter().any(|line| line.ends_with("the stash is taken again")), "{warnings:?}");
     bench.server.fail(Kind::Unavailable);
     drop(bench.with_stash().unwrap());
 }

@@ -54,7 +54,7 @@ fn make(folder: &Path) -> Result<()> {
     Ok(fs::remove_dir_all(&part)?)
 }
 
-/// Has cargo fetch and check the crate, as a dependency of nothing, and copies its source, mended.
+/// Has cargo fetch and check the crate, as a dependency of nothing, and copies its source, corrected.
 fn unpack(fetch: &Path, source: &Path) -> Result<()> {
     let manifest = format!(
         "[package]\nname = \"second-server\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n\n\

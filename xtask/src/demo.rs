@@ -112,7 +112,7 @@ fn rotate_by_sql(story: &mut Story, server: &Server) -> Result<()> {
     wait_for_version(server, "test/patients", 3)?;
     story.saw(&before_after(server)?);
     story.saw(&format!(
-        "InnoDB wrote every page of patients anew, online, in {:.1} s",
+        "InnoDB wrote every page of patients again, online, in {:.1} s",
         since.elapsed().as_secs_f64()
     ));
     check(server, TABLES)

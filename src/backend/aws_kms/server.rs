@@ -142,7 +142,7 @@ impl KeyFiles {
         let part = self.folder.join(PART);
         let failed = |cause: std::io::Error| match cause.kind() {
             ErrorKind::AlreadyExists => {
-                Error::new(Kind::Conflict, format!("{} is there already", path.display()))
+                Error::new(Kind::Conflict, format!("{} already exists", path.display()))
                     .advise("somebody else made that version; rotate again for the next one")
             }
             _ => Error::io("cannot write", path, &cause),

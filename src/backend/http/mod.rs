@@ -58,7 +58,7 @@ pub fn place(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
-/// A time out of which the name of no body and no path shows.
+/// A timeout that names neither path nor body.
 fn late(place: &str) -> Error {
     Error::new(Kind::Timeout, format!("calling {place}: no answer in time"))
 }

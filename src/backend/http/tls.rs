@@ -97,7 +97,7 @@ impl TlsConfig {
         Ok(trust)
     }
 
-    /// The configuration for TLS 1.2 and 1.3; reads all files anew, so that renewed certificates
+    /// The configuration for TLS 1.2 and 1.3; reads all files again, so that renewed certificates
     /// are taken up by themselves.
     pub(in crate::backend) fn tls(&self) -> Result<ClientConfig> {
         let broken = |_| Error::new(Kind::Internal, "TLS cannot be set up");

@@ -44,7 +44,7 @@ impl Client {
     ) -> Result<Exchange<'_>> {
         by.left(what)?;
         let tls = Arc::new(self.settings.trust.tls()?);
-        Ok(Exchange { client: self, tls, by, open: None, mended: false, repeated: false })
+        Ok(Exchange { client: self, tls, by, open: None, reconnected: false, repeated: false })
     }
 
     /// `KMIP server kms:5696`, for people.
@@ -61,7 +61,7 @@ pub(super) struct Exchange<'a> {
     by: Deadline,
     open: Option<Open>,
     /// Whether the connection was lost once already.
-    mended: bool,
+    reconnected: bool,
     /// Whether something was asked twice, so that the first time may have been carried out.
     repeated: bool,
 }
@@ -153,10 +153,10 @@ impl Exchange<'_> {
             outcome => return outcome,
         };
         let twice = !asked.iter().all(|one| one.operation.is_repeatable());
-        if self.mended || twice || self.by.left("").is_err() {
+        if self.reconnected || twice || self.by.left("").is_err() {
             return Err(error);
         }
-        (self.mended, self.repeated) = (true, true);
+        (self.reconnected, self.repeated) = (true, true);
         self.send(asked)
     }
 
@@ -167,7 +167,7 @@ impl Exchange<'_> {
     fn send_on_this_stack(&mut self, asked: &[Asked<'_>]) -> Result<Response> {
         let (by, servers) = (self.by, self.client.settings.servers.len());
         // One that hangs leaves time for the others.
-        let by = if self.mended { by } else { by.share(servers, "calling a KMIP server")? };
+        let by = if self.reconnected { by } else { by.share(servers, "calling a KMIP server")? };
         let open = self.opened()?;
         let message = request(open.version, asked);
         let (outcome, server) = (open.connection.exchange(message.written(), by), open.server);

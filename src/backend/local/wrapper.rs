@@ -23,7 +23,7 @@ pub(super) const FORMAT: u8 = 1;
 /// Begins the AAD, so that nothing else sealed under the same key could be taken for a wrapped key.
 const AAD_LABEL: &str = "keyward local wrap v1";
 
-/// A local wrapping key. It is read anew for each call, so that a key file's key is in memory only
+/// A local wrapping key. It is read again for each call, so that a key file's key is in memory only
 /// while it is used.
 pub struct LocalWrapper {
     kek: Kek,
@@ -53,7 +53,7 @@ impl LocalWrapper {
         Ok(Self { kek, rng })
     }
 
-    /// The key for wrapping anew.
+    /// The key for wrapping again.
     fn newest(&self) -> Result<OpenKek> {
         match &self.kek {
             Kek::KeyFile(file) => {

@@ -152,7 +152,7 @@ impl Access {
     }
 
     /// Does `work` at the token; again with a new session where the first was lost, and once more
-    /// with the module begun anew where the token is not where it was.
+    /// with the module begun again where the token is not where it was.
     pub(super) fn work<T>(
         &self,
         core: &Core,

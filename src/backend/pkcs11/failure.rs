@@ -31,7 +31,7 @@ impl From<Error> for TokenError {
 }
 
 impl TokenError {
-    /// Whether a new session, on a token that was looked for anew, may help.
+    /// Whether a new session, on a token that was looked for again, may help.
     pub(super) fn is_loss(&self) -> bool {
         match self {
             Self::Call(Call::Pkcs11(code, _)) => is_loss(*code),
@@ -229,7 +229,7 @@ fn meaning(code: RvError) -> (Kind, &'static str) {
             "the token has no session left: close those of other programs, or raise its limit",
         ),
         R::SessionClosed | R::SessionHandleInvalid | R::CryptokiNotInitialized => {
-            (Kind::Unavailable, "the connection to the token was lost; it is made anew")
+            (Kind::Unavailable, "the connection to the token was lost; it is made again")
         }
         R::OperationActive | R::KeyHandleInvalid | R::ObjectHandleInvalid => {
             (Kind::Unavailable, "the token lost what was begun; try again")
@@ -345,9 +345,9 @@ mod tests {
         for (code, _, kind) in CODES {
             let fault = TokenError::Call(Call::Pkcs11(*code, Function::Decrypt));
             let transient = *kind == Kind::Unavailable;
-            let mended_by_a_session = transient || matches!(code, RvError::UserNotLoggedIn);
+            let helped_by_a_session = transient || matches!(code, RvError::UserNotLoggedIn);
             if fault.is_loss() {
-                assert!(mended_by_a_session, "{code:?} is no loss");
+                assert!(helped_by_a_session, "{code:?} is no loss");
             }
             assert!(!(*kind == Kind::Denied && code_of_pin(*code) && fault.is_loss()), "{code:?}");
         }

@@ -22,7 +22,7 @@ use crate::trust::{self, Refusal};
 /// How many sessions wait open for the next call.
 const MAX_SEATS: usize = 4;
 
-/// How often at most a module is ended and begun anew, to find a token again.
+/// How often at most a module is ended and begun again, to find a token again.
 const RESTART_PERIOD: Duration = Duration::from_secs(1);
 
 /// How long C_Finalize may take, and whoever is still in the module.
@@ -138,7 +138,7 @@ impl Core {
         }
     }
 
-    /// Ends the module and begins it anew, which is how many notice that a token came back. Says
+    /// Ends the module and begins it again, which is how many notice that a token came back. Says
     /// whether that was done after `since`, by us or another: not if it was done a moment before, or
     /// if somebody else in this process owns the module.
     pub(super) fn restart(&self, since: Instant, by: Deadline) -> Result<bool> {
@@ -247,7 +247,7 @@ impl Core {
     fn finish(&self, open: &mut Option<Open>) {
         lock(&self.seats).clear();
         if let Some(open) = open.take().filter(|open| open.ours) {
-            // A module that cannot end has nothing that we could still mend.
+            // A module that cannot end has nothing that we could still correct.
             let _ = open.pkcs11.finalize();
         }
     }

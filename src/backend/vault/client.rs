@@ -26,7 +26,7 @@ pub struct Client {
     pub(super) rng: Arc<dyn Rng>,
     /// The node that answered last.
     preferred: AtomicUsize,
-    /// Whether each node is tried once: whoever calls decides on another attempt.
+    /// Whether each node is tried once.
     without_retries: bool,
 }
 
@@ -36,7 +36,7 @@ impl Client {
         Self { settings, session, rng, preferred: AtomicUsize::new(0), without_retries: false }
     }
 
-    /// The same, for who tries again by himself.
+    /// Without retries; the caller retries.
     pub(super) fn without_retries(self) -> Self {
         Self { without_retries: true, ..self }
     }
@@ -239,7 +239,7 @@ impl Answer {
     /// The body, which must be what the API promises.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_slice(&self.body).map_err(|_| {
-            let what = format!("Vault at {} answers something else than its API has", self.place);
+            let what = format!("Vault at {} returned an unexpected response", self.place);
             Error::new(Kind::Unavailable, what).advise("is it the right address and mount?")
         })
     }

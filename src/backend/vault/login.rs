@@ -39,7 +39,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// use it, after five failures of which none is older than 15 minutes.
 const REFUSED_FOR: Duration = Duration::from_secs(300);
 
-/// How to log in. Each secret is read anew for each log-in.
+/// How to log in. Each secret is read again for each log-in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
     /// With a token made elsewhere; it is renewed if it can be.
@@ -270,7 +270,7 @@ impl Client {
         }
     }
 
-    /// Whether our token ends unless it is renewed: no other is to be had by a log-in.
+    /// Whether the token can only be renewed, not replaced.
     pub(super) fn lives_by_renewal(&self) -> bool {
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let lease = session.token.as_ref().and_then(|token| token.lease.as_ref());

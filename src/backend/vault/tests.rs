@@ -178,7 +178,7 @@ fn each_state_of_a_node_has_its_own_words() {
         (
             200,
             "<html>s3cret</html>",
-            "Vault at VAULT answers something else than its API has; \
+            "Vault at VAULT returned an unexpected response; \
              is it the right address and mount?",
         ),
     ] {

@@ -96,7 +96,7 @@ fn running(findings: &mut Findings, keystore: Option<&Path>, server: &Server) {
             findings.add(Mark::Ok, format!("server: {NAME} is active"), None);
         }
         (Some(NAME), _) => {
-            let advice = "mend that, then run ALTER INSTANCE RELOAD KEYRING";
+            let advice = "correct that, then run ALTER INSTANCE RELOAD KEYRING";
             findings.add(Mark::Failed, format!("server: {NAME} is disabled: {why}"), Some(advice));
             return;
         }

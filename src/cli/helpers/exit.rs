@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done.
     Success = 0,
-    /// It failed, and the same call will fail again until somebody mends something.
+    /// It failed, and the same call will fail again until somebody corrects something.
     Failure = 1,
     /// The call itself was wrong.
     Usage = 2,

@@ -22,7 +22,7 @@ pub(in crate::cli) struct Printer {
 pub(in crate::cli) enum Mark {
     /// As it should be.
     Ok,
-    /// Works, but should be mended.
+    /// Works, but should be corrected.
     Warning,
     /// Does not work.
     Failed,

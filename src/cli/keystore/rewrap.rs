@@ -15,7 +15,7 @@ use crate::source::Reason;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Options {
-    /// Wrap anew with the newest version of each provider's wrapping key
+    /// Wrap again with the newest version of each provider's wrapping key
     #[arg(long, conflicts_with_all = ["new_store_key", "prune"])]
     to_latest: bool,
     /// Have the key store of this provider make a new wrapping key first, and follow it
@@ -83,7 +83,7 @@ impl Options {
     }
 }
 
-/// What failed for now may be tried again; anything else has to be mended first.
+/// What failed for now may be tried again; anything else has to be corrected first.
 fn exit<'a>(mut failures: impl Iterator<Item = &'a Error>) -> Exit {
     let Some(first) = failures.next() else { return Exit::Success };
     let all_transient = first.is_transient() && failures.all(Error::is_transient);

@@ -88,7 +88,7 @@ impl Hsm {
             let mut tool = Command::new("pkcs11-tool");
             self.run(tool.arg("--module").arg(&self.real).args(token).args(words))
         };
-        // SoftHSM2 writes a token's flags anew at each log-in, and who looks then sees no token.
+        // SoftHSM2 writes a token's flags again at each log-in, and who looks then sees no token.
         ask().or_else(|_| {
             std::thread::sleep(std::time::Duration::from_millis(300));
             ask()

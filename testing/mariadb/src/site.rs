@@ -53,7 +53,7 @@ impl Site {
     }
 
     /// The same on a disk, for a server that is killed while it writes pages. In memory the kernel
-    /// stops between the quarters of a page, and MariaDB 10.11.19 cannot mend each such page when it
+    /// stops between the quarters of a page, and MariaDB 10.11.19 cannot repair each such page when it
     /// is encrypted, whatever plugin has the key. Written past the page cache, as servers do unless
     /// told otherwise, a page is old or new.
     pub fn on_disk(name: &str) -> Result<Self> {
@@ -288,7 +288,7 @@ impl Site {
     }
 }
 
-/// Data made once and copied for each site: making it anew takes longer than a server's start.
+/// Data made once and copied for each site: making it again takes longer than a server's start.
 /// It goes with the last site that holds it.
 fn shared_data() -> Result<Arc<Scratch>> {
     static SHARED: Shared<Scratch> = Shared::new();

@@ -254,7 +254,7 @@ fn any_flipped_bit_of_a_keystore() -> Result<()> {
     site.keyward(&["status"])?.ok().map(drop)
 }
 
-/// Spoils, asks command and server, compares, mends; case by case.
+/// Spoils, asks command and server, compares, corrects; case by case.
 fn try_all(cases: &[Case], site: &Site) -> Result<()> {
     site.keyward(&["status"])?.ok().map_err(|error| error.within("before anything is spoilt"))?;
     let kept = site.path("kept");
@@ -265,7 +265,7 @@ fn try_all(cases: &[Case], site: &Site) -> Result<()> {
         fs::remove_dir_all(site.path("keyward"))?;
         test_kit::files::copy(&kept, &site.path("keyward"))?;
     }
-    site.start().map_err(|error| error.within("after all was mended"))?.stop()?;
+    site.start().map_err(|error| error.within("after all was corrected"))?.stop()?;
     Ok(())
 }
 

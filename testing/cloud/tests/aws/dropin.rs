@@ -97,7 +97,7 @@ impl Bench {
 #[test]
 fn keys_are_made_on_first_use_rotated_and_read_again() -> Result<()> {
     let bench = Bench::new("aws-dropin")?;
-    // Key 1 is there already, made by the vendor's own SDK; key 9 is not.
+    // Key 1 already exists, made by the vendor's own SDK; key 9 is not.
     bench.boto3("aws-kms-key.1.1", "AES_128")?;
     let server = bench.start()?;
     create(&server, TABLES)?;

@@ -67,7 +67,7 @@ fn new_material_by_the_command() -> Result<()> {
         let times = calls.iter().filter(|call| *call == action).count();
         ensure!(times == 1, "{action} was called {times} times: {calls:?}");
     }
-    // The server that ran all the while, and one that starts anew.
+    // The server that ran all the while, and one that starts again.
     server.sql("SET GLOBAL keyward_rotate_key = -1")?;
     check(&server, TABLES)?;
     server.stop()?;

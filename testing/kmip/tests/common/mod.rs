@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward::backend::http::Trust;
+use keyward::backend::http::TlsConfig;
 use keyward::backend::kmip::{
-    Address, KeyChoice, KmipServer, KmipWrapper, ServerSettings, Settings, Way, WrapperSettings,
+    Address, KeyChoice, KmipServer, KmipWrapper, ServerSettings, Settings, WrapMechanism,
+    WrapperSettings,
 };
 use keyward::env::{Deadline, System};
 use keyward::key::{KeyId, KeyRef, KeyVersion, PageMode};
@@ -27,11 +28,11 @@ pub(crate) fn settings_of(certificates: &Certificates, port: u16) -> Settings {
     let file = |name| Some(certificates.path(name));
     Settings {
         servers: vec![at(port)],
-        trust: Trust {
+        trust: TlsConfig {
             ca_file: file("ca.pem"),
             client_certificate: file("client.pem"),
             client_key: file("client.key"),
-            ..Trust::default()
+            ..TlsConfig::default()
         },
         version: None,
     }
@@ -41,11 +42,15 @@ pub(crate) fn at(port: u16) -> Address {
     Address { host: "127.0.0.1".into(), port }
 }
 
-pub(crate) fn wrapper(kmip: Settings, key: &str, way: Option<Way>) -> KmipWrapper {
+pub(crate) fn wrapper(kmip: Settings, key: &str, way: Option<WrapMechanism>) -> KmipWrapper {
     wrapper_of(kmip, KeyChoice::Name(key.into()), way)
 }
 
-pub(crate) fn wrapper_of(kmip: Settings, key: KeyChoice, way: Option<Way>) -> KmipWrapper {
+pub(crate) fn wrapper_of(
+    kmip: Settings,
+    key: KeyChoice,
+    way: Option<WrapMechanism>,
+) -> KmipWrapper {
     KmipWrapper::new(WrapperSettings { kmip, key, way }, Arc::new(System))
 }
 

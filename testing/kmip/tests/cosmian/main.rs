@@ -4,7 +4,7 @@
 mod common;
 
 use keyward::backend::kmip::message::Version;
-use keyward::backend::kmip::{Settings, Way};
+use keyward::backend::kmip::{Settings, WrapMechanism};
 use keyward::key::KeyState;
 use keyward::provider::{KeyServer, KeyWrapper};
 use test_kit::files::{all, holding};
@@ -41,7 +41,7 @@ fn the_newest_release_and_tls_1_3_are_agreed_on() -> Result<()> {
 #[test]
 fn each_release_wraps_and_what_it_wrapped_opens_in_the_others() -> Result<()> {
     let cosmian = Cosmian::start()?;
-    let of = |version| wrapper(settings(&cosmian, Some(version)), "kek", Some(Way::Gcm));
+    let of = |version| wrapper(settings(&cosmian, Some(version)), "kek", Some(WrapMechanism::Gcm));
     let by_gcm = || Version::ALL.into_iter().filter(|version| *version >= Version::new(1, 4));
     said(of(Version::new(2, 1)).create_key(soon()))?;
     for version in by_gcm() {

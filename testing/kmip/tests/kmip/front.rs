@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
-use keyward::backend::kmip::Way;
+use keyward::backend::kmip::WrapMechanism;
 use keyward::backend::kmip::ttlv::{Item, Tag, Value, Writer, decode};
 use keyward::backend::kmip::{Settings, message::Version};
 use keyward::error::Kind;
@@ -160,7 +160,7 @@ fn a_server_that_cannot_be_asked_for_its_releases_speaks_1_0() -> Result<()> {
         };
         let with = front(&shared.kmip, change)?;
         let name = shared.new_name();
-        let wrapper = wrapper(with, &name, Some(Way::Get));
+        let wrapper = wrapper(with, &name, Some(WrapMechanism::Get));
         said(wrapper.create_key(soon()))?;
         ensure!(works(&wrapper)? == "get", "it was to be fetched");
         let facts = said(wrapper.probe(soon()))?.facts;

@@ -96,7 +96,7 @@ fn keys_wrapped_by_a_key_of_the_server() -> Result<()> {
     let mut room = Room::new("kmip-wrapped")?;
     let said = room.init(&["--set", "key=keyward kek", "--create-key"])?;
     let line = said.lines().find(|line| line.starts_with("wrapping key")).unwrap_or_default();
-    ensure!(line.contains("keyward kek#") && line.contains("made anew"), "{said}");
+    ensure!(line.contains("keyward kek#") && line.contains("newly made"), "{said}");
     let server = room.site.start()?;
     create(&server, TABLES)?;
     server.sql("SET GLOBAL keyward_rotate_key = -1")?;

@@ -114,17 +114,17 @@ fn a_connection_that_breaks_is_made_anew_once_in_a_call() -> Result<()> {
     let shared = Shared::get()?;
     let name = shared.new_name();
     said(wrapper(settings(&shared.kmip), &name, None).create_key(soon()))?;
-    let mut mended = 0;
+    let mut reconnected = 0;
     // A call is some three kilobytes: it breaks in the handshake, in every request, and not at all.
     for after in (100..4000).step_by(200) {
         let cut = Cut::new(shared.kmip.port(), after, 1)?;
         let with = Settings { servers: vec![at(cut.port)], ..settings(&shared.kmip) };
         said(wrapper(with, &name, None).describe(soon()))?;
-        mended += usize::from(cut.connections.load(Ordering::SeqCst) > 1);
+        reconnected += usize::from(cut.connections.load(Ordering::SeqCst) > 1);
     }
-    seen!("{mended} of 20 calls whose connection broke off went through on a second one");
-    ensure!((5..20).contains(&mended), "{mended}");
-    // Where it always breaks, one that was agreed on is made anew once and then given up.
+    seen!("{reconnected} of 20 calls whose connection broke off went through on a second one");
+    ensure!((5..20).contains(&reconnected), "{reconnected}");
+    // Where it always breaks, one that was agreed on is made again once and then given up.
     let mut given_up = 0;
     for after in (800..2400).step_by(100) {
         let cut = Cut::new(shared.kmip.port(), after, usize::MAX)?;

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use keyward::backend::kmip::message::Version;
-use keyward::backend::kmip::{KeyChoice, KmipWrapper, Settings, Way};
+use keyward::backend::kmip::{KeyChoice, KmipWrapper, Settings, WrapMechanism};
 use keyward::error::Kind;
 use keyward::key::KeyState;
 use keyward::provider::{KeyServer, KeyWrapper};
@@ -25,11 +25,11 @@ pub(crate) fn spoken() -> impl Iterator<Item = Version> {
 }
 
 /// How PyKMIP is best wrapped by in a release.
-pub(crate) fn best_way(version: Version) -> Way {
+pub(crate) fn best_way(version: Version) -> WrapMechanism {
     match (version.major, version.minor) {
-        (1, 0 | 1) => Way::Get,
-        (1, 2 | 3) => Way::Cbc,
-        _ => Way::Gcm,
+        (1, 0 | 1) => WrapMechanism::Get,
+        (1, 2 | 3) => WrapMechanism::Cbc,
+        _ => WrapMechanism::Gcm,
     }
 }
 
@@ -40,8 +40,8 @@ fn each_release_wraps_as_well_as_it_can() -> Result<()> {
         let kmip = Settings { version: Some(version), ..settings(&shared.kmip) };
         let name = shared.new_name();
         // Making a key tries it out, which a server before 1.2 cannot do by itself.
-        let can_encrypt = best_way(version) != Way::Get;
-        let maker = wrapper(kmip.clone(), &name, (!can_encrypt).then_some(Way::Get));
+        let can_encrypt = best_way(version) != WrapMechanism::Get;
+        let maker = wrapper(kmip.clone(), &name, (!can_encrypt).then_some(WrapMechanism::Get));
         said(maker.create_key(soon()))?;
         let wanted = best_way(version);
         ensure!(works(&maker)? == wanted.name(), "KMIP {version} was to wrap by {wanted}");
@@ -93,7 +93,7 @@ fn what_was_made_in_one_release_is_at_home_in_every_other() -> Result<()> {
     let first = wrapper(of(NEWEST), &name, None);
     said(first.create_key(soon()))?;
     let wrapped = said(first.wrap(&secret, &context(), soon()))?;
-    for version in spoken().filter(|version| best_way(*version) == Way::Gcm) {
+    for version in spoken().filter(|version| best_way(*version) == WrapMechanism::Gcm) {
         let opened = said(wrapper(of(version), &name, None).unwrap(&wrapped, &context(), soon()))?;
         ensure!(opened.expose() == secret.expose(), "KMIP {version} opens another key");
     }
@@ -170,7 +170,7 @@ impl Load {
         Ok(())
     }
 
-    /// Until each thread has begun a round anew and ended it: what broke off is mended by then.
+    /// Until each thread has begun a round again and ended it: what broke off is corrected by then.
     fn wait_for_more(&self) -> Result<()> {
         let (since, seen) =
             (Instant::now(), self.rounds.each_ref().map(|n| n.load(Ordering::Relaxed)));

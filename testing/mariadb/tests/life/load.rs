@@ -213,7 +213,7 @@ fn destroyed(site: &Site, server: &Server, copy: &std::path::Path) -> Result<()>
     Ok(())
 }
 
-/// Key 1's first version is in the header of the redo log until that is made anew.
+/// Key 1's first version is in the header of the redo log until that is made again.
 fn of_the_redo_log(site: &mut Site) -> Result<()> {
     let data = text(&site.data());
     let words = ["keys", "destroy", "1", "1", "--datadir", &data];

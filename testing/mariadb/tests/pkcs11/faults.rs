@@ -98,7 +98,7 @@ fn what_was_lost_is_got_again_within_the_call() -> Result<()> {
     for (code, name) in LOSSES {
         for call in CALLS {
             for times in [1, 2] {
-                // The module is begun anew once a second at most.
+                // The module is begun again once a second at most.
                 if times == 2 {
                     std::thread::sleep(Duration::from_millis(1050));
                 }

@@ -101,7 +101,7 @@ fn the_life_of_a_key_on_a_token() -> Result<()> {
     let module = room.hsm.real().0.to_owned();
     let said = room.init(&module)?;
     let line = said.lines().find(|line| line.starts_with("wrapping key")).unwrap_or_default();
-    ensure!(line.contains("made anew: key \"keyward kek\" of token \"keyward\""), "{said}");
+    ensure!(line.contains("newly made: key \"keyward kek\" of token \"keyward\""), "{said}");
     ensure!(!room.site.key_file().exists(), "there is a key file beside the token's key");
 
     let server = room.start()?;

@@ -30,7 +30,7 @@ const TROUBLES: &[(Trouble, &str, &str)] = &[
     (Trouble::Between(Fault::BadLine), "200 ms, 30 % lost", "no answer in time"),
     (Trouble::Between(Fault::Reset), "reset in mid-body", "the connection was reset"),
     (Trouble::Between(Fault::Drip), "slow drip", "no answer in time"),
-    (Trouble::Between(Fault::Garbage), "garbage", "answers something else than its API has"),
+    (Trouble::Between(Fault::Garbage), "garbage", "returned an unexpected response"),
     (Trouble::Between(Fault::Huge), "10 MB of JSON", "answers with more than 8 MiB"),
     (Trouble::Between(Fault::Unavailable), "503", "is out of order (status 503)"),
     (Trouble::Sealed, "sealed", "is sealed"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyward::Kind;
-use keyward::backend::http::{Trust, Url};
+use keyward::backend::http::{TlsConfig, Url};
 use keyward::backend::vault::{KvServer, KvSettings, Login, RoleId, Settings};
 use keyward::env::{Deadline, System};
 use keyward::key::{Cipher, KeyId, KeyRef, KeyVersion, PageMode};
@@ -42,7 +42,7 @@ fn every_call_names_its_namespace() -> Result<()> {
         let vault = Settings {
             addresses: vec![Url::parse(&gateway.address()).map_err(|error| error.to_string())?],
             namespace: namespace.map(str::to_owned),
-            trust: Trust { ca_file, ..Trust::default() },
+            trust: TlsConfig { ca_file, ..TlsConfig::default() },
             login,
         };
         let settings = KvSettings {

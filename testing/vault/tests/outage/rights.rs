@@ -90,7 +90,7 @@ impl<'a> Clinic<'a> {
             }
         }
         seen!(
-            "{}: {taken} rights taken away one by one, each named and mended",
+            "{}: {taken} rights taken away one by one, each named and corrected",
             self.provider.lines().next().unwrap_or_default()
         );
         Ok(())

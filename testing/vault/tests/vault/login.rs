@@ -110,10 +110,10 @@ fn a_token_of_some_seconds_is_renewed_for_as_long_as_it_is_used() -> Result<()> 
     let short = token(&shared.vault, &["-period=4s"])?;
     let wrapper = transit(&shared, Login::Token(secret(&scratch, "token", &short)?))?;
     works(&wrapper)?;
-    let upkeep = wrapper.upkeep().ok_or("nothing keeps the log-in up")?;
+    let maintenance = wrapper.maintenance().ok_or("nothing keeps the log-in up")?;
     for _ in 0..24 {
         sleep(Duration::from_millis(500));
-        upkeep.keep_up(soon()).map_err(|error| error.to_string())?;
+        maintenance.maintain(soon()).map_err(|error| error.to_string())?;
     }
     works(&wrapper)?;
     seen!("a token of 4 s served for 12 s");
@@ -132,10 +132,10 @@ fn a_role_logs_in_again_when_its_token_may_live_no_longer() -> Result<()> {
     let secret_id = shared.vault.field("secret_id", &["write", "-f", &path])?;
     let wrapper = transit(&shared, approle(&role_id, secret(&scratch, "id", &secret_id)?))?;
     works(&wrapper)?;
-    let upkeep = wrapper.upkeep().ok_or("nothing keeps the log-in up")?;
+    let maintenance = wrapper.maintenance().ok_or("nothing keeps the log-in up")?;
     for _ in 0..24 {
         sleep(Duration::from_millis(500));
-        upkeep.keep_up(soon()).map_err(|error| error.to_string())?;
+        maintenance.maintain(soon()).map_err(|error| error.to_string())?;
         wrapper.describe(soon()).map_err(|error| error.to_string())?;
     }
     seen!("tokens of 3 s, 5 s at most, served for 12 s");
@@ -149,7 +149,7 @@ fn by_approle_whose_token_is_revoked_and_whose_secret_is_replaced() -> Result<()
     let first = role.new_secret()?;
     let wrapper = transit(&shared, role.login(secret(&scratch, "id", &first)?, false)?)?;
     works(&wrapper)?;
-    // The next call logs in anew.
+    // The next call logs in again.
     role.revoke()?;
     sleep(Duration::from_millis(1100));
     works(&wrapper)?;
@@ -192,10 +192,10 @@ fn a_token_revoked_right_after_its_renewal_is_replaced() -> Result<()> {
     let secret_id = secret(&scratch, "id", &role.new_secret()?)?;
     let wrapper = transit(&shared, role.login(secret_id, false)?)?;
     works(&wrapper)?;
-    let upkeep = wrapper.upkeep().ok_or("nothing keeps the log-in up")?;
+    let maintenance = wrapper.maintenance().ok_or("nothing keeps the log-in up")?;
     sleep(Duration::from_millis(2900));
     let before = role.given()?;
-    upkeep.keep_up(soon()).map_err(|error| error.to_string())?;
+    maintenance.maintain(soon()).map_err(|error| error.to_string())?;
     ensure!(role.given()? == before, "it logged in again instead of renewing");
     role.revoke()?;
     works(&wrapper)

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward::backend::http::{Trust, Url};
+use keyward::backend::http::{TlsConfig, Url};
 use keyward::backend::vault::{
     KvServer, KvSettings, Login, RoleId, Settings, TransitSettings, TransitWrapper,
 };
@@ -37,7 +37,8 @@ fn context() -> WrapContext {
 /// How to reach `vault`, with this log-in.
 fn settings(vault: &Vault, login: Login) -> Result<Settings> {
     let address = Url::parse(&vault.address()).map_err(|error| error.to_string())?;
-    let trust = Trust { ca_file: Some(vault.certificates().path("ca.pem")), ..Trust::default() };
+    let trust =
+        TlsConfig { ca_file: Some(vault.certificates().path("ca.pem")), ..TlsConfig::default() };
     Ok(Settings { addresses: vec![address], namespace: None, trust, login })
 }
 
