@@ -1,6 +1,8 @@
 //! Where everything meets: the only place that joins the configuration, the backends and the
 //! custodian, for the doors and the command alike.
 
+#![forbid(unsafe_code)]
+
 mod marked;
 mod moving;
 mod next_start;

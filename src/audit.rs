@@ -3,6 +3,8 @@
 //!
 //! Written only under the keystore's lock, by whoever changes it: the server or the command.
 
+#![forbid(unsafe_code)]
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};

@@ -3,6 +3,8 @@
 //! What is wrong in it is told as `file:line:column: what; how to correct it`. A key that nobody asked
 //! for is an error, so a misspelt option can never be silently without effect.
 
+#![forbid(unsafe_code)]
+
 pub mod component;
 mod policy;
 

@@ -1,6 +1,8 @@
 //! What the outside world gives: time, randomness, a log. Passed in, so that tests can hold or fail
 //! them.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;

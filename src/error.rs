@@ -1,5 +1,7 @@
 //! The one error of this library: what failed, on which key, whether trying again helps, what to do.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 
 /// The result of everything here that can fail.

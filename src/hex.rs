@@ -1,5 +1,7 @@
 //! Bytes written as hex digits, in lower case.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,5 +1,7 @@
 //! The nouns: names, versions and states of data keys, and the cipher a version is for.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;

@@ -1,5 +1,7 @@
 //! The `keyward` command: the whole life of a key, outside the server.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

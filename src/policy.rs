@@ -1,6 +1,8 @@
 //! What is due now, decided from the time, the keys and the policy alone: nothing here reads a
 //! clock or a file, and nothing is changed.
 
+#![forbid(unsafe_code)]
+
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};

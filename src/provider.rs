@@ -1,5 +1,7 @@
 //! The joint: what a key store must do for us. It either serves data keys or wraps the store key.
 
+#![forbid(unsafe_code)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -6,6 +6,8 @@
 //! what nobody else may write. Links are followed through such folders only. A sticky folder, such
 //! as the one that Kubernetes mounts secrets in, is trusted with entries of root or the account.
 
+#![forbid(unsafe_code)]
+
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};

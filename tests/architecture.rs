@@ -411,6 +411,25 @@ fn unsafe_stays_fenced() {
     }
 }
 
+/// Said in each file, so that its reader need not look for the fence. The modules above a fenced room
+/// cannot say it: it would hold in the room, too.
+#[test]
+fn files_outside_the_fences_forbid_unsafe() {
+    let fenced = |name: &str| UNSAFE_ROOMS.iter().any(|room| name.starts_with(room));
+    for file in sources() {
+        let name = file.display().to_string();
+        let within = match name.strip_suffix("mod.rs") {
+            _ if name == "src/lib.rs" => "src/".to_owned(),
+            Some(folder) => folder.to_owned(),
+            None => format!("{}/", name.trim_end_matches(".rs")),
+        };
+        let is_above = UNSAFE_ROOMS.iter().any(|room| room.starts_with(&within));
+        let text = std::fs::read_to_string(&file).unwrap();
+        let says = text.lines().any(|line| line == "#![forbid(unsafe_code)]");
+        assert!(says || is_above || fenced(&name), "{name} does not forbid unsafe code");
+    }
+}
+
 /// Why is in the documentation of `src/cipher/x86/mod.rs`.
 #[test]
 fn kernels_have_no_closures() {

@@ -1,5 +1,7 @@
 //! Keys that are served only where they fit the data directory: see [`crate::mark`].
 
+#![forbid(unsafe_code)]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

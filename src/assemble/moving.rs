@@ -1,6 +1,8 @@
 //! Moving between key stores. Where both wrap, only wrappings change; else every key is taken
 //! along under its id, version and cipher, and its check value proves that it arrived.
 
+#![forbid(unsafe_code)]
+
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! What the next start of a running server would open, so that the custodian can try it.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

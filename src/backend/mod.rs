@@ -2,6 +2,8 @@
 //!
 //! A new one is its folder and a line of [`BACKENDS`], the only place that knows their names.
 
+#![forbid(unsafe_code)]
+
 #[cfg(feature = "aws-kms")]
 pub mod aws_kms;
 pub mod file;

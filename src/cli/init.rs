@@ -1,6 +1,8 @@
 //! `keyward init`: a keystore, its wrapping key and a configuration, and the lines for the server's
 //! own files.
 
+#![forbid(unsafe_code)]
+
 mod made;
 
 use std::ffi::OsString;

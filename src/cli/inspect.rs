@@ -1,5 +1,7 @@
 //! `keyward inspect`: which key versions data files need, read from the files alone.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! `keyward migrate` and `keyward import`: from one key store to another, without touching a page.
 
+#![forbid(unsafe_code)]
+
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;

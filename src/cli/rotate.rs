@@ -1,5 +1,7 @@
 //! `keyward rotate`: a new version of a key, or of all; followed to its end.
 
+#![forbid(unsafe_code)]
+
 use std::path::Path;
 use std::time::Duration;
 

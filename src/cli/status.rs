@@ -1,5 +1,7 @@
 //! `keyward status`: how things stand, from the keystore itself.
 
+#![forbid(unsafe_code)]
+
 use std::path::Path;
 
 use serde::Serialize;

@@ -2,6 +2,8 @@
 //!
 //! The format was learnt from files that MySQL 9.7 wrote; `tests/golden/keyring` keeps one.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

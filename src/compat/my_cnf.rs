@@ -1,5 +1,7 @@
 //! What a server's option files say of its encryption plugin.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,8 @@
 //! The configuration file of a MySQL keyring component: JSON, beside the library or, where that
 //! one says so, in the server's data directory.
 
+#![forbid(unsafe_code)]
+
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;

@@ -1,5 +1,7 @@
 //! The section `[policy]`.
 
+#![forbid(unsafe_code)]
+
 use std::time::Duration;
 
 use super::Section;

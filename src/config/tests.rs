@@ -1,5 +1,7 @@
 //! The configuration, read and refused.
 
+#![forbid(unsafe_code)]
+
 use super::*;
 
 const GOOD: &str = r#"

@@ -2,6 +2,8 @@
 //! that is away must not hold up every thread that meets such a key. What failed is forgotten with
 //! the pause, never remembered as the truth.
 
+#![forbid(unsafe_code)]
+
 use std::time::{Duration, Instant};
 
 use crate::env::{Rng, jittered};

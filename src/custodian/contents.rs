@@ -1,5 +1,7 @@
 //! What our own keystore says of its keys, for people.
 
+#![forbid(unsafe_code)]
+
 use super::{Custodian, SERVED_BY};
 use crate::key::KeyName;
 use crate::store::{Contents, DataDirectory, Epoch, KeyEntry};

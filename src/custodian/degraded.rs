@@ -1,5 +1,7 @@
 //! The state `degraded`: the keys in memory serve, and the key store cannot be read or lacks some of them.
 
+#![forbid(unsafe_code)]
+
 use std::time::Instant;
 
 use super::{Shared, lock};

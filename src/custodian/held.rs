@@ -1,5 +1,7 @@
 //! The source of this process's keys, which one thread has at a time.
 
+#![forbid(unsafe_code)]
+
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 

@@ -4,6 +4,8 @@
 //! What is in memory goes on serving whatever becomes of the key store: InnoDB ends the server when
 //! a version that it was given is invalid later.
 
+#![forbid(unsafe_code)]
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -4,6 +4,8 @@
 //! mutex around the source, so that it happens once and in order; nobody who reads a key that is in
 //! the ring ever waits for it.
 
+#![forbid(unsafe_code)]
+
 mod backoff;
 mod contents;
 mod degraded;

@@ -1,5 +1,7 @@
 //! MySQL's keys, read from memory.
 
+#![forbid(unsafe_code)]
+
 use std::sync::Arc;
 
 use super::Custodian;

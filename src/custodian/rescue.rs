@@ -1,5 +1,7 @@
 //! Rescue of the keys in memory, whoever gave them.
 
+#![forbid(unsafe_code)]
+
 use super::Custodian;
 use crate::env::Level;
 use crate::error::Result;

@@ -1,6 +1,8 @@
 //! Whether a restart would succeed, which a running server tries again and again: it opens what its
 //! next start would open, and leaves out what such a try would use up.
 
+#![forbid(unsafe_code)]
+
 mod round;
 
 use std::fmt;

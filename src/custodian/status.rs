@@ -1,5 +1,7 @@
 //! The status of this process's keys, kept apart from their source: reading it waits for no key store.
 
+#![forbid(unsafe_code)]
+
 use std::sync::atomic::Ordering;
 
 use super::{Custodian, Degraded, RestartSafe, lock};

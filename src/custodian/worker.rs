@@ -1,6 +1,8 @@
 //! The one thread of ours in the server: looks every half second whether the source has changed,
 //! keeps the policy and the register, and checks now and then whether a restart would succeed.
 
+#![forbid(unsafe_code)]
+
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};

@@ -2,6 +2,8 @@
 //! page of it and of the data file (.MAD) carries its own key version. Aria never re-encrypts a
 //! page by itself and keeps no public map of free ones, so every page counts as in use.
 
+#![forbid(unsafe_code)]
+
 use std::fs::File;
 use std::io;
 use std::path::Path;

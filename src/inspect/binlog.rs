@@ -1,5 +1,7 @@
 //! Binary and relay logs: an encrypted one says so in its second event, and names its key version.
 
+#![forbid(unsafe_code)]
+
 use std::io;
 
 use super::bytes::{Source, head, le32};

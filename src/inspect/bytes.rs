@@ -1,5 +1,7 @@
 //! Bytes at an offset, from a file or from memory, never more of them at once than asked for.
 
+#![forbid(unsafe_code)]
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;

@@ -1,5 +1,7 @@
 //! CRC-32C (Castagnoli), the checksum of InnoDB's pages and logs.
 
+#![forbid(unsafe_code)]
+
 /// The reflected polynomial of RFC 3720, appendix B.4.
 const POLYNOMIAL: u32 = 0x82F6_3B78;
 

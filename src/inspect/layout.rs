@@ -1,5 +1,7 @@
 //! The shape of a tablespace, as the flags in its page 0 tell.
 
+#![forbid(unsafe_code)]
+
 use super::bytes::be32;
 
 /// Where page 0 keeps the tablespace's header.

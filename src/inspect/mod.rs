@@ -6,6 +6,8 @@
 //! The formats were learnt from MariaDB's documentation and by experiment on files that MariaDB
 //! 10.11 and MySQL 9.7 wrote; `tests/golden/inspect` keeps samples.
 
+#![forbid(unsafe_code)]
+
 mod aria;
 mod binlog;
 mod bytes;

@@ -3,6 +3,8 @@
 //!
 //! Learnt by experiment on files that MySQL 9.7 wrote.
 
+#![forbid(unsafe_code)]
+
 use std::io;
 
 use serde::{Serialize, Serializer};

@@ -4,6 +4,8 @@
 //! each page with it from the page's end of header on. A `full_crc32` page repeats the tablespace's
 //! number in what is encrypted; an index page of the older formats holds the word `infimum` there.
 
+#![forbid(unsafe_code)]
+
 use std::io;
 
 use aes::cipher::{Array, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};

@@ -1,6 +1,8 @@
 //! InnoDB's redo log as MariaDB writes it since 10.8: the key version in its header, and whether a
 //! clean shutdown ended it.
 
+#![forbid(unsafe_code)]
+
 use std::io;
 
 use super::bytes::{Source, be32, be64, head};

@@ -1,5 +1,7 @@
 //! InnoDB tablespaces: every page's key version, and whether the page is in use.
 
+#![forbid(unsafe_code)]
+
 use std::io;
 
 use super::bytes::{Source, be16, be32};

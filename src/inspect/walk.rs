@@ -1,5 +1,7 @@
 //! Which files of a data directory there are to read, and which of them never need a key.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};

@@ -2,6 +2,8 @@
 //! version is for the caller to prove; what the keystore itself knows is checked here, under its
 //! lock, at every step.
 
+#![forbid(unsafe_code)]
+
 use std::time::Duration;
 
 use super::{Changed, Judged, Manager};

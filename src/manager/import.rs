@@ -1,5 +1,7 @@
 //! Keys that come from another key store, and keys that go to one: same ids, versions, ciphers.
 
+#![forbid(unsafe_code)]
+
 use super::{Changed, Manager};
 use crate::audit::{Event, Record, Trail};
 use crate::env::Deadline;

@@ -1,5 +1,7 @@
 //! New keys and new versions of keys.
 
+#![forbid(unsafe_code)]
+
 use super::Manager;
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyName, KeyRef, KeyState, Purpose};

@@ -1,6 +1,8 @@
 //! What changes a keystore of ours: new keys and versions, their states, their end, how the store key
 //! is wrapped. Each change is one commit, whoever makes it: a server's worker, SQL or the command.
 
+#![forbid(unsafe_code)]
+
 mod destroy;
 mod import;
 mod keys;

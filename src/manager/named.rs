@@ -1,6 +1,8 @@
 //! MySQL's keys in our keystore: each name has at most one active version. A removed key leaves a
 //! tombstone; stored again, it goes on with the next version.
 
+#![forbid(unsafe_code)]
+
 use super::{Changed, Manager};
 use crate::audit::Event;
 use crate::error::{Error, Kind, Result};

@@ -1,5 +1,7 @@
 //! The policy, kept: what is due is done, in one commit, by whoever comes first.
 
+#![forbid(unsafe_code)]
+
 use std::collections::HashSet;
 use std::time::Instant;
 

@@ -1,6 +1,8 @@
 //! Who uses the keystore. Each server enters its data directory in the register, and a version is
 //! destroyed only where every one of them was looked at or is gone.
 
+#![forbid(unsafe_code)]
+
 use std::time::Duration;
 
 use super::{Changed, Manager};

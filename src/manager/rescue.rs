@@ -1,6 +1,8 @@
 //! Rescue: a running server writes all keys that it has in memory into a new keystore, after the file
 //! was lost, damaged, or replaced by another or an older one. Nothing is overwritten.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -1,5 +1,7 @@
 //! Changing how the store key is wrapped, and the store key itself. No page is touched.
 
+#![forbid(unsafe_code)]
+
 use super::{Changed, Manager};
 use crate::audit::Event;
 use crate::error::{Error, Kind, Result};

@@ -1,5 +1,7 @@
 //! Accepting an older copy of the keystore, after the newest one was lost.
 
+#![forbid(unsafe_code)]
+
 use super::Manager;
 use crate::audit::Event;
 use crate::env::Deadline;

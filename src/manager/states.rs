@@ -1,5 +1,7 @@
 //! Changes of state by command: retired, compromised, a rotation undone or not waited for.
 
+#![forbid(unsafe_code)]
+
 use super::keys::{no_such_key, which_ids};
 use super::{Changed, Manager};
 use crate::audit::Event;

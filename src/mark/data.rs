@@ -1,5 +1,7 @@
 //! What the data files say of the keys that were opened: read from headers, within a time.
 
+#![forbid(unsafe_code)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;

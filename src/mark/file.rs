@@ -1,5 +1,7 @@
 //! The mark on disk: read with care, replaced in one step.
 
+#![forbid(unsafe_code)]
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

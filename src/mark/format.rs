@@ -1,5 +1,7 @@
 //! The mark as a value: its text, and what it says of the keys that were opened.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 
 use hmac::{Hmac, KeyInit, Mac};

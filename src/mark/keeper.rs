@@ -1,5 +1,7 @@
 //! Who keeps the mark of one server: compares at the start, writes before a version is used.
 
+#![forbid(unsafe_code)]
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

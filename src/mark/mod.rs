@@ -5,6 +5,8 @@
 //! proves the key and says nothing of it. A start compares it with the keys that were opened; where
 //! the two differ, the data files decide: see ADR 79.
 
+#![forbid(unsafe_code)]
+
 mod data;
 mod file;
 mod format;

@@ -1,6 +1,8 @@
 //! MySQL's keys in memory: by name, one version each. Not for a hot path: the server keeps what it
 //! encrypts with and asks again only when a tablespace is opened.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -3,6 +3,8 @@
 //! Our own keystore is refused as a whole where it does not; it holds after any number of generations
 //! that nobody read. A key store that serves is judged key by key: such a key serves on from memory.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::fmt;
 

@@ -1,6 +1,8 @@
 //! The rollback guard: an older copy of the keystore, put back while nothing ran, does not open unless
 //! somebody says that it is to.
 
+#![forbid(unsafe_code)]
+
 use std::time::Duration;
 
 use super::{KeystoreReader, ReadKeystore};

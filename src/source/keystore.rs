@@ -1,6 +1,8 @@
 //! Our own keystore, read: opened by a provider that wraps its store key, followed from generation to
 //! generation, and refused where it does not go on from what this process has read before.
 
+#![forbid(unsafe_code)]
+
 use std::sync::Arc;
 
 use super::publish::publish;

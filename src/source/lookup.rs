@@ -1,5 +1,7 @@
 //! Keys that are looked up one at a time in a key store that is not listed.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -1,6 +1,8 @@
 //! What providers must do by themselves, such as staying logged in: the worker does it, without the
 //! lock on the keys.
 
+#![forbid(unsafe_code)]
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 

@@ -2,6 +2,8 @@
 //! one that is asked for each key. A source fills the ring and never takes out of it what a server
 //! may still need.
 
+#![forbid(unsafe_code)]
+
 mod continuity;
 mod guard;
 mod keystore;

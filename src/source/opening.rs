@@ -1,5 +1,7 @@
 //! Getting the store key of a keystore from the providers that wrapped it.
 
+#![forbid(unsafe_code)]
+
 use std::path::Path;
 
 use super::{KeystoreReader, NamedWrapper};

@@ -1,6 +1,8 @@
 //! The signing key that the configuration pins: a store key that was wrapped for a public key shows
 //! nothing of who wrapped it, so that anybody could put a keystore of their own in its place.
 
+#![forbid(unsafe_code)]
+
 use super::KeystoreReader;
 use crate::error::{Error, Kind, Result};
 use crate::store::Keystore;

@@ -1,5 +1,7 @@
 //! From a keystore into the ring.
 
+#![forbid(unsafe_code)]
+
 use std::sync::Arc;
 
 use super::continuity;

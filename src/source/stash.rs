@@ -1,6 +1,8 @@
 //! The stash: what a key store serves, sealed on this machine under another key, so that a server can
 //! start while that key store is away. Never asked while the key store answers, whatever it answers.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! A provider that wraps the store key, and the proof that a wrapping opens.
 
+#![forbid(unsafe_code)]
+
 use std::time::Duration;
 
 use super::Maintenance;

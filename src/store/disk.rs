@@ -1,5 +1,7 @@
 //! The few things a keystore asks of a file system, so that tests can fail each of them.
 
+#![forbid(unsafe_code)]
+
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};

@@ -1,5 +1,7 @@
 //! What the keystore holds of each key: its versions, and the life of each.
 
+#![forbid(unsafe_code)]
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};

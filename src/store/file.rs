@@ -1,5 +1,7 @@
 //! The keystore file on disk: read, lock, and the commit that replaces it in one step or not at all.
 
+#![forbid(unsafe_code)]
+
 mod aside;
 
 use std::io;

@@ -1,6 +1,8 @@
 //! The keystore as JSON text: one line a key version, checked as a whole. docs/keystore-format.md
 //! describes it for people.
 
+#![forbid(unsafe_code)]
+
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;

@@ -4,6 +4,8 @@
 //! A file is read as a [`Sealed`] keystore; the store key, which a provider unwraps, opens it as a
 //! [`Keystore`]. Both are values: a change gives a new one, which [`StoreFile::commit`] writes.
 
+#![forbid(unsafe_code)]
+
 mod disk;
 mod entry;
 mod file;

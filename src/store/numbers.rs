@@ -1,6 +1,8 @@
 //! How far a keystore has come, and which numbers its next versions may have: none is used twice,
 //! also after generations were lost.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::sync::Arc;
 

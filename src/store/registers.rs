@@ -1,6 +1,8 @@
 //! What a keystore records next to its keys, under the same check over the file: its epochs, who
 //! uses it, its backups, who approves, where the audit trail stood.
 
+#![forbid(unsafe_code)]
+
 use serde::{Deserialize, Serialize};
 
 use super::Keystore;

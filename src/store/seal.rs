@@ -1,5 +1,7 @@
 //! The keystore's cryptography: data keys under the store key, and the check over the whole file.
 
+#![forbid(unsafe_code)]
+
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;

@@ -1,6 +1,8 @@
 //! The keystore secret: 256 random bits, wrapped like a data key and never rotated. The keys of the
 //! check values, of the check over the file and of each epoch's signatures derive from it.
 
+#![forbid(unsafe_code)]
+
 use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};

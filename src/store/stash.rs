@@ -1,6 +1,8 @@
 //! A stash: a keystore whose keys are those of a key store that serves them, as they were when it was
 //! taken. The same file, so that nothing more has to be read, proven and kept from damage.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

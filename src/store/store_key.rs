@@ -1,5 +1,7 @@
 //! The store key's part of a keystore: who wraps it, and how another takes its place.
 
+#![forbid(unsafe_code)]
+
 use std::sync::Arc;
 
 use super::entry::Wrapped;

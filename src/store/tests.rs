@@ -1,3 +1,5 @@
+#![forbid(unsafe_code)]
+
 use super::*;
 use crate::env::fake::FakeRng;
 use crate::key::{Cipher, KeyId, KeyVersion, PageMode};

@@ -1,6 +1,8 @@
 //! From format 1 to format 2: the keystore secret, and check values that say nothing without it.
 //! What older copies of the file say stays in them; docs/keystore-format.md tells what follows.
 
+#![forbid(unsafe_code)]
+
 use std::sync::Arc;
 
 use super::Keystore;

@@ -4,6 +4,8 @@
 //! It proves nothing against somebody who puts back an older guard as well; the audit trail and the
 //! servers that run are what is left then.
 
+#![forbid(unsafe_code)]
+
 use serde::{Deserialize, Serialize};
 
 use super::format::MacText;

@@ -1,6 +1,8 @@
 //! Names of keys (AWS General Reference, "Amazon Resource Names"):
 //! `arn:aws:kms:eu-central-1:111122223333:key/1234abcd-...`.
 
+#![forbid(unsafe_code)]
+
 /// The region of an ARN; nothing for an id and for an alias's name.
 #[must_use]
 pub fn region_of(key: &str) -> Option<&str> {

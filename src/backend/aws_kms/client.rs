@@ -1,5 +1,7 @@
 //! Calls to KMS: with which credentials, over which connection, again or not.
 
+#![forbid(unsafe_code)]
+
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

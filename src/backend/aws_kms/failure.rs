@@ -1,6 +1,8 @@
 //! What went wrong, in words for an operator: told by the name that AWS gives the error, whatever its
 //! status. Nothing of an answer's text is shown.
 
+#![forbid(unsafe_code)]
+
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 

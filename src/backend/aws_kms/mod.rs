@@ -4,6 +4,8 @@
 //! The official SDK is asynchronous: each operation runs it to its end (`client`) and leaves nothing
 //! behind.
 
+#![forbid(unsafe_code)]
+
 pub mod arn;
 mod client;
 mod failure;

@@ -2,6 +2,8 @@
 //! the server's data folder. Each is a ciphertext of KMS, made without an encryption context, and
 //! serves a data key.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};

@@ -1,5 +1,7 @@
 //! The section of a key in KMS.
 
+#![forbid(unsafe_code)]
+
 use std::path::PathBuf;
 
 use super::super::http::{IN_THE_CLEAR, USE_TLS, Url, is_private};

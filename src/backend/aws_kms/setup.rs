@@ -1,5 +1,7 @@
 //! Making a key, and new material for one.
 
+#![forbid(unsafe_code)]
+
 use super::client::Call;
 use super::wrapper::KmsWrapper;
 use crate::env::Deadline;

@@ -1,5 +1,7 @@
 //! Wraps with a key in KMS.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! Key files as `openssl enc -aes-256-cbc` encrypts them.
 
+#![forbid(unsafe_code)]
+
 use aes::Aes256;
 use cbc::Decryptor;
 use cbc::cipher::block_padding::Pkcs7;

@@ -1,5 +1,7 @@
 //! What can go wrong with a key file, said in our words and in the original's.
 
+#![forbid(unsafe_code)]
+
 use std::io;
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! The text of a key file: `id;hex` or `id;version;hex` on each line, `#` before a remark.
 
+#![forbid(unsafe_code)]
+
 use crate::error::Error;
 use crate::hex;
 use crate::key::{KeyId, KeyVersion};

@@ -1,5 +1,7 @@
 //! `file`: serves the keys of a file in the format of MariaDB's `file_key_management`.
 
+#![forbid(unsafe_code)]
+
 pub mod encrypted;
 mod failure;
 pub mod keyfile;

@@ -1,5 +1,7 @@
 //! Serves the keys of a file.
 
+#![forbid(unsafe_code)]
+
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;

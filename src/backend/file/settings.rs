@@ -1,5 +1,7 @@
 //! The section of a key file.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;

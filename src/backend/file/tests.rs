@@ -1,3 +1,5 @@
+#![forbid(unsafe_code)]
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

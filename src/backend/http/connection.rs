@@ -1,5 +1,7 @@
 //! The network below a key store's calls over HTTP.
 
+#![forbid(unsafe_code)]
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! What went wrong with a call, in words for an operator: told from the chain of causes, of which
 //! only the innermost says more than "error sending request".
 
+#![forbid(unsafe_code)]
+
 use std::error::Error as StdError;
 use std::io;
 

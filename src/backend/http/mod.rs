@@ -6,6 +6,8 @@
 //! apart from the caller, whose stack may be a server's, and leaves nothing behind for a fork, for a
 //! core file or for the unloading of the library.
 
+#![forbid(unsafe_code)]
+
 #[cfg(not(fuzzing))]
 mod connection;
 mod failure;

@@ -1,5 +1,7 @@
 //! Peers that misbehave, on loopback.
 
+#![forbid(unsafe_code)]
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::thread::JoinHandle;

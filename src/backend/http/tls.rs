@@ -1,5 +1,7 @@
 //! Whom a key store's TLS must be, and who we are to it.
 
+#![forbid(unsafe_code)]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

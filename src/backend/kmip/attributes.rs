@@ -4,6 +4,8 @@
 //! KMIP 1 calls an attribute by a name in text and has its value beside that; KMIP 2 has the value alone,
 //! under the attribute's own tag. Which of them is written is known here and nowhere else; both are read.
 
+#![forbid(unsafe_code)]
+
 use super::message::Version;
 use super::tags::{
     ALGORITHM_AES, APPLICATION_DATA, APPLICATION_NAMESPACE, APPLICATION_SPECIFIC_INFORMATION,

@@ -1,5 +1,7 @@
 //! The operations that keyward uses, each as a call: asked, and what came back read.
 
+#![forbid(unsafe_code)]
+
 use super::attributes::Attributes;
 use super::client::Exchange;
 use super::failure::{CallError, ServerError};

@@ -1,5 +1,7 @@
 //! Calls to one of several servers: which, in which release of the protocol, and again or not.
 
+#![forbid(unsafe_code)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,5 +1,7 @@
 //! One connection to a server: TCP and TLS, each step of it bounded by a deadline.
 
+#![forbid(unsafe_code)]
+
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;

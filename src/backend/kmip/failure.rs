@@ -1,6 +1,8 @@
 //! What a server's refusals mean for the operator (OASIS KMIP 1.4, section 11.2 and table "Result
 //! Reason Enumeration"). Its own words are never shown: they can hold what was sent.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 
 use super::message::Operation;

@@ -1,5 +1,7 @@
 //! Where a message in a stream of bytes begins and ends.
 
+#![forbid(unsafe_code)]
+
 use std::io::{self, Read};
 
 use zeroize::Zeroizing;

@@ -4,6 +4,8 @@
 //! `kek:3`. All of them are in the object group `kek`, by which they are found; the highest number is
 //! the newest.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeSet;
 use std::fmt;
 

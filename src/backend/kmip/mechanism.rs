@@ -1,5 +1,7 @@
 //! The ways in which a key of a KMIP server wraps, and what they make of a key.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::str::FromStr;
 

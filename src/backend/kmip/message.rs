@@ -1,5 +1,7 @@
 //! Requests, and what is answered (OASIS KMIP 1.4, sections 6 and 7; KMIP 2.1, sections 8 and 9).
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -3,6 +3,8 @@
 //!
 //! A connection lasts for one operation; nothing outlives it. See `docs/adr/0065-kmip-of-our-own.md` for why.
 
+#![forbid(unsafe_code)]
+
 mod attributes;
 mod calls;
 mod client;

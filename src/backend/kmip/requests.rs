@@ -1,5 +1,7 @@
 //! What keyward asks for: each operation's payload (OASIS KMIP 1.4, section 4; KMIP 2.1, section 6).
 
+#![forbid(unsafe_code)]
+
 use super::attributes::{Attribute, write_asked, write_new, write_wanted};
 use super::message::{Asked, Operation, Version};
 use super::tags::{

@@ -1,5 +1,7 @@
 //! What stands in a connection's place where a fuzzer thinks of the answers: a script of them.
 
+#![forbid(unsafe_code)]
+
 use std::cell::RefCell;
 use std::io::Cursor;
 use std::sync::Arc;

@@ -2,6 +2,8 @@
 //! the object group `<prefix>`, by which all are found, and notes its cipher as application specific
 //! information of the name space `keyward`. Its state is the version's.
 
+#![forbid(unsafe_code)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

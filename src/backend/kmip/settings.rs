@@ -1,5 +1,7 @@
 //! The sections of a KMIP server: how it is reached, and what it is for.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::str::FromStr as _;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Has the server make a wrapping key.
 
+#![forbid(unsafe_code)]
+
 use super::client::Exchange;
 use super::kek::{Kek, KeyChoice, by_name};
 use super::mechanism::WrapMechanism;

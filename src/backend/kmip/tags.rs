@@ -1,6 +1,8 @@
 //! The tags and enumeration values that keyward uses (OASIS KMIP 1.4, section 9.1.3; KMIP 2.1,
 //! section 11). Where two releases have the same thing, it has the same tag in both.
 
+#![forbid(unsafe_code)]
+
 use super::ttlv::Tag;
 
 macro_rules! tags {

@@ -1,5 +1,7 @@
 //! What the configuration may say.
 
+#![forbid(unsafe_code)]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -4,6 +4,8 @@
 //! Reading borrows from the message, which lies in memory that is wiped. Tags, enumeration values and types
 //! that nobody here knows are kept as they are.
 
+#![forbid(unsafe_code)]
+
 use zeroize::Zeroizing;
 
 /// The longest message that is read, in bytes: the ids of 10,000 keys have a tenth of it.

@@ -1,5 +1,7 @@
 //! Wraps the store key with a key of a KMIP server.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,5 +1,7 @@
 //! A wrapping key from a passphrase: Argon2id (RFC 9106).
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,7 @@
 //! A wrapping key in a file: 32 bytes, or 64 hex digits as people can print and type them.
 
+#![forbid(unsafe_code)]
+
 use super::KEK_LEN;
 use crate::error::{Error, Kind, Result};
 use crate::hex;

@@ -1,5 +1,7 @@
 //! `local`: wraps with a key on this machine, from a key file or from a passphrase.
 
+#![forbid(unsafe_code)]
+
 mod derive;
 mod keyfile;
 mod settings;

@@ -1,5 +1,7 @@
 //! The section of a local wrapping key.
 
+#![forbid(unsafe_code)]
+
 use super::derive::Cost;
 use crate::config::Section;
 use crate::error::Result;

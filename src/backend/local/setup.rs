@@ -1,5 +1,7 @@
 //! Makes key files.
 
+#![forbid(unsafe_code)]
+
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Wraps with a key on this machine.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

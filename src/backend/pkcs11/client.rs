@@ -1,6 +1,8 @@
 //! Getting to work at a token: it is found, a session opened, the PIN given, and all of that again
 //! after the token was lost.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::time::{Duration, Instant};
 

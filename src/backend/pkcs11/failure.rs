@@ -1,5 +1,7 @@
 //! What a module's return codes mean for the operator (PKCS#11 3.1, section 5.1).
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 
 use cryptoki::context::Function;

@@ -1,5 +1,7 @@
 //! The wrapping key on a token: found by label or id, described.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};

@@ -3,6 +3,8 @@
 //! AES-GCM takes the binding as its AAD. The others have no place for one, so it goes inside, as a
 //! hash beside the key: see [`Payload`].
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -3,6 +3,8 @@
 //! All calls into the module are made on threads of its own (`worker_pool`), bounded by the caller's
 //! deadline. Nothing is loaded before the first call.
 
+#![forbid(unsafe_code)]
+
 mod client;
 mod failure;
 mod kek;

@@ -3,6 +3,8 @@
 //! It is initialised at the first call, so never before a server has become a daemon, and again in a
 //! child after a fork. The last one who lets go of it ends it with C_Finalize.
 
+#![forbid(unsafe_code)]
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! What is wrapped where the mechanism has no place for additional authenticated data.
 
+#![forbid(unsafe_code)]
+
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 

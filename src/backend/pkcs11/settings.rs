@@ -1,5 +1,7 @@
 //! The section of a token.
 
+#![forbid(unsafe_code)]
+
 use std::path::PathBuf;
 
 use super::client::TokenChoice;

@@ -1,5 +1,7 @@
 //! Makes a wrapping key on a token.
 
+#![forbid(unsafe_code)]
+
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
 

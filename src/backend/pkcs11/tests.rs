@@ -1,5 +1,7 @@
 //! What a `[[provider]]` section of this type may say.
 
+#![forbid(unsafe_code)]
+
 use std::path::Path;
 
 use super::*;

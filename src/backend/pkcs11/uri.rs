@@ -1,5 +1,7 @@
 //! PKCS#11 URIs (RFC 7512): which module, token and key, and where the PIN lies, in one line.
 
+#![forbid(unsafe_code)]
+
 use crate::error::{Error, Kind, Result};
 
 /// No URI of a token is longer, in bytes.

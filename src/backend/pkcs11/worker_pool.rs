@@ -4,6 +4,8 @@
 //! alone and works again as soon as the module returns. There are few of them, so that a module which
 //! never returns costs little.
 
+#![forbid(unsafe_code)]
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};

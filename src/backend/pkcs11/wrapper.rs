@@ -1,5 +1,7 @@
 //! Wraps with a key on a token.
 
+#![forbid(unsafe_code)]
+
 use std::sync::{Arc, Mutex};
 
 use cryptoki::slot::Limit;

@@ -1,5 +1,7 @@
 //! Calls to a Vault: which node, with which token, again or not, and what each answer means.
 
+#![forbid(unsafe_code)]
+
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

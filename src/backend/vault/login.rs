@@ -1,5 +1,7 @@
 //! Logging in to Vault, and staying logged in.
 
+#![forbid(unsafe_code)]
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,6 +1,8 @@
 //! What MariaDB's own `hashicorp_key_management` wants of a Vault: keys that are looked up one by
 //! one, in a KV engine whose place is given as a URL. Its texts begin with `hashicorp: `.
 
+#![forbid(unsafe_code)]
+
 use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;

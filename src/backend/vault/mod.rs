@@ -1,6 +1,8 @@
 //! Vault and OpenBao, which speak the same HTTP API: `vault-kv` serves keys from a KV engine of
 //! version 2, `vault-transit` wraps with a key that never leaves the transit engine.
 
+#![forbid(unsafe_code)]
+
 mod client;
 mod login;
 mod lookup;

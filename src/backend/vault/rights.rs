@@ -1,5 +1,7 @@
 //! What a policy must allow, and whether it does.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;

@@ -1,5 +1,7 @@
 //! Secrets of a KV engine as its API gives them, and the key in one.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;

@@ -2,6 +2,8 @@
 //! hex in its field `data`, as `hashicorp_key_management` has it, and its cipher in `cipher`; the
 //! engine's versions are the key's.
 
+#![forbid(unsafe_code)]
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

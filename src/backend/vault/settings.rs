@@ -1,5 +1,7 @@
 //! The sections of a Vault: how it is reached, and of which engine.
 
+#![forbid(unsafe_code)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

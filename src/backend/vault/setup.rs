@@ -1,6 +1,8 @@
 //! What an administrator does once for a database server: engine, key, policy, and a role that may do
 //! what the policy says and no more.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! What a Vault can answer that a real one answers only in a cluster or in trouble; each from a peer
 //! on loopback that says the same to everybody.
 
+#![forbid(unsafe_code)]
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;

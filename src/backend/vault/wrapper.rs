@@ -1,5 +1,7 @@
 //! `vault-transit`: wraps with a key of the transit engine, which never gives it out.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
 //! What `keyward doctor` looks at for MySQL's component: the files that the server reads, and what a
 //! running server says of its keyring.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! `keyward doctor`: everything that can be wrong, looked at before it hurts.
 
+#![forbid(unsafe_code)]
+
 mod component;
 
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Keys, versions and times as people write them in a call.
 
+#![forbid(unsafe_code)]
+
 use std::time::Duration;
 
 use crate::key::{KeyId, KeyVersion};

@@ -1,6 +1,8 @@
 //! Whether a data directory is one of the keystore's: what nothing in another's needs, may be needed in
 //! ours.
 
+#![forbid(unsafe_code)]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -3,6 +3,8 @@
 //! By Landlock (Linux 5.13 and later), which takes rights away from a thread for good. Where the kernel
 //! does not have it, or has less of it, the reading is done with as much confinement as there is.
 
+#![forbid(unsafe_code)]
+
 use landlock::{
     ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
     RulesetStatus, Scope, path_beneath_rules,

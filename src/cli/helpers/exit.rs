@@ -1,5 +1,7 @@
 //! How a call ends.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 /// How the command ended, for scripts.

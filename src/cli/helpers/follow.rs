@@ -1,5 +1,7 @@
 //! Following a rotation through the running server's tablespaces.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{IsTerminal, Write};

@@ -1,5 +1,7 @@
 //! What a call works with: the configuration, the keys, the terminal as its log.
 
+#![forbid(unsafe_code)]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! What a change of keys did, in lines.
 
+#![forbid(unsafe_code)]
+
 use crate::custodian::Custodian;
 use crate::key::KeyRef;
 

@@ -1,5 +1,7 @@
 //! Printing: tables and marks for people, JSON for machines; colour only on a terminal.
 
+#![forbid(unsafe_code)]
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 

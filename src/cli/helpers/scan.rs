@@ -1,5 +1,7 @@
 //! What the files of a server, and the server itself, say of the key versions they need.
 
+#![forbid(unsafe_code)]
+
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};

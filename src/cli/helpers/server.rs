@@ -1,5 +1,7 @@
 //! What the running server says, asked through its own client.
 
+#![forbid(unsafe_code)]
+
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,5 +1,7 @@
 //! What `init` makes, by what is open, and takes away again where it fails.
 
+#![forbid(unsafe_code)]
+
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, TryLockError};
 use std::io::Write as _;

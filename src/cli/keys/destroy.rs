@@ -1,5 +1,7 @@
 //! `keyward keys destroy`: the end of a key version, once nothing needs it.
 
+#![forbid(unsafe_code)]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

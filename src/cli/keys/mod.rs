@@ -1,5 +1,7 @@
 //! `keyward keys`: the life of keys.
 
+#![forbid(unsafe_code)]
+
 mod destroy;
 mod show;
 mod states;

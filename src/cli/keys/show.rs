@@ -1,5 +1,7 @@
 //! `keyward keys show`: one key, every version of it and what happened to each.
 
+#![forbid(unsafe_code)]
+
 use serde::Serialize;
 
 use crate::cli::helpers::print::{plain, table};

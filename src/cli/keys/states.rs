@@ -1,5 +1,7 @@
 //! `keyward keys retire` and `keyward keys compromise`: a version's state, changed by hand.
 
+#![forbid(unsafe_code)]
+
 use std::path::Path;
 
 use crate::cli::helpers::arguments::{parse_id, parse_version};

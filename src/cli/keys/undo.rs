@@ -1,5 +1,7 @@
 //! `keyward keys undo`: the last rotation of a key taken back, while the server uses it nowhere.
 
+#![forbid(unsafe_code)]
+
 use std::path::Path;
 
 use crate::cli::helpers::arguments::parse_id;

@@ -1,5 +1,7 @@
 //! `keyward keystore accept-rollback`: an older copy of the keystore is the one to go on with.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! `keyward keystore`: the keystore as a whole.
 
+#![forbid(unsafe_code)]
+
 mod accept_rollback;
 mod rewrap;
 

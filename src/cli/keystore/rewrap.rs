@@ -1,5 +1,7 @@
 //! `keyward keystore rewrap`: how the keystore's own key is wrapped, and that key itself.
 
+#![forbid(unsafe_code)]
+
 use std::path::Path;
 
 use serde::Serialize;

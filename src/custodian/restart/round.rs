@@ -1,5 +1,7 @@
 //! Fetching each served key once a day: which is next, and which of them were not right.
 
+#![forbid(unsafe_code)]
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 

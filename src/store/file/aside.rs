@@ -1,6 +1,8 @@
 //! A keystore file that is written where another one may be: that one is set aside, never
 //! overwritten.
 
+#![forbid(unsafe_code)]
+
 use std::io;
 use std::path::{Path, PathBuf};
 

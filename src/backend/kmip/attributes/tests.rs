@@ -1,5 +1,7 @@
 //! What PyKMIP tells of one and the same key in either KMIP.
 
+#![forbid(unsafe_code)]
+
 use zeroize::Zeroizing;
 
 use super::super::message::Response;

@@ -1,6 +1,8 @@
 //! Each request, byte for byte as it was when PyKMIP understood it. What it answered to these stands beside
 //! them.
 
+#![forbid(unsafe_code)]
+
 use super::super::message::request;
 use super::*;
 

@@ -1,5 +1,7 @@
 //! The examples of the standard, and what is no TTLV.
 
+#![forbid(unsafe_code)]
+
 use super::*;
 
 fn bytes(hex: &str) -> Vec<u8> {

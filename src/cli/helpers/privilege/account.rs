@@ -1,5 +1,7 @@
 //! Whose keystore it is: the account that the server runs as.
 
+#![forbid(unsafe_code)]
+
 use std::ffi::CString;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};

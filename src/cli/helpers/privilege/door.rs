@@ -2,6 +2,8 @@
 //! Which ones there are is written here and in no message, so whoever got hold of the other end can
 //! ask nothing else.
 
+#![forbid(unsafe_code)]
+
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;

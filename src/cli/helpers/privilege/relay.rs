@@ -1,5 +1,7 @@
 //! What the account's command prints, on its way to root's terminal: text of a stranger.
 
+#![forbid(unsafe_code)]
+
 use std::io::{self, Read, Write};
 use std::process::Child;
 use std::sync::mpsc::{Receiver, channel};

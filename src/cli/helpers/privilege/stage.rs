@@ -1,5 +1,7 @@
 //! The second command's first step: it becomes the account, for good, before it does anything else.
 
+#![forbid(unsafe_code)]
+
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::sync::OnceLock;
