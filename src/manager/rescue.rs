@@ -44,7 +44,9 @@ impl Manager {
         }
         let (now, rng) = (self.reader.env.clock.now(), &*self.reader.env.rng);
         // Generations may have been lost with the file: no number of theirs is used again.
-        let next = self.with_all_in_memory(reason)?.with_next_epoch(now, rng)?;
+        let next = self.with_all_in_memory(reason)?;
+        let known = self.reader.file.guard().epoch_to_pass(&next, rng)?;
+        let next = next.with_epoch_above(known, now, rng)?;
         let next = self.wrapped_again(&next)?;
         let keys = living(next.contents());
         let generation = next.contents().generation() + 1;

@@ -34,7 +34,8 @@ impl Manager {
         let keystore = self.reader.read_unguarded()?.keystore;
         self.reader.refused(&keystore)?;
         let rng = &*self.reader.env.rng;
-        let after = keystore.with_next_epoch(self.reader.env.clock.now(), rng)?;
+        let known = self.reader.file.guard().epoch_to_pass(&keystore, rng)?;
+        let after = keystore.with_epoch_above(known, self.reader.env.clock.now(), rng)?;
         let generation = keystore.contents().generation() + 1;
         self.append(generation, Event::Intended, &[], reason)?;
         let accepted = self.reader.file.commit(&lock, &after, rng);

@@ -45,6 +45,22 @@ pub struct StoreLock {
 /// the keystore, it is never newer than that.
 pub struct Guard(Result<Option<Witness>>);
 
+impl Guard {
+    /// An epoch that `keystore`, of which generations may be lost, must go beyond: what the lost ones
+    /// came to. A guard that is missing or proves nothing does not tell that; then it is so many further
+    /// that no two losses come to the same by chance.
+    pub fn epoch_to_pass(&self, keystore: &Keystore, rng: &dyn Rng) -> Result<u64> {
+        let witness = self.0.as_ref().ok().and_then(Option::as_ref);
+        if let Some(epoch) = witness.and_then(|witness| witness.proven_epoch(keystore)) {
+            return Ok(epoch);
+        }
+        let mut random = [0; 2];
+        rng.fill(&mut random)?;
+        let jump = 1 + u64::from(u16::from_le_bytes(random));
+        Ok(keystore.contents().epoch().saturating_add(jump))
+    }
+}
+
 /// How a rollback guard that does not speak against a keystore stands to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guarding {

@@ -188,6 +188,15 @@ impl Witness {
         Ok(proof)
     }
 
+    /// The epoch that it names; nothing where that cannot be verified with `keystore`.
+    pub(super) fn proven_epoch(&self, keystore: &Keystore) -> Option<u64> {
+        let is_proven = scrubbed(|| {
+            self.mac_by(keystore).is_ok_and(|mac| mac.verify(&self.mac.0))
+                && self.keystore == keystore.contents().id()
+        });
+        is_proven.then_some(self.revision.epoch)
+    }
+
     /// Whether it should be written again for `keystore`, which it does not speak against.
     pub(super) fn is_behind(&self, keystore: &Keystore) -> bool {
         let upgrade = self.by != Maker::Secret && keystore.secret().is_ok();

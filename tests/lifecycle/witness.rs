@@ -279,6 +279,33 @@ fn a_rollback_that_somebody_accepts_opens() {
     assert_eq!(bench.events().last().unwrap(), "rollback-accepted");
 }
 
+/// Two older copies accepted one after the other, both of the first epoch: what the first one became is
+/// older than what the second one became, however many generations it had.
+#[test]
+fn of_two_accepted_copies_the_later_counts() {
+    let bench = Bench::new();
+    let old = bench.bytes();
+    let rotate = || bench.custodian(&["first"]).rotate(Which::All, REASON).unwrap();
+    rotate();
+    put_back(&bench, &old);
+    let first = bench.source(&["first"]).accept_rollback(REASON).unwrap();
+    (0..3).for_each(|_| drop(rotate()));
+    let of_the_first = bench.bytes();
+    put_back(&bench, &old);
+    let second = bench.source(&["first"]).accept_rollback(REASON).unwrap();
+    assert!(second.epoch > first.epoch, "{second} after {first}");
+    put_back(&bench, &of_the_first);
+    let refused = refusal(&bench, Role::Server);
+    assert!(refused.contains("of epoch 3 was in force"), "{refused}");
+
+    // A guard that proves nothing does not tell the epoch: two do not come to the same by chance.
+    let forged = std::fs::read_to_string(witness(&bench)).unwrap().replace(": 3,", ": 1,");
+    std::fs::write(witness(&bench), forged).unwrap();
+    put_back(&bench, &old);
+    let third = bench.source(&["first"]).accept_rollback(REASON).unwrap();
+    assert!(third.epoch > second.epoch, "{third} after {second}");
+}
+
 #[test]
 fn a_number_that_was_lost_is_never_used_again() {
     let bench = Bench::new();
