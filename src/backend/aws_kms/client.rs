@@ -33,6 +33,7 @@ use super::failure::{self, CallContext};
 use super::settings::Settings;
 use crate::env::{Deadline, Retry, Rng, run_apart};
 use crate::error::{Error, Kind, Result};
+use crate::trust;
 
 /// How often a region that nobody answers in is tried: another provider may be waiting.
 const CONNECT_TRIES: u32 = 3;
@@ -78,6 +79,7 @@ impl Client {
     }
 
     async fn configure(&self, guard: Arc<EndpointGuard>) -> Result<aws_sdk_kms::Client> {
+        self.judge_files()?;
         let config = self.load().await;
         let otherwise = self.settings.default_region.map(Region::new);
         let region = config.region().cloned().or(otherwise).ok_or_else(failure::no_region)?;
@@ -119,6 +121,16 @@ impl Client {
             loader = loader.profile_name(profile);
         }
         loader.load().await
+    }
+
+    /// That nobody else can change the files that the configuration names: they choose whose
+    /// credentials are sent where.
+    fn judge_files(&self) -> Result<()> {
+        let Settings { config_file, credentials_file, .. } = &self.settings;
+        for path in [config_file, credentials_file].into_iter().flatten() {
+            trust::open(path).map_err(|refusal| refusal.of("cannot read", path))?;
+        }
+        Ok(())
     }
 
     /// The files that the configuration names, and the usual ones in place of those it does not.

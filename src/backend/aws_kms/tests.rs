@@ -58,3 +58,23 @@ fn says_what_is_wrong_with_a_setting() {
     assert!(!secret.contains("wJalrXUt"));
     assert!(refusal("key = \"k\"\nprofil = \"x\"").contains("did you mean \"profile\"?"));
 }
+
+#[test]
+fn files_of_a_profile_that_others_can_change_are_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "[default]\naws_access_key_id = a\naws_secret_access_key = b\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+    for name in ["config_file", "credentials_file"] {
+        let settings = read(&format!("key = {ARN:?}\n{name} = {file:?}")).unwrap();
+        let rng = std::sync::Arc::new(crate::env::System);
+        let by = crate::env::Deadline::after(std::time::Duration::from_secs(20));
+        let called = client::Client::new(settings, rng).run("trying", by, |_| Ok(()));
+        let error = called.unwrap_err().to_string();
+        assert!(
+            error.contains("file can be written by others") && error.contains("chmod"),
+            "{error}"
+        );
+    }
+}

@@ -227,3 +227,28 @@ fn private_is_what_is_tls_or_stays_here() {
         assert_eq!(is_private(&Url::parse(url).unwrap()), is, "{url}");
     }
 }
+
+#[test]
+fn a_folder_of_authorities_that_others_can_change_is_refused() {
+    use std::fs::{Permissions, set_permissions, write};
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("5ed36f99.0");
+    write(&file, "").unwrap();
+    let open = |as_original| {
+        let ca_folder = Some(folder.path().to_owned());
+        let opened =
+            Connection::open(&TlsConfig { ca_folder, as_original, ..TlsConfig::default() });
+        opened.err().unwrap().to_string()
+    };
+    let none = "has no certificate of an authority to trust";
+    assert!(open(false).contains(none), "{}", open(false));
+    for path in [file.as_path(), folder.path()] {
+        set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+        let words = format!("{} can be written by others", path.display());
+        assert!(open(false).contains(&words), "{}", open(false));
+        // As the original does.
+        assert!(open(true).contains(none), "{}", open(true));
+        set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
+}

@@ -16,7 +16,7 @@ use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 use crate::config::Section;
 use crate::error::{Error, Kind, Result};
 use crate::secret::read_file;
-use crate::trust;
+use crate::trust::{self, Folder};
 
 /// The longest file with a private key, in bytes.
 const MAX_KEY_FILE: usize = 64 * 1024;
@@ -146,7 +146,10 @@ impl TlsConfig {
                     .map(|file| certificates(file, self.as_original))
                     .transpose()?
                     .unwrap_or_default();
-                all.extend(load_certs_from_paths(None, folder).certs);
+                if let Some(folder) = folder {
+                    self.judge(folder)?;
+                    all.extend(load_certs_from_paths(None, Some(folder)).certs);
+                }
                 all
             }
         };
@@ -162,6 +165,23 @@ impl TlsConfig {
             .advise(self.advice.no_authority));
         }
         Ok(roots)
+    }
+
+    /// Refuses a `folder` of authorities that others can write, and such a file in it.
+    fn judge(&self, folder: &Path) -> Result<()> {
+        if self.as_original {
+            return Ok(());
+        }
+        Folder::open(folder).map_err(|refusal| refusal.of("cannot open the folder", folder))?;
+        let failed = |cause: std::io::Error| Error::io("cannot list", folder, &cause);
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            // What else is in it is not read.
+            if path.is_file() {
+                trust::open(&path).map_err(|refusal| refusal.of("cannot open", &path))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -71,7 +71,7 @@ impl Launch {
 }
 
 /// As mysql where we are root, else as ourselves; and never longer than the thread that asked.
-fn identity() -> Vec<String> {
+pub(crate) fn identity() -> Vec<String> {
     let mut words = vec!["setpriv", "--pdeathsig", "KILL"];
     if Uid::effective().is_root() {
         words.extend(["--reuid=mysql", "--regid=mysql", "--init-groups"]);

@@ -199,6 +199,16 @@ impl Site {
         command
     }
 
+    /// The same, run by the account that the server runs as.
+    #[must_use]
+    pub fn keyward_command_as_server(&self, args: &[&str]) -> Command {
+        let words = crate::launch::identity();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg(artefacts::command());
+        command.arg("--config").arg(self.config()).args(args).stdin(Stdio::null());
+        command
+    }
+
     /// Has the data say that they are this keystore's, as a server does that used it.
     pub fn mark(&self) -> Result<()> {
         let keystore = files::text(&self.keystore())?;

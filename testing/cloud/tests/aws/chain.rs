@@ -153,7 +153,8 @@ fn variables_a_container_and_a_web_identity() -> Result<()> {
     Ok(())
 }
 
-/// Who signed the first request to KMS, when `keyward init` runs with these variables.
+/// Who signed the first request to KMS, when `keyward init` runs with these variables. As the server's
+/// account: run by root, that one has a HOME of its own.
 fn signer(
     shared: &Shared,
     name: &str,
@@ -166,7 +167,7 @@ fn signer(
     let endpoint = format!("endpoint={}", kms.url());
     let words =
         ["init", "--dir", &folder, "--provider", "aws-kms", "--set", &key, "--set", &endpoint];
-    let mut command = site.keyward_command(&words);
+    let mut command = site.keyward_command_as_server(&words);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
         command.env_remove(name);
     }
