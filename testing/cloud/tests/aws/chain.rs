@@ -162,7 +162,9 @@ fn signer(
 ) -> Result<String> {
     let site = Site::new(&format!("aws-{name}"))?;
     let kms = FakeAws::before(shared.localstack.address())?;
-    let folder = site.path("keyward").display().to_string();
+    std::fs::create_dir(site.path("made"))?;
+    give_to_server(&site.path("made"))?;
+    let folder = site.path("made/keyward").display().to_string();
     let key = format!("key={}", shared.localstack.new_key(REGION)?);
     let endpoint = format!("endpoint={}", kms.url());
     let words =
