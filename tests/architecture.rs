@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each room of the library and the rooms it may import. Anything else is a wrong-way import.
@@ -451,6 +451,44 @@ fn files_can_be_read_in_a_sitting() {
         let lines = body.lines().count();
         assert!(lines <= 600, "{} has {lines} lines before its tests", file.display());
     }
+}
+
+/// Every key that the code asks a section for stands in the documents, and every documented one is asked
+/// for: those of the file's own sections in `docs/configuration.md`, a key store's on its page.
+#[test]
+fn settings_are_documented() {
+    let own = ["src/config.rs", "src/config/policy.rs"].map(PathBuf::from);
+    let page = std::fs::read_to_string("docs/configuration.md").unwrap();
+    let asked: BTreeSet<String> = own.iter().flat_map(|file| settings_in(file)).collect();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let documented: BTreeSet<String> = rows.map(str::to_owned).collect();
+    assert_eq!(asked, documented, "left: the code, right: docs/configuration.md");
+
+    let pages = std::fs::read_dir("docs/providers").unwrap();
+    let pages = pages.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
+    let pages = page + &pages.collect::<String>();
+    for file in sources().into_iter().filter(|file| file.starts_with("src/backend")) {
+        for key in settings_in(&file) {
+            let has = ["`", " ="].iter().any(|end| pages.contains(&format!("`{key}{end}")));
+            assert!(has, "{}: {key} has no words", file.display());
+        }
+    }
+}
+
+/// The keys that a file asks a section of the configuration for, by its calls.
+fn settings_in(file: &Path) -> Vec<String> {
+    const ASKS: &[&str] =
+        &["text", "texts", "path", "number", "boolean", "duration", "parsed", "required"];
+    let text = std::fs::read_to_string(file).unwrap();
+    let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let asks = ASKS.iter().flat_map(|ask| {
+        let call = format!("section.{ask}(\"");
+        code.match_indices(&call).map(|(at, _)| at + call.len()).collect::<Vec<_>>()
+    });
+    let counted = code.match_indices("count(&section, \"").map(|(at, call)| at + call.len());
+    let named = asks.chain(counted).map(|at| code[at..].split('"').next().unwrap().to_owned());
+    let is_test = file.to_str().unwrap().ends_with("tests.rs");
+    named.filter(|_| !is_test).collect()
 }
 
 /// Words of a dialect of its own, with what a database engineer would say.

@@ -38,7 +38,7 @@ impl Settings {
 /// Where a local wrapping key comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KekSource {
-    /// 32 bytes, or 64 hex digits, as [`create_key_file`] makes them.
+    /// 32 bytes, or 64 hex digits, as [`create_key_file`](super::create_key_file) makes them.
     KeyFile(SecretSource),
     /// A passphrase, from which Argon2id makes the key.
     Passphrase(SecretSource),
