@@ -75,6 +75,7 @@ impl World {
                     (true, true) => {
                         self.judge("a change may be made")?;
                         self.settle();
+                        self.forgive_undone();
                         Ok(())
                     }
                     (false, _) => Ok(()),
@@ -134,6 +135,7 @@ impl World {
             Err(error) => self.told.push(format!("died: {error}")),
         }
         if !tampered || before != self.files().keystore {
+            self.follow_fork();
             self.settle();
         }
         for who in [Who::Server, Who::Command] {
@@ -157,6 +159,10 @@ impl World {
         let before = self.files().keystore;
         let outcome = perform(&custodian, change);
         stage.calm();
+        // Which of the two was first is not known: what one destroyed, the other need not find.
+        if let Ok(Done { destroyed: Some(key), .. }) = &outcome {
+            self.reference.required.remove(key);
+        }
         let changed_by_other = self.note_other(slot)?;
         self.note(who, outcome, (!changed_by_other).then_some(before))?;
         if changed_by_other {

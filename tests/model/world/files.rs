@@ -228,7 +228,13 @@ impl World {
                 self.put(GUARD, files.guard.as_deref());
                 self.since = self.log.lines().len();
                 let is_ours = files.guard == self.ours.guard;
-                self.guard = if is_ours { self.own_guard() } else { guard };
+                let is_a_copy = self.copies.iter().any(|copy| copy.guard == files.guard);
+                self.guard = match (is_ours, is_a_copy) {
+                    (true, _) => self.own_guard(),
+                    // Whoever changed it has changed it back.
+                    (false, true) => GuardIs::Older,
+                    (false, false) => guard,
+                };
                 // A copy of before the first guard.
                 if files.guard.is_none() && !is_ours {
                     self.guard = GuardIs::Gone;

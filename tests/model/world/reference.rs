@@ -80,6 +80,7 @@ impl World {
         };
         self.reference.numbers.retain(|key, bytes| is(key, bytes));
         self.forgive_states();
+        self.forgive_undone();
         self.copies.clear();
         self.estrange();
     }
@@ -119,6 +120,14 @@ impl World {
         let is = |key: &KeyRef, state| raw.get(key).is_some_and(|entry| entry.state == state);
         self.reference.compromised.retain(|key| is(key, KeyState::Compromised));
         self.reference.destroyed.retain(|key| is(key, KeyState::Destroyed));
+    }
+
+    /// No page has a version that the keystore does not know, or has as pending: its rotation was undone.
+    pub(super) fn forgive_undone(&mut self) {
+        let raw = self.raw();
+        let encrypted =
+            |key: &KeyRef| raw.get(key).is_some_and(|entry| entry.state != KeyState::Pending);
+        self.reference.in_use.retain(encrypted);
     }
 
     pub(super) fn observe(&mut self) -> Result<(), Broken> {
