@@ -83,8 +83,7 @@ impl Manager {
         })
     }
 
-    /// That time can tell what is due; a line in the log for each version that it cannot tell
-    /// anything of.
+    /// Refuses a clock that cannot be right; a line in the log for each version whose age is not known.
     fn check_dates(&mut self) -> Result<()> {
         let policy = &self.runner.policy;
         let Some(contents) = self.reader.contents().filter(|_| !policy.is_idle()) else {

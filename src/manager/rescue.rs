@@ -110,8 +110,8 @@ impl Manager {
         Err(first.within("nothing was rescued, because no provider wraps the keystore"))
     }
 
-    /// That the keystore as it was written opens by a provider, and has every key in memory, byte for
-    /// byte.
+    /// Proves that the keystore as it was written opens by a provider, and has every key in memory, byte
+    /// for byte.
     fn prove_rescued(&self, sealed: Sealed) -> Result<()> {
         let (path, log) = (self.reader.file.path(), &*self.reader.env.log);
         let (store_key, _) =

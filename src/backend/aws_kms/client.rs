@@ -123,8 +123,7 @@ impl Client {
         loader.load().await
     }
 
-    /// That nobody else can change the files that the configuration names: they choose whose
-    /// credentials are sent where.
+    /// Refuses configured files that others can write: they choose whose credentials are sent where.
     fn judge_files(&self) -> Result<()> {
         let Settings { config_file, credentials_file, .. } = &self.settings;
         for path in [config_file, credentials_file].into_iter().flatten() {

@@ -69,8 +69,8 @@ pub(super) fn of_server(config: &Path, user: Option<&str>) -> Result<Option<Acco
     }
 }
 
-/// That root works in `folder` safely: whoever owns a folder above it can put another folder of root's,
-/// such as `lost+found`, in its place.
+/// Refuses a `folder` of root's below one of somebody else's, who can put another folder of root's, such
+/// as `lost+found`, in its place.
 fn roots_own(folder: &Path) -> Result<()> {
     let refused = |refusal: Refusal| refusal.of("cannot open the folder", folder);
     Folder::open(folder).map(drop).map_err(refused)
