@@ -15,12 +15,12 @@ use moving::named;
 pub use moving::{MigrationReport, Target, import, migrate, read_keys};
 pub use next_start::{ReadConfig, watch_restart};
 
-use crate::audit::{Event, Record, Trail};
 use crate::backend::{self, Order};
 use crate::config::{self, Config, ProviderConfig};
 use crate::custodian::{Custodian, Source};
 use crate::env::{Deadline, Env, Level, Rng};
 use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Record, Trail};
 use crate::key::{Cipher, KeyId};
 use crate::manager::{Manager, Rollback};
 use crate::provider::{KekInfo, KeyServer, Probe, Provider};

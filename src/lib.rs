@@ -15,7 +15,7 @@
 //!        |              |
 //!     source            |               reads keys: a keystore, a key store that serves
 //!        |              |
-//!  store audit ring  provider config    the keystore's file, the trail, keys in memory, the joint
+//!  store event ring  provider config    the keystore's file, trail and metrics, keys in memory, the joint
 //!  policy mark inspect                  pure decisions, the data directory's mark, data files
 //!        |
 //!  cipher secret                        pages, locked memory
@@ -27,7 +27,6 @@
 //! the worker's thread or in the command.
 
 pub mod assemble;
-pub mod audit;
 pub mod backend;
 pub mod cipher;
 pub mod cli;
@@ -36,6 +35,7 @@ pub mod config;
 pub mod custodian;
 pub mod env;
 pub mod error;
+pub mod event;
 pub mod hex;
 pub mod inspect;
 pub mod key;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use keyward::audit::{Event, Trail};
-use keyward::custodian::{Answer, Custodian, NextSource, NextStart};
+use keyward::event::{Event, Trail};
+use keyward::custodian::{Custodian, NextSource, NextStart};
+use keyward::event::Answer;
 use keyward::env::fake::{FakeClock, FakeLog, FakeRng};
 use keyward::env::{Deadline, Env, Level, Timestamp};
 use keyward::key::{Cipher, KeyId, KeyName, KeyState, KeyVersion};
@@ -565,8 +566,8 @@ fn the_keys_in_memory_are_rescued_from_an_empty_folder() {
     server.rotate(Which::All, REASON).unwrap();
     bench.agrees(&server);
     assert_eq!(server.rescue(REASON).unwrap().versions, 0);
-    let trail = keyward::audit::Trail::beside(&bench.path()).read().unwrap();
-    assert_eq!(trail[1].event, keyward::audit::Event::Rescued);
+    let trail = keyward::event::Trail::beside(&bench.path()).read().unwrap();
+    assert_eq!(trail[1].event, keyward::event::Event::Rescued);
     assert_eq!(trail[1].keys.len(), 4);
 }
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyward::assemble;
-use keyward::audit::{Event, Trail};
 use keyward::config::Config;
 use keyward::custodian::Custodian;
 use keyward::env::fake::{FakeClock, FakeLog, FakeRng};
 use keyward::env::{Env, System, Timestamp};
+use keyward::event::{Event, Trail};
 use keyward::key::{KeyId, KeyRef, KeyState, KeyVersion};
 use keyward::manager::{Destruction, Home, Judged, StateChange};
 use keyward::mark::{self, Mark};
@@ -354,7 +354,8 @@ fn every_registered_data_directory_is_looked_at_or_gone() {
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     let marks = listed["data_directories"].as_array().unwrap().iter();
     assert_eq!(marks.map(|one| &one["mark"]).collect::<Vec<_>>(), ["mark-2", "the mark's id"]);
-    assert!(here.succeed(&["status"]).contains("used by     /srv/other on db2, mark mark-2,"));
+    let used_by = "used by              /srv/other on db2, mark mark-2,";
+    assert!(here.succeed(&["status"]).contains(used_by));
 
     let with = |more: &[&'static str]| [&destroy[..], more].concat();
     let refused = here.refuse(&with(&["--gone", "mark-2", "--gone", "mark-9"]));

@@ -11,6 +11,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr;
 
+use keyward::event::metrics::{METRICS, Metric, Renderer};
 use tempfile::TempDir;
 
 #[repr(C)]
@@ -148,6 +149,20 @@ impl Server {
         let config = format!("{{\"{members}\": \"{}\"}}", path.display());
         let file = self.folder.path().join("component_keyring_keyward.cnf");
         std::fs::write(file, config).unwrap();
+    }
+
+    /// The same keystore by a file of keyward's own.
+    fn configure_with_a_file(&self) {
+        let (folder, config) = (self.folder.path(), self.folder.path().join("keyward.toml"));
+        let key = folder.join("keystore.json.key");
+        let toml = format!(
+            "[keystore]\npath = \"{}\"\n[[provider]]\ntype = \"local\"\nkey_file = \"{}\"\n",
+            self.keystore().display(),
+            key.display()
+        );
+        std::fs::write(&config, toml).unwrap();
+        let named = format!("{{\"config\": \"{}\"}}", config.display());
+        std::fs::write(folder.join("component_keyring_keyward.cnf"), named).unwrap();
     }
 
     fn keystore(&self) -> PathBuf {
@@ -403,6 +418,29 @@ fn the_first_load_makes_a_keystore_and_its_key() {
     assert_eq!(server.described("Component_status"), "Active");
     assert_eq!(server.described("Data_file"), server.keystore().display().to_string());
     assert_eq!(server.described("Read_only"), "No");
+}
+
+/// With keyward's own configuration. Where it is the stock component's, the table looks like that one's.
+#[test]
+fn status_has_the_stock_rows_and_each_metric_of_the_table() {
+    let server = Server::loaded();
+    let rows = || -> Vec<String> {
+        let rows = server.list("keyring_component_metadata_query", 1);
+        rows.into_iter().map(|(name, _)| name).collect()
+    };
+    let stock = rows();
+    assert_eq!(stock.len(), 8, "{stock:?}");
+    server.configure_with_a_file();
+    assert_eq!(server.load(), 0);
+    let ours = METRICS.iter().filter(|metric| metric.shown_by.contains(&Renderer::MySql));
+    let ours = ours.map(|metric: &Metric| {
+        let (first, rest) = metric.name().split_at(1);
+        first.to_uppercase() + rest
+    });
+    assert_eq!(rows(), stock.into_iter().chain(ours).collect::<Vec<_>>());
+    assert_eq!((server.described("State"), server.described("Degraded")), ("ok".into(), "0".into()));
+    assert_eq!(server.described("Provider"), "local");
+    assert_eq!((server.described("Keys"), server.described("Last_error")), ("0".into(), "".into()));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use keyward::audit::{Event, Record, Trail};
+use keyward::event::{Event, Record, Trail};
 use keyward::env::{Timestamp, fake::FakeClock};
 
 mod told;

@@ -219,9 +219,9 @@ mod tests {
 
     use super::*;
     use crate::assemble::{create_keystore, from_file, start};
-    use crate::custodian::{Answer, RestartSafe};
     use crate::env::System;
     use crate::env::fake::FakeLog;
+    use crate::event::{Answer, RestartSafe};
     use crate::source::Which;
 
     const REASON: Reason<'_> = Reason { actor: "test", text: "because" };

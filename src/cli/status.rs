@@ -1,129 +1,137 @@
-//! `keyward status`: how things stand, from the keystore itself.
+//! `keyward status`: how things stand, from the keystore itself. What it shows is in `event::metrics`.
 
 #![forbid(unsafe_code)]
 
 use std::path::Path;
 
-use serde::Serialize;
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::open::open;
 use crate::cli::helpers::print::age;
 use crate::cli::helpers::print::{Printer, plain, plain_lines};
+use crate::custodian::Custodian;
 use crate::env::{Clock, System, Timestamp};
 use crate::error::Result;
+use crate::event::metrics::{self, Facts, KeystoreFacts, Renderer, Shown, Value};
 use crate::key::KeyState;
-use crate::source::StashState;
 use crate::store::DataDirectory;
 
-#[derive(Serialize)]
+/// The metrics, and who uses the keystore.
 struct Report {
-    keystore: String,
-    generation: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    epoch: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fingerprint: Option<String>,
-    opened_by: String,
-    wrapped_by: Vec<String>,
-    keys: usize,
-    versions: usize,
-    oldest_active: Option<Timestamp>,
-    restart_safe: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    restart_safe_reason: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    degraded: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stash: Option<Stash>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    metrics: Vec<Shown>,
     data_directories: Vec<DataDirectory>,
-}
-
-#[derive(Serialize)]
-struct Stash {
-    path: String,
-    taken: Option<Timestamp>,
-    in_use: bool,
-    failure: Option<String>,
 }
 
 pub(super) fn run(config: &Path, printer: &Printer) -> Result<Exit> {
     let (config, custodian) = open(config)?;
-    let status = custodian.status();
-    let (epoch, fingerprint) = custodian.epoch().unzip();
-    let active = custodian.keys().into_iter().filter(|info| info.state == KeyState::Active);
-    let report = Report {
-        keystore: config.keystore.path.display().to_string(),
-        generation: status.generation,
-        epoch,
-        fingerprint,
-        opened_by: status.provider,
-        wrapped_by: custodian.wrappings().into_iter().map(|(provider, _)| provider).collect(),
-        keys: status.keys,
-        versions: status.versions,
-        oldest_active: active.filter_map(|info| info.created).min(),
-        restart_safe: status.restart.answer.to_string(),
-        restart_safe_reason: status.restart.reason,
-        degraded: status.degraded.map(|degraded| degraded.cause),
-        stash: status.stash.map(Stash::from),
-        data_directories: custodian.data_directories(),
-    };
+    let report = Report::of(config.keystore.path.display().to_string(), &custodian);
     printer.show(&report, &plain_lines(&report.text()))?;
     Ok(Exit::Success)
 }
 
 impl Report {
+    fn of(path: String, custodian: &Custodian) -> Self {
+        let active = custodian.keys().into_iter().filter(|info| info.state == KeyState::Active);
+        let keystore = KeystoreFacts {
+            path,
+            id: custodian.keystore_id(),
+            epoch: custodian.epoch(),
+            wrapped_by: custodian.wrappings().into_iter().map(|(provider, _)| provider).collect(),
+            oldest_active: active.filter_map(|info| info.created).min(),
+        };
+        let keys = custodian.status();
+        let facts = Facts { keys: Some(&keys), server: None, keystore: Some(&keystore) };
+        let metrics = metrics::shown(Renderer::Command, facts);
+        Self { metrics, data_directories: custodian.data_directories() }
+    }
+
+    /// A line for each metric that has a value.
     fn text(&self) -> String {
-        let oldest = match self.oldest_active {
-            Some(at) => format!("{} ({at})", age(System.now().since(at))),
-            None => "-".to_owned(),
-        };
-        let wrapped_by = match self.wrapped_by.as_slice() {
-            [] => String::new(),
-            names => format!("wrapped by  {}\n", names.join(", ")),
-        };
-        let line = |name: &str, text: &String| format!("{name:<11} {text}\n");
-        let degraded = self.degraded.as_ref().map(|cause| line("degraded", cause));
-        let stash = self.stash.as_ref().map(|stash| line("stash", &stash.text()));
-        let restart = match self.restart_safe_reason.as_str() {
-            "" => format!("safe: {}", self.restart_safe),
-            reason => format!("safe: {}, {reason}", self.restart_safe),
-        };
-        let restart = Some(line("restart", &restart));
+        let line = |name: &str, value: &str| format!("{name:<20} {value}\n");
+        let metrics = self.metrics.iter().filter_map(|shown| {
+            Some(line(&shown.metric.name().replace('_', " "), &in_words(&shown.value)?))
+        });
         let used_by =
             self.data_directories.iter().map(|DataDirectory { mark, host, path, last_seen }| {
                 line("used by", &format!("{path} on {host}, mark {mark}, last seen {last_seen}"))
             });
-        let more: String =
-            restart.into_iter().chain(degraded).chain(stash).chain(used_by).collect();
-        format!(
-            "keystore    {} (generation {})\nopened by   {}\n{wrapped_by}keys        {}, {} \
-             versions\noldest key  {oldest}\n{more}",
-            plain(&self.keystore),
-            self.generation,
-            self.opened_by,
-            self.keys,
-            self.versions
-        )
+        metrics.chain(used_by).collect()
     }
 }
 
-impl From<StashState> for Stash {
-    fn from(state: StashState) -> Self {
-        let StashState { path, taken, in_use, failure } = state;
-        Self { path: path.display().to_string(), taken, in_use, failure }
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for Shown { metric, value } in &self.metrics {
+            map.serialize_entry(metric.name(), value)?;
+        }
+        map.serialize_entry("data_directories", &self.data_directories)?;
+        map.end()
     }
 }
 
-impl Stash {
-    fn text(&self) -> String {
-        let taken = match (self.taken, &self.failure) {
-            (_, Some(failure)) => failure.clone(),
-            (Some(at), None) => format!("taken {} ago ({at})", age(System.now().since(at))),
-            (None, None) => "none yet: the server takes it".to_owned(),
-        };
-        let in_use = if self.in_use { ", in use" } else { "" };
-        format!("{}, {taken}{in_use}", plain(&self.path))
+/// A value for people; none where there is nothing to say.
+fn in_words(value: &Value) -> Option<String> {
+    Some(match value {
+        Value::Flag(is) => if *is { "yes" } else { "no" }.to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::Time(at) => format!("{at} ({})", from_now(*at, System.now())),
+        Value::Text(text) => plain(text),
+        Value::Names(names) if names.is_empty() => return None,
+        Value::Names(names) => names.join(", "),
+        Value::Nothing => return None,
+    })
+}
+
+fn from_now(at: Timestamp, now: Timestamp) -> String {
+    match at > now {
+        true => format!("in {}", age(at.since(now))),
+        false => format!("{} ago", age(now.since(at))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::metrics::METRICS;
+
+    fn report(values: impl Fn(&str) -> Value) -> Report {
+        let of_ours = METRICS.iter().filter(|m| m.shown_by.contains(&Renderer::Command));
+        let metrics = of_ours.map(|metric| Shown { metric, value: values(metric.name()) });
+        Report { metrics: metrics.collect(), data_directories: Vec::new() }
+    }
+
+    #[test]
+    fn json_has_each_metric_whatever_the_state() {
+        let json = serde_json::to_value(report(|_| Value::Nothing)).unwrap();
+        let mut names: Vec<_> =
+            report(|_| Value::Nothing).metrics.iter().map(|shown| shown.metric.name()).collect();
+        names.push("data_directories");
+        names.sort_unstable();
+        let mut fields: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
+        fields.sort_unstable();
+        assert_eq!(fields, names);
+        assert!(json["stash_taken"].is_null() && json["data_directories"] == serde_json::json!([]));
+    }
+
+    #[test]
+    fn people_read_what_there_is() {
+        let text = report(|name| match name {
+            "wrapped_by" => Value::Names(vec!["a".to_owned(), "b".to_owned()]),
+            "degraded" => Value::Flag(false),
+            "keystore" => Value::Text("/k\n/j".to_owned()),
+            "oldest_active" => Value::Time(Timestamp::from_unix(0)),
+            _ => Value::Nothing,
+        })
+        .text();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[..2], ["degraded             no", "keystore             /k\\n/j"]);
+        assert_eq!(lines[2], "wrapped by           a, b");
+        assert!(lines[3].starts_with("oldest active        1970-01-01T00:00:00Z ("), "{text}");
+        assert_eq!(lines.len(), 4);
+        let moment = |at| from_now(Timestamp::from_unix(at), Timestamp::from_unix(90));
+        assert_eq!((moment(30), moment(150)), ("1m ago".to_owned(), "in 1m".to_owned()));
     }
 }

@@ -5,18 +5,10 @@
 use std::time::Instant;
 
 use super::{Shared, lock};
-use crate::env::{Level, Timestamp};
+use crate::env::Level;
 use crate::error::Error;
+use crate::event::Degraded;
 use crate::source::KeySource;
-
-/// Keys still served, but the key store out of reach or unreadable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Degraded {
-    /// Since when.
-    pub since: Timestamp,
-    /// Why: the error's line.
-    pub cause: String,
-}
 
 impl Shared {
     /// Notes how a reading ended, and what the key store lost.

@@ -21,13 +21,12 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use degraded::Degraded;
 pub use held::{ManagerGuard, Source};
-pub use restart::{Answer, NextSource, NextStart, RestartSafe};
-pub use status::Status;
+pub use restart::{NextSource, NextStart};
 
 use crate::env::{Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
+use crate::event::Degraded;
 use crate::key::{Cipher, KeyId, KeyInfo, KeyRef, KeyVersion};
 use crate::manager::Home;
 use crate::ring::{Ring, RingKey};

@@ -16,6 +16,7 @@ use super::held::Guard;
 use super::{Custodian, Shared, lock};
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
+use crate::event::{Answer, RestartSafe};
 use crate::key::{KeyInfo, KeyName, KeyRef};
 use crate::manager::{ExportedKey, Manager, Rescued};
 use crate::provider::FreshLogin;
@@ -32,26 +33,6 @@ const PERIOD: Duration = Duration::from_secs(3600);
 
 /// How soon it comes where a restart would fail, so that a repair shows.
 const AGAIN: Duration = Duration::from_secs(60);
-
-/// Whether a restart would succeed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// All that the next start needs was there.
-    Yes,
-    /// The next start would fail, or would lack keys that are in use.
-    No,
-    /// It cannot be tried without using something up, or was not tried yet.
-    Unknown,
-}
-
-/// Whether a restart would succeed, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RestartSafe {
-    /// Whether it would.
-    pub answer: Answer,
-    /// Why not, why that is unknown, or with whose help it would; often empty where it would.
-    pub reason: String,
-}
 
 /// Opens what the next start of this server would open.
 pub trait NextStart: Send {
@@ -459,28 +440,4 @@ fn no_rescue() -> Error {
 
 fn of(provider: &str) -> String {
     format!("provider {provider:?}")
-}
-
-impl RestartSafe {
-    fn yes(reason: impl Into<String>) -> Self {
-        Self { answer: Answer::Yes, reason: reason.into() }
-    }
-
-    fn no(error: &Error) -> Self {
-        Self { answer: Answer::No, reason: error.to_string() }
-    }
-
-    fn unknown(reason: impl Into<String>) -> Self {
-        Self { answer: Answer::Unknown, reason: reason.into() }
-    }
-}
-
-impl fmt::Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Yes => "yes",
-            Self::No => "no",
-            Self::Unknown => "unknown",
-        })
-    }
 }

@@ -4,37 +4,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Custodian, Degraded, RestartSafe, lock};
-use crate::env::Timestamp;
+use super::{Custodian, lock};
+use crate::event::{StashState, Status};
 use crate::policy::NextRotation;
-use crate::source::{KeySource, SourceState, StashState};
-
-/// What `status` and the server's status variables show.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Whether the key store is out of reach, since when and why.
-    pub degraded: Option<Degraded>,
-    /// The keystore's generation.
-    pub generation: u64,
-    /// The provider that opened it.
-    pub provider: String,
-    /// How many keys.
-    pub keys: usize,
-    /// How many versions of them.
-    pub versions: usize,
-    /// The stash of a key store that serves, where one is configured.
-    pub stash: Option<StashState>,
-    /// Rotations done by this process.
-    pub rotations: u64,
-    /// When the policy rotates next, if ever.
-    pub next_rotation: Option<Timestamp>,
-    /// Whether that is so near that it is told of, or should have been done by now.
-    pub rotation_due: bool,
-    /// Whether a restart would succeed.
-    pub restart: RestartSafe,
-    /// When this process began to serve.
-    pub started: Timestamp,
-}
+use crate::source::{KeySource, SourceState};
 
 /// What was read last, in numbers.
 #[derive(Default)]

@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use super::{Changed, Judged, Manager};
-use crate::audit::Event;
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
+use crate::event::Event;
 use crate::key::{KeyRef, KeyState};
 use crate::policy::Policy;
 use crate::source::Reason;

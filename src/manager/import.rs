@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::{Changed, Manager};
-use crate::audit::{Event, Record, Trail};
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Record, Trail};
 use crate::key::{KeyInfo, KeyRef};
 use crate::secret::DataKey;
 use crate::source::{KeySource as _, LOCK_WAIT, Reason};

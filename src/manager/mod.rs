@@ -24,9 +24,9 @@ pub use rewrap::{Rewrap, Rewrapped, WrapChange};
 pub use rollback::Rollback;
 pub use states::StateChange;
 
-use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Env};
 use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Record, Trail};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef};
 use crate::policy::{NextRotation, Policy};
 use crate::ring::Ring;

@@ -4,8 +4,8 @@
 #![forbid(unsafe_code)]
 
 use super::{Changed, Manager};
-use crate::audit::Event;
 use crate::error::{Error, Kind, Result};
+use crate::event::Event;
 use crate::key::{KeyName, KeyRef, KeyState, KeyringKey, Purpose};
 use crate::secret::DataKey;
 use crate::source::{KeySource as _, Reason};

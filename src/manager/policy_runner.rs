@@ -6,9 +6,9 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::{Changed, Manager};
-use crate::audit::Event;
 use crate::env::{Level, Timestamp};
 use crate::error::Result;
+use crate::event::Event;
 use crate::key::{KeyRef, KeyState};
 use crate::policy::{Ahead, DueAction, Policy};
 use crate::source::{KeySource as _, Reason, Which};

@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use super::{Changed, Manager};
-use crate::audit::Event;
 use crate::env::{Level, Timestamp};
 use crate::error::{Error, Kind, Result};
+use crate::event::Event;
 use crate::source::Reason;
 use crate::store::{Contents, DataDirectory, Keystore};
 

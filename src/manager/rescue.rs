@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use subtle::ConstantTimeEq as _;
 
 use super::{ExportedKey, Manager};
-use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Level};
 use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Record, Trail};
 use crate::key::{KeyId, KeyInfo, KeyRef, KeyState, KeyVersion, Purpose};
 use crate::ring::{Ring, RingKey};
 use crate::secret::{DataKey, scrubbed};

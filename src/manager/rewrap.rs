@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::{Changed, Manager};
-use crate::audit::Event;
 use crate::error::{Error, Kind, Result};
+use crate::event::Event;
 use crate::key::KeyRef;
 use crate::secret::{DataKey, scrubbed};
 use crate::source::Reason;

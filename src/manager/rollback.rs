@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::Manager;
-use crate::audit::Event;
 use crate::env::Deadline;
 use crate::error::{Kind, Result};
+use crate::event::Event;
 use crate::source::{LOCK_WAIT, Reason};
 use crate::store::{Contents, Revision};
 

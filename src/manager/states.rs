@@ -4,8 +4,8 @@
 
 use super::keys::{no_such_key, which_ids};
 use super::{Changed, Manager};
-use crate::audit::Event;
 use crate::error::{Error, Kind, Result};
+use crate::event::Event;
 use crate::key::{KeyId, KeyName, KeyRef, KeyState};
 use crate::policy::{self, Undo};
 use crate::source::{Reason, Which};

@@ -10,4 +10,3 @@ mod keyward;
 mod message;
 mod open;
 mod plugins;
-mod status;

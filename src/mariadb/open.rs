@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::message::{self, ServerLog};
-use super::status;
 use crate::assemble::Keeper;
-use crate::cipher::{self, Kernel};
+use crate::cipher::Kernel;
 use crate::compat::{Changed, Plugin, Started, Values};
 use crate::custodian::Custodian;
 use crate::env::{Env, Level, Log};
 use crate::error::{Error, Kind, Result};
+use crate::event::metrics::{self, Facts, Renderer, ServerFacts, Shown};
 use crate::key::{KeyId, KeyVersion, PageMode};
 use crate::secret;
 use crate::source::Role;
@@ -80,10 +80,12 @@ impl Open {
     }
 
     /// What SHOW STATUS shows.
-    pub(super) fn status(&self) -> Vec<status::Line> {
-        let memory_locked = secret::lock_state().unlocked == 0;
+    pub(super) fn status(&self) -> Vec<Shown> {
+        let keys = self.custodian.status();
         let mark = self.mark.as_ref().map_or_else(String::new, |mark| mark.state());
-        status::lines(&self.custodian.status(), &mark, memory_locked, cipher::kernel().name())
+        let server = ServerFacts { mark, ..ServerFacts::default() };
+        let facts = Facts { keys: Some(&keys), server: Some(&server), keystore: None };
+        metrics::shown(Renderer::MariaDb, facts)
     }
 
     /// Ends our threads and waits for them.

@@ -21,6 +21,7 @@ use crate::config::component::{Component, FILE_NAME};
 use crate::custodian::Custodian;
 use crate::env::{Env, Level, Log};
 use crate::error::{Error, Kind, Result};
+use crate::event::metrics::{self, Cell, Facts, Renderer, ServerFacts, Shown, Value};
 use crate::key::KeyName;
 use crate::ring::NamedKey;
 use crate::secret::{self, DataKey};
@@ -36,6 +37,9 @@ const MAX_NAME_LEN: usize = 255;
 
 /// The types that MySQL's manual lists for keyring keys, written in any case.
 const TYPES: [&str; 4] = ["AES", "RSA", "DSA", "SECRET"];
+
+/// The metrics that say what went wrong.
+const WRONG: [&str; 2] = ["degraded_reason", "last_error"];
 
 /// The provider that runs nobody else's code and calls nobody.
 const LOCAL: &str = "local";
@@ -163,49 +167,64 @@ pub(super) fn crypt(
     aes::crypt(key.data(), mode, direction, iv, padding, data)
 }
 
-/// What `performance_schema.keyring_component_status` shows.
+/// What `performance_schema.keyring_component_status` shows: the rows that the stock component has, and
+/// our metrics.
 pub(super) fn describe() -> Vec<(String, String)> {
     let state = STATE.read().unwrap_or_else(PoisonError::into_inner);
+    let open = state.open.as_deref();
+    let yes_or_no = |yes| if yes { "Yes" } else { "No" }.to_owned();
+    let data_file = open.map(|open| open.data_file.display().to_string());
+    let read_only = open.map(|open| yes_or_no(open.read_only));
     let unknown = || "<NOT APPLICABLE>".to_owned();
-    let (status, data_file, read_only) = match &state.open {
-        Some(open) => (
-            "Active",
-            open.data_file.display().to_string(),
-            if open.read_only { "Yes" } else { "No" }.to_owned(),
-        ),
-        None => ("Disabled", unknown(), unknown()),
+    let stock = [
+        ("Component_name", super::ffi::NAME.to_owned()),
+        ("Author", "The keyward authors".to_owned()),
+        ("License", "MIT OR Apache-2.0".to_owned()),
+        ("Implementation_name", super::ffi::NAME.to_owned()),
+        ("Version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("Component_status", if open.is_some() { "Active" } else { "Disabled" }.to_owned()),
+        ("Data_file", data_file.unwrap_or_else(unknown)),
+        ("Read_only", read_only.unwrap_or_else(unknown)),
+    ];
+    let stock = stock.into_iter().map(|(name, value)| (name.to_owned(), value));
+    stock.chain(state.metrics().iter().map(row)).collect()
+}
+
+/// A metric as one of the table's rows, whose names begin with a capital.
+fn row(shown: &Shown) -> (String, String) {
+    let mut name = shown.metric.name().to_owned();
+    if let Some(first) = name.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    let value = match shown.cell() {
+        Cell::Number(number) => number.to_string(),
+        Cell::Text(text) => text,
     };
-    let mut rows: Vec<(String, String)> = [
-        ("Component_name", super::ffi::NAME),
-        ("Author", "The keyward authors"),
-        ("License", "MIT OR Apache-2.0"),
-        ("Implementation_name", super::ffi::NAME),
-        ("Version", env!("CARGO_PKG_VERSION")),
-        ("Component_status", status),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into();
-    rows.push(("Data_file".to_owned(), data_file));
-    rows.push(("Read_only".to_owned(), read_only));
-    if let Some(open) = &state.open {
-        let status = open.custodian.status();
-        if open.configured {
-            rows.push(("Provider".to_owned(), status.provider));
-            let safe = match status.restart.reason.as_str() {
-                "" => status.restart.answer.to_string(),
-                reason => format!("{}: {reason}", status.restart.answer),
+    (name, value)
+}
+
+impl State {
+    /// All metrics with keyward's own configuration; else, where the table is to look like the stock
+    /// component's, what went wrong.
+    fn metrics(&self) -> Vec<Shown> {
+        let open = self.open.as_deref();
+        let last_error = self.cause.as_ref().or(self.failure.as_ref());
+        let mark = open.and_then(|open| open.mark.as_ref());
+        let server = ServerFacts {
+            mark: mark.map_or_else(String::new, |mark| mark.state()),
+            last_error: last_error.cloned().unwrap_or_default(),
+        };
+        let keys = open.map(|open| open.custodian.status());
+        let facts = Facts { keys: keys.as_ref(), server: Some(&server), keystore: None };
+        let mut metrics = metrics::shown(Renderer::MySql, facts);
+        if !open.is_some_and(|open| open.configured) {
+            let is_wrong = |shown: &Shown| {
+                WRONG.contains(&shown.metric.name()) && shown.value != Value::Nothing
             };
-            rows.push(("Restart_safe".to_owned(), safe));
+            metrics.retain(is_wrong);
         }
-        if let Some(degraded) = status.degraded {
-            let text = format!("since {}: {}", degraded.since, degraded.cause);
-            rows.push(("Degraded".to_owned(), text));
-        }
+        metrics
     }
-    if let Some(cause) = state.cause.as_ref().or(state.failure.as_ref()) {
-        rows.push(("Last_error".to_owned(), cause.clone()));
-    }
-    rows
 }
 
 impl Open {

@@ -26,10 +26,11 @@ pub use maintenance::Maintenance;
 pub(crate) use opening::unwrap_store_key;
 pub use publish::infos;
 pub use served::{NamedServer, ServedSource};
-pub use stash::{Stash, StashState};
+pub use stash::Stash;
 pub use wrapper::NamedWrapper;
 
 use crate::error::Result;
+use crate::event::StashState;
 use crate::key::{Cipher, KeyId, KeyInfo, KeyRef};
 use crate::ring::Ring;
 

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::continuity::{self, Break, Held};
 use super::{KeySource, LOCK_WAIT, Looked, Maintenance, Reason, Role, SourceState, Stash, Which};
-use crate::audit::{Event, Record, Trail};
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Record, Trail};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
 use crate::provider::KeyServer;
 use crate::ring::{Ring, RingKey};

@@ -4,13 +4,14 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::publish::publish;
 use super::{Maintenance, NamedWrapper, Role, infos, opening};
-use crate::env::{Deadline, Env, Level, Timestamp};
+use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
+use crate::event::StashState;
 use crate::key::{KeyInfo, KeyName, KeyRef, KeyState};
 use crate::ring::{Ring, RingKey};
 use crate::secret::DataKey;
@@ -41,19 +42,6 @@ pub struct Stash {
     in_use: bool,
     /// Why it could not be read or written last.
     failure: Option<String>,
-}
-
-/// What `status` and `doctor` show of a stash.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StashState {
-    /// Where it is.
-    pub path: PathBuf,
-    /// When the key store said last that its keys are these; none where there is no stash yet.
-    pub taken: Option<Timestamp>,
-    /// Whether the keys that are served came from it.
-    pub in_use: bool,
-    /// Why it cannot be read or written.
-    pub failure: Option<String>,
 }
 
 impl Stash {

@@ -160,11 +160,8 @@ fn rewrap_adds_prunes_and_says_so() {
          a new store key wraps 2 key versions now\n",
     );
     let status = shell.run(&["status"]);
-    assert!(
-        status.out.contains("opened by   first\nwrapped by  first, second\n"),
-        "{}",
-        status.out
-    );
+    let providers = "provider             first\nwrapped by           first, second\n";
+    assert!(status.out.contains(providers), "{}", status.out);
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::ffi::{c_int, c_void};
 use std::path::Path;
 use std::ptr;
 
+use keyward::event::metrics::{METRICS, Metric, Renderer};
+
 use super::abi::{FAILED, INVALID, Plugin};
 use super::server::{Job, MESSAGES, Server, messages_with, text};
 
@@ -120,7 +122,18 @@ fn status_has_numbers_for_collectors() {
     };
     assert_eq!((value("state"), value("degraded"), value("degraded_since")), ("ok", "0", "0"));
     assert_eq!((value("keys"), value("key_versions"), value("rotations")), ("3", "3", "0"));
-    assert_eq!(value("last_error"), "");
+    assert_eq!(value("degraded_reason"), "");
+}
+
+#[test]
+fn status_has_each_metric_of_the_table() {
+    let status = Server::with_keys(0).status();
+    let mut names: Vec<_> = status.iter().map(|(name, _)| name.as_str()).collect();
+    let ours = METRICS.iter().filter(|metric| metric.shown_by.contains(&Renderer::MariaDb));
+    let mut wanted: Vec<_> = ours.map(Metric::name).collect();
+    names.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(names, wanted);
 }
 
 #[test]

@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keyward::Kind;
-use keyward::custodian::{Answer, Custodian};
+use keyward::custodian::Custodian;
 use keyward::env::fake::{FakeClock, FakeLog, FakeRng};
 use keyward::env::{Env, Timestamp};
+use keyward::event::Answer;
 use keyward::key::{Cipher, KeyId, KeyName, KeyRef, KeyState, KeyVersion};
 use keyward::source::{Reason, Role, ServedSource, Which};
 

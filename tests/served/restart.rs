@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use keyward::custodian::{Answer, Custodian, NextSource, NextStart};
+use keyward::custodian::{Custodian, NextSource, NextStart};
+use keyward::event::Answer;
 use keyward::key::KeyState;
 use keyward::source::{NamedServer, Stash};
 use keyward::{Kind, Result};

@@ -91,7 +91,7 @@ pub(super) fn is_to_be_made(findings: &mut Findings, path: &Path) -> bool {
 
 /// A server that runs with our component has found library and manifest.
 fn running(findings: &mut Findings, keystore: Option<&Path>, server: &Server) {
-    let get = |name: &str| server.get(name).map(String::as_str);
+    let get = |name: &str| server.get(name).map(String::as_str).filter(|value| !value.is_empty());
     let why = get("Last_error").unwrap_or("no reason is told");
     match (get("Component_name"), get("Component_status")) {
         (Some(NAME), Some("Active")) => {
@@ -114,7 +114,7 @@ fn running(findings: &mut Findings, keystore: Option<&Path>, server: &Server) {
         let what = format!("server: its keystore is {used}, not {}", named.display());
         findings.add(Mark::Failed, what, Some("restart it, or run ALTER INSTANCE RELOAD KEYRING"));
     }
-    for name in ["Degraded", "Last_error"] {
+    for name in ["Degraded_reason", "Last_error"] {
         if let Some(value) = get(name) {
             findings.add(Mark::Warning, format!("server: {name}: {value}"), None);
         }

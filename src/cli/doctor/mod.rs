@@ -19,10 +19,11 @@ use crate::config::Config;
 use crate::custodian::Custodian;
 use crate::env::{Clock as _, System};
 use crate::error::{Error, Result};
+use crate::event::StashState;
 use crate::key::KeyName;
 use crate::policy::Ahead;
 use crate::secret;
-use crate::source::{Role, StashState};
+use crate::source::Role;
 
 /// A server looks for a new generation every second.
 const NOTICED_WITHIN: Duration = Duration::from_secs(2);
@@ -150,7 +151,11 @@ impl Findings {
             let seen = if *seen == generation { generation } else { settled(options, *seen) };
             if seen != generation {
                 let what = format!("the server has generation {seen}, the keystore {generation}");
-                self.add(Mark::Warning, what, Some("see Keyward_last_error in SHOW GLOBAL STATUS"));
+                self.add(
+                    Mark::Warning,
+                    what,
+                    Some("see Keyward_degraded_reason in SHOW GLOBAL STATUS"),
+                );
             }
         }
     }

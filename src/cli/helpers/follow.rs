@@ -199,7 +199,7 @@ pub(in crate::cli) fn wait(
             progress.end();
             let what = "the server does not use the new version";
             return Err(Error::new(Kind::State, what)
-                .advise("see Keyward_last_error in SHOW GLOBAL STATUS"));
+                .advise("see Keyward_degraded_reason in SHOW GLOBAL STATUS"));
         }
         progress.tell(&left);
         if limit.is_some_and(|limit| start.elapsed() >= limit) {

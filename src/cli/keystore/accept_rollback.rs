@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::assemble;
-use crate::audit::{Event, Line, Trail};
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::open::env;
 use crate::cli::helpers::print::{Printer, plain, plain_lines};
 use crate::cli::helpers::{privilege, scan};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Line, Trail};
 use crate::inspect::{Report, Use};
 use crate::key::{KeyName, KeyRef, KeyVersion};
 use crate::manager::Rollback;

@@ -7,14 +7,14 @@ use std::mem::{align_of, size_of};
 use std::ptr;
 
 use super::{Shared, abi, guard, open};
+use crate::event::metrics::{Cell, Shown};
 use crate::mariadb::open::Open;
-use crate::mariadb::status::{Line, Value};
 
 /// The server's buffer for what a function shows, in bytes; in its headers as an expression that
 /// bindgen does not read.
 const BUFFER: usize = 256 * size_of::<*const c_void>();
 
-/// `Keyward`, whose lines the server shows as `Keyward_state` and so on, and the end of the list.
+/// `Keyward`, whose metrics the server shows as `Keyward_state` and so on, and the end of the list.
 static VARIABLES: Shared<[abi::st_mysql_show_var; 2]> = Shared::new([
     abi::st_mysql_show_var {
         name: c"Keyward".as_ptr(),
@@ -45,9 +45,9 @@ unsafe extern "C" fn show(
         if shown.is_null() || buffer.is_null() {
             return 1;
         }
-        let lines = open().map(Open::status).unwrap_or_default();
+        let metrics = open().map(Open::status).unwrap_or_default();
         // SAFETY: the server gives a buffer of this size to each function of this type.
-        let array = unsafe { fill(&lines, buffer.cast(), BUFFER) };
+        let array = unsafe { fill(&metrics, buffer.cast(), BUFFER) };
         // SAFETY: `shown` is the server's own, for this function to say what it shows.
         unsafe {
             (*shown).type_ = abi::SHOW_ARRAY;
@@ -57,22 +57,22 @@ unsafe extern "C" fn show(
     })
 }
 
-/// Writes the lines into the buffer: the array first, the values behind it. A text that does not
-/// fit is cut, a line that does not fit is left out.
+/// Writes the metrics into the buffer: the array first, the values behind it. A text that does not
+/// fit is cut, a metric that does not fit is left out.
 ///
 /// # Safety
 /// `buffer` has room for `size` bytes and is nobody else's.
-unsafe fn fill(lines: &[Line], buffer: *mut u8, size: usize) -> *mut abi::st_mysql_show_var {
+unsafe fn fill(metrics: &[Shown], buffer: *mut u8, size: usize) -> *mut abi::st_mysql_show_var {
     let slack = buffer.align_offset(align_of::<abi::st_mysql_show_var>());
     let array: *mut abi::st_mysql_show_var = buffer.wrapping_add(slack).cast();
-    let mut used = slack + (lines.len() + 1) * size_of::<abi::st_mysql_show_var>();
+    let mut used = slack + (metrics.len() + 1) * size_of::<abi::st_mysql_show_var>();
     let mut n = 0;
     // Numbers first in the buffer, so that they stay aligned and long texts cannot crowd them out.
     for numbers in [true, false] {
-        for line in lines {
-            let bytes = match &line.value {
-                Value::Number(number) if numbers => number.to_ne_bytes().to_vec(),
-                Value::Text(text) if !numbers => text_bytes(text, size.saturating_sub(used)),
+        for shown in metrics {
+            let bytes = match shown.cell() {
+                Cell::Number(number) if numbers => number.to_ne_bytes().to_vec(),
+                Cell::Text(text) if !numbers => text_bytes(&text, size.saturating_sub(used)),
                 _ => continue,
             };
             if bytes.is_empty() || used + bytes.len() > size {
@@ -81,18 +81,17 @@ unsafe fn fill(lines: &[Line], buffer: *mut u8, size: usize) -> *mut abi::st_mys
             let value = buffer.wrapping_add(used);
             let type_ = if numbers { abi::SHOW_ULONGLONG } else { abi::SHOW_CHAR };
             // SAFETY: `used` counts the array, with its end, and all values; with this value it is
-            // still within the buffer. `array` is aligned and has one place more than lines.
+            // still within the buffer. `array` is aligned and has one place more than metrics.
             unsafe {
                 ptr::copy_nonoverlapping(bytes.as_ptr(), value, bytes.len());
-                let show =
-                    abi::st_mysql_show_var { name: line.name.as_ptr(), value: value.cast(), type_ };
-                array.add(n).write(show);
+                let name = shown.metric.name.as_ptr();
+                array.add(n).write(abi::st_mysql_show_var { name, value: value.cast(), type_ });
             }
             used += bytes.len();
             n += 1;
         }
     }
-    // SAFETY: at most one place was taken by each line, so the place for the end is left.
+    // SAFETY: at most one place was taken by each metric, so the place for the end is left.
     unsafe { array.add(n).write(END) };
     array
 }

@@ -58,11 +58,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The line that the server shows has these words, and it refuses to rotate.
 fn degraded_by(server: &Server, words: &str) -> Result<()> {
-    let row = server.wait_for("SHOW GLOBAL STATUS LIKE 'Keyward_last_error'", PATIENCE, |row| {
-        row.contains(words)
-    });
+    let row =
+        server.wait_for("SHOW GLOBAL STATUS LIKE 'Keyward_degraded_reason'", PATIENCE, |row| {
+            row.contains(words)
+        });
     row.map_err(|error| error.within(words))?;
-    seen!("{}", server.status("Keyward_last_error")?);
+    seen!("{}", server.status("Keyward_degraded_reason")?);
     ensure!(server.status("Keyward_state")? == "degraded", "it is not degraded");
     let said = server.sql_refused("SET GLOBAL keyward_rotate_key = 1")?;
     ensure!(said.contains("newe"), "no way out is named: {said}");

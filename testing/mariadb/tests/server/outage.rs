@@ -88,7 +88,9 @@ fn a_running_server_refuses_a_keystore_that_is_not_its_own() -> Result<()> {
         degraded(&server, true)?;
         seen!(
             "{}",
-            server.status("Keyward_last_error")?.replace(&site.path("").display().to_string(), "")
+            server
+                .status("Keyward_degraded_reason")?
+                .replace(&site.path("").display().to_string(), "")
         );
         check(&server, TABLES)?;
         fs::remove_file(site.keystore())?;

@@ -186,7 +186,8 @@ fn component(server: &Server, store: &KeyStore, site: &Site) -> Result<()> {
         ("Read_only", "No"),
         ("Provider", store.provider()),
         ("Last_error", ""),
-        ("Degraded", ""),
+        ("Degraded", "0"),
+        ("Degraded_reason", ""),
     ] {
         let found = server.component(row)?;
         ensure!(found == value, "{row} is {found:?}, not {value:?}");

@@ -167,14 +167,18 @@ impl Field<'_> {
     /// `status` and `doctor` tell of the stash, how old it is, and that it stands in.
     fn told_by_the_command(&self) -> Result<()> {
         let said = self.site.keyward(&["status"])?.ok()?;
-        let line = said.lines().find(|line| line.starts_with("stash "));
-        let line = line.ok_or_else(|| format!("no line of the stash:\n{said}"))?;
-        ensure!(line.contains(" taken ") && line.ends_with(", in use"), "{line}");
-        ensure!(said.contains("\ndegraded ") && said.contains("is sealed"), "{said}");
+        let value = |name: &str| {
+            let value = said.lines().find_map(|line| line.strip_prefix(name));
+            value.map(str::trim).ok_or_else(|| format!("no line {name:?}:\n{said}"))
+        };
+        let taken = value("stash taken ")?;
+        ensure!(taken.ends_with(" ago)") && value("stash in use ")? == "yes", "{said}");
+        ensure!(value("state ")? == "degraded", "{said}");
+        ensure!(value("degraded reason ")?.contains("is sealed"), "{said}");
         let doctor = self.site.keyward(&["doctor"])?;
         let stands_in = "it stands in: the key store is away";
         ensure!(doctor.code == 1 && doctor.out.contains(stands_in), "{}", doctor.text());
-        seen!("status: {}", line.replace(&self.site.path("").display().to_string(), ""));
+        seen!("status: the stash was taken {taken}");
         Ok(())
     }
 

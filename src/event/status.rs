@@ -1,0 +1,102 @@
+//! How the keys of a process stand. The custodian fills it in; metrics and `doctor` are taken from it.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::env::Timestamp;
+use crate::error::Error;
+
+/// How the keys of a process stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Whether the key store is out of reach, since when and why.
+    pub degraded: Option<Degraded>,
+    /// The keystore's generation.
+    pub generation: u64,
+    /// The provider that opened it.
+    pub provider: String,
+    /// How many keys.
+    pub keys: usize,
+    /// How many versions of them.
+    pub versions: usize,
+    /// The stash of a key store that serves, where one is configured.
+    pub stash: Option<StashState>,
+    /// Rotations done by this process.
+    pub rotations: u64,
+    /// When the policy rotates next, if ever.
+    pub next_rotation: Option<Timestamp>,
+    /// Whether that is so near that it is told of, or should have been done by now.
+    pub rotation_due: bool,
+    /// Whether a restart would succeed.
+    pub restart: RestartSafe,
+    /// When this process began to serve.
+    pub started: Timestamp,
+}
+
+/// Keys still served, but the key store out of reach or unreadable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Degraded {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why: the error's line.
+    pub cause: String,
+}
+
+/// Whether a restart would succeed, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartSafe {
+    /// Whether it would.
+    pub answer: Answer,
+    /// Why not, why that is unknown, or with whose help it would; often empty where it would.
+    pub reason: String,
+}
+
+/// Whether a restart would succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// All that the next start needs was there.
+    Yes,
+    /// The next start would fail, or would lack keys that are in use.
+    No,
+    /// It cannot be tried without using something up, or was not tried yet.
+    Unknown,
+}
+
+/// How a stash stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StashState {
+    /// Where it is.
+    pub path: PathBuf,
+    /// When the key store said last that its keys are these; none where there is no stash yet.
+    pub taken: Option<Timestamp>,
+    /// Whether the keys that are served came from it.
+    pub in_use: bool,
+    /// Why it cannot be read or written.
+    pub failure: Option<String>,
+}
+
+impl RestartSafe {
+    pub(crate) fn yes(reason: impl Into<String>) -> Self {
+        Self { answer: Answer::Yes, reason: reason.into() }
+    }
+
+    pub(crate) fn no(error: &Error) -> Self {
+        Self { answer: Answer::No, reason: error.to_string() }
+    }
+
+    pub(crate) fn unknown(reason: impl Into<String>) -> Self {
+        Self { answer: Answer::Unknown, reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Yes => "yes",
+            Self::No => "no",
+            Self::Unknown => "unknown",
+        })
+    }
+}
