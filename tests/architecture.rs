@@ -515,6 +515,56 @@ fn settings_in(file: &Path) -> Vec<String> {
     named.filter(|_| !is_test).collect()
 }
 
+/// A record of a decision: its number and name, a word on what replaced it if something did, and three
+/// parts.
+#[test]
+fn decisions_are_recorded_in_one_form() {
+    let records = std::fs::read_dir("docs/adr").unwrap().map(|entry| entry.unwrap().path());
+    let mut numbers = BTreeSet::new();
+    for record in records {
+        let text = std::fs::read_to_string(&record).unwrap();
+        let name = record.file_name().unwrap().to_str().unwrap();
+        let wrong = wrong_form(name, &text);
+        assert!(wrong.is_none(), "{name}: {}", wrong.unwrap());
+        assert!(numbers.insert(name[..4].to_owned()), "{name}: its number is taken");
+    }
+}
+
+#[test]
+fn a_decision_in_another_form_is_found() {
+    let good = "# 7. It is so\n\n## Context\n\na\n\n## Decision\n\nb\n\n## Consequence\n\nc\n";
+    assert_eq!(wrong_form("0007-it-is-so.md", good), None);
+    assert!(wrong_form("0008-it-is-so.md", good).is_some());
+    for (part, other) in [
+        ("## Context\n", "**Context.** "),
+        ("## Decision\n\nb\n\n", ""),
+        ("## Consequence", "## Consequences"),
+        ("## Decision\n\n", "## Decision\n"),
+        ("\n## Consequence\n\nc", "\n## Consequence\n\nc\n\n## More"),
+    ] {
+        assert!(
+            wrong_form("0007-it-is-so.md", &good.replacen(part, other, 1)).is_some(),
+            "{other}"
+        );
+    }
+}
+
+/// How a record's form differs from the others', if it does.
+fn wrong_form(name: &str, text: &str) -> Option<String> {
+    let title = name.get(..4).unwrap_or_default().trim_start_matches('0');
+    if !text.starts_with(&format!("# {title}. ")) {
+        return Some(format!("its first line does not begin with {title:?}"));
+    }
+    let lines: Vec<&str> = text.lines().collect();
+    let parts: Vec<&str> = lines.iter().copied().filter(|line| line.starts_with("##")).collect();
+    if parts != ["## Context", "## Decision", "## Consequence"] {
+        return Some(format!("its parts are {parts:?}"));
+    }
+    let is_close = |pair: &&[&str]| pair[0].starts_with('#') && !pair[1].is_empty();
+    let close = lines.windows(2).find(is_close);
+    close.map(|pair| format!("no empty line below {:?}", pair[0]))
+}
+
 /// Words of a dialect of its own, with what a database engineer would say.
 const DIALECT: &[(&str, &str)] = &[
     ("anew", "again, new"),
