@@ -145,7 +145,7 @@ impl Policy {
         due_actions
     }
 
-    /// That time can tell what is due: the clock is not before everything that ever happened to
+    /// Checks that time can tell what is due: the clock is not before everything that ever happened to
     /// the keys.
     pub fn check_clock<'a>(
         &self,

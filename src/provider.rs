@@ -63,7 +63,7 @@ pub trait KeyServer: Send + Sync {
         FreshLogin::Repeatable
     }
 
-    /// That the secrets of a log-in can be read. Nothing is sent.
+    /// Checks that the secrets of a log-in can be read. Nothing is sent.
     fn credentials_readable(&self) -> Result<()> {
         Ok(())
     }
@@ -107,7 +107,7 @@ pub trait KeyWrapper: Send + Sync {
         FreshLogin::Repeatable
     }
 
-    /// That the secrets of a log-in can be read. Nothing is sent.
+    /// Checks that the secrets of a log-in can be read. Nothing is sent.
     fn credentials_readable(&self) -> Result<()> {
         Ok(())
     }

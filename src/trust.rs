@@ -363,7 +363,7 @@ impl Walk {
         }
     }
 
-    /// That nobody but root and the account may write what is open as `file`, at `shown`.
+    /// Checks that nobody but root and the account may write what is open as `file`, at `shown`.
     fn judge(
         &self,
         file: BorrowedFd<'_>,

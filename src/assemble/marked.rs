@@ -95,8 +95,8 @@ fn home(folder: &Path, keeper: &Arc<Keeper>) -> Home {
     }
 }
 
-/// That no keystore is made at `path` for a server whose data in `folder` need one that was lost. What
-/// is left of one that nothing needs is told.
+/// Refuses to have a keystore made at `path` for a server whose data in `folder` need one that was lost.
+/// Logs what is left of one that nothing needs.
 pub fn refuse_a_second_keystore(path: &Path, folder: &Path, env: &Env) -> Result<()> {
     if path.try_exists().unwrap_or(true) {
         return Ok(());

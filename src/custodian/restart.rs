@@ -280,7 +280,7 @@ impl Checker {
         self.ask(shared, |server, by| server.server.list(by))
     }
 
-    /// That the key store has `key` as it is in memory.
+    /// Checks that the key store has `key` as it is in memory.
     fn compare(&self, shared: &Shared, key: &KeyRef) -> Result<()> {
         let name = self.server.as_ref().map_or("", |server| &server.name);
         let data = self.ask(shared, |server, by| server.server.fetch(key, by));
@@ -362,7 +362,7 @@ fn check_keystore(next: &KeystoreReader, shared: &Shared) -> RestartSafe {
     }
 }
 
-/// That `provider`, as it is open, unwraps the store key, and that the next start finds its
+/// Checks that `provider`, as it is open, unwraps the store key, and that the next start finds its
 /// credentials.
 fn opens_now(next: &KeystoreReader, shared: &Shared, provider: &str) -> Result<()> {
     let named = next.wrappers.iter().find(|named| named.name == provider);

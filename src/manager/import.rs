@@ -76,7 +76,7 @@ impl Manager {
         Ok(self.keys().into_iter().filter(|info| info.state.decrypts()).collect())
     }
 
-    /// That the keystore on disk opens and has these very keys, for the same ciphers.
+    /// Checks that the keystore on disk opens and has these very keys, for the same ciphers.
     pub fn prove(&mut self, keys: &[ExportedKey]) -> Result<()> {
         self.load()?;
         let keystore = self.reader.keystore()?;

@@ -139,7 +139,7 @@ impl Registering {
 }
 
 impl Judged {
-    /// That every registered data directory was looked at or is gone.
+    /// Checks that every registered data directory was looked at or is gone.
     pub(super) fn check(&self, contents: &Contents) -> Result<()> {
         let all = &contents.registers().data_directories;
         let known =

@@ -19,7 +19,7 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
-    /// That of `provider`, which may take as long as `timeout`.
+    /// The maintenance of `provider`, which may take as long as `timeout`.
     #[must_use]
     pub fn new(provider: &str, timeout: Duration, maintenance: Arc<dyn Maintain>) -> Self {
         Self { provider: provider.to_owned(), timeout, maintenance, failure: Mutex::default() }

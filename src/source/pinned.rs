@@ -15,7 +15,7 @@ impl KeystoreReader {
         self
     }
 
-    /// That `found`, which was verified, is the keystore whose fingerprint is pinned. Its epochs are
+    /// Refuses `found`, which was verified, unless its fingerprint is the pinned one. Its epochs are
     /// a chain of signatures, of which the last key is its own: any of them does.
     pub(super) fn refuse_unpinned(&self, found: &Keystore) -> Result<()> {
         let Some(pinned) = &self.pinned else { return Ok(()) };

@@ -83,7 +83,7 @@ impl Stash {
         }
     }
 
-    /// That a start could use it while the key store is away. Its keys stay where they are.
+    /// Checks that a start could use it while the key store is away. Its keys stay where they are.
     pub(crate) fn would_help(&self) -> Result<()> {
         self.refuse_old(self.read()?.contents())
     }
@@ -112,8 +112,8 @@ impl Stash {
         Ok(keys)
     }
 
-    /// That the key store has the keys that it had when the stash was taken. A stash that cannot be
-    /// read tells nothing.
+    /// Checks that the key store has the keys that it had when the stash was taken. A stash that cannot
+    /// be read tells nothing.
     pub(super) fn compare(&mut self, listed: &Listed, ring: &Ring) -> Result<()> {
         match self.read() {
             Ok(stash) => self.opened = Some(stash),

@@ -239,9 +239,9 @@ impl StoreFile {
         Guard(self.read_witness(&self.guard_path()))
     }
 
-    /// That nothing newer than `keystore`, and no other, was in force here before: by `guard`. `State`
-    /// or `Corrupt` where it speaks against the keystore. A keystore that another took the place of
-    /// may come back: its own guard was set aside then.
+    /// Checks by `guard` that nothing newer than `keystore`, and no other, was in force here before.
+    /// `State` or `Corrupt` where it speaks against the keystore. A keystore that another took the
+    /// place of may come back: its own guard was set aside then.
     pub fn check_guard(&self, guard: Guard, keystore: &Keystore) -> Result<Guarding> {
         let Some(witness) = guard.0? else { return Ok(Guarding::Missing) };
         let id = keystore.contents().id();
@@ -317,7 +317,7 @@ impl StoreFile {
         file.sync()
     }
 
-    /// That the file is what `changed` was made from; its permissions, for the next one.
+    /// Checks that the file is what `changed` was made from. Gives its permissions, for the next one.
     fn check_base(&self, changed: &Keystore) -> Result<u32> {
         let base = changed.contents();
         let conflict = |what: String| {
@@ -366,7 +366,7 @@ impl StoreFile {
         Ok(stamp)
     }
 
-    /// That not everybody reads it: a group may, for backups, or its folder is closed to others.
+    /// Checks that not everybody reads it: a group may, for backups, or its folder is closed to others.
     fn check_closed(&self, stamp: &Stamp) -> Result<()> {
         let folder = self.disk.stamp(self.folder());
         if !stamp.is_open() || folder.is_ok_and(|folder| !folder.is_open()) {

@@ -122,7 +122,7 @@ pub(super) fn verify(contents: &Contents, text: MacText, mac: FileMac) -> Result
 }
 
 impl Document {
-    /// That it has what its version has, and nothing of another.
+    /// Checks that it has what its version has, and nothing of another.
     fn check_members(&self) -> Result<()> {
         let broken = |what: &str| Err(Error::new(Kind::Corrupt, what));
         let added = [self.epoch.is_some(), self.secret.is_some(), self.registers.is_some()];

@@ -101,7 +101,7 @@ pub struct UsedApproval {
 pub struct TrailAnchor {
     /// The number of its last line.
     pub line: u64,
-    /// That line's hash.
+    /// The hash of that line.
     pub head: Hex<32>,
 }
 
@@ -150,7 +150,7 @@ impl Registers {
         self.epochs.last().map(|epoch| epoch.number)
     }
 
-    /// That every list and text is within its bounds, and in order.
+    /// Checks that every list and text is within its bounds, and in order.
     pub(super) fn check(&self) -> Result<()> {
         self.check_epochs()?;
         bounded("data directories", &self.data_directories, MAX_DATA_DIRECTORIES)?;

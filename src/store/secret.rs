@@ -110,7 +110,7 @@ impl KeystoreSecret {
         Ok(epoch)
     }
 
-    /// That the last of `epochs` has this secret's key, and each was signed by the one before.
+    /// Checks that the last of `epochs` has this secret's key, and each was signed by the one before.
     pub(super) fn check_epochs(&self, epochs: &[Epoch]) -> Result<()> {
         let broken = |epoch: &Epoch| {
             let what = format!("the signing key of epoch {} is not this keystore's", epoch.number);

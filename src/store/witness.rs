@@ -156,7 +156,7 @@ impl Witness {
         Ok(bytes)
     }
 
-    /// That nothing newer than `keystore`, and nothing else, was in force before.
+    /// Checks that nothing newer than `keystore`, and nothing else, was in force before.
     pub(super) fn check(&self, keystore: &Keystore) -> Result<Proof> {
         let contents = keystore.contents();
         if self.keystore != contents.id() {

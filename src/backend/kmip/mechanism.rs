@@ -23,7 +23,7 @@ const ONCE_LEN: usize = 32;
 
 const IV_LEN: usize = 16;
 
-/// That key with PKCS#5's padding: a block more.
+/// The length of that key with PKCS#5's padding: one block more.
 const ENCRYPTED_ONCE_LEN: usize = ONCE_LEN + 16;
 
 /// What is wrapped for a trial: as long as a store key.

@@ -82,7 +82,7 @@ pub fn decode(bytes: &[u8]) -> Result<Item<'_>, ParseError> {
     let item = reader.item(0)?;
     match reader.at == bytes.len() {
         true => Ok(item),
-        false => Err(ParseError { at: reader.at, what: "something stands behind the message" }),
+        false => Err(ParseError { at: reader.at, what: "data follows the end of the message" }),
     }
 }
 

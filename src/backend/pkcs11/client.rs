@@ -148,7 +148,7 @@ impl LoggedInSession<'_> {
 }
 
 impl Access {
-    /// That the PIN can be read, where one is configured. The token is not asked.
+    /// Checks that the PIN can be read, where one is configured. The token is not asked.
     pub(super) fn pin_is_readable(&self) -> Result<()> {
         self.pin.as_ref().map_or(Ok(()), |source| read_pin(source).map(drop))
     }

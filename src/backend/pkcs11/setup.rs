@@ -37,7 +37,7 @@ impl KeyChoice {
     ) -> Result<Kek, TokenError> {
         let older = match self.find(desk) {
             Ok(found) => found,
-            // That there is none yet is what we are here for.
+            // There is none yet, so one is made.
             Err(TokenError::Lost(_)) => Vec::new(),
             Err(fault) => return Err(fault),
         };

@@ -168,7 +168,7 @@ impl Call<'_> {
                     Err(error) => {
                         may_repeat |= error.is_transient();
                         self.repeated.set(true);
-                        // That the last attempt ran out of time says less than what failed before.
+                        // A deadline that ran out says less than the failure before it.
                         let says_more = error.kind() != Kind::Timeout;
                         if says_more || cause.is_none() {
                             cause = Some(error);

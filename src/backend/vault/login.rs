@@ -256,7 +256,7 @@ impl Client {
         }
     }
 
-    /// That the secrets of a log-in can be read. Vault is not asked.
+    /// Checks that the secrets of a log-in can be read. Vault is not asked.
     pub(super) fn credentials_readable(&self) -> Result<()> {
         match &self.settings.login {
             Login::Token(source) => read(source).map(drop),

@@ -375,7 +375,7 @@ impl KvServer {
         found && known.get(key).is_some_and(|known| known.check == data.check_value())
     }
 
-    /// That what was written became `key`: version 1 of the engine says nothing, and keeps one.
+    /// Checks that what was written became `key`: version 1 of the engine says nothing, and keeps one.
     fn stored_as(&self, key: &KeyRef, answer: &Answer) -> Result<()> {
         if answer.status == 204 {
             return Err(self.version_one());

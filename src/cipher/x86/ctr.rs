@@ -49,7 +49,7 @@ pub(super) fn until<const W: usize>(start: usize, at: u128) -> usize {
 }
 
 /// Where an aligned group begins, and its first block, with the first round key, in every lane.
-/// That is made a group ahead: between the registers of integers and those of blocks is a long way.
+/// It is made a group ahead: between the registers of integers and those of blocks is a long way.
 pub(super) struct Counter<V> {
     pub(super) at: u128,
     base: V,

@@ -54,7 +54,7 @@ pub(super) struct State {
     low: [u128; 2],
     /// The first counter block of the 16 that the next group begins in, with the first round key.
     base: [Block; 2],
-    /// That key.
+    /// The first round key.
     key: [Block; 2],
 }
 

@@ -14,8 +14,8 @@ use crate::manager::Judged;
 use crate::mark::{self, Place};
 use crate::store::DataDirectory;
 
-/// That at least one of `datadirs` is shown to be a server's that uses this keystore, and none to be
-/// another's. A folder that shows nothing may be a further one of the server's.
+/// Checks that at least one of `datadirs` is shown to be a server's that uses this keystore, and none
+/// to be another's. A folder that shows nothing may be a further one of the server's.
 pub(in crate::cli) fn check(datadirs: &[PathBuf], custodian: &Custodian) -> Result<()> {
     let ours = custodian.identity();
     let mut shown = false;

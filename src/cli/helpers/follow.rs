@@ -152,7 +152,7 @@ impl Spaces {
         left
     }
 
-    /// That no tablespace is encrypted with `key` or on its way there.
+    /// Checks that no tablespace is encrypted with `key` or on its way there.
     pub(in crate::cli) fn refuse_use_of(&self, key: &KeyRef) -> Result<()> {
         let KeyName::Id(id) = key.name else { return Ok(()) };
         let version = key.version.get();
@@ -171,7 +171,8 @@ impl Spaces {
     }
 }
 
-/// That the server, as it answered, will re-encrypt every page once `keys` are the active versions.
+/// Checks that the server, as it answered, will re-encrypt every page once `keys` are the active
+/// versions.
 pub(in crate::cli) fn check(spaces: Result<Spaces, String>, keys: &[KeyRef]) -> Result<()> {
     spaces.map_err(|words| unanswered(&words))?.stuck(&wanted(keys))
 }
@@ -227,7 +228,7 @@ pub(in crate::cli) fn advice(keys: &[KeyRef]) -> String {
     }
 }
 
-/// That the server could not be asked.
+/// The error where the server could not be asked.
 pub(in crate::cli) fn unanswered(words: &str) -> Error {
     Error::new(Kind::State, format!("cannot ask the server: {words}"))
         .advise("start it, or name its socket with --socket")

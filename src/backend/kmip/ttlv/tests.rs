@@ -96,7 +96,7 @@ fn what_is_no_ttlv_is_refused() {
             "42 00 20 04 00 00 00 01 FF 00 00 00 00 00 00 00",
             "a value has not the length of its type",
         ),
-        ("42 00 20 08 00 00 00 00 42", "something stands behind the message"),
+        ("42 00 20 08 00 00 00 00 42", "data follows the end of the message"),
         // A structure whose last item reaches beyond it.
         (
             "42 00 20 01 00 00 00 08 42 00 04 05 00 00 00 04 00 00 00 FE 00 00 00 00",

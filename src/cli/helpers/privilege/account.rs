@@ -76,7 +76,7 @@ fn roots_own(folder: &Path) -> Result<()> {
     Folder::open(folder).map(drop).map_err(refused)
 }
 
-/// That there is no user `name`.
+/// The error where there is no user `name`.
 pub(in crate::cli) fn no_user(name: &str) -> Error {
     Error::new(Kind::Config, format!("there is no user {name:?}"))
         .advise("install the server first, or name its account with --user")
