@@ -248,7 +248,7 @@ const PARTS: &[(&str, &[&str])] = &[
     ),
     ("local", &["derive", "keyfile"]),
     ("pkcs11", &["worker_pool", "module", "payload", "uri"]),
-    ("vault", &["login", "rights", "secrets"]),
+    ("vault", &["login", "nodes", "rights", "secrets"]),
 ];
 
 #[test]

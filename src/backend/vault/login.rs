@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -12,10 +12,10 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::super::http::{Method, TlsConfig};
-use super::client::{Answer, Call, Client};
+use super::nodes::{Answer, Exchange, Nodes};
 use super::settings::path;
 use crate::config::Section;
-use crate::env::{Deadline, jittered};
+use crate::env::{Deadline, Rng, jittered};
 use crate::error::{Error, Kind, Result};
 use crate::provider::FreshLogin;
 use crate::secret::SecretBytes;
@@ -144,9 +144,15 @@ impl Login {
     }
 }
 
-/// Our log-in as it stands.
-#[derive(Default)]
+/// Our log-in to a Vault, shared by all threads.
 pub(super) struct Session {
+    login: Login,
+    state: Mutex<State>,
+}
+
+/// A log-in as it stands.
+#[derive(Default)]
+struct State {
     token: Option<Arc<Token>>,
     /// A secret id that was unwrapped, with the wrapping token that it came from: that works once.
     unwrapped: Option<(SecretBytes, SecretBytes)>,
@@ -218,12 +224,12 @@ struct UnwrappedBody {
 }
 
 impl Token {
-    fn new(value: SecretBytes, seconds: u64, renewable: bool, client: &Client) -> Self {
+    fn new(value: SecretBytes, seconds: u64, renewable: bool, rng: &dyn Rng) -> Self {
         let now = Instant::now();
         let lease = (seconds > 0).then(|| {
             let all = Duration::from_secs(seconds).min(LONGEST_LEASE);
             // Two thirds of it at the latest.
-            let renew_at = now + jittered(all / 6, &*client.rng) + all / 2;
+            let renew_at = now + jittered(all / 6, rng) + all / 2;
             Lease { renewable, renew_at, ends: now + all }
         });
         Self { value, since: now, lease }
@@ -239,11 +245,16 @@ impl Token {
     }
 }
 
-impl Client {
+impl Session {
+    /// No log-in yet.
+    pub(super) fn new(login: Login) -> Self {
+        Self { login, state: Mutex::default() }
+    }
+
     /// What a second log-in costs: a secret id may be good for a number of log-ins, and a wrapped one
     /// can be unwrapped once.
     pub(super) fn fresh_login(&self) -> FreshLogin {
-        match &self.settings.login {
+        match &self.login {
             Login::AppRole { wrapped: true, .. } => FreshLogin::Spends(
                 "its secret id is wrapped, which unwraps only once, so no new log-in is tried",
             ),
@@ -258,7 +269,7 @@ impl Client {
 
     /// Checks that the secrets of a log-in can be read. Vault is not asked.
     pub(super) fn credentials_readable(&self) -> Result<()> {
-        match &self.settings.login {
+        match &self.login {
             Login::Token(source) => read(source).map(drop),
             Login::AppRole { role_id, secret_id, .. } => {
                 if let RoleId::From(source) = role_id {
@@ -274,63 +285,65 @@ impl Client {
 
     /// Whether the token can only be renewed, not replaced.
     pub(super) fn lives_by_renewal(&self) -> bool {
-        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let lease = session.token.as_ref().and_then(|token| token.lease.as_ref());
-        matches!(self.settings.login, Login::Token(_)) && lease.is_some_and(|lease| lease.renewable)
+        let state = self.state();
+        let lease = state.token.as_ref().and_then(|token| token.lease.as_ref());
+        matches!(self.login, Login::Token(_)) && lease.is_some_and(|lease| lease.renewable)
     }
 
     /// Renews the token if two thirds of its lease have passed; logs in again where it cannot be
     /// renewed. Does nothing before the first log-in.
-    pub(super) fn renew_if_due(&self, by: Deadline) -> Result<()> {
+    pub(super) fn renew_if_due(&self, nodes: &Nodes, by: Deadline) -> Result<()> {
         let now = Instant::now();
         {
-            let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-            let lease = session.token.as_ref().and_then(|token| token.lease.as_ref());
+            let state = self.state();
+            let lease = state.token.as_ref().and_then(|token| token.lease.as_ref());
             let due = lease.is_some_and(|lease| now >= lease.renew_at);
-            if !due || session.not_before.is_some_and(|at| now < at) {
+            if !due || state.not_before.is_some_and(|at| now < at) {
                 return Ok(());
             }
         }
-        let outcome = self.call("renewing the log-in to Vault", by).and_then(|call| call.renew());
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let lease = session.token.as_ref().and_then(|token| token.lease.as_ref());
+        let outcome = nodes.open("renewing the log-in to Vault", by).and_then(|to| self.renew(&to));
+        let mut state = self.state();
+        let lease = state.token.as_ref().and_then(|token| token.lease.as_ref());
         let left = lease.map(|lease| lease.ends.saturating_duration_since(now)).unwrap_or_default();
-        session.not_before = match outcome {
+        state.not_before = match outcome {
             Ok(()) => None,
-            Err(_) => Some(now + jittered((left / 4).max(SHORTEST_PAUSE * 2), &*self.rng)),
+            Err(_) => Some(now + jittered((left / 4).max(SHORTEST_PAUSE * 2), nodes.rng())),
         };
         outcome
     }
-}
 
-impl Call<'_> {
     /// Our token; logs in where there is none or its time is over. Others wait for it meanwhile.
-    pub(super) fn token(&self) -> Result<Arc<Token>> {
-        let mut session = self.client.session.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(token) = session.token.as_ref().filter(|token| !token.is_over()) {
+    pub(super) fn token(&self, to: &Exchange<'_>) -> Result<Arc<Token>> {
+        let mut state = self.state();
+        if let Some(token) = state.token.as_ref().filter(|token| !token.is_over()) {
             return Ok(Arc::clone(token));
         }
-        self.log_in(&mut session)
+        self.log_in(to, &mut state)
     }
 
     /// A new token after Vault denied something to `refused`, unless that was new itself.
-    pub(super) fn token_after_denial(&self, refused: &Arc<Token>) -> Result<Option<Arc<Token>>> {
-        let mut session = self.client.session.lock().unwrap_or_else(PoisonError::into_inner);
-        match &session.token {
+    pub(super) fn token_after_denial(
+        &self,
+        to: &Exchange<'_>,
+        refused: &Arc<Token>,
+    ) -> Result<Option<Arc<Token>>> {
+        let mut state = self.state();
+        match &state.token {
             // Renewed meanwhile, it is the same token still.
             Some(token) if token.value.expose() != refused.value.expose() => {
                 Ok(Some(Arc::clone(token)))
             }
             _ if refused.since.elapsed() < FRESH => Ok(None),
-            _ => self.log_in(&mut session).map(Some),
+            _ => self.log_in(to, &mut state).map(Some),
         }
     }
 
-    fn renew(&self) -> Result<()> {
-        let mut session = self.client.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(token) = session.token.clone() else { return Ok(()) };
+    fn renew(&self, to: &Exchange<'_>) -> Result<()> {
+        let mut state = self.state();
+        let Some(token) = state.token.clone() else { return Ok(()) };
         if token.lease.as_ref().is_some_and(|lease| lease.renewable) {
-            let answer = self.send(
+            let answer = to.send(
                 &Method::POST,
                 "auth/token/renew-self",
                 Some(&json!({})),
@@ -342,35 +355,35 @@ impl Call<'_> {
                 // It is as old as it was: a denial right after its renewal may well be its own.
                 let renewed = Token {
                     since: token.since,
-                    ..Token::new(value, lease_duration, renewable, self.client)
+                    ..Token::new(value, lease_duration, renewable, to.rng())
                 };
                 // Near its last day a token is renewed by less and less.
                 let longer = match (&renewed.lease, &token.lease) {
                     (Some(new), Some(old)) => new.ends > old.ends,
                     _ => true,
                 };
-                if longer || matches!(self.client.settings.login, Login::Token(_)) {
-                    session.token = Some(Arc::new(renewed));
+                if longer || matches!(self.login, Login::Token(_)) {
+                    state.token = Some(Arc::new(renewed));
                     return Ok(());
                 }
             }
         }
-        self.log_in(&mut session).map(drop)
+        self.log_in(to, &mut state).map(drop)
     }
 
-    fn log_in(&self, session: &mut Session) -> Result<Arc<Token>> {
-        let token = match &self.client.settings.login {
-            Login::Token(source) => self.look_up(source)?,
+    fn log_in(&self, to: &Exchange<'_>, state: &mut State) -> Result<Arc<Token>> {
+        let token = match &self.login {
+            Login::Token(source) => Self::look_up(to, source)?,
             Login::AppRole { mount, role_id, secret_id, wrapped } => {
                 let role_id = match role_id {
                     RoleId::Given(role_id) => Zeroizing::new(role_id.clone()),
                     RoleId::From(source) => text(&read(source)?, source)?,
                 };
-                let secret = self.secret_id(secret_id, *wrapped, session)?;
+                let secret = Self::secret_id(to, secret_id, *wrapped, state)?;
                 let digest = Sha256::new().chain_update(&*role_id).chain_update([0]);
                 let digest = digest.chain_update(&*secret).finalize().into();
                 let body = json!({ "role_id": *role_id, "secret_id": *secret });
-                self.log_in_unless_refused(mount, &body, digest, session)?
+                Self::log_in_unless_refused(to, mount, &body, digest, state)?
             }
             Login::Jwt { mount, role, jwt } => {
                 let jwt = match jwt {
@@ -378,27 +391,27 @@ impl Call<'_> {
                     Jwt::Pod(path) => pod_token(path)?,
                 };
                 let body = json!({ "role": role, "jwt": *jwt });
-                self.log_in_at(mount, &body, "the role does not accept this JWT")?
+                log_in_at(to, mount, &body, "the role does not accept this JWT")?
             }
             Login::Certificate { mount, role } => {
                 let body = role.as_ref().map_or_else(|| json!({}), |role| json!({ "name": role }));
-                self.log_in_at(mount, &body, "no role accepts our client certificate")?
+                log_in_at(to, mount, &body, "no role accepts our client certificate")?
             }
         };
         let token = Arc::new(token);
-        session.token = Some(Arc::clone(&token));
-        session.not_before = None;
+        state.token = Some(Arc::clone(&token));
+        state.not_before = None;
         Ok(token)
     }
 
     /// The token from `source`, with what Vault says of its life.
-    fn look_up(&self, source: &SecretSource) -> Result<Token> {
+    fn look_up(to: &Exchange<'_>, source: &SecretSource) -> Result<Token> {
         let value = read(source)?;
         let answer =
-            self.send(&Method::GET, "auth/token/lookup-self", None, Some(&text(&value, source)?))?;
+            to.send(&Method::GET, "auth/token/lookup-self", None, Some(&text(&value, source)?))?;
         if !answer.is_ok() && matches!(source, SecretSource::Option(_)) {
             // It may be good for keys, and not for asking what it is good for.
-            return Ok(Token::new(value, 0, false, self.client));
+            return Ok(Token::new(value, 0, false, to.rng()));
         }
         if !answer.is_ok() {
             let what = format!("Vault does not accept the token from {source}");
@@ -407,69 +420,52 @@ impl Call<'_> {
             ));
         }
         let LookupBody { ttl, renewable } = answer.json::<Lookup>()?.data;
-        Ok(Token::new(value, ttl, renewable, self.client))
+        Ok(Token::new(value, ttl, renewable, to.rng()))
     }
 
     /// Logs in as a role, but not again with what was refused a moment ago.
     fn log_in_unless_refused(
-        &self,
+        to: &Exchange<'_>,
         mount: &str,
         body: &Value,
         digest: [u8; 32],
-        session: &mut Session,
+        state: &mut State,
     ) -> Result<Token> {
         let reason = "its role id or secret id is wrong, over or used up";
-        let before = session.refused.take().filter(|before| before.digest == digest);
+        let before = state.refused.take().filter(|before| before.digest == digest);
         if let Some(before) = before.filter(|before| Instant::now() < before.until) {
             let error = refusal(mount, before.status, reason);
-            session.refused = Some(before);
+            state.refused = Some(before);
             return Err(error);
         }
-        match self.ask_to_log_in(mount, body)? {
-            answer if answer.is_ok() => self.logged_in(&answer),
+        match ask_to_log_in(to, mount, body)? {
+            answer if answer.is_ok() => logged_in(to, &answer),
             answer => {
                 let (status, until) = (answer.status, Instant::now() + REFUSED_FOR);
-                session.refused = Some(Refused { digest, status, until });
+                state.refused = Some(Refused { digest, status, until });
                 Err(refusal(mount, status, reason))
             }
         }
     }
 
-    fn log_in_at(&self, mount: &str, body: &Value, reason: &str) -> Result<Token> {
-        match self.ask_to_log_in(mount, body)? {
-            answer if answer.is_ok() => self.logged_in(&answer),
-            answer => Err(refusal(mount, answer.status, reason)),
-        }
-    }
-
-    fn ask_to_log_in(&self, mount: &str, body: &Value) -> Result<Answer> {
-        self.send(&Method::POST, &format!("auth/{mount}/login"), Some(body), None)
-    }
-
-    fn logged_in(&self, answer: &Answer) -> Result<Token> {
-        let AuthBody { client_token, lease_duration, renewable } = answer.json::<Auth>()?.auth;
-        let value = SecretBytes::copy_of(Zeroizing::new(client_token).as_bytes());
-        Ok(Token::new(value, lease_duration, renewable, self.client))
-    }
-
     /// The secret id from `source`; unwrapped, once, where it is wrapped.
     fn secret_id(
-        &self,
+        to: &Exchange<'_>,
         source: &SecretSource,
         wrapped: bool,
-        session: &mut Session,
+        state: &mut State,
     ) -> Result<Zeroizing<String>> {
         let found = read(source)?;
         if !wrapped {
             return text(&found, source);
         }
-        if let Some((wrapping, secret)) = &session.unwrapped
+        if let Some((wrapping, secret)) = &state.unwrapped
             && wrapping.expose() == found.expose()
         {
             return text(secret, source);
         }
         let token = text(&found, source)?;
-        let answer = self.send(&Method::POST, "sys/wrapping/unwrap", None, Some(&token))?;
+        let answer = to.send(&Method::POST, "sys/wrapping/unwrap", None, Some(&token))?;
         if !answer.is_ok() {
             let what = format!("the wrapped secret id in {source} cannot be unwrapped");
             return Err(Error::new(Kind::Denied, what).advise(
@@ -477,9 +473,30 @@ impl Call<'_> {
             ));
         }
         let secret = Zeroizing::new(answer.json::<Unwrapped>()?.data.secret_id);
-        session.unwrapped = Some((found, SecretBytes::copy_of(secret.as_bytes())));
+        state.unwrapped = Some((found, SecretBytes::copy_of(secret.as_bytes())));
         Ok(secret)
     }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn log_in_at(to: &Exchange<'_>, mount: &str, body: &Value, reason: &str) -> Result<Token> {
+    match ask_to_log_in(to, mount, body)? {
+        answer if answer.is_ok() => logged_in(to, &answer),
+        answer => Err(refusal(mount, answer.status, reason)),
+    }
+}
+
+fn ask_to_log_in(to: &Exchange<'_>, mount: &str, body: &Value) -> Result<Answer> {
+    to.send(&Method::POST, &format!("auth/{mount}/login"), Some(body), None)
+}
+
+fn logged_in(to: &Exchange<'_>, answer: &Answer) -> Result<Token> {
+    let AuthBody { client_token, lease_duration, renewable } = answer.json::<Auth>()?.auth;
+    let value = SecretBytes::copy_of(Zeroizing::new(client_token).as_bytes());
+    Ok(Token::new(value, lease_duration, renewable, to.rng()))
 }
 
 /// The error for a log-in that was refused, most likely for `reason`.

@@ -8,7 +8,8 @@ use std::sync::{Arc, OnceLock};
 use serde::Deserialize;
 
 use super::super::http::{IN_THE_CLEAR, USE_TLS, Url, is_private};
-use super::client::{Answer, Call, Client};
+use super::client::{Call, Client};
+use super::nodes::Answer;
 use super::secrets::{Data, Secret, key_of};
 use super::settings::Settings;
 use crate::env::{Deadline, Rng};

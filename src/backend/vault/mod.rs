@@ -6,6 +6,7 @@
 mod client;
 mod login;
 mod lookup;
+mod nodes;
 mod rights;
 mod secrets;
 mod server;

@@ -43,7 +43,7 @@ impl Call<'_> {
     /// add. A line for `doctor`, where all is there.
     pub(super) fn prove(&self, rights: &[Right]) -> Result<Vec<(String, String)>> {
         let renewal = Right::new("auth/token/renew-self".to_owned(), &["update"]);
-        let renewal = self.client.lives_by_renewal().then_some(renewal);
+        let renewal = self.client.session.lives_by_renewal().then_some(renewal);
         let rights: Vec<_> = rights.iter().chain(&renewal).collect();
         let paths: Vec<_> = rights.iter().map(|right| right.sample()).collect();
         let answer = self.post("sys/capabilities-self", &json!({ "paths": paths }));

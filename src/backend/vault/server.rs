@@ -12,7 +12,8 @@ use std::time::Duration;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::client::{Answer, Call, Client};
+use super::client::{Call, Client};
+use super::nodes::Answer;
 use super::rights::Right;
 use super::secrets::{
     Condition, Data, Metadata, MetadataBody, MountConfig, NO_DATA, Names, Newest, Stored,
@@ -127,7 +128,7 @@ impl KvServer {
             return Ok(());
         }
         // Version 1 has nothing in an empty folder either, and would take what is written there.
-        match self.client.mounted(&self.mount, call.by) {
+        match self.client.mounted(&self.mount, call.by()) {
             Ok(found) if found.kind == "kv" && found.version < 2 => return Err(self.version_one()),
             // Who may not ask sees it by the answers.
             Err(error) if error.kind() != Kind::Denied => return Err(error),
@@ -522,11 +523,11 @@ impl KeyServer for KvServer {
     }
 
     fn fresh_login(&self) -> FreshLogin {
-        self.client.fresh_login()
+        self.client.session.fresh_login()
     }
 
     fn credentials_readable(&self) -> Result<()> {
-        self.client.credentials_readable()
+        self.client.session.credentials_readable()
     }
 
     fn maintenance(&self) -> Option<Arc<dyn Maintain>> {

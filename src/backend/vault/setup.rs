@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::super::{Order, ServerLogin, SetUp};
-use super::client::{Answer, Call, Client};
+use super::client::{Call, Client};
+use super::nodes::Answer;
 use super::rights::Right;
 use super::server::KvServer;
 use super::wrapper::TransitWrapper;
@@ -154,7 +155,7 @@ impl KvServer {
     fn wait_for_engine(&self, call: &Call<'_>) -> Result<()> {
         let (_, mount, _) = self.parts();
         while !call.get(&format!("{mount}/config"))?.is_ok() {
-            call.by.left(format_args!("waiting for the engine {mount}"))?;
+            call.by().left(format_args!("waiting for the engine {mount}"))?;
             std::thread::sleep(ENGINE_PAUSE);
         }
         Ok(())

@@ -216,7 +216,7 @@ fn from_https_nobody_is_led_to_http() {
         let location = Some(Url::parse(to).unwrap());
         let body = zeroize::Zeroizing::new(Vec::new());
         let reply = super::super::http::Reply { status: 307, location, retry_after: None, body };
-        client::redirect(&base, &reply)
+        nodes::redirect(&base, &reply)
     };
     assert!(lead("https://other:8200/v1/x").unwrap().is_some());
     assert_eq!(lead("http://other:8200/v1/x").err().unwrap().kind(), Kind::Unavailable);
@@ -235,7 +235,7 @@ fn from_plain_http_nobody_is_led_off_this_machine() {
         let location = Some(Url::parse(to).unwrap());
         let body = zeroize::Zeroizing::new(Vec::new());
         let reply = super::super::http::Reply { status: 307, location, retry_after: None, body };
-        assert_eq!(client::redirect(&base, &reply).is_ok(), may, "{to}");
+        assert_eq!(nodes::redirect(&base, &reply).is_ok(), may, "{to}");
     }
 }
 

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::client::{Answer, Call, Client};
+use super::client::{Call, Client};
+use super::nodes::Answer;
 use super::rights::Right;
 use super::settings::TransitSettings;
 use crate::config::Section;
@@ -312,11 +313,11 @@ impl KeyWrapper for TransitWrapper {
     }
 
     fn fresh_login(&self) -> FreshLogin {
-        self.client.fresh_login()
+        self.client.session.fresh_login()
     }
 
     fn credentials_readable(&self) -> Result<()> {
-        self.client.credentials_readable()
+        self.client.session.credentials_readable()
     }
 
     fn maintenance(&self) -> Option<Arc<dyn Maintain>> {
