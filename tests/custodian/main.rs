@@ -3,27 +3,28 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../common/key_store.rs"]
+mod key_store;
 mod register;
 mod rescue;
 mod restart;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keyward::event::{Event, Trail};
-use keyward::custodian::{Custodian, NextSource, NextStart};
-use keyward::event::Answer;
+use keyward::custodian::Custodian;
 use keyward::env::fake::{FakeClock, FakeLog, FakeRng};
 use keyward::env::{Deadline, Env, Level, Timestamp};
 use keyward::key::{Cipher, KeyId, KeyName, KeyState, KeyVersion};
-use keyward::manager::{Home, Manager};
-use keyward::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
+use keyward::manager::Manager;
 use keyward::secret::DataKey;
 use keyward::source::{NamedWrapper, Reason, Role, Which};
-use keyward::store::{Keystore, StoreFile, Wrapping};
+use keyward::store::{Keystore, StoreFile};
 use keyward::{Error, Kind, Result};
+
+use key_store::{KeyStore, Shared};
 
 const REASON: Reason<'_> = Reason { actor: "test", text: "because" };
 
@@ -36,18 +37,11 @@ struct Bench {
     clock: Arc<FakeClock>,
 }
 
-/// "Wraps" by remembering: enough to see who was asked, how often, and what a failure does.
-#[derive(Default)]
-struct KeyStore {
-    calls: AtomicUsize,
-    away: AtomicBool,
-}
-
 impl Bench {
     fn new() -> Self {
         let bench = Self {
             folder: tempfile::tempdir().unwrap(),
-            key_store: Arc::default(),
+            key_store: Arc::new(KeyStore::new("test")),
             rng: Arc::new(FakeRng::new(7)),
             log: Arc::default(),
             clock: Arc::new(FakeClock::at(Timestamp::from_unix(1_700_000_000))),
@@ -65,13 +59,17 @@ impl Bench {
         let rng = FakeRng::new(seed);
         let store_key = DataKey::generate(32, &rng).unwrap();
         let id = Keystore::new_id(&rng).unwrap();
-        let key = self.key_store.wrap(&store_key, &Keystore::first_context(&id), soon()).unwrap();
-        let wrappings = vec![Wrapping { provider: "test".into(), key }];
+        let wrapping = self.wrapper().wrap(&store_key, &Keystore::first_context(&id)).unwrap();
         let now = Timestamp::from_unix(1_700_000_000);
-        let keystore = Keystore::create(&id, store_key, wrappings, now, &rng).unwrap();
+        let keystore = Keystore::create(&id, store_key, vec![wrapping], now, &rng).unwrap();
         let file = StoreFile::at(path);
         let lock = file.lock(soon()).unwrap();
         file.commit(&lock, &keystore, &rng).unwrap();
+    }
+
+    fn wrapper(&self) -> NamedWrapper {
+        let wrapper = Box::new(Shared(self.key_store.clone()));
+        NamedWrapper { name: "test".into(), timeout: Duration::from_secs(1), wrapper }
     }
 
     fn path(&self) -> PathBuf {
@@ -80,11 +78,8 @@ impl Bench {
 
     fn start(&self, role: Role) -> Result<Custodian> {
         let env = Env { clock: self.clock.clone(), rng: self.rng.clone(), log: self.log.clone() };
-        let wrapper = Box::new(Shared(self.key_store.clone()));
-        let timeout = Duration::from_secs(1);
-        let wrappers = vec![NamedWrapper { name: "test".into(), timeout, wrapper }];
         let file = StoreFile::at(self.path());
-        let source = Manager::new(file, wrappers, Cipher::DEFAULT, 2, env.clone());
+        let source = Manager::new(file, vec![self.wrapper()], Cipher::DEFAULT, 2, env.clone());
         Custodian::start(source, role, env)
     }
 
@@ -101,56 +96,6 @@ impl Bench {
             .collect();
         files.sort();
         files
-    }
-}
-
-struct Shared(Arc<KeyStore>);
-
-impl KeyStore {
-    fn answer<T>(&self, answer: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.calls.fetch_add(1, Ordering::SeqCst);
-        if self.away.load(Ordering::SeqCst) {
-            return Err(Error::new(Kind::Unavailable, "the key store is away"));
-        }
-        answer()
-    }
-
-    fn wrap(&self, data: &DataKey, context: &WrapContext, _: Deadline) -> Result<WrappedKey> {
-        self.answer(|| {
-            let mut blob = context.to_bytes();
-            blob.extend(data.expose());
-            Ok(WrappedKey {
-                kek: "test".into(),
-                algorithm: "none".into(),
-                parameters: Default::default(),
-                blob,
-            })
-        })
-    }
-}
-
-impl KeyWrapper for Shared {
-    fn wrap(&self, data: &DataKey, context: &WrapContext, by: Deadline) -> Result<WrappedKey> {
-        self.0.wrap(data, context, by)
-    }
-
-    fn unwrap(&self, wrapped: &WrappedKey, context: &WrapContext, _: Deadline) -> Result<DataKey> {
-        self.0.answer(|| match wrapped.blob.strip_prefix(context.to_bytes().as_slice()) {
-            Some(data) => DataKey::copy_of(data),
-            None => Err(Error::new(Kind::Corrupt, "another context")),
-        })
-    }
-
-    fn rewrap(&self, wrapped: &WrappedKey, _: &WrapContext, _: Deadline) -> Result<WrappedKey> {
-        self.0.answer(|| Ok(wrapped.clone()))
-    }
-
-    fn describe(&self, _: Deadline) -> Result<KekInfo> {
-        Err(Error::new(Kind::Unsupported, "nothing to tell"))
-    }
-
-    fn probe(&self, _: Deadline) -> Result<Probe> {
-        self.0.answer(|| Ok(Probe::default()))
     }
 }
 

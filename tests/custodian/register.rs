@@ -1,5 +1,8 @@
 //! Servers that enter their data directories in the keystore.
 
+use keyward::event::{Event, Trail};
+use keyward::manager::Home;
+
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);

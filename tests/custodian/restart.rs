@@ -1,5 +1,9 @@
 //! Whether a restart would succeed, and no key made while it would not.
 
+use keyward::custodian::{NextSource, NextStart};
+use keyward::event::Answer;
+use keyward::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
+
 use super::*;
 
 /// A provider that must not be logged in to once more, and fails whoever tries to use it.

@@ -18,6 +18,8 @@ mod undo;
 mod witness;
 mod wrappings;
 
+#[path = "../common/key_store.rs"]
+mod key_store;
 #[allow(dead_code)]
 #[path = "../common/sim_disk.rs"]
 mod sim_disk;

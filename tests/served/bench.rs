@@ -10,11 +10,13 @@ use keyward::custodian::Custodian;
 use keyward::env::fake::{FakeClock, FakeLog, FakeRng};
 use keyward::env::{Deadline, Env, Level, Timestamp};
 use keyward::key::{Cipher, KeyId, KeyInfo, KeyRef, KeyState, KeyVersion};
-use keyward::provider::{KekInfo, KeyServer, KeyWrapper, Probe, WrapContext, WrappedKey};
+use keyward::provider::{KeyServer, Probe};
 use keyward::secret::DataKey;
 use keyward::source::{NamedServer, NamedWrapper, Reason, Role, ServedSource, Stash};
 use keyward::store::StoreFile;
 use keyward::{Error, Kind, Result};
+
+use crate::key_store::{KeyStore, Shared};
 
 pub(crate) const REASON: Reason<'_> = Reason { actor: "test", text: "because" };
 pub(crate) const NOW: Timestamp = Timestamp::from_unix(1_772_366_400);
@@ -34,18 +36,12 @@ pub(crate) struct Server {
     tells_little: AtomicBool,
 }
 
-/// Seals by putting what it is bound to before the key.
-#[derive(Default)]
-pub(crate) struct Sealer {
-    failing: Mutex<Option<Kind>>,
-}
-
-struct Of<T>(Arc<T>);
+struct Of(Arc<Server>);
 
 pub(crate) struct Bench {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) server: Arc<Server>,
-    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) sealer: Arc<KeyStore>,
     pub(crate) log: Arc<FakeLog>,
     pub(crate) clock: Arc<FakeClock>,
     rng: Arc<FakeRng>,
@@ -54,13 +50,15 @@ pub(crate) struct Bench {
 impl Bench {
     /// Keys 1 and 2 with one version each.
     pub(crate) fn new() -> Self {
-        let server = Arc::new(Server::default());
+        let (server, sealer) = (Arc::new(Server::default()), KeyStore::new("test"));
+        // As the golden files have it.
+        sealer.kek_version.store(0, Ordering::SeqCst);
         server.set(1, 1, KeyState::Active);
         server.set(2, 1, KeyState::Active);
         Self {
             folder: tempfile::tempdir().unwrap(),
             server,
-            sealer: Arc::default(),
+            sealer: Arc::new(sealer),
             log: Arc::default(),
             clock: Arc::new(FakeClock::at(NOW)),
             rng: Arc::new(FakeRng::new(3)),
@@ -94,7 +92,7 @@ impl Bench {
     pub(crate) fn stash_maker(&self) -> impl Fn() -> Stash + Send + use<> {
         let (path, sealer, env) = (self.path(), self.sealer.clone(), self.env());
         move || {
-            let wrapper = Box::new(Of(sealer.clone()));
+            let wrapper = Box::new(Shared(sealer.clone()));
             let timeout = Duration::from_secs(5);
             let wrappers = vec![NamedWrapper { name: "local".to_owned(), timeout, wrapper }];
             Stash::new(StoreFile::at(&path), wrappers, "test keys", None, env.clone())
@@ -105,7 +103,7 @@ impl Bench {
         let wrapper = |name: &&str| NamedWrapper {
             name: (*name).to_owned(),
             timeout: Duration::from_secs(5),
-            wrapper: Box::new(Of(self.sealer.clone())),
+            wrapper: Box::new(Shared(self.sealer.clone())),
         };
         names.iter().map(wrapper).collect()
     }
@@ -190,20 +188,7 @@ impl Server {
     }
 }
 
-impl Sealer {
-    pub(crate) fn fail(&self, kind: impl Into<Option<Kind>>) {
-        *self.failing.lock().unwrap() = kind.into();
-    }
-
-    fn answer<T>(&self, answer: impl FnOnce() -> Result<T>) -> Result<T> {
-        match *self.failing.lock().unwrap() {
-            Some(kind) => Err(Error::new(kind, "the sealer fails")),
-            None => answer(),
-        }
-    }
-}
-
-impl KeyServer for Of<Server> {
+impl KeyServer for Of {
     fn list(&self, _: Deadline) -> Result<Vec<KeyInfo>> {
         self.0.answer(|| {
             let keys = self.0.keys.lock().unwrap();
@@ -254,36 +239,6 @@ impl KeyServer for Of<Server> {
 
     fn place(&self) -> String {
         "the test's folder".to_owned()
-    }
-}
-
-impl KeyWrapper for Of<Sealer> {
-    fn wrap(&self, data: &DataKey, context: &WrapContext, _: Deadline) -> Result<WrappedKey> {
-        self.0.answer(|| {
-            let mut blob = context.to_bytes();
-            blob.extend(data.expose());
-            let (kek, algorithm) = ("test".to_owned(), "none".to_owned());
-            Ok(WrappedKey { kek, algorithm, parameters: Default::default(), blob })
-        })
-    }
-
-    fn unwrap(&self, wrapped: &WrappedKey, context: &WrapContext, _: Deadline) -> Result<DataKey> {
-        self.0.answer(|| match wrapped.blob.strip_prefix(context.to_bytes().as_slice()) {
-            Some(data) => DataKey::copy_of(data),
-            None => Err(Error::new(Kind::Corrupt, "another context")),
-        })
-    }
-
-    fn rewrap(&self, _: &WrappedKey, _: &WrapContext, _: Deadline) -> Result<WrappedKey> {
-        Err(Error::new(Kind::Unsupported, "there is one version"))
-    }
-
-    fn describe(&self, _: Deadline) -> Result<KekInfo> {
-        Err(Error::new(Kind::Unsupported, "nothing to tell"))
-    }
-
-    fn probe(&self, _: Deadline) -> Result<Probe> {
-        self.0.answer(|| Ok(Probe::default()))
     }
 }
 

@@ -11,6 +11,8 @@ mod look_ups;
 mod restart;
 mod stash;
 
+#[path = "../common/key_store.rs"]
+mod key_store;
 #[allow(dead_code)]
 #[path = "../common/sim_disk.rs"]
 mod sim_disk;

@@ -261,14 +261,15 @@ fn other_providers_seal_it_anew() {
 #[test]
 fn a_sealer_that_fails_keeps_nobody_from_starting_and_is_told_once() {
     let bench = Bench::new();
-    bench.sealer.fail(Kind::Unavailable);
+    bench.sealer.go_away(true);
     let custodian = bench.with_stash().unwrap();
     custodian.refresh().unwrap();
     assert_eq!(custodian.latest(key(1)), Some(version(1)));
-    assert!(custodian.status().stash.unwrap().failure.unwrap().contains("the sealer fails"));
-    let told = "there is no stash to start with in an outage: provider \"local\": the sealer fails";
+    assert!(custodian.status().stash.unwrap().failure.unwrap().contains("the key store is away"));
+    let told = "there is no stash to start with in an outage: provider \"local\": the key store is \
+                away";
     assert_eq!(bench.warnings(), [told]);
-    bench.sealer.fail(None);
+    bench.sealer.go_away(false);
     custodian.refresh().unwrap();
     assert!(custodian.status().stash.unwrap().failure.is_none() && bench.path().exists());
 }
