@@ -60,6 +60,15 @@ impl KeystoreReader {
         })
     }
 
+    /// Refuses a change from `keystore`, whose file is as it was read, where its guard knows a newer one:
+    /// somebody may have put that back since. A guard that says nothing is for the end of the change to tell of.
+    pub(super) fn refuse_behind(&self, _: &StoreLock, keystore: &Keystore) -> Result<()> {
+        match self.check_rollback(self.file.guard(), keystore) {
+            Err(behind) if behind.kind() == Kind::State => Err(behind),
+            _ => Ok(()),
+        }
+    }
+
     /// The lock, for a process that may create its file and gets it soon.
     fn lock_to_look(&self) -> Option<StoreLock> {
         let wait = Deadline::after(LOOK_WAIT);

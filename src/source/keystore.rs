@@ -92,8 +92,10 @@ impl KeystoreReader {
 
     /// Brings the ring up to date; under `lock` if the caller has it.
     pub(crate) fn load(&mut self, lock: Option<&StoreLock>) -> Result<()> {
-        if self.opened.is_some() && !self.has_changed() {
-            return Ok(());
+        if let Some(opened) = self.opened.as_ref().filter(|_| !self.has_changed()) {
+            let behind = lock.map_or(Ok(()), |lock| self.refuse_behind(lock, &opened.keystore));
+            self.failed = behind.is_err();
+            return behind;
         }
         let read = self.read_guarded(lock).and_then(|(opened, guarding)| {
             self.refuse_breaks(&opened.keystore)?;

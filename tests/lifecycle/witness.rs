@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use keyward::Kind;
 use keyward::custodian::Custodian;
-use keyward::manager::{Rewrap, StateChange};
+use keyward::key::KeyName;
+use keyward::manager::{Destruction, Judged, Rewrap, StateChange};
+use keyward::secret::DataKey;
 use keyward::source::{Role, Which};
 use keyward::store::Revision;
+use keyward::{Kind, Result};
 
 use crate::bench::{Bench, REASON, key, key_ref, version};
 
@@ -228,6 +231,84 @@ fn a_guard_that_went_missing_is_told_of_by_who_runs() {
             }
         }
     }
+}
+
+/// Whoever runs took an older copy with the guard of its time for the newest; then the newest guard is
+/// back. The numbers of what was lost would be used twice.
+#[test]
+fn no_change_is_made_while_the_guard_knows_a_newer_keystore() {
+    let bench = Bench::new();
+    let guard_file = || std::fs::read(witness(&bench)).unwrap();
+    let (older, guard_of_older) = (bench.bytes(), guard_file());
+    bench.custodian(&["first"]).rotate(Which::All, REASON).unwrap();
+    let (newest, guard) = (bench.bytes(), guard_file());
+    let told = format!(
+        "{}: the keystore is of generation 4, but generation 5 was in force; put the newest copy back; \
+         if there is none, stop the servers and run `keyward keystore accept-rollback`",
+        witness(&bench).display()
+    );
+    for (what, change) in CHANGES {
+        for role in [Role::Daemon, Role::Command] {
+            put_back(&bench, &older);
+            std::fs::write(witness(&bench), &guard_of_older).unwrap();
+            let running = bench.start(&["first"], role).unwrap();
+            std::fs::write(witness(&bench), &guard).unwrap();
+            let refused = change(&running).expect_err(what);
+            assert_eq!((refused.kind(), refused.to_string()), (Kind::State, told.clone()), "{what}");
+            assert!(bench.bytes() == older && guard_file() == guard, "{what}");
+            // From now on it is not well, until the newest copy is back.
+            assert_eq!(running.refresh().unwrap_err().to_string(), told, "{what}");
+            assert!(running.status().degraded.is_some(), "{what}");
+            put_back(&bench, &newest);
+            running.refresh().unwrap();
+            assert_eq!(running.status().degraded, None, "{what}");
+            assert_eq!(running.latest(key(7)), Some(version(3)), "{what}");
+        }
+    }
+}
+
+type Made = fn(&Custodian) -> Result<()>;
+
+/// Every kind of change.
+const CHANGES: [(&str, Made); 12] = [
+    ("rotate", |it| it.rotate(Which::All, REASON).map(drop)),
+    ("create", |it| it.create(key(9), None, REASON).map(drop)),
+    ("rotate --now", |it| changed(it, &StateChange::RotateNow(Which::One(key(1))))),
+    ("compromise", |it| changed(it, &StateChange::Compromised(key_ref(1, 1)))),
+    ("retire", |it| changed(it, &StateChange::Retire(key_ref(1, 1)))),
+    ("undo", |it| changed(it, &StateChange::Undo(key(1)))),
+    ("rewrap", |it| it.manager()?.rewrap(Rewrap::ToLatest, REASON).map(drop)),
+    ("rewrap --new-store-key", |it| it.manager()?.rewrap(NEW, REASON).map(drop)),
+    ("destroy", |it| {
+        let plan = Destruction::Plan(key_ref(7, 1), Duration::ZERO);
+        it.manager()?.destroy(&plan, &Judged::default(), REASON)
+    }),
+    ("import", |it| it.manager()?.import(&[], REASON).map(drop)),
+    ("MySQL's store", |it| {
+        let data = DataKey::copy_of(&[1; 32])?;
+        it.manager()?.store_named(&named("a"), "AES", &data, REASON)
+    }),
+    ("MySQL's remove", |it| it.manager()?.remove_named(&named("a"), REASON)),
+];
+
+fn changed(it: &Custodian, change: &StateChange) -> Result<()> {
+    it.manager()?.change_state(change, REASON).map(drop)
+}
+
+fn named(id: &str) -> KeyName {
+    KeyName::Named { data_id: id.into(), auth_id: String::new() }
+}
+
+/// It may be the process's own keystore that is the newest, and nobody could rotate ever again.
+#[test]
+fn a_guard_that_says_nothing_stops_no_change_and_is_a_warning() {
+    let bench = Bench::new();
+    let running = bench.start(&["first"], Role::Daemon).unwrap();
+    std::fs::write(witness(&bench), "{").unwrap();
+    assert_eq!(running.rotate(Which::One(key(7)), REASON).unwrap(), [key_ref(7, 3)]);
+    let lines = bench.log.lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].1.contains("it is no rollback guard of keyward's, or damaged"), "{lines:?}");
 }
 
 /// The guard of format 1 that a store key of another number made: nobody can verify it.
