@@ -360,15 +360,51 @@ pub fn undo(key: &KeyEntry) -> Result<Undo> {
     let Some(former) = below.into_iter().find(|version| has_encrypted(version)) else {
         return Err(refused(format!("key {name} has no rotation to undo")));
     };
-    if former.state == KeyState::Retired {
-        return Ok(Undo::GoBack { from: active.version, to: former.version });
-    }
     let new = KeyRef::new(name.clone(), active.version);
-    let what = format!(
-        "{new} took the place of version {}, which is {}: there is no way back",
-        former.version, former.state
-    );
+    let what = match (former.state, left_compromised(key, former, active)) {
+        (KeyState::Retired, None) => {
+            return Ok(Undo::GoBack { from: active.version, to: former.version });
+        }
+        (KeyState::Retired, Some(left)) => {
+            format!(
+                "{new} replaces version {left}, too, which is compromised: there is no way back"
+            )
+        }
+        (state, _) => format!(
+            "{new} took the place of version {}, which is {state}: there is no way back",
+            former.version
+        ),
+    };
     Err(refused(what).advise(format!("`keyward rotate {name}` makes another version instead")))
+}
+
+/// A compromised version that pages leave for `active`, and would not leave for `former`, which is older.
+fn left_compromised(
+    key: &KeyEntry,
+    former: &VersionEntry,
+    active: &VersionEntry,
+) -> Option<KeyVersion> {
+    let between = key.versions().filter(|one| {
+        one.version > former.version
+            && one.version < active.version
+            && one.state == KeyState::Compromised
+    });
+    between.into_iter().find(|one| may_have_pages(one)).map(|one| one.version)
+}
+
+/// Whether `version` of `key` may have pages that do not leave it: servers re-encrypt for a newer version
+/// only, and none newer encrypts. It is active, or was until its rotation was undone.
+#[must_use]
+pub fn holds_pages(key: &KeyEntry, version: &VersionEntry) -> bool {
+    let is_newest = key.active().is_some_and(|active| active.version <= version.version);
+    is_newest && may_have_pages(version)
+}
+
+/// Whether pages may need a version: it encrypted once, or nobody knows, as it was imported.
+fn may_have_pages(version: &VersionEntry) -> bool {
+    let mut states = version.history.iter().map(|event| event.state);
+    let first = states.next();
+    first != Some(KeyState::Pending) || states.any(|state| state == KeyState::Active)
 }
 
 /// Whether a version that is not active encrypted until another took its place. One whose own

@@ -16,7 +16,8 @@ use crate::store::{Contents, KeyEntry, Keystore};
 pub enum StateChange {
     /// This version encrypts no more: the pending one takes its place.
     Retire(KeyRef),
-    /// Somebody else may know this version. Where it encrypts, a new one takes its place.
+    /// Somebody else may know this version. Where it encrypts, a new one takes its place; so it does
+    /// where it encrypted until its rotation was undone, since pages leave it for a newer version only.
     Compromised(KeyRef),
     /// These keys get a new active version at once, or their pending one becomes active.
     RotateNow(Which),
@@ -69,8 +70,9 @@ impl Manager {
         let mut after = before.clone();
         let mut events = Vec::new();
         let entry = entry_of(before.contents(), key)?;
-        if state_of(entry, key)? == KeyState::Active {
-            // A pending version was made beside it and may be known as well: it is not activated.
+        let version = entry.version(key.version).ok_or_else(|| absent(key))?;
+        if policy::holds_pages(entry, version) {
+            // A pending version was made with it around and may be known as well: it is not activated.
             if let Some((pending, _)) = policy::planned(entry) {
                 after = after.with_plan(&KeyRef::new(key.name.clone(), pending.version), None)?;
             }

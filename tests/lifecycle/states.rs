@@ -167,6 +167,75 @@ fn a_compromise_is_not_taken_back() {
     assert!(refused(&custodian, &StateChange::Undo(key(7))).contains("no way back"));
 }
 
+/// A server re-encrypts for a newer version only: pages that an undone rotation left behind would stay on
+/// the compromised version, and so they would after a second undo.
+#[test]
+fn an_undone_version_that_encrypted_is_replaced_when_it_is_compromised() {
+    let bench = Bench::new();
+    let custodian = bench.custodian(&["first"]);
+    let compromise = |number| {
+        let change = StateChange::Compromised(key_ref(7, number));
+        custodian.manager().unwrap().change_state(&change, REASON).unwrap()
+    };
+    let undo = || {
+        let change = StateChange::Undo(key(7));
+        custodian.manager().unwrap().change_state(&change, REASON).unwrap();
+    };
+    let rotate = || custodian.rotate(Which::One(key(7)), REASON).unwrap();
+    rotate();
+    undo();
+    assert_eq!(states(&custodian, 7), [(1, KeyState::Active), (3, KeyState::Pending)]);
+    assert_eq!(compromise(3), [key_ref(7, 5), key_ref(7, 3)]);
+    let active = [(1, KeyState::Retired), (3, KeyState::Compromised), (5, KeyState::Active)];
+    assert_eq!(states(&custodian, 7), active);
+    assert_eq!(
+        refused(&custodian, &StateChange::Undo(key(7))),
+        "key 7 version 5 replaces version 3, too, which is compromised: there is no way back; \
+         `keyward rotate 7` makes another version instead"
+    );
+    // Where a newer one encrypts, there is nothing to replace.
+    rotate();
+    undo();
+    assert_eq!(rotate(), [key_ref(7, 9)]);
+    assert_eq!(compromise(7), [key_ref(7, 7)]);
+    let way_back = refused(&custodian, &StateChange::Undo(key(7)));
+    assert!(way_back.contains("replaces version 7, too"), "{way_back}");
+    let other = bench.custodian(&["first"]);
+    assert_eq!(
+        (other.latest(key(7)), other.key(key(7), version(3)).is_some()),
+        (Some(version(9)), true)
+    );
+}
+
+#[test]
+fn a_version_that_never_encrypted_is_not_replaced_when_it_is_compromised() {
+    let bench = Bench::new();
+    let custodian = custodian_with(&bench, two_phase());
+    custodian.rotate(Which::One(key(7)), REASON).unwrap();
+    let change = StateChange::Compromised(key_ref(7, 3));
+    let changed = custodian.manager().unwrap().change_state(&change, REASON).unwrap();
+    assert_eq!(changed, [key_ref(7, 3)]);
+    assert_eq!(states(&custodian, 7), [(1, KeyState::Active), (3, KeyState::Compromised)]);
+    bench.clock.advance(Duration::from_secs(7200));
+    assert_eq!(custodian.manager().unwrap().run_policy().unwrap(), [], "nor activated");
+}
+
+/// The pending one may be known as well, and would be older than the version that takes its place.
+#[test]
+fn what_is_planned_is_called_off_when_an_undone_version_is_replaced() {
+    let bench = Bench::new();
+    let custodian = custodian_with(&bench, two_phase());
+    let change = |change| custodian.manager().unwrap().change_state(&change, REASON).unwrap();
+    change(StateChange::RotateNow(Which::One(key(7))));
+    change(StateChange::Undo(key(7)));
+    assert_eq!(custodian.rotate(Which::One(key(7)), REASON).unwrap(), [key_ref(7, 5)]);
+    let replaced = change(StateChange::Compromised(key_ref(7, 3)));
+    assert_eq!(replaced, [key_ref(7, 7), key_ref(7, 3)]);
+    bench.clock.advance(Duration::from_secs(7200));
+    assert_eq!(custodian.manager().unwrap().run_policy().unwrap(), []);
+    assert_eq!(custodian.latest(key(7)), Some(version(7)));
+}
+
 #[test]
 fn what_was_pending_when_the_active_version_was_compromised_is_not_activated() {
     let bench = Bench::new();

@@ -32,6 +32,8 @@ struct Life {
     keystore: Keystore,
     /// Whose place each version took when it became active.
     took_place_of: BTreeMap<u32, u32>,
+    /// The versions that were active.
+    encrypted: BTreeSet<u32>,
     steps: Vec<Step>,
 }
 
@@ -48,7 +50,8 @@ impl Life {
         };
         let wrappings = vec![Wrapping { provider: "p".into(), key: wrapped }];
         let keystore = Keystore::create(&id, store_key, wrappings, change(0).at, &rng).unwrap();
-        let life = Self { keystore, took_place_of: BTreeMap::new(), steps: Vec::new() };
+        let (took_place_of, encrypted) = (BTreeMap::new(), BTreeSet::new());
+        let life = Self { keystore, took_place_of, encrypted, steps: Vec::new() };
         life.with_version(1, KeyState::Active)
     }
 
@@ -79,11 +82,18 @@ impl Life {
         let (key, purpose) = (key_ref(7, number), Cipher::DEFAULT.into());
         let new = NewVersion { key, purpose, data: &data, state, created: change.at };
         self.keystore = self.keystore.with_version(&new, &change, &rng).unwrap();
-        self
+        self.noted(number, state)
     }
 
     fn moved(mut self, number: u32, state: KeyState) -> Self {
         self.keystore = self.keystore.with_state(&key_ref(7, number), state, &self.now()).unwrap();
+        self.noted(number, state)
+    }
+
+    fn noted(mut self, number: u32, state: KeyState) -> Self {
+        if state == KeyState::Active {
+            self.encrypted.insert(number);
+        }
         self
     }
 
@@ -128,10 +138,12 @@ impl Life {
                 let pending = policy::planned(self.entry()).unwrap().0.version.get();
                 life.moved(pending, KeyState::Active).takes_place(pending, active)
             }
-            Step::Compromise(number) if number == active => life
-                .with_version(next, KeyState::Active)
-                .takes_place(next, active)
-                .moved(number, KeyState::Compromised),
+            // Its pages leave it for a newer version only.
+            Step::Compromise(number) if number >= active && self.encrypted.contains(&number) => {
+                life.with_version(next, KeyState::Active)
+                    .takes_place(next, active)
+                    .moved(number, KeyState::Compromised)
+            }
             Step::Compromise(number) => life.moved(number, KeyState::Compromised),
             Step::Destroy(number) => life.moved(number, KeyState::Destroyed),
             Step::Undo => return life.undone(),
@@ -152,22 +164,28 @@ impl Life {
             Ok(Undo::GoBack { from, to }) => {
                 assert_eq!((from.get(), Some(to.get())), (active, former), "{:?}", self.steps);
                 assert_eq!(self.state(to.get()), KeyState::Retired, "{:?}", self.steps);
+                assert_eq!(self.left_compromised(to.get()), None, "{:?}", self.steps);
                 let history = &self.entry().version(*to).unwrap().history;
                 let harmed = |state| matches!(state, KeyState::Compromised | KeyState::Destroyed);
                 assert!(!history.iter().any(|event| harmed(event.state)), "{:?}", self.steps);
             }
             Err(error) => {
                 let lost = former.map(|former| (former, self.state(former)));
-                let words = match lost {
-                    None => "key 7 has no rotation to undo".to_owned(),
-                    Some((former, state)) => format!(
+                let left = former.and_then(|former| self.left_compromised(former));
+                let words = match (lost, left) {
+                    (None, _) => "key 7 has no rotation to undo".to_owned(),
+                    (Some((_, KeyState::Retired)), Some(left)) => format!(
+                        "key 7 version {active} replaces version {left}, too, which is compromised: \
+                         there is no way back; `keyward rotate 7` makes another version instead"
+                    ),
+                    (Some((former, state)), _) => format!(
                         "key 7 version {active} took the place of version {former}, which is \
                          {state}: there is no way back; `keyward rotate 7` makes another version \
                          instead"
                     ),
                 };
                 assert_eq!(error.to_string(), words, "{:?}", self.steps);
-                assert!(lost.is_none_or(|(_, state)| state != KeyState::Retired));
+                assert!(left.is_some() || lost.is_none_or(|(_, state)| state != KeyState::Retired));
                 return None;
             }
         }
@@ -175,6 +193,12 @@ impl Life {
         self.keystore = self.keystore.with_rotation_undone(&name, &self.now()).unwrap();
         assert_eq!(Some(self.active()), former, "the keystore goes back to the same version");
         Some(self)
+    }
+
+    /// A compromised version between `former` and the active one that pages would stay on.
+    fn left_compromised(&self, former: u32) -> Option<u32> {
+        let mut between = (former + 1..self.active()).filter(|it| self.encrypted.contains(it));
+        between.find(|number| self.state(*number) == KeyState::Compromised)
     }
 
     /// What tells one life from another here.

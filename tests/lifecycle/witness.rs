@@ -254,7 +254,11 @@ fn no_change_is_made_while_the_guard_knows_a_newer_keystore() {
             let running = bench.start(&["first"], role).unwrap();
             std::fs::write(witness(&bench), &guard).unwrap();
             let refused = change(&running).expect_err(what);
-            assert_eq!((refused.kind(), refused.to_string()), (Kind::State, told.clone()), "{what}");
+            assert_eq!(
+                (refused.kind(), refused.to_string()),
+                (Kind::State, told.clone()),
+                "{what}"
+            );
             assert!(bench.bytes() == older && guard_file() == guard, "{what}");
             // From now on it is not well, until the newest copy is back.
             assert_eq!(running.refresh().unwrap_err().to_string(), told, "{what}");

@@ -24,8 +24,6 @@ pub(super) struct Done {
     pub(super) changed: Vec<KeyRef>,
     pub(super) destroyed: Option<KeyRef>,
     pub(super) compromised: Option<KeyRef>,
-    /// Whether a rotation never was. Who calls for that has made sure that no page has its version.
-    pub(super) undone: bool,
 }
 
 impl World {
@@ -75,7 +73,6 @@ impl World {
                     (true, true) => {
                         self.judge("a change may be made")?;
                         self.settle();
-                        self.forgive_undone();
                         Ok(())
                     }
                     (false, _) => Ok(()),
@@ -97,9 +94,6 @@ impl World {
                 self.reference.number(key, bytes)?;
                 self.reference.required.insert(key.clone());
             }
-        }
-        if done.undone {
-            self.reference.in_use.retain(|key| !done.changed.contains(key));
         }
         if let Some(key) = done.destroyed {
             self.told.push(format!("{key} is destroyed"));
@@ -245,8 +239,7 @@ pub(super) fn perform(custodian: &Custodian, change: Change) -> Result<Done> {
             StateChange::Compromised(key) => Some(key.clone()),
             _ => None,
         };
-        let undone = matches!(step, StateChange::Undo(_));
-        return Ok(Done { compromised, undone, ..changed(all) });
+        return Ok(Done { compromised, ..changed(all) });
     }
     let pending = manager.pending_destructions().into_iter().next().map(|(key, _)| key);
     let destruction = match (change, pending) {

@@ -79,8 +79,8 @@ impl World {
             raw.get(key).is_some_and(|entry| entry.bytes.as_ref().is_none_or(|one| one == bytes))
         };
         self.reference.numbers.retain(|key, bytes| is(key, bytes));
+        self.reference.in_use.retain(|key| raw.contains_key(key));
         self.forgive_states();
-        self.forgive_undone();
         self.copies.clear();
         self.estrange();
     }
@@ -120,14 +120,6 @@ impl World {
         let is = |key: &KeyRef, state| raw.get(key).is_some_and(|entry| entry.state == state);
         self.reference.compromised.retain(|key| is(key, KeyState::Compromised));
         self.reference.destroyed.retain(|key| is(key, KeyState::Destroyed));
-    }
-
-    /// No page has a version that the keystore does not know, or has as pending: its rotation was undone.
-    pub(super) fn forgive_undone(&mut self) {
-        let raw = self.raw();
-        let encrypted =
-            |key: &KeyRef| raw.get(key).is_some_and(|entry| entry.state != KeyState::Pending);
-        self.reference.in_use.retain(encrypted);
     }
 
     pub(super) fn observe(&mut self) -> Result<(), Broken> {
