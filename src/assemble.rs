@@ -1,5 +1,5 @@
-//! Where everything meets: the only place that joins the configuration, the backends and the
-//! custodian, for the doors and the command alike.
+//! Builds a custodian from a configuration, for the doors and the command alike: opens the key stores,
+//! reads the keystore, starts serving. Also makes keystores, imports keys and moves them.
 
 #![forbid(unsafe_code)]
 

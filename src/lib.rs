@@ -1,30 +1,30 @@
 //! keyward gives MariaDB and MySQL their encryption keys from any key store.
 //!
-//! The rooms, and which of them sees which; arrows run downwards only (`tests/architecture.rs` holds them):
+//! A room imports only rooms drawn below it, or in its own row where `tests/architecture.rs` says so:
 //!
 //! ```text
-//!   mariadb   mysql        cli          the doors: a plugin, a keyring component, the command
-//!        \      |      /
-//!             compat                    the plugins that keyward stands in for: options, start, import
-//!               |
-//!            assemble                   joins configuration, key stores and custodian
-//!           /        \
-//!    custodian      backend             serves keys from memory | one folder a key store
-//!        |              |
-//!     manager           |               changes a keystore: create, rotate, rewrap, destroy
-//!        |              |
-//!     source            |               reads keys: a keystore, a key store that serves
-//!        |              |
-//!  store event ring  provider config    the keystore's file, trail and metrics, keys in memory, the joint
-//!  policy mark inspect                  pure decisions, the data directory's mark, data files
-//!        |
-//!  cipher secret                        pages, locked memory
-//!        |
-//!  key error env hex trust              names, one error, clock and randomness, files of others
+//!   mysql   mariadb     cli             the doors: a keyring component, a plugin, the command
+//!       \         \    /
+//!        \        compat                the plugins that keyward stands in for: options, start, import
+//!         \      /
+//!         assemble                      builds a custodian from a configuration
+//!        /        \
+//!  custodian      backend               serves keys from memory | one folder a key store
+//!      |             |
+//!   manager          |                  changes a keystore: create, rotate, rewrap, destroy
+//!      |             |
+//!   source           |                  reads keys: a keystore, or a key store that serves them
+//!      |             |
+//!   store  event  ring                  the keystore's file | audit trail and metrics | keys in memory
+//!   policy  mark  inspect               when a rotation is due | the data directory's mark | data files
+//!   provider  config                    the traits of a key store | the configuration file
+//!   cipher  secret                      pages | locked memory, secrets from files
+//!   key  error  env  hex  trust         a key's names | the one error | clock, randomness, threads |
+//!                                       digits | whose a file is
 //! ```
 //!
-//! `ring`, `cipher` and the doors' `ffi` are all that a page sees. Everything else happens at a start, in
-//! the worker's thread or in the command.
+//! Encrypting a page runs a door, `custodian`, `ring` and `cipher`, and takes no lock. Everything else runs
+//! at a start, in the worker's thread or in the command.
 
 pub mod assemble;
 pub mod backend;

@@ -1,4 +1,5 @@
-//! The joint: what a key store must do for us. It either serves data keys or wraps the store key.
+//! The traits that a key store implements: a [`KeyServer`] serves data keys, a [`KeyWrapper`] wraps the
+//! store key, and a [`KeyLookup`] answers for one data key at a time.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
 //! The in-memory table of keys that the server's threads read: append-only, and wait-free for readers.
 //!
 //! A look-up takes no lock, allocates nothing and makes no system call; its cost does not grow with
-//! the number of threads. Writers take turns. Nothing is ever taken out while the server runs, for
-//! the reason that `docs/adr/0003-append-only-ring.md` gives.
+//! the number of threads. A mutex has writers take turns. The ring drops no key while the server runs;
+//! `docs/adr/0003-append-only-ring.md` says why.
 
 #![forbid(unsafe_code)]
 

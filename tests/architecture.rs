@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Each room of the library and the rooms it may import. Anything else is a wrong-way import.
@@ -474,132 +474,6 @@ fn files_can_be_read_in_a_sitting() {
         let body = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or(&text);
         let lines = body.lines().count();
         assert!(lines <= 600, "{} has {lines} lines before its tests", file.display());
-    }
-}
-
-/// Every key that the code asks a section for stands in the documents, and every documented one is asked
-/// for: those of the file's own sections in `docs/configuration.md`, a key store's on its page.
-#[test]
-fn settings_are_documented() {
-    let own = ["src/config.rs", "src/config/policy.rs"].map(PathBuf::from);
-    let page = std::fs::read_to_string("docs/configuration.md").unwrap();
-    let asked: BTreeSet<String> = own.iter().flat_map(|file| settings_in(file)).collect();
-    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
-    let documented: BTreeSet<String> = rows.map(str::to_owned).collect();
-    assert_eq!(asked, documented, "left: the code, right: docs/configuration.md");
-
-    let pages = std::fs::read_dir("docs/providers").unwrap();
-    let pages = pages.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
-    let pages = page + &pages.collect::<String>();
-    for file in sources().into_iter().filter(|file| file.starts_with("src/backend")) {
-        for key in settings_in(&file) {
-            let has = ["`", " ="].iter().any(|end| pages.contains(&format!("`{key}{end}")));
-            assert!(has, "{}: {key} has no words", file.display());
-        }
-    }
-}
-
-/// The keys that a file asks a section of the configuration for, by its calls.
-fn settings_in(file: &Path) -> Vec<String> {
-    const ASKS: &[&str] =
-        &["text", "texts", "path", "number", "boolean", "duration", "parsed", "required"];
-    let text = std::fs::read_to_string(file).unwrap();
-    let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
-    let asks = ASKS.iter().flat_map(|ask| {
-        let call = format!("section.{ask}(\"");
-        code.match_indices(&call).map(|(at, _)| at + call.len()).collect::<Vec<_>>()
-    });
-    let counted = code.match_indices("count(&section, \"").map(|(at, call)| at + call.len());
-    let named = asks.chain(counted).map(|at| code[at..].split('"').next().unwrap().to_owned());
-    let is_test = file.to_str().unwrap().ends_with("tests.rs");
-    named.filter(|_| !is_test).collect()
-}
-
-/// A record of a decision: its number and name, a word on what replaced it if something did, and three
-/// parts.
-#[test]
-fn decisions_are_recorded_in_one_form() {
-    let records = std::fs::read_dir("docs/adr").unwrap().map(|entry| entry.unwrap().path());
-    let mut numbers = BTreeSet::new();
-    for record in records {
-        let text = std::fs::read_to_string(&record).unwrap();
-        let name = record.file_name().unwrap().to_str().unwrap();
-        let wrong = wrong_form(name, &text);
-        assert!(wrong.is_none(), "{name}: {}", wrong.unwrap());
-        assert!(numbers.insert(name[..4].to_owned()), "{name}: its number is taken");
-    }
-}
-
-#[test]
-fn a_decision_in_another_form_is_found() {
-    let good = "# 7. It is so\n\n## Context\n\na\n\n## Decision\n\nb\n\n## Consequence\n\nc\n";
-    assert_eq!(wrong_form("0007-it-is-so.md", good), None);
-    assert!(wrong_form("0008-it-is-so.md", good).is_some());
-    for (part, other) in [
-        ("## Context\n", "**Context.** "),
-        ("## Decision\n\nb\n\n", ""),
-        ("## Consequence", "## Consequences"),
-        ("## Decision\n\n", "## Decision\n"),
-        ("\n## Consequence\n\nc", "\n## Consequence\n\nc\n\n## More"),
-    ] {
-        assert!(
-            wrong_form("0007-it-is-so.md", &good.replacen(part, other, 1)).is_some(),
-            "{other}"
-        );
-    }
-}
-
-/// How a record's form differs from the others', if it does.
-fn wrong_form(name: &str, text: &str) -> Option<String> {
-    let title = name.get(..4).unwrap_or_default().trim_start_matches('0');
-    if !text.starts_with(&format!("# {title}. ")) {
-        return Some(format!("its first line does not begin with {title:?}"));
-    }
-    let lines: Vec<&str> = text.lines().collect();
-    let parts: Vec<&str> = lines.iter().copied().filter(|line| line.starts_with("##")).collect();
-    if parts != ["## Context", "## Decision", "## Consequence"] {
-        return Some(format!("its parts are {parts:?}"));
-    }
-    let is_close = |pair: &&[&str]| pair[0].starts_with('#') && !pair[1].is_empty();
-    let close = lines.windows(2).find(is_close);
-    close.map(|pair| format!("no empty line below {:?}", pair[0]))
-}
-
-/// Words of a dialect of its own, with what a database engineer would say.
-const DIALECT: &[(&str, &str)] = &[
-    ("anew", "again, new"),
-    ("is there already", "already exists"),
-    ("are there already", "already exist"),
-    ("mend", "correct, repair, fix"),
-    ("mends", "corrects"),
-    ("mended", "corrected"),
-    ("heeds", "checks"),
-    ("doomed", "pending destruction"),
-];
-
-#[test]
-fn prose_is_what_people_say() {
-    let mut files = sources();
-    for folder in ["docs", "docs/providers"] {
-        let pages = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        files.extend(pages.filter(|path| path.extension().is_some_and(|ending| ending == "md")));
-    }
-    files
-        .extend(["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(PathBuf::from));
-    for file in files {
-        let text = std::fs::read_to_string(&file).unwrap();
-        for (n, line) in text.lines().enumerate() {
-            let line = line.to_lowercase();
-            let is_letter = |at: Option<char>| at.is_some_and(char::is_alphanumeric);
-            let has = |word: &str| {
-                line.match_indices(word).any(|(at, _)| {
-                    !is_letter(line[..at].chars().next_back())
-                        && !is_letter(line[at + word.len()..].chars().next())
-                })
-            };
-            let found = DIALECT.iter().find(|(word, _)| has(word));
-            assert!(found.is_none(), "{}:{}: {:?}", file.display(), n + 1, found.unwrap());
-        }
     }
 }
 

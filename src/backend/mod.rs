@@ -1,4 +1,4 @@
-//! Key stores, one folder each. They know the nouns and the joint, and not one another.
+//! Key stores, one folder each. They know the nouns and the traits in `provider`, and not one another.
 //!
 //! A new one is its folder and a line of [`BACKENDS`], the only place that knows their names.
 

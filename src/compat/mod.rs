@@ -1,5 +1,6 @@
 //! The plugins that keyward stands in for, one file each: their options, how they start under their own
-//! name, and how their keys are taken over. An original's behaviour and texts rule here.
+//! name, and how their keys are taken over. Each copies the original's behaviour and error texts.
+//! `plugin` is the type of every plugin, keyward's own included; `my_cnf` reads option files.
 
 #![forbid(unsafe_code)]
 

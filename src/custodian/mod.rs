@@ -1,8 +1,7 @@
-//! The custodian: the one object that owns ring, source and worker, and answers the doors.
+//! The custodian serves keys to the doors. It holds the source and the worker, and reads the source's ring.
 //!
-//! The ring is read without a lock. Everything else, from a refresh to a rotation, goes through one
-//! mutex around the source, so that it happens once and in order; nobody who reads a key that is in
-//! the ring ever waits for it.
+//! Every refresh and every rotation takes one mutex, the source's, so they run one at a time. A thread
+//! that reads a key in the ring never waits for it.
 
 #![forbid(unsafe_code)]
 
@@ -170,7 +169,8 @@ impl Custodian {
         self.shared.refresh()
     }
 
-    /// Gives the keys a new active version. When this returns it is on disk and in use.
+    /// Gives the keys a new version: the active one, or a pending one where the policy's
+    /// `activate_after` says so. When this returns it is on disk and in the ring.
     pub fn rotate(&self, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>> {
         self.shared.may_write()?;
         self.shared.prove_restart()?;

@@ -1,5 +1,6 @@
-//! What changes a keystore of ours: new keys and versions, their states, their end, how the store key
-//! is wrapped. Each change is one commit, whoever makes it: a server's worker, SQL or the command.
+//! The manager changes keyward's own keystore: it makes keys and versions, changes their states,
+//! destroys them and rewraps the store key. Each change is one commit, whoever asks for it: a server's
+//! worker, SQL or the command.
 
 #![forbid(unsafe_code)]
 

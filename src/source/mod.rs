@@ -1,6 +1,6 @@
 //! Where a server's data keys come from: our own keystore, a key store that lists and serves them, or
-//! one that is asked for each key. A source fills the ring and never takes out of it what a server
-//! may still need.
+//! a key store that can only be asked for one key at a time. A source fills the ring and never
+//! removes a key from it.
 
 #![forbid(unsafe_code)]
 
@@ -88,7 +88,7 @@ pub trait KeySource: Send {
     /// source that makes keys on demand makes it.
     fn look_for(&mut self, id: KeyId, may_make: bool) -> Result<Looked>;
 
-    /// Gives each key of `which` a new version and makes that the active one: all or none.
+    /// Gives each key of `which` a new version, active or pending as the policy says: all or none.
     fn rotate(&mut self, which: Which, reason: Reason<'_>) -> Result<Vec<KeyRef>>;
 
     /// Makes key `id` with a first version.

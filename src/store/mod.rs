@@ -1,8 +1,8 @@
-//! The keystore: store keys as each provider wrapped them, data keys as the store key wrapped
-//! them, their states, ciphers and check values. It holds no plaintext.
+//! The keystore holds data keys wrapped by the store key, the store key wrapped by each provider, and
+//! states, ciphers and check values. It holds no plaintext.
 //!
 //! A file is read as a [`Sealed`] keystore; the store key, which a provider unwraps, opens it as a
-//! [`Keystore`]. Both are values: a change gives a new one, which [`StoreFile::commit`] writes.
+//! [`Keystore`]. Both are immutable: a change returns a copy, which [`StoreFile::replace`] writes.
 
 #![forbid(unsafe_code)]
 

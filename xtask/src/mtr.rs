@@ -236,7 +236,7 @@ pub(crate) fn summary(results: &Results) -> String {
 pub(crate) fn baseline_of(suite: &str, place: &Place) -> Result<Results> {
     let path = baseline_path(suite, place)?;
     let text = test_kit::files::text(&path).map_err(|error| {
-        error.within(format!("`cargo xtask mtr --baseline {suite}` measures the original first"))
+        error.within(format!("`{}` measures the original first", baseline_command(suite, place)))
     })?;
     let entry = |line: &str| {
         let (end, name) = line.split_once(' ')?;
@@ -248,13 +248,22 @@ pub(crate) fn baseline_of(suite: &str, place: &Place) -> Result<Results> {
 fn write_baseline(suite: &str, place: &Place, results: &Results) -> Result<()> {
     let path = baseline_path(suite, place)?;
     let head = format!(
-        "# How MariaDB's suite {suite} ends with the original plugin; `cargo xtask mtr --baseline \
-         {suite}` writes this.\n"
+        "# How MariaDB's suite {suite} ends with the original plugin; `{}` writes this.\n",
+        baseline_command(suite, place)
     );
     let lines = results.iter().map(|(name, end)| format!("{end} {name}\n"));
     fs::write(&path, head + &lines.collect::<String>())?;
     println!("wrote {}", path.display());
     Ok(())
+}
+
+/// What measures the original's suite.
+fn baseline_command(suite: &str, place: &Place) -> String {
+    let release = match place {
+        Place::Here => "",
+        Place::Root(_) => "--11.8 ",
+    };
+    format!("cargo xtask mtr {release}--baseline {suite}")
 }
 
 /// One file for each suite and release of the server.
