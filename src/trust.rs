@@ -125,6 +125,15 @@ fn open_of(path: &Path, account: u32) -> Result<File, Refusal> {
     Ok(file)
 }
 
+/// That the file at `path` is one that [`open`] opens, of at most `max` bytes: for a library that opens it
+/// by its name. Nobody else can put another file there meanwhile.
+pub fn check(path: &Path, max: u64) -> Result<(), Refusal> {
+    match open(path)?.metadata().map_err(Refusal::Io)?.len() > max {
+        true => Err(too_long(path, max)),
+        false => Ok(()),
+    }
+}
+
 /// The same for a file whose own owner and mode the caller judges.
 pub fn open_in_its_folder(path: &Path) -> Result<File, Refusal> {
     Walk::to_file(path, account()).map(|(_, file, _)| file)
@@ -168,8 +177,7 @@ fn read_whole(file: File, path: &Path, max: u64) -> Result<Vec<u8>, Refusal> {
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes).map_err(Refusal::Io)?;
     if bytes.len() as u64 > max {
-        let what = format!("{} has more than {max} bytes", path.display());
-        return Err(untrusted(what, "is it the right file?"));
+        return Err(too_long(path, max));
     }
     Ok(bytes)
 }
@@ -411,6 +419,10 @@ fn folder_flags() -> OFlag {
 
 fn kind(found: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits())
+}
+
+fn too_long(path: &Path, max: u64) -> Refusal {
+    untrusted(format!("{} has more than {max} bytes", path.display()), "is it the right file?")
 }
 
 fn not_regular(path: &Path) -> Refusal {

@@ -230,7 +230,7 @@ const JOBS: &[(&str, &[&str])] = &[
 
 /// What else a key store has: its protocol, its formats, its names.
 const PARTS: &[(&str, &[&str])] = &[
-    ("aws_kms", &["arn"]),
+    ("aws_kms", &["arn", "files"]),
     ("file", &["encrypted", "keyfile"]),
     (
         "kmip",

@@ -12,6 +12,7 @@ mod rotate;
 mod status;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -19,7 +20,7 @@ use clap::{Parser, Subcommand};
 use crate::config;
 use crate::error::{Error, Kind, Result};
 pub use helpers::exit::Exit;
-use helpers::print::Printer;
+use helpers::print::{Printer, arrived};
 use helpers::{privilege, server};
 
 #[derive(Parser)]
@@ -28,8 +29,8 @@ use helpers::{privilege, server};
     version,
     about = "The life of MariaDB's and MySQL's encryption keys",
     after_help = "Exit codes: 0 done, 1 failed, 2 wrong call, 3 done, but pages are left to re-encrypt: \
-                  `keyward keys wait` follows, 74 not known whether the change was made or will last: \
-                  look before you repeat it, 75 failed for now: try again later."
+                  `keyward keys wait` follows, 74 not known whether the change was made or will last, or \
+                  the output is lost: look before you repeat it, 75 failed for now: try again later."
 )]
 struct Arguments {
     /// The configuration file
@@ -83,23 +84,27 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let arguments = match Arguments::try_parse_from(&call) {
         Ok(arguments) => arguments,
         Err(help) => {
-            // A closed terminal is the reader's wish.
-            let _ = help.print();
-            return if help.use_stderr() { Exit::Usage } else { Exit::Success };
+            let printed = arrived(help.print().and_then(|()| std::io::stdout().flush()));
+            return match help.use_stderr() {
+                true => Exit::Usage,
+                false => ended(printed.map(|()| Exit::Success), &Printer::new(false)),
+            };
         }
     };
     let printer = Printer::new(arguments.json);
-    match arguments.run(&call, second, &printer) {
-        Ok(exit) => exit,
-        Err(error) => {
-            printer.error(&error);
-            match error.kind() {
-                Kind::Unknown => Exit::Unknown,
-                _ if error.is_transient() => Exit::TryAgain,
-                _ => Exit::Failure,
-            }
+    ended(arguments.run(&call, second, &printer), &printer)
+}
+
+/// How a call ended, its error told.
+fn ended(outcome: Result<Exit>, printer: &Printer) -> Exit {
+    outcome.unwrap_or_else(|error| {
+        printer.error(&error);
+        match error.kind() {
+            Kind::Unknown => Exit::Unknown,
+            _ if error.is_transient() => Exit::TryAgain,
+            _ => Exit::Failure,
         }
-    }
+    })
 }
 
 impl Arguments {

@@ -154,7 +154,7 @@ impl AwsKeyFiles {
     /// The keys of all its files.
     pub(super) fn keys(self, env: &Env) -> Result<Vec<ExportedKey>> {
         let (folder, timeout) = (self.folder.display().to_string(), self.timeout());
-        let keys = assemble::read_keys(&self.server(env)?, timeout)?;
+        let keys = assemble::read_keys(&self.server(false, env)?, timeout)?;
         if keys.is_empty() {
             let what = format!("{folder} has no file aws-kms-key.<id>.<version>");
             let none = Error::new(Kind::NotFound, what);
@@ -165,12 +165,13 @@ impl AwsKeyFiles {
         Ok(keys)
     }
 
-    fn server(self, env: &Env) -> Result<KeyFiles> {
+    fn server(self, as_original: bool, env: &Env) -> Result<KeyFiles> {
         let kms = Settings {
             key: self.master_key_id,
             region: self.region,
             default_region: Some(DEFAULT_REGION),
             endpoint: self.endpoint_url.as_deref().map(endpoint).transpose()?,
+            as_original,
             ..Settings::default()
         };
         let settings = FileSettings { folder: self.folder, key_len: self.key_len, kms };
@@ -198,7 +199,7 @@ fn serve(files: AwsKeyFiles, role: Role, env: Env) -> Result<Custodian> {
         name: NAME.to_owned(),
         timeout: files.timeout(),
         refresh: REFRESH,
-        server: Box::new(files.server(&env)?),
+        server: Box::new(files.server(true, &env)?),
     };
     let source = ServedSource::new(named, cipher, env.clone()).only_noting();
     let source = match has_master {

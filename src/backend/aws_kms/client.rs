@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
+use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_sdk_kms::config::http::HttpRequest;
 use aws_sdk_kms::config::interceptors::BeforeTransmitInterceptorContextRef;
 use aws_sdk_kms::config::retry::RetryConfig;
@@ -30,10 +30,10 @@ use tokio::runtime::{Builder, Runtime};
 use super::super::http::{Url, is_private, place};
 use super::arn::region_of;
 use super::failure::{self, CallContext};
+use super::files;
 use super::settings::Settings;
 use crate::env::{Deadline, Retry, Rng, run_apart};
 use crate::error::{Error, Kind, Result};
-use crate::trust;
 
 /// How often a region that nobody answers in is tried: another provider may be waiting.
 const CONNECT_TRIES: u32 = 3;
@@ -79,8 +79,8 @@ impl Client {
     }
 
     async fn configure(&self, guard: Arc<EndpointGuard>) -> Result<aws_sdk_kms::Client> {
-        self.judge_files()?;
-        let config = self.load().await;
+        let config =
+            self.load(files::profiles(&self.settings, |name| std::env::var_os(name))?).await;
         let otherwise = self.settings.default_region.map(Region::new);
         let region = config.region().cloned().or(otherwise).ok_or_else(failure::no_region)?;
         let provider = config.credentials_provider().ok_or_else(failure::no_provider)?;
@@ -103,11 +103,11 @@ impl Client {
         Ok(aws_sdk_kms::Client::from_conf(builder.build()))
     }
 
-    async fn load(&self) -> SdkConfig {
+    async fn load(&self, profiles: EnvConfigFiles) -> SdkConfig {
         let Settings { key, region, fips, profile, .. } = &self.settings;
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .http_client(https())
-            .profile_files(self.files());
+            .profile_files(profiles);
         if let Ok(name) = AppName::new(concat!("keyward-", env!("CARGO_PKG_VERSION"))) {
             loader = loader.app_name(name);
         }
@@ -121,32 +121,6 @@ impl Client {
             loader = loader.profile_name(profile);
         }
         loader.load().await
-    }
-
-    /// Refuses configured files that others can write: they choose whose credentials are sent where.
-    fn judge_files(&self) -> Result<()> {
-        let Settings { config_file, credentials_file, .. } = &self.settings;
-        for path in [config_file, credentials_file].into_iter().flatten() {
-            trust::open(path).map_err(|refusal| refusal.of("cannot read", path))?;
-        }
-        Ok(())
-    }
-
-    /// The files that the configuration names, and the usual ones in place of those it does not.
-    fn files(&self) -> EnvConfigFiles {
-        let Settings { config_file, credentials_file, .. } = &self.settings;
-        let mut files = EnvConfigFiles::builder()
-            .include_default_config_file(config_file.is_none())
-            .include_default_credentials_file(credentials_file.is_none());
-        for (kind, path) in [
-            (EnvConfigFileKind::Config, config_file),
-            (EnvConfigFileKind::Credentials, credentials_file),
-        ] {
-            if let Some(path) = path {
-                files = files.with_file(kind, path);
-            }
-        }
-        files.build()
     }
 }
 

@@ -9,6 +9,7 @@
 pub mod arn;
 mod client;
 mod failure;
+mod files;
 mod server;
 mod settings;
 mod setup;

@@ -28,6 +28,8 @@ pub struct Settings {
     pub config_file: Option<PathBuf>,
     /// Read in place of `~/.aws/credentials`.
     pub credentials_file: Option<PathBuf>,
+    /// Whether it is for the plugin that we stand in for, which looks at no file's owner.
+    pub as_original: bool,
 }
 
 impl Settings {
@@ -71,6 +73,7 @@ impl Settings {
             profile: section.text("profile")?,
             config_file: section.path("config_file")?,
             credentials_file: section.path("credentials_file")?,
+            as_original: false,
         })
     }
 }

@@ -26,7 +26,7 @@ pub use failure::told;
 pub use reqwest::{Method, Url};
 #[cfg(fuzzing)]
 pub use scripted::Connection;
-pub use tls::{TlsAdvice, TlsConfig};
+pub use tls::{TlsAdvice, TlsConfig, judge_authorities};
 
 use crate::error::{Error, Kind, Result};
 

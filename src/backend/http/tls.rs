@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 use crate::config::Section;
 use crate::error::{Error, Kind, Result};
 use crate::secret::read_file;
-use crate::trust::{self, Folder};
+use crate::trust::{self, Folder, Refusal};
 
 /// The longest file with a private key, in bytes.
 const MAX_KEY_FILE: usize = 64 * 1024;
@@ -140,14 +141,21 @@ impl TlsConfig {
     fn roots(&self) -> Result<RootCertStore> {
         let (file, folder) = (self.ca_file.as_deref(), self.ca_folder.as_deref());
         let found = match (file, folder) {
-            (None, None) => load_native_certs().certs,
+            (None, None) => {
+                if !self.as_original {
+                    judge_authorities(|name| std::env::var_os(name))?;
+                }
+                load_native_certs().certs
+            }
             (file, folder) => {
                 let mut all = file
                     .map(|file| certificates(file, self.as_original))
                     .transpose()?
                     .unwrap_or_default();
                 if let Some(folder) = folder {
-                    self.judge(folder)?;
+                    if !self.as_original {
+                        judge_folder(folder)?;
+                    }
                     all.extend(load_certs_from_paths(None, Some(folder)).certs);
                 }
                 all
@@ -166,23 +174,37 @@ impl TlsConfig {
         }
         Ok(roots)
     }
+}
 
-    /// Refuses a `folder` of authorities that others can write, and such a file in it.
-    fn judge(&self, folder: &Path) -> Result<()> {
-        if self.as_original {
-            return Ok(());
-        }
-        Folder::open(folder).map_err(|refusal| refusal.of("cannot open the folder", folder))?;
-        let failed = |cause: std::io::Error| Error::io("cannot list", folder, &cause);
-        for entry in std::fs::read_dir(folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            // What else is in it is not read.
-            if path.is_file() {
-                trust::open(&path).map_err(|refusal| refusal.of("cannot open", &path))?;
-            }
-        }
-        Ok(())
+/// Refuses the authorities that the environment names in place of the system's where others can write
+/// them. What is not there is not read.
+pub fn judge_authorities(variable: impl Fn(&str) -> Option<OsString>) -> Result<()> {
+    if let Some(file) = variable("SSL_CERT_FILE").map(PathBuf::from) {
+        let judged = trust::check(&file, MAX_CA_FILE);
+        unless_missing(judged).map_err(|refusal| refusal.of("cannot read", &file))?;
     }
+    let folders = variable("SSL_CERT_DIR").unwrap_or_default();
+    let there = |folder: &PathBuf| !folder.as_os_str().is_empty() && folder.exists();
+    std::env::split_paths(&folders).filter(there).try_for_each(|folder| judge_folder(&folder))
+}
+
+fn unless_missing(judged: Result<(), Refusal>) -> Result<(), Refusal> {
+    judged.or_else(|refusal| if refusal.is_missing() { Ok(()) } else { Err(refusal) })
+}
+
+/// Refuses a `folder` of authorities that others can write, and such a file in it.
+fn judge_folder(folder: &Path) -> Result<()> {
+    Folder::open(folder).map_err(|refusal| refusal.of("cannot open the folder", folder))?;
+    let failed = |cause: std::io::Error| Error::io("cannot list", folder, &cause);
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        // What else is in it is not read.
+        if path.is_file() {
+            let judged = trust::check(&path, MAX_CA_FILE);
+            judged.map_err(|refusal| refusal.of("cannot open", &path))?;
+        }
+    }
+    Ok(())
 }
 
 /// All certificates of a PEM file, at least one.

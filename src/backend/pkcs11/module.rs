@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use super::worker_pool::WorkerPool;
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::secret::SecretBytes;
-use crate::trust::{self, Refusal};
+use crate::trust::{self, Folder, Refusal};
 
 /// How many sessions wait open for the next call.
 const MAX_SEATS: usize = 4;
@@ -225,6 +226,7 @@ impl Core {
             return Ok(());
         }
         check_file(&self.path)?;
+        check_settings(|name| std::env::var_os(name))?;
         let inherited = open.take().is_some();
         if inherited {
             // They belong to our parent, and closing them would disturb it.
@@ -279,6 +281,22 @@ impl Open {
         let version = info.library_version();
         Ok(format!("{} {}.{}", info.manufacturer_id(), version.major(), version.minor()))
     }
+}
+
+/// Refuses settings of a module's own that the environment names, in a file that others could write: a
+/// module does what they say. Where a folder is named it must keep its place.
+fn check_settings(variable: impl Fn(&str) -> Option<OsString>) -> Result<()> {
+    let named = super::BACKEND.environment.iter().filter_map(|name| variable(name));
+    for path in named.map(PathBuf::from) {
+        let checked = match path.parent().filter(|_| path.is_dir()) {
+            Some(above) => Folder::open(above).map(drop),
+            None => trust::open(&path).map(drop),
+        };
+        if let Err(refusal @ Refusal::Untrusted(_)) = checked {
+            return Err(refusal.of("cannot read", &path));
+        }
+    }
+    Ok(())
 }
 
 /// A module is code that runs with the server's rights: nobody else may change it.

@@ -15,7 +15,8 @@ pub enum Exit {
     Usage = 2,
     /// It is done, but what it was to wait for is not: `keyward keys wait` goes on waiting.
     Unfinished = 3,
-    /// Whether the change was made, or lasts, is not known (`EX_IOERR` of sysexits.h).
+    /// Whether the change was made, or lasts, is not known, or its output is lost (`EX_IOERR` of
+    /// sysexits.h).
     Unknown = 74,
     /// It failed for now; try again later (`EX_TEMPFAIL` of sysexits.h).
     TryAgain = 75,

@@ -3,12 +3,12 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{self, ErrorKind, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-use crate::error::{Error, Kind, Result, escaped, plays_tricks};
+use crate::error::{Error, Kind, Result, escaped, io_cause, plays_tricks};
 
 /// The widest column, in characters: a longer cell stands out and does not widen every row.
 const MAX_WIDTH: usize = 200;
@@ -142,11 +142,19 @@ fn style(color: AnsiColor) -> Style {
     Style::new().fg_color(Some(color.into())).bold()
 }
 
-/// Writes to standard output; a reader who has gone away is no failure.
 fn write_out(text: &str) -> Result<()> {
-    match anstream::stdout().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::new(Kind::Io, format!("cannot write to standard output: {e}")))
+    let mut out = anstream::stdout();
+    arrived(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// That what was `written` to standard output is not lost. A reader who has gone away is no failure.
+pub(in crate::cli) fn arrived(written: io::Result<()>) -> Result<()> {
+    match written {
+        Err(cause) if cause.kind() != ErrorKind::BrokenPipe => {
+            let what = format!("cannot write to standard output: {}", io_cause(&cause));
+            // Whatever the call was to do is done by then.
+            Err(Error::new(Kind::Unknown, what)
+                .advise("a change that was asked for is made: look before you repeat the call"))
         }
         _ => Ok(()),
     }

@@ -25,10 +25,11 @@ pub(in crate::cli) use stage::{actor, enter};
 
 use crate::assemble;
 use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::print::arrived;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 
-/// How long the output of the other may still come after its end.
+/// How long more output of the other is waited for after its end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What the second command ended with.
@@ -63,7 +64,7 @@ pub(in crate::cli) fn run_as(
     let printed = relay::show(&mut child);
     door::serve(door, socket);
     let exit = end(&mut child)?;
-    printed.wait(LAST_WORDS);
+    arrived(printed.wait(LAST_WORDS))?;
     Ok(exit)
 }
 
@@ -77,7 +78,8 @@ pub(in crate::cli) fn step_as(
     let (mut child, _door) = start(account, config, call, more)?;
     let (text, printed) = relay::keep(&mut child);
     let exit = end(&mut child)?;
-    printed.wait(LAST_WORDS);
+    // All of it is complaints, and there is nowhere else to complain.
+    let _ = printed.wait(LAST_WORDS);
     match exit {
         Exit::Success => relay::text(&text, LAST_WORDS).map(Said::Text),
         failed => Ok(Said::Failed(failed)),

@@ -25,7 +25,7 @@ pub(super) fn run(run: &Run) -> Result<Report> {
 }
 
 fn command(reports: &Path) -> Command {
-    let mut command = cargo(&["test", "--no-fail-fast"]);
+    let mut command = cargo(&["test", "--workspace", "--no-fail-fast"]);
     command.args(["--test", "mariadb_door", "--test", "mysql_door", "--", "--test-threads=1"]);
     command.env(RUNNER, runner(reports));
     command

@@ -4,31 +4,63 @@
 
 use std::io::{self, Read, Write};
 use std::process::Child;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 use crate::error::{Error, Kind, Result, plays_tricks};
 
 /// The longest answer of a step, in bytes.
 const MAX_TEXT: u64 = 1 << 16;
 
+/// The most that can still be in a pipe after the other's end, in bytes (`pipe-max-size` of proc(5)).
+const MAX_LEFT: usize = 1 << 20;
+
 /// The threads that still copy.
-pub(super) struct Printed(Vec<Receiver<()>>);
+pub(super) struct Printed(Vec<Copying>);
+
+/// One of them.
+struct Copying {
+    state: Arc<State>,
+    done: Receiver<io::Result<()>>,
+}
+
+/// What it and we know of each other.
+#[derive(Default)]
+struct State {
+    /// It waits for whoever reads our output, and for nobody else.
+    writes: AtomicBool,
+    /// The other command has ended.
+    ended: AtomicBool,
+}
 
 impl Printed {
-    /// Until all is printed, but no longer: something left behind may hold the pipe.
-    pub(super) fn wait(self, time: Duration) {
-        let by = Instant::now() + time;
-        for done in self.0 {
-            let _ = done.recv_timeout(by.saturating_duration_since(Instant::now()));
+    /// Until all is printed, or could not be. Our reader may take his time; for more to come, no longer
+    /// than `time`: something left behind may hold the pipe.
+    pub(super) fn wait(self, time: Duration) -> io::Result<()> {
+        self.0.iter().for_each(|copying| copying.state.ended.store(true, Ordering::Relaxed));
+        self.0.into_iter().try_for_each(|copying| copying.wait(time))
+    }
+}
+
+impl Copying {
+    fn wait(self, time: Duration) -> io::Result<()> {
+        loop {
+            match self.done.recv_timeout(time) {
+                Ok(written) => return written,
+                Err(RecvTimeoutError::Timeout) if self.state.writes.load(Ordering::Relaxed) => {}
+                Err(_) => return Ok(()),
+            }
         }
     }
 }
 
 /// Copies both of its outputs to ours.
 pub(super) fn show(child: &mut Child) -> Printed {
+    let errors = errors(child);
     let out = child.stdout.take().map(|from| copy(from, io::stdout()));
-    Printed(out.into_iter().chain(errors(child)).collect())
+    Printed(out.into_iter().chain(errors).collect())
 }
 
 /// Keeps what it prints, and copies what it complains of.
@@ -50,24 +82,51 @@ pub(super) fn text(text: &Receiver<io::Result<Vec<u8>>>, time: Duration) -> Resu
     text.recv_timeout(time).map_err(|_| lost())?.map_err(|_| lost())
 }
 
-fn errors(child: &mut Child) -> Option<Receiver<()>> {
-    child.stderr.take().map(|from| copy(from, io::stderr()))
+/// What cannot be complained of anywhere is no failure.
+fn errors(child: &mut Child) -> Option<Copying> {
+    child.stderr.take().map(|from| copy(from, Forgiving(io::stderr())))
 }
 
-fn copy(mut from: impl Read + Send + 'static, mut to: impl Write + Send + 'static) -> Receiver<()> {
-    let (done, wait) = channel();
-    std::thread::spawn(move || {
-        let mut filter = Filter::default();
-        let mut room = [0; 8192];
-        while let Ok(len @ 1..) = from.read(&mut room) {
-            let text = filter.pass(&room[..len]);
-            if to.write_all(&text).and_then(|()| to.flush()).is_err() {
+/// An output that takes whatever comes.
+struct Forgiving<W>(W);
+
+impl<W: Write> Write for Forgiving<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.0.write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
+}
+
+fn copy(from: impl Read + Send + 'static, to: impl Write + Send + 'static) -> Copying {
+    let (say, done) = channel();
+    let state = Arc::<State>::default();
+    let shared = Arc::clone(&state);
+    std::thread::spawn(move || say.send(copy_all(from, to, &shared)));
+    Copying { state, done }
+}
+
+fn copy_all(mut from: impl Read, mut to: impl Write, state: &State) -> io::Result<()> {
+    let mut filter = Filter::default();
+    let mut room = [0; 8192];
+    let mut left = MAX_LEFT;
+    while let Ok(len @ 1..) = from.read(&mut room) {
+        let text = filter.pass(&room[..len]);
+        state.writes.store(true, Ordering::Relaxed);
+        to.write_all(&text).and_then(|()| to.flush())?;
+        state.writes.store(false, Ordering::Relaxed);
+        if state.ended.load(Ordering::Relaxed) {
+            left = left.saturating_sub(len);
+            if left == 0 {
                 break;
             }
         }
-        done.send(())
-    });
-    wait
+    }
+    Ok(())
 }
 
 /// Lets text, line ends and colours through, and no other command to a terminal: a pipe or a file ends

@@ -57,6 +57,7 @@ fn settings(shared: &Shared, key: &str, endpoint: &str) -> Result<Settings> {
         profile: None,
         config_file: Some(shared.config_file.clone()),
         credentials_file: Some(shared.credentials_file.clone()),
+        as_original: false,
     })
 }
 

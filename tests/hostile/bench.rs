@@ -1,14 +1,8 @@
-//! Files that somebody prepared: each one that the command reads is cut, repeated, mutated at random, or
-//! replaced by what is no file. The command ends by itself, with a code of its own, in bounded memory,
-//! and shows no secret. The layer `hostile` runs the same with a command under AddressSanitizer.
-//!
-//! `KEYWARD_COMMAND` is the command, `KEYWARD_CASES` how many mutations each file gets (1), all the fixed
-//! ones besides where there are more than that, `KEYWARD_SEED` the first random number.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! An installation, what somebody prepares in it, and how the command ends then.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -32,19 +26,10 @@ const CODES: [i32; 6] = [0, 1, 2, 3, 74, 75];
 /// shadow as much again.
 const MEMORY: i64 = 1 << 20;
 
-/// The calls that read a whole installation.
-const CALLS: [&[&str]; 5] = [
-    &["status"],
-    &["--json", "keys", "list"],
-    &["doctor"],
-    &["rotate", "1"],
-    &["keystore", "accept-rollback", "--dry-run", "--reason", "r"],
-];
-
 /// Stands for a file in somebody's place.
-type Special = fn(&Path) -> nix::Result<()>;
+pub(crate) type Special = fn(&Path) -> nix::Result<()>;
 
-const SPECIALS: [Special; 7] = [
+pub(crate) const SPECIALS: [Special; 8] = [
     |path| mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR),
     |path| linked("/dev/zero", path),
     |path| linked("/dev/stdin", path),
@@ -53,7 +38,14 @@ const SPECIALS: [Special; 7] = [
     |path| fs::create_dir(path).map_err(failed),
     // 4 TiB of nothing.
     |path| File::create(path).and_then(|file| file.set_len(1 << 42)).map_err(failed),
+    |path| UnixListener::bind(path).map(drop).map_err(failed),
 ];
+
+/// Which of them is long.
+pub(crate) const SPARSE: usize = 6;
+
+/// How many of them a file is replaced by in the run that everybody makes, another choice for each.
+const FEW_SPECIALS: usize = 3;
 
 fn linked(to: impl AsRef<Path>, path: &Path) -> nix::Result<()> {
     symlink(to, path).map_err(failed)
@@ -63,101 +55,10 @@ fn failed(error: std::io::Error) -> nix::Error {
     nix::Error::from_raw(error.raw_os_error().unwrap_or(0))
 }
 
-#[test]
-fn an_installation_of_prepared_files() {
-    let bench = Bench::new();
-    bench.put_back();
-    let output = bench.call(&["status"]);
-    assert!(output.status.success(), "as it was: {}", said(&output));
-    for file in bench.files() {
-        let whole = fs::read(bench.original.join(&file)).unwrap();
-        for (n, bytes) in bench.mutations(&whole).into_iter().enumerate() {
-            bench.put_back();
-            bench.write(&bench.site().join(&file), &bytes);
-            bench.runs(&format!("{} mutation {n}", file.display()), CALLS[n % CALLS.len()]);
-        }
-        for (n, special) in SPECIALS.iter().enumerate() {
-            bench.put_back();
-            fs::remove_file(bench.site().join(&file)).unwrap();
-            special(&bench.site().join(&file)).unwrap();
-            bench.runs(&format!("{} special {n}", file.display()), CALLS[n % CALLS.len()]);
-        }
-    }
-    bench.done();
-}
-
-#[test]
-fn a_data_directory_of_prepared_files() {
-    let bench = Bench::new();
-    let data = bench.folder.path().join("data");
-    let inspect = ["inspect", data.to_str().unwrap()];
-    let destroy = ["keys", "destroy", "1", "1", "--datadir", inspect[1]];
-    let samples = sorted("tests/golden/inspect").into_iter().filter(|path| !is(path, "json"));
-    for sample in samples {
-        let whole = fs::read(&sample).unwrap();
-        let name = sample.file_name().unwrap();
-        for (n, bytes) in bench.mutations(&whole).into_iter().enumerate() {
-            empty(&data);
-            bench.write(&data.join(name), &bytes);
-            bench.runs(&format!("{} mutation {n}", sample.display()), &inspect);
-        }
-    }
-    // A file of 4 TiB is read to its end: that is long, and no fault. Of an .isl it is not.
-    for name in ["ibdata1", "t.MAI", "t.MAD", "t.isl", "ib_logfile0", "keyward.mark"] {
-        for (n, special) in SPECIALS.iter().enumerate().filter(|(n, _)| *n < 6 || name == "t.isl") {
-            for call in [&inspect[..], &destroy] {
-                empty(&data);
-                fs::copy("tests/golden/inspect/aria.MAD", data.join("u.MAD")).unwrap();
-                bench.write(&data.join("ibdata2"), &[1; 4096]);
-                special(&data.join(name)).unwrap();
-                bench.runs(&format!("{name} special {n}"), call);
-            }
-        }
-    }
-    bench.done();
-}
-
-#[test]
-fn prepared_files_of_other_plugins() {
-    let bench = Bench::new();
-    let file = bench.folder.path().join("prepared");
-    let path = file.to_str().unwrap();
-    let served = bench.folder.path().join("served.toml");
-    let text = format!("[[provider]]\ntype = \"file\"\npath = {path:?}\n");
-    bench.write(&served, text.as_bytes());
-    let calls: [(&str, &[&str]); 3] = [
-        ("tests/golden/keyfile", &["--config", served.to_str().unwrap(), "keys", "list"]),
-        ("tests/golden/keyring", &["import", "--dry-run", "--from-keyring-file", path]),
-        ("fuzz/seeds/option_file", &["import", "--dry-run", "--from-mycnf", path]),
-    ];
-    for (folder, call) in calls {
-        // The option files that lead to a network are the fuzz target's alone.
-        let here = |path: &PathBuf| !folder.ends_with("option_file") || path.ends_with("key-file");
-        for sample in sorted(folder).into_iter().filter(|path| !is(path, "expect") && here(path)) {
-            let whole = fs::read(&sample).unwrap();
-            for (n, bytes) in bench.mutations(&whole).into_iter().enumerate() {
-                bench.write(&file, &bytes);
-                bench.runs(&format!("{} mutation {n}", sample.display()), call);
-            }
-        }
-        for (n, special) in SPECIALS.iter().enumerate() {
-            fs::remove_file(&file).unwrap();
-            special(&file).unwrap();
-            bench.runs(&format!("special {n} for {folder}"), call);
-            match n {
-                5 => fs::remove_dir(&file).unwrap(),
-                _ => fs::remove_file(&file).unwrap(),
-            }
-            bench.write(&file, b"");
-        }
-    }
-    bench.done();
-}
-
 /// An installation, a copy of it as it was, and what went wrong so far.
-struct Bench {
-    folder: TempDir,
-    original: PathBuf,
+pub(crate) struct Bench {
+    pub(crate) folder: TempDir,
+    pub(crate) original: PathBuf,
     command: PathBuf,
     secret: Vec<u8>,
     cases: usize,
@@ -166,7 +67,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
         let command = std::env::var_os("KEYWARD_COMMAND");
@@ -195,17 +96,55 @@ impl Bench {
         bench
     }
 
-    fn site(&self) -> PathBuf {
+    pub(crate) fn site(&self) -> PathBuf {
         self.folder.path().join("site")
     }
 
-    fn put_back(&self) {
+    pub(crate) fn put_back(&self) {
         let _ = fs::remove_dir_all(self.site());
         copy(&self.original, &self.site());
     }
 
+    /// The installation with one more section in its configuration.
+    pub(crate) fn with_section(&self, section: &str) {
+        self.put_back();
+        let path = self.site().join("keyward.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        self.write(&path, format!("{text}\n{section}").as_bytes());
+    }
+
+    /// Calls the command with each thing that somebody may have put in the place of `file`.
+    pub(crate) fn in_place_of(&self, file: &Path, call: &[&str]) {
+        let whole = fs::read(file).unwrap();
+        for (n, bytes) in self.mutations(&whole).into_iter().enumerate() {
+            self.write(file, &bytes);
+            self.runs(&format!("{} mutation {n}", file.display()), call);
+        }
+        self.write(file, &whole);
+        self.specials_in_place_of(file, call);
+    }
+
+    /// The same with what is no such file; it is put back afterwards.
+    pub(crate) fn specials_in_place_of(&self, file: &Path, call: &[&str]) {
+        let aside = file.with_extension("aside");
+        fs::rename(file, &aside).unwrap();
+        for n in self.specials() {
+            SPECIALS[n](file).unwrap();
+            self.runs(&format!("{} special {n}", file.display()), call);
+            let _ = fs::remove_file(file).or_else(|_| fs::remove_dir_all(file));
+        }
+        fs::rename(&aside, file).unwrap();
+    }
+
+    /// What a file is replaced by: all, or a few in the run that everybody makes.
+    pub(crate) fn specials(&self) -> Vec<usize> {
+        let (all, first) = (SPECIALS.len(), self.below(SPECIALS.len()));
+        let count = if self.cases <= FEW { FEW_SPECIALS } else { all };
+        (first..first + count).map(|n| n % all).collect()
+    }
+
     /// The files of the installation, relative to its folder.
-    fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut folders = vec![self.original.clone()];
         while let Some(folder) = folders.pop() {
@@ -219,7 +158,7 @@ impl Bench {
         found
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) {
+    pub(crate) fn write(&self, path: &Path, bytes: &[u8]) {
         fs::write(path, bytes).unwrap();
         fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
     }
@@ -231,7 +170,7 @@ impl Bench {
     }
 
     /// Some mutations of `whole`: fixed ones and random ones.
-    fn mutations(&self, whole: &[u8]) -> Vec<Vec<u8>> {
+    pub(crate) fn mutations(&self, whole: &[u8]) -> Vec<Vec<u8>> {
         let mut fixed = fixed(whole);
         let random = (0..self.cases).map(|_| self.mutated(whole)).collect::<Vec<_>>();
         if self.cases <= FEW {
@@ -265,12 +204,14 @@ impl Bench {
         bytes
     }
 
-    fn call(&self, words: &[&str]) -> Output {
+    pub(crate) fn call(&self, words: &[&str]) -> Output {
         let mut command = Command::new("timeout");
         command.arg("--signal=KILL").arg(PATIENCE).arg(&self.command);
         if !words.contains(&"--config") {
             command.arg("--config").arg(self.site().join("keyward.toml"));
         }
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}/bin:{path}", self.folder.path().display()));
         command.args(words).stdin(std::process::Stdio::null());
         if geteuid().is_root() {
             command.args(["--user", "root"]);
@@ -279,7 +220,7 @@ impl Bench {
     }
 
     /// Calls the command, and takes down whatever is wrong with how it ends.
-    fn runs(&self, what: &str, words: &[&str]) {
+    pub(crate) fn runs(&self, what: &str, words: &[&str]) {
         let output = self.call(words);
         let shows = |part: &[u8]| {
             output.stdout.windows(part.len()).any(|at| at == part)
@@ -294,7 +235,7 @@ impl Bench {
         }
     }
 
-    fn done(self) {
+    pub(crate) fn done(self) {
         let (count, found) = self.found.into_inner();
         assert!(found.is_empty(), "{} of {count}:\n{}", found.len(), found.join("\n\n"));
         let most = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
@@ -324,22 +265,22 @@ fn fixed(whole: &[u8]) -> Vec<Vec<u8>> {
     ]
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-fn sorted(folder: &str) -> Vec<PathBuf> {
+pub(crate) fn sorted(folder: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap();
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths
 }
 
-fn is(path: &Path, ending: &str) -> bool {
+pub(crate) fn is(path: &Path, ending: &str) -> bool {
     path.extension().is_some_and(|is| is == ending)
 }
 
-fn empty(folder: &Path) {
+pub(crate) fn empty(folder: &Path) {
     let _ = fs::remove_dir_all(folder);
     fs::create_dir(folder).unwrap();
 }
