@@ -1,5 +1,5 @@
 //! The audit trail: one JSON object a line, each chained to the one before by its hash, so that an
-//! edit, a gap or a reordering shows.
+//! edit, a gap or a reordering shows, except in the last line and after it.
 //!
 //! Written only under the keystore's lock, by whoever changes it: the server or the command.
 
@@ -35,7 +35,8 @@ const GENESIS: &str = "000000000000000000000000000000000000000000000000000000000
 pub enum Event {
     /// A keystore was made.
     KeystoreCreated,
-    /// New key versions are about to be committed; without the next line, they were not.
+    /// A change is about to be committed. Without its own line after this one it was not, unless that
+    /// line could not be written: the keystore's generation tells.
     Intended,
     /// A key was made.
     KeyCreated,

@@ -23,11 +23,11 @@ pub(super) struct PolicyRunner {
     pub(super) policy: Policy,
     /// When the clock was looked at last.
     looked: Option<Instant>,
-    /// The versions whose rotation was events of.
+    /// The versions whose coming rotation has its line in the log.
     events: HashSet<KeyRef>,
-    /// The versions whose dates the log events of.
+    /// The versions whose wrong dates have their line in the log.
     doubted: HashSet<KeyRef>,
-    /// What went wrong last, so that it is not events every minute.
+    /// What went wrong last, so that it is not logged every minute.
     failure: Option<String>,
 }
 

@@ -41,7 +41,7 @@ pub(super) struct Registering {
     /// Whether this process has entered it: from then on host and path are not compared, so that two
     /// servers with copies of one mark do not write over each other for ever.
     entered: bool,
-    /// What went wrong last, so that it is not events every hour.
+    /// What went wrong last, so that it is not logged every hour.
     failure: Option<String>,
 }
 

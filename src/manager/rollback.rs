@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::source::{LOCK_WAIT, Reason};
 use crate::store::{Contents, Revision};
 
-/// A keystore that its rollback guard speaks against.
+/// A keystore that its rollback guard rejects.
 pub struct Rollback {
     /// What the guard says.
     pub refused: String,
@@ -27,8 +27,8 @@ impl Manager {
     }
 
     /// Accepts the keystore as it is, though its guard knows a newer one or another: as the next
-    /// generation, of a new epoch, in which no number of a lost version is used again. What is in
-    /// force from now on. `State` where there is nothing to accept.
+    /// generation, of a new epoch, in which no number of a lost version is used again. Returns the
+    /// new revision. `State` where there is nothing to accept.
     pub fn accept_rollback(&self, reason: Reason<'_>) -> Result<Revision> {
         let lock = self.reader.file.lock(Deadline::after(LOCK_WAIT))?;
         let keystore = self.reader.read_unguarded()?.keystore;

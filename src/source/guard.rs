@@ -61,7 +61,7 @@ impl KeystoreReader {
     }
 
     /// Refuses a change from `keystore`, whose file is as it was read, where its guard knows a newer one:
-    /// somebody may have put that back since. A guard that says nothing is for the end of the change to tell of.
+    /// somebody may have put that back since. A missing guard is reported after the change.
     pub(super) fn refuse_behind(&self, _: &StoreLock, keystore: &Keystore) -> Result<()> {
         match self.check_rollback(self.file.guard(), keystore) {
             Err(behind) if behind.kind() == Kind::State => Err(behind),

@@ -46,9 +46,9 @@ pub struct StoreLock {
 pub struct Guard(Result<Option<Witness>>);
 
 impl Guard {
-    /// An epoch that `keystore`, of which generations may be lost, must go beyond: what the lost ones
-    /// came to. A guard that is missing or proves nothing does not tell that; then it is so many further
-    /// that no two losses come to the same by chance.
+    /// The highest epoch that lost generations of `keystore` may have used. A guard that is missing or
+    /// proves nothing cannot tell; then it is the keystore's epoch plus a random number, so that two
+    /// losses rarely come to the same one.
     pub fn epoch_to_pass(&self, keystore: &Keystore, rng: &dyn Rng) -> Result<u64> {
         let witness = self.0.as_ref().ok().and_then(Option::as_ref);
         if let Some(epoch) = witness.and_then(|witness| witness.proven_epoch(keystore)) {
@@ -61,7 +61,7 @@ impl Guard {
     }
 }
 
-/// How a rollback guard that does not speak against a keystore stands to it.
+/// The result of a check by a rollback guard that found no rollback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guarding {
     /// It is of this generation.
@@ -142,7 +142,7 @@ impl StoreFile {
         self.replace(lock, changed, rng).map(|(next, _)| next)
     }
 
-    /// The same; with the keystore, what tells its file from a changed one.
+    /// Commits `changed` likewise; returns the new keystore and its file's stamp.
     pub fn replace(
         &self,
         lock: &StoreLock,
@@ -221,7 +221,7 @@ impl StoreFile {
         ))
     }
 
-    /// Removes the file, for one whose keys are all elsewhere: the next commit is a first one.
+    /// Removes the keystore's file after its keys were moved elsewhere: the next commit is a first one.
     pub fn discard(&self, lock: &StoreLock) -> Result<()> {
         if lock.path != self.path {
             return Err(Error::new(Kind::Internal, "the lock is another keystore's"));
@@ -240,8 +240,8 @@ impl StoreFile {
     }
 
     /// Checks by `guard` that nothing newer than `keystore`, and no other, was in force here before.
-    /// `State` or `Corrupt` where it speaks against the keystore. A keystore that another took the
-    /// place of may come back: its own guard was set aside then.
+    /// `State` or `Corrupt` where it speaks against the keystore. A replaced keystore may be put
+    /// back: its own guard was set aside when it was replaced.
     pub fn check_guard(&self, guard: Guard, keystore: &Keystore) -> Result<Guarding> {
         let Some(witness) = guard.0? else { return Ok(Guarding::Missing) };
         let id = keystore.contents().id();

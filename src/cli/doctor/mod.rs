@@ -25,7 +25,7 @@ use crate::policy::Ahead;
 use crate::secret;
 use crate::source::Role;
 
-/// A server looks for a new generation every second.
+/// A server looks for a new generation twice a second.
 const NOTICED_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Serialize)]
