@@ -6,6 +6,8 @@ mod contract;
 use contract::fixtures;
 
 server_contract! {
+    #[cfg(feature = "aws-kms")]
+    aws_key_files: super::fixtures::aws_kms::Files,
     file_plain: super::fixtures::file::PlainFile,
     file_encrypted: super::fixtures::file::EncryptedFile,
     kmip_1_0_served: super::fixtures::kmip::Served10,
@@ -13,18 +15,11 @@ server_contract! {
     vault_kv: super::fixtures::vault::Kv,
 }
 
-#[cfg(feature = "aws-kms")]
-server_contract! {
-    aws_key_files: super::fixtures::aws_kms::Files,
-}
-
-#[cfg(feature = "aws-kms")]
 wrapper_contract! {
+    #[cfg(feature = "aws-kms")]
     aws_kms: super::fixtures::aws_kms::Key,
+    #[cfg(feature = "aws-kms")]
     aws_kms_alias: super::fixtures::aws_kms::Alias,
-}
-
-wrapper_contract! {
     kmip_1_0_get: super::fixtures::kmip::Get10,
     kmip_1_2_cbc: super::fixtures::kmip::Cbc12,
     kmip_1_4_gcm: super::fixtures::kmip::Gcm14,

@@ -1,7 +1,7 @@
 //! What every provider must do, said once each. `provider_contract.rs` runs it on all of them.
 //!
-//! To add a provider, write a fixture in `fixtures/` and name it in the list in
-//! `provider_contract.rs`. To add a behaviour, write a function in `server.rs` or `wrapper.rs` and
+//! To add a provider, write a fixture in `fixtures/` and name it in a list in
+//! `provider_contract.rs`, with its feature if it has one. To add a behaviour, write a function in `server.rs` or `wrapper.rs` and
 //! name it in the macro at the end of that file.
 
 pub mod fixtures;

@@ -13,8 +13,8 @@ use super::{ServerFixture, passed, refused, shallow, silent, soon, start, tellin
 /// Runs every behaviour below on each fixture: `name: Fixture`.
 #[macro_export]
 macro_rules! server_contract {
-    ($($name:ident: $fixture:ty),* $(,)?) => {
-        $($crate::server_contract!(@behaviours $name, $fixture,
+    ($($(#[$cfg:meta])? $name:ident: $fixture:ty),* $(,)?) => {
+        $($crate::server_contract!(@behaviours $(#[$cfg])? $name, $fixture,
             list_and_fetch_agree
             the_list_is_the_same_each_time
             an_unknown_key_is_not_found
@@ -26,7 +26,8 @@ macro_rules! server_contract {
             calls_leave_a_server_its_stack
         );)*
     };
-    (@behaviours $name:ident, $fixture:ty, $($behaviour:ident)*) => {
+    (@behaviours $(#[$cfg:meta])? $name:ident, $fixture:ty, $($behaviour:ident)*) => {
+        $(#[$cfg])?
         mod $name {
             $(#[test]
             fn $behaviour() {

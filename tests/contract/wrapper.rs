@@ -10,8 +10,8 @@ use super::{WrapperFixture, passed, refused, shallow, silent, soon, start, telli
 /// Runs every behaviour below on each fixture: `name: Fixture`.
 #[macro_export]
 macro_rules! wrapper_contract {
-    ($($name:ident: $fixture:ty),* $(,)?) => {
-        $($crate::wrapper_contract!(@behaviours $name, $fixture,
+    ($($(#[$cfg:meta])? $name:ident: $fixture:ty),* $(,)?) => {
+        $($crate::wrapper_contract!(@behaviours $(#[$cfg])? $name, $fixture,
             keys_of_every_size_come_back
             what_one_provider_wrapped_another_on_the_same_store_opens
             two_wraps_of_a_key_differ
@@ -28,7 +28,8 @@ macro_rules! wrapper_contract {
             calls_leave_a_server_its_stack
         );)*
     };
-    (@behaviours $name:ident, $fixture:ty, $($behaviour:ident)*) => {
+    (@behaviours $(#[$cfg:meta])? $name:ident, $fixture:ty, $($behaviour:ident)*) => {
+        $(#[$cfg])?
         mod $name {
             $(#[test]
             fn $behaviour() {
