@@ -142,6 +142,19 @@ fn prose_is_what_people_say() {
     }
 }
 
+/// A comment has a subject or a verb: "Checks that it is so", not "That it is so".
+#[test]
+fn comments_are_sentences() {
+    let begins = ["/// That ", "// That ", "//! That "];
+    for file in sources() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let found = text
+            .lines()
+            .position(|line| begins.iter().any(|begin| line.trim_start().starts_with(begin)));
+        assert!(found.is_none(), "{}:{}", file.display(), found.unwrap_or_default() + 1);
+    }
+}
+
 /// The pages that people read, but for the records of decisions, which tell of their own time.
 fn pages() -> Vec<PathBuf> {
     let mut files =

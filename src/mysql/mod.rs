@@ -9,3 +9,6 @@ mod aes;
 mod ffi;
 mod message;
 mod open;
+
+/// The component's name, after which the library must be called.
+const NAME: &str = "component_keyring_keyward";

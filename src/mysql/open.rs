@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use nix::unistd::geteuid;
 use zeroize::Zeroizing;
 
+use super::NAME;
 use super::aes::{self, Direction, Mode};
 use super::message::{self, ServerLog};
 use crate::assemble;
@@ -177,10 +178,10 @@ pub(super) fn describe() -> Vec<(String, String)> {
     let read_only = open.map(|open| yes_or_no(open.read_only));
     let unknown = || "<NOT APPLICABLE>".to_owned();
     let stock = [
-        ("Component_name", super::ffi::NAME.to_owned()),
+        ("Component_name", NAME.to_owned()),
         ("Author", "The keyward authors".to_owned()),
         ("License", "MIT OR Apache-2.0".to_owned()),
-        ("Implementation_name", super::ffi::NAME.to_owned()),
+        ("Implementation_name", NAME.to_owned()),
         ("Version", env!("CARGO_PKG_VERSION").to_owned()),
         ("Component_status", if open.is_some() { "Active" } else { "Disabled" }.to_owned()),
         ("Data_file", data_file.unwrap_or_else(unknown)),

@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::registers::MAX_EPOCHS;
 use super::{Contents, KeyEntry, Keystore};
 use crate::env::{Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyName, KeyRef, KeyVersion};
 use crate::secret::scrubbed;
+
+/// How many epochs are kept; the oldest go first.
+pub(super) const MAX_EPOCHS: usize = 256;
 
 /// By how much the numbers jump at least with a new epoch: more than what was lost can have used.
 const LEAST_JUMP: u32 = 1 << 16;

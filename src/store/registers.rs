@@ -6,14 +6,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::Keystore;
-use super::numbers::Revision;
+use super::numbers::{MAX_EPOCHS, Revision};
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::hex::Hex;
 use crate::key::KeyVersion;
-
-/// How many epochs are kept; the oldest go first.
-pub(super) const MAX_EPOCHS: usize = 256;
 
 /// How many data directories may be registered.
 pub const MAX_DATA_DIRECTORIES: usize = 1_000;

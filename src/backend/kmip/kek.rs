@@ -13,28 +13,9 @@ use super::attributes::{Attributes, State};
 use super::client::Exchange;
 use super::failure::CallError;
 use super::requests::Wanted;
+use super::settings::KeyChoice;
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
-
-/// Which key of the server wraps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyChoice {
-    /// The newest of this name.
-    Name(String),
-    /// The one with this unique identifier.
-    Id(String),
-    /// Either: the one with this unique identifier, or else the newest of this name.
-    Either(String),
-}
-
-impl fmt::Display for KeyChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(text) | Self::Either(text) => write!(f, "key {text:?}"),
-            Self::Id(id) => write!(f, "key with the id {id:?}"),
-        }
-    }
-}
 
 /// A wrapping key.
 pub(super) struct Kek {

@@ -11,6 +11,7 @@ use super::failure::{CallError, changed};
 use super::kek::Kek;
 use super::message::Version;
 use super::requests::Mode;
+use super::settings::WrapMechanism;
 use crate::error::{Error, Kind, Result};
 use crate::secret::DataKey;
 use crate::secret::aead::{NONCE_LEN, TAG_LEN, open, seal};
@@ -28,19 +29,6 @@ const ENCRYPTED_ONCE_LEN: usize = ONCE_LEN + 16;
 
 /// What is wrapped for a trial: as long as a store key.
 const TRIAL_LEN: usize = 32;
-
-/// How a key wraps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WrapMechanism {
-    /// The server encrypts by AES-GCM, with what the wrapped key is bound to as additional data: KMIP 1.4.
-    Gcm,
-    /// The server encrypts a key of 256 bits that is used once, by AES-CBC; under that one the store key
-    /// is sealed here, by AES-GCM. KMIP 1.2.
-    Cbc,
-    /// The wrapping key is fetched for each use, and AES-GCM done here: for servers that cannot encrypt, and
-    /// only where the configuration asks for it, because the key leaves the server.
-    Get,
-}
 
 impl WrapMechanism {
     const ALL: [Self; 3] = [Self::Gcm, Self::Cbc, Self::Get];

@@ -28,12 +28,12 @@ mod wrapper;
 use std::sync::Arc;
 
 pub use self::failure::KeyAdvice;
-pub use self::kek::KeyChoice;
-pub use self::mechanism::WrapMechanism;
 #[cfg(fuzzing)]
 use self::scripted as connection;
 pub use self::server::KmipServer;
-pub use self::settings::{Address, ServerSettings, Settings, Use, WrapperSettings};
+pub use self::settings::{
+    Address, KeyChoice, ServerSettings, Settings, Use, WrapMechanism, WrapperSettings,
+};
 pub use self::wrapper::KmipWrapper;
 use super::{Backend, Order};
 use crate::config::Section;

@@ -7,8 +7,6 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use super::super::http::TlsConfig;
-use super::kek::KeyChoice;
-use super::mechanism::WrapMechanism;
 use super::message::Version;
 use crate::config::Section;
 use crate::error::{Error, Kind, Result};
@@ -104,6 +102,39 @@ impl WrapperSettings {
         };
         Ok(Self { kmip, key, way: section.parsed("mechanism")? })
     }
+}
+
+/// Which key of the server wraps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyChoice {
+    /// The newest of this name.
+    Name(String),
+    /// The one with this unique identifier.
+    Id(String),
+    /// Either: the one with this unique identifier, or else the newest of this name.
+    Either(String),
+}
+
+impl fmt::Display for KeyChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(text) | Self::Either(text) => write!(f, "key {text:?}"),
+            Self::Id(id) => write!(f, "key with the id {id:?}"),
+        }
+    }
+}
+
+/// How a key wraps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrapMechanism {
+    /// The server encrypts by AES-GCM, with what the wrapped key is bound to as additional data: KMIP 1.4.
+    Gcm,
+    /// The server encrypts a key of 256 bits that is used once, by AES-CBC; under that one the store key
+    /// is sealed here, by AES-GCM. KMIP 1.2.
+    Cbc,
+    /// The wrapping key is fetched for each use, and AES-GCM done here: for servers that cannot encrypt, and
+    /// only where the configuration asks for it, because the key leaves the server.
+    Get,
 }
 
 /// What the configuration says of the keys.

@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::client::Exchange;
-use super::kek::{Kek, KeyChoice, by_name};
-use super::mechanism::WrapMechanism;
+use super::kek::{Kek, by_name};
 use super::requests::NewKey;
+use super::settings::{KeyChoice, WrapMechanism};
 use super::wrapper::KmipWrapper;
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};

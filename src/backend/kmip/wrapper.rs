@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::client::{Client, Exchange};
 use super::failure::{CallError, KeyAdvice, changed};
-use super::kek::{Kek, KeyChoice};
-use super::mechanism::{WrapMechanism, choose};
-use super::settings::WrapperSettings;
+use super::kek::Kek;
+use super::mechanism::choose;
+use super::settings::{KeyChoice, WrapMechanism, WrapperSettings};
 use crate::config::Section;
 use crate::env::{Deadline, Rng};
 use crate::error::{Error, Kind, Result};

@@ -20,6 +20,16 @@ pub struct Client {
     pub(super) session: Session,
 }
 
+/// A client, and the two parts of a path in it.
+pub(super) type PathParts<'a> = (&'a Arc<Client>, &'a str, &'a str);
+
+impl Settings {
+    /// A client that has called nobody yet.
+    pub fn client(self, rng: Arc<dyn Rng>) -> Arc<Client> {
+        Arc::new(Client::new(self, rng))
+    }
+}
+
 impl Client {
     pub(super) fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {
         let Settings { addresses, namespace, trust, login } = settings;

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::super::http::{Method, TlsConfig};
 use super::nodes::{Answer, Exchange, Nodes};
-use super::settings::path;
+use super::path;
 use crate::config::Section;
 use crate::env::{Deadline, Rng, jittered};
 use crate::error::{Error, Kind, Result};

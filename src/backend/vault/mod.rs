@@ -21,6 +21,8 @@ pub use self::server::KvServer;
 pub use self::settings::{KvSettings, Settings, TransitSettings};
 pub use self::wrapper::TransitWrapper;
 use super::Backend;
+use crate::config::Section;
+use crate::error::Result;
 use crate::provider::Provider;
 
 /// `vault-kv` in the table of backends.
@@ -45,6 +47,25 @@ pub(super) static TRANSIT: Backend = Backend {
 
 /// What Vault's own tools read, and configurations of ours name as `*_env` by habit.
 const ENVIRONMENT: &[&str] = &["VAULT_*"];
+
+/// A path within Vault, without slashes at its ends. What would need escaping is refused, so that a
+/// name means the same in a path and in a policy.
+fn checked(section: &Section, key: &'static str, text: &str) -> Result<String> {
+    let path = text.trim_matches('/');
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let is_part =
+        |part: &str| !part.is_empty() && part != "." && part != ".." && part.chars().all(is_plain);
+    if path.split('/').all(is_part) {
+        return Ok(path.to_owned());
+    }
+    Err(section.wrong(key, "may have letters, digits, - _ . and / between them"))
+}
+
+/// The text at `key` as a path within Vault, or `default`.
+fn path(section: &Section, key: &'static str, default: &str) -> Result<String> {
+    let text = section.text(key)?.unwrap_or_else(|| default.to_owned());
+    checked(section, key, &text)
+}
 
 #[cfg(test)]
 mod tests;

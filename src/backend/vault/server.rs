@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::client::{Call, Client};
+use super::client::{Call, Client, PathParts};
 use super::nodes::Answer;
 use super::rights::Right;
 use super::secrets::{
@@ -20,7 +20,6 @@ use super::secrets::{
     VersionBody, key_of,
 };
 use super::settings::KvSettings;
-use super::setup::Parts;
 use crate::config::Section;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
@@ -392,7 +391,7 @@ impl KvServer {
     }
 
     /// The client, the mount and the prefix.
-    pub(super) fn parts(&self) -> Parts<'_> {
+    pub(super) fn parts(&self) -> PathParts<'_> {
         (&self.client, &self.mount, &self.prefix)
     }
 

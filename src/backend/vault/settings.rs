@@ -2,14 +2,12 @@
 
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::http::{IN_THE_CLEAR, TlsConfig, USE_TLS, Url, is_private};
-use super::client::Client;
 use super::login::Login;
+use super::{checked, path};
 use crate::config::Section;
-use crate::env::Rng;
 use crate::error::{Error, Result};
 use crate::key::PageMode;
 
@@ -41,11 +39,6 @@ impl Settings {
         let trust = TlsConfig::read(section)?;
         let login = Login::read(section, &trust)?;
         Ok(Self { addresses, namespace, trust, login })
-    }
-
-    /// A client that has called nobody yet.
-    pub fn client(self, rng: Arc<dyn Rng>) -> Arc<Client> {
-        Arc::new(Client::new(self, rng))
     }
 }
 
@@ -112,23 +105,4 @@ fn address(section: &Section, text: &str) -> Result<Url> {
         "https" | "http" => Err(wrong("has more than a scheme, a host and a port")),
         _ => Err(wrong("is neither https nor http")),
     }
-}
-
-/// A path within Vault, without slashes at its ends. What would need escaping is refused, so that a
-/// name means the same in a path and in a policy.
-fn checked(section: &Section, key: &'static str, text: &str) -> Result<String> {
-    let path = text.trim_matches('/');
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let is_part =
-        |part: &str| !part.is_empty() && part != "." && part != ".." && part.chars().all(is_plain);
-    if path.split('/').all(is_part) {
-        return Ok(path.to_owned());
-    }
-    Err(section.wrong(key, "may have letters, digits, - _ . and / between them"))
-}
-
-/// The text at `key` as a path within Vault, or `default`.
-pub(super) fn path(section: &Section, key: &'static str, default: &str) -> Result<String> {
-    let text = section.text(key)?.unwrap_or_else(|| default.to_owned());
-    checked(section, key, &text)
 }

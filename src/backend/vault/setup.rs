@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -12,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::super::{Order, ServerLogin, SetUp};
-use super::client::{Call, Client};
+use super::client::Call;
 use super::nodes::Answer;
 use super::rights::Right;
 use super::server::KvServer;
@@ -247,6 +246,3 @@ impl Call<'_> {
 fn done(answer: Answer, doing: &str) -> Result<Answer> {
     if answer.is_ok() { Ok(answer) } else { Err(answer.unexpected(doing)) }
 }
-
-/// A client, and the two parts of a path in it.
-pub(super) type Parts<'a> = (&'a Arc<Client>, &'a str, &'a str);

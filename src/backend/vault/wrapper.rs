@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::client::{Call, Client};
+use super::client::{Call, Client, PathParts};
 use super::nodes::Answer;
 use super::rights::Right;
 use super::settings::TransitSettings;
@@ -238,7 +238,7 @@ impl TransitWrapper {
     }
 
     /// The client, the mount and the key's name.
-    pub(super) fn parts(&self) -> super::setup::Parts<'_> {
+    pub(super) fn parts(&self) -> PathParts<'_> {
         (&self.client, &self.mount, &self.key)
     }
 

@@ -23,9 +23,6 @@ use std::ptr;
 use super::{message, open};
 use crate::key::KeyName;
 
-/// The component's name, after which the library must be called.
-pub(super) const NAME: &str = "component_keyring_keyward";
-
 /// `mysql_component_t`.
 #[repr(C)]
 pub(crate) struct Component {
@@ -263,6 +260,7 @@ unsafe fn put<T>(place: *mut T, value: T) -> Result<(), ()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mysql::NAME;
 
     #[test]
     fn a_panic_becomes_a_code() {
