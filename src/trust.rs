@@ -125,7 +125,7 @@ fn open_of(path: &Path, account: u32) -> Result<File, Refusal> {
     Ok(file)
 }
 
-/// That the file at `path` is one that [`open`] opens, of at most `max` bytes: for a library that opens it
+/// Checks that [`open`] opens the file at `path`, of at most `max` bytes: for a library that opens it
 /// by its name. Nobody else can put another file there meanwhile.
 pub fn check(path: &Path, max: u64) -> Result<(), Refusal> {
     match open(path)?.metadata().map_err(Refusal::Io)?.len() > max {

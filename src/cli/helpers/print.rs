@@ -147,7 +147,7 @@ fn write_out(text: &str) -> Result<()> {
     arrived(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// That what was `written` to standard output is not lost. A reader who has gone away is no failure.
+/// Checks that what was `written` to standard output is not lost. A reader who has gone away is no failure.
 pub(in crate::cli) fn arrived(written: io::Result<()>) -> Result<()> {
     match written {
         Err(cause) if cause.kind() != ErrorKind::BrokenPipe => {
