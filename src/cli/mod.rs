@@ -71,6 +71,12 @@ enum Command {
     Import(migrate::Import),
 }
 
+/// What the command takes, for its man pages and completions.
+#[must_use]
+pub fn definition() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
 /// Runs the command with `arguments`, the program's name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let mut call: Vec<OsString> = arguments.into_iter().collect();

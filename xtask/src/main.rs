@@ -12,6 +12,7 @@ mod layer;
 mod localstack;
 mod mtr;
 mod mysql;
+mod package;
 mod root118;
 mod server_bench;
 mod setup;
@@ -49,6 +50,11 @@ const TASKS: &[Task] = &[
         run: mtr::task,
     },
     Task {
+        name: "package",
+        about: "make debs, rpm, tarball and SBOM in target/package: [deb] [rpm] [tarball] [sbom]",
+        run: package::task,
+    },
+    Task {
         name: "bench",
         about: "run the benchmarks; `server [ROUNDS]`: a whole server; `model`: kernels on other CPUs",
         run: build::bench,
@@ -75,6 +81,6 @@ fn run(words: &[String]) -> Result<()> {
 }
 
 fn usage() -> String {
-    let lines = TASKS.iter().map(|task| format!("  cargo xtask {:6} {}\n", task.name, task.about));
+    let lines = TASKS.iter().map(|task| format!("  cargo xtask {:7} {}\n", task.name, task.about));
     lines.collect()
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use nix::unistd::Uid;
 use test_kit::command::answer;
-use test_kit::{Result, Scratch, artefacts, files, scratch};
+use test_kit::{Result, Scratch, artefacts, scratch};
 
 use crate::mtr::{Results, results};
 use crate::root118::{cache, mirror};
-use crate::{job, setup};
+use crate::{job, package, setup};
 
 const LIMIT: Duration = Duration::from_secs(3000);
 
@@ -168,15 +168,9 @@ fn without_progress(text: &str) -> String {
 
 fn prepare(root: &Path) -> Result<()> {
     let script = format!("set -e; cd {}\n{PREPARE}", root.display());
-    let version = our_version()?;
+    // The component shows it.
+    let version = package::version()?;
     answer(Command::new("sh").args(["-c", &script, "prepare", &version]))?.ok().map(drop)
-}
-
-/// The version in the root package's manifest: the component shows it.
-fn our_version() -> Result<String> {
-    let manifest = files::text(&artefacts::repository().join("Cargo.toml"))?;
-    let line = manifest.lines().find_map(|line| line.strip_prefix("version = "));
-    Ok(line.ok_or("Cargo.toml has no version")?.trim_matches('"').to_owned())
 }
 
 #[cfg(test)]

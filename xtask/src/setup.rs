@@ -55,6 +55,9 @@ pub(crate) const EMULATOR: &[&str] = &[
     "xorriso",
 ];
 
+/// To pack what is installed, and to check what was packed.
+pub(crate) const PACKAGE: &[&str] = &["debhelper", "rpm", "lintian", "apparmor", "systemd"];
+
 /// To load a server.
 pub(crate) const BENCH: &[&str] = &["sysbench"];
 
@@ -67,7 +70,10 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// `cargo xtask setup`.
 pub(crate) fn task(_words: &[String]) -> Result<()> {
     // In one go: whoever is not root gets one line to run.
-    need(&[BUILD, SERVER, MTR, TOOLS, HSM, VAULT_PLUGIN, KMIP, EMULATOR, BENCH, MODEL].concat())?;
+    need(
+        &[BUILD, SERVER, MTR, TOOLS, HSM, VAULT_PLUGIN, KMIP, EMULATOR, BENCH, MODEL, PACKAGE]
+            .concat(),
+    )?;
     vault::program()?;
     vault_mtr::original()?;
     localstack::python()?;
