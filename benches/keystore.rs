@@ -77,7 +77,7 @@ fn all_keys(keystore: &Keystore) -> Vec<DataKey> {
 
 fn committed(file: &StoreFile, changed: &Keystore) -> Keystore {
     let lock = file.lock(Deadline::after(Duration::from_secs(5))).expect("the lock");
-    file.commit(&lock, changed, &System).expect("the commit")
+    file.commit(&lock, changed, &System).expect("the commit").0
 }
 
 fn show(what: &str, mut work: impl FnMut()) {

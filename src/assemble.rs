@@ -252,7 +252,7 @@ fn commit_empty_keystore(
     };
     // A trail that cannot be written stops us while nothing is made yet.
     tell(Event::Intended).map_err(NotMade::nothing)?;
-    let made = file.commit(&lock, &keystore, &*env.rng).map_err(|error| NotMade {
+    let (made, _) = file.commit(&lock, &keystore, &*env.rng).map_err(|error| NotMade {
         stays: is_in_place(&file, keystore.contents().id(), &error),
         error,
     })?;

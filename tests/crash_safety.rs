@@ -212,11 +212,11 @@ fn file(disk: &SimDisk) -> StoreFile {
 fn rotate(file: &StoreFile) -> Result<Keystore> {
     let lock = file.lock(soon())?;
     let changed = rotated(&open(file)?, 3, 3);
-    file.commit(&lock, &changed, &FakeRng::new(9))
+    file.commit(&lock, &changed, &FakeRng::new(9)).map(|(next, _)| next)
 }
 
 fn commit(file: &StoreFile, changed: &Keystore) -> Result<Keystore> {
-    file.commit(&file.lock(soon())?, changed, &FakeRng::new(8))
+    file.commit(&file.lock(soon())?, changed, &FakeRng::new(8)).map(|(next, _)| next)
 }
 
 fn soon() -> Deadline {

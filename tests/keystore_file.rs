@@ -311,7 +311,7 @@ fn committed() -> (TempDir, StoreFile) {
 
 fn commit(file: &StoreFile, changed: &Keystore) -> Result<Keystore> {
     let lock = file.lock(soon())?;
-    file.commit(&lock, changed, &System)
+    file.commit(&lock, changed, &System).map(|(next, _)| next)
 }
 
 fn soon() -> Deadline {

@@ -107,7 +107,7 @@ fn dumped() -> Vec<(usize, usize)> {
 
 fn commit(file: &StoreFile, changed: &Keystore) -> Keystore {
     let lock = file.lock(Deadline::after(Duration::from_secs(5))).unwrap();
-    file.commit(&lock, changed, &System).unwrap()
+    file.commit(&lock, changed, &System).unwrap().0
 }
 
 fn key(id: u32) -> KeyRef {

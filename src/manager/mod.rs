@@ -144,7 +144,7 @@ impl Manager {
         prove(&after, &keys)?;
         let generation = before.contents().generation() + 1;
         self.append(generation, Event::Intended, &keys, reason)?;
-        let committed = self.reader.file.replace(&lock, &after, &*self.reader.env.rng);
+        let committed = self.reader.file.commit(&lock, &after, &*self.reader.env.rng);
         if committed.as_ref().err().is_none_or(|error| error.kind() == Kind::Unknown) {
             for (event, keys) in &events {
                 // The change itself is on disk; the trail shows its intent.

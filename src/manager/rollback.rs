@@ -42,7 +42,7 @@ impl Manager {
         if accepted.as_ref().err().is_none_or(|error| error.kind() == Kind::Unknown) {
             self.reader.warn_of(self.append(generation, Event::RollbackAccepted, &[], reason));
         }
-        let accepted = accepted?;
+        let (accepted, _) = accepted?;
         self.reader.warn_of(self.reader.file.write_witness(&accepted, rng));
         Ok(accepted.contents().revision())
     }

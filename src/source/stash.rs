@@ -171,7 +171,8 @@ impl Stash {
         let at = self.env.clock.now();
         let (actor, reason) = ("keyward".to_owned(), "taken from the key store".to_owned());
         let next = base.with_only(&all, &Change { at, actor, reason }, &*self.env.rng)?;
-        self.opened = Some(self.file.commit(&lock, &next, &*self.env.rng)?);
+        let (next, _) = self.file.commit(&lock, &next, &*self.env.rng)?;
+        self.opened = Some(next);
         Ok(())
     }
 

@@ -134,16 +134,11 @@ impl StoreFile {
         }
     }
 
-    /// Writes `changed` as the next generation and returns it. `Conflict` where the file is not of
-    /// the generation that `changed` was made from (0: where there is a file). `Unknown` where it was
-    /// written, or may have been, and a power cut may undo it. After any other error nothing was
-    /// changed.
-    pub fn commit(&self, lock: &StoreLock, changed: &Keystore, rng: &dyn Rng) -> Result<Keystore> {
-        self.replace(lock, changed, rng).map(|(next, _)| next)
-    }
-
-    /// Commits `changed` likewise; returns the new keystore and its file's stamp.
-    pub fn replace(
+    /// Writes `changed` as the next generation; returns it, and its file's stamp. `Conflict` where the
+    /// file is not of the generation that `changed` was made from (0: where there is a file).
+    /// `Unknown` where it was written, or may have been, and a power cut may undo it. After any other
+    /// error nothing was changed.
+    pub fn commit(
         &self,
         lock: &StoreLock,
         changed: &Keystore,

@@ -2,7 +2,7 @@
 //! states, ciphers and check values. It holds no plaintext.
 //!
 //! A file is read as a [`Sealed`] keystore; the store key, which a provider unwraps, opens it as a
-//! [`Keystore`]. Both are immutable: a change returns a copy, which [`StoreFile::replace`] writes.
+//! [`Keystore`]. Both are immutable: a change returns a copy, which [`StoreFile::commit`] writes.
 
 #![forbid(unsafe_code)]
 

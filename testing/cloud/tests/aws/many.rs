@@ -92,7 +92,7 @@ fn fill(config: &Config, key: &str, endpoint: &str, shared: &Shared) -> Result<(
         keystore = keystore.with_version(&new, &change, &System).told()?;
     }
     let lock = file.lock(Deadline::after(Duration::from_secs(5))).told()?;
-    let keystore = file.commit(&lock, &keystore, &System).told()?;
+    let (keystore, _) = file.commit(&lock, &keystore, &System).told()?;
     file.write_witness(&keystore, &System).told()?;
     Ok(())
 }
