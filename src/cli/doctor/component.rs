@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -136,15 +135,10 @@ fn running(findings: &mut Findings, keystore: Option<&Path>, server: &Server) {
 fn library(findings: &mut Findings, path: &Path) {
     let library = path.with_file_name(format!("{NAME}.so"));
     let shown = library.display();
-    match std::fs::metadata(&library) {
-        Ok(meta) if meta.mode() & 0o022 == 0 => {
-            findings.add(Mark::Ok, format!("library: {shown}"), None);
-        }
-        Ok(_) => {
-            let what = format!("library: {shown} can be written by others");
-            findings.add(Mark::Failed, what, Some("chmod 0755 it"));
-        }
-        Err(_) => {
+    match trust::open(&library) {
+        Ok(_) => findings.add(Mark::Ok, format!("library: {shown}"), None),
+        Err(Refusal::Untrusted(error)) => findings.error("library", &error),
+        Err(Refusal::Io(_)) => {
             let advice = format!(
                 "put libkeyward.so there; where this is an instance's own {FILE_NAME}, the library \
                  is with the one that says read_local_config"
@@ -206,6 +200,33 @@ fn server_program() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_library_that_others_can_change_is_a_failure() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("component_keyring_keyward.so");
+        let looked_at = || {
+            let mut findings = Findings::default();
+            library(&mut findings, &folder.path().join(FILE_NAME));
+            let found = findings.0.remove(0);
+            (found.mark, found.what)
+        };
+        let chmod = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        assert_eq!(looked_at().0, Mark::Warning);
+        std::fs::write(&file, "").unwrap();
+        chmod(&file, 0o755);
+        assert_eq!(looked_at(), (Mark::Ok, format!("library: {}", file.display())));
+        for path in [file.as_path(), folder.path()] {
+            chmod(path, 0o777);
+            let (mark, what) = looked_at();
+            let words = format!("library: {} can be written by others, who could ", path.display());
+            assert!(mark == Mark::Failed && what.starts_with(&words), "{what}");
+            chmod(path, 0o755);
+        }
+    }
 
     #[test]
     fn reads_the_clients_rows() {

@@ -180,7 +180,52 @@ impl Filter {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+
+    /// An output that takes its time, and in the end all.
+    struct Slow(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            std::thread::sleep(Duration::from_millis(300));
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn our_reader_is_waited_for_and_who_holds_the_other_end_is_not() {
+        let short = Duration::from_millis(50);
+        let (from, mut end) = io::pipe().unwrap();
+        let taken = Arc::<Mutex<Vec<u8>>>::default();
+        let copying = copy(from, Slow(Arc::clone(&taken)));
+        end.write_all(b"all of it").unwrap();
+        drop(end);
+        Printed(vec![copying]).wait(short).unwrap();
+        assert_eq!(*taken.lock().unwrap(), b"all of it");
+        // Something says no more and keeps the pipe; something else never stops.
+        let (from, silent) = io::pipe().unwrap();
+        Printed(vec![copy(from, io::sink())]).wait(short).unwrap();
+        let (other, mut endless) = io::pipe().unwrap();
+        let copying = copy(other, io::sink());
+        let writer = std::thread::spawn(move || while endless.write_all(&[b'x'; 4096]).is_ok() {});
+        Printed(vec![copying]).wait(short).unwrap();
+        writer.join().unwrap();
+        drop(silent);
+        // What cannot be written is known.
+        let (from, mut end) = io::pipe().unwrap();
+        end.write_all(b"lost").unwrap();
+        drop(end);
+        let full = std::fs::File::create("/dev/full").unwrap();
+        let lost = Printed(vec![copy(from, full)]).wait(Duration::from_secs(5)).unwrap_err();
+        assert_eq!(lost.kind(), io::ErrorKind::StorageFull);
+    }
 
     #[test]
     fn a_terminal_gets_colours_and_no_other_command() {
