@@ -1,5 +1,5 @@
-//! MariaDB 11.8 without touching the machine: the next Debian release in a root folder of its own,
-//! kept in the user's cache because it takes a gigabyte and does not change from run to run.
+//! Other Debians without touching the machine: each in a root folder of its own, kept in the user's
+//! cache because it takes half a gigabyte or more and does not change from run to run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,38 +11,65 @@ use test_kit::{Result, scratch};
 
 use crate::{job, setup};
 
-const RELEASE: &str = "trixie";
-const PACKAGES: &str = "mariadb-server,mariadb-test,mariadb-backup,netbase,procps,util-linux";
 const SOURCES: &str = "/etc/apt/sources.list.d/debian.sources";
 
-/// The root folder, made if it is not there.
-pub(crate) fn root() -> Result<PathBuf> {
-    if !Uid::effective().is_root() {
-        return Err("only root can enter a root folder of its own: sudo cargo xtask ...".into());
-    }
-    let root = cache()?.join("mariadb-11.8");
-    if !root.exists() {
-        setup::need(&["mmdebstrap"])?;
-        make(&root)?;
-    }
-    Ok(root)
+/// A root folder: its name in the cache, the release and what is installed in it.
+struct Root {
+    name: &'static str,
+    release: &'static str,
+    packages: &'static str,
 }
 
-/// Makes it beside its place, so that half of one is never taken for the whole.
-fn make(root: &Path) -> Result<()> {
-    let part = root.with_extension("part");
-    let _ = fs::remove_dir_all(&part);
-    fs::create_dir_all(&part)?;
-    let mut command = Command::new("mmdebstrap");
-    command.arg("--variant=apt").arg(format!("--include={PACKAGES}"));
-    command.arg(RELEASE).arg(&part).arg(format!("deb {} {RELEASE} main", mirror()?));
-    let log = scratch::root().join("mmdebstrap.log");
-    let done = job::logged(&mut command, &log, Duration::from_secs(1200))?;
-    if !done.ok {
-        return Err(format!("mmdebstrap\n{}", done.text).into());
+/// The next Debian, with MariaDB 11.8 and its suites.
+const NEXT: Root = Root {
+    name: "mariadb-11.8",
+    release: "trixie",
+    packages: "mariadb-server,mariadb-test,mariadb-backup,netbase,procps,util-linux",
+};
+
+/// Debian 12 with MariaDB and nothing else, to install packages of ours in.
+const FRESH: Root = Root { name: "debian-12", release: "bookworm", packages: "mariadb-server" };
+
+/// The root folder with MariaDB 11.8, made if it is not there.
+pub(crate) fn root() -> Result<PathBuf> {
+    NEXT.find()
+}
+
+/// The root folder with a fresh Debian 12, made if it is not there.
+pub(crate) fn debian12() -> Result<PathBuf> {
+    FRESH.find()
+}
+
+impl Root {
+    fn find(&self) -> Result<PathBuf> {
+        if !Uid::effective().is_root() {
+            return Err("only root can enter a root folder of its own: sudo cargo xtask ...".into());
+        }
+        let root = cache()?.join(self.name);
+        if !root.exists() {
+            setup::need(&["mmdebstrap"])?;
+            self.make(&root)?;
+        }
+        Ok(root)
     }
-    fs::write(part.join("etc/hosts"), "127.0.0.1 localhost\n")?;
-    Ok(fs::rename(&part, root)?)
+
+    /// Makes it beside its place, so that half of one is never taken for the whole.
+    fn make(&self, root: &Path) -> Result<()> {
+        let part = root.with_extension("part");
+        let _ = fs::remove_dir_all(&part);
+        fs::create_dir_all(&part)?;
+        let mut command = Command::new("mmdebstrap");
+        command.arg("--variant=apt").arg(format!("--include={}", self.packages));
+        command.arg(self.release).arg(&part);
+        command.arg(format!("deb {} {} main", mirror()?, self.release));
+        let log = scratch::root().join("mmdebstrap.log");
+        let done = job::logged(&mut command, &log, Duration::from_secs(1200))?;
+        if !done.ok {
+            return Err(format!("mmdebstrap\n{}", done.text).into());
+        }
+        fs::write(part.join("etc/hosts"), "127.0.0.1 localhost\n")?;
+        Ok(fs::rename(&part, root)?)
+    }
 }
 
 /// Where this machine gets its own packages from.

@@ -10,6 +10,7 @@ mod kernels;
 mod lint;
 mod mtr;
 mod mysql;
+mod package;
 mod rust;
 mod suite;
 mod valgrind;
@@ -258,6 +259,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[setup::EMULATOR],
         released: false,
         body: emulated::run,
+    },
+    Layer {
+        name: "package",
+        about: "the packages: their files, packed twice alike, and installed, used and purged in a Debian 12",
+        extended: true,
+        packages: &[setup::PACKAGE],
+        released: true,
+        body: package::run,
     },
     Layer {
         name: "deny",

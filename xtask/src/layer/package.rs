@@ -1,0 +1,284 @@
+//! The packages: what they hold, that they can be made again, and a Debian 12 that installs them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::unistd::Uid;
+use test_kit::command::answer;
+use test_kit::{Result, Scratch, artefacts, ensure, files};
+
+use crate::{job, package, root118};
+
+use super::{Report, Run};
+
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// What the deb has at least: permissions, then the path, and where a link leads.
+const DEB: &[&str] = &[
+    "-rw-r--r-- ./etc/apparmor.d/abstractions/keyward",
+    "-rw-r--r-- ./lib/systemd/system/keyward-rotate.service",
+    "-rw-r--r-- ./lib/systemd/system/keyward-rotate.timer",
+    "-rwxr-xr-x ./usr/bin/keyward",
+    "-rw-r--r-- ./usr/lib/mysql/plugin/keyward.so",
+    "lrwxrwxrwx ./usr/lib/mysql/plugin/component_keyring_keyward.so -> keyward.so",
+    "-rw-r--r-- ./usr/share/bash-completion/completions/keyward",
+    "-rw-r--r-- ./usr/share/doc/keyward/changelog.Debian.gz",
+    "-rw-r--r-- ./usr/share/doc/keyward/changelog.gz",
+    "-rw-r--r-- ./usr/share/doc/keyward/copyright",
+    "-rw-r--r-- ./usr/share/doc/keyward/docs/mariadb.md",
+    "-rw-r--r-- ./usr/share/doc/keyward/third-party-licenses.txt.gz",
+    "-rw-r--r-- ./usr/share/fish/vendor_completions.d/keyward.fish",
+    "-rw-r--r-- ./usr/share/keyward/mariadb.cnf",
+    "-rw-r--r-- ./usr/share/man/man8/keyward-keys-show.8.gz",
+    "-rw-r--r-- ./usr/share/man/man8/keyward.8.gz",
+    "-rw-r--r-- ./usr/share/zsh/vendor-completions/_keyward",
+];
+
+/// What the rpm has elsewhere, or only there.
+const RPM: &[&str] = &[
+    "/etc/my.cnf.d/keyward.cnf",
+    "/usr/bin/keyward",
+    "/usr/lib/systemd/system/keyward-rotate.timer",
+    "/usr/lib64/mariadb/plugin/keyward.so",
+    "/usr/lib64/mysql/plugin/component_keyring_keyward.so",
+    "/usr/lib64/mysql/plugin/keyward.so",
+    "/usr/share/doc/keyward/third-party-licenses.txt.gz",
+    "/usr/share/man/man8/keyward.8.gz",
+    "/usr/share/zsh/site-functions/_keyward",
+];
+
+/// Where a package of ours must not have a file: dpkg would take it away with the package, or tell
+/// another package of it.
+const NEVER: &[&str] = &["./etc/keyward", "./var/lib/keyward", "./etc/mysql"];
+
+/// What is checked, and the check.
+type Check<'a> = (&'static str, &'a dyn Fn() -> Result<()>);
+
+pub(super) fn run(run: &Run) -> Result<Report> {
+    let scratch = Scratch::new("packages")?;
+    let [once, twice] = ["once", "twice"].map(|name| scratch.path().join(name));
+    package::make(&[], &once)?;
+    package::make(&[], &twice)?;
+    let checks: &[Check] = &[
+        ("packed twice, the same bytes", &|| same(&once, &twice)),
+        ("the deb's files", &|| deb_files(&once)),
+        ("each stand-in's deb", &|| stand_ins(&once)),
+        ("the rpm's files", &|| rpm_files(&once)),
+        ("the tarball", &|| tarball(&once)),
+        ("the list of what is linked", &|| sbom(&once)),
+        ("lintian", &|| lintian(&once)),
+        ("AppArmor's parser", &apparmor),
+        ("systemd-analyze", &|| units(&once)),
+    ];
+    let mut report = Report::default();
+    for (name, check) in checks {
+        let found = check();
+        let complaint = found.as_ref().err().map(|error| format!("{name}: {error}"));
+        report.add(&Report::step(found.is_ok(), &complaint.unwrap_or_default()));
+    }
+    for file in files::list(&once) {
+        let size = fs::metadata(&file)?.len();
+        report.notes.push(format!("{size:>9} {}", file.file_name().unwrap_or_default().display()));
+    }
+    report.add(&in_root(&once, run)?);
+    Ok(report)
+}
+
+fn same(once: &Path, twice: &Path) -> Result<()> {
+    let [first, second] = [once, twice].map(|folder| files::text(&folder.join("SHA256SUMS")));
+    let (first, second) = (first?, second?);
+    ensure!(first == second, "first:\n{first}second:\n{second}");
+    Ok(())
+}
+
+fn deb_files(folder: &Path) -> Result<()> {
+    let listed = listing(&one(folder, "keyward_", ".deb")?)?;
+    for wanted in DEB {
+        ensure!(listed.contains(*wanted), "{wanted:?} is not among\n{listed:#?}");
+    }
+    for path in NEVER {
+        let there = listed.iter().find(|line| line.contains(path));
+        ensure!(there.is_none(), "{there:?}");
+    }
+    let scratch = unpacked(&one(folder, "keyward_", ".deb")?)?;
+    let library = scratch.path().join("usr/lib/mysql/plugin/keyward.so");
+    let sections = said("readelf", &["--sections", "--wide"], &library)?;
+    ensure!(!sections.contains(".debug_line"), "the library has its debug symbols");
+    ensure!(sections.contains(".gnu_debuglink"), "the library names no file with its symbols");
+    let symbols = listing(&one(folder, "keyward-dbgsym_", ".deb")?)?;
+    let apart = symbols.iter().filter(|line| line.ends_with(".debug")).count();
+    ensure!(apart == 2, "{symbols:#?}");
+    glibc(&library)
+}
+
+/// What the library asks of glibc: RHEL 9 and Ubuntu 22.04 have 2.34 and 2.35.
+fn glibc(library: &Path) -> Result<()> {
+    let symbols = said("objdump", &["--dynamic-syms"], library)?;
+    let versions = symbols.split("GLIBC_2.").skip(1);
+    let newest =
+        versions.filter_map(|rest| rest.split([')', '.', ' ']).next()?.parse::<u32>().ok());
+    let newest = newest.max().unwrap_or_default();
+    ensure!((17..=34).contains(&newest), "it needs glibc 2.{newest}");
+    Ok(())
+}
+
+fn stand_ins(folder: &Path) -> Result<()> {
+    for plugin in package::STAND_INS {
+        let name = format!("keyward-{}_", plugin.replace('_', "-"));
+        let listed = listing(&one(folder, &name, ".deb")?)?;
+        let is_plugin = |line: &&String| line.contains("/plugin/") && !line.starts_with('d');
+        let links: Vec<_> = listed.iter().filter(is_plugin).collect();
+        let link = format!("lrwxrwxrwx ./usr/lib/mysql/plugin/{plugin}.so -> keyward.so");
+        ensure!(links == [&link], "{listed:#?}");
+    }
+    Ok(())
+}
+
+fn rpm_files(folder: &Path) -> Result<()> {
+    let rpm = one(folder, "keyward-", ".rpm")?;
+    let listed = said("rpm", &["--query", "--list", "--package"], &rpm)?;
+    let listed: BTreeSet<_> = listed.lines().collect();
+    for wanted in RPM {
+        ensure!(listed.contains(wanted), "{wanted} is not among\n{listed:#?}");
+    }
+    let scripts = said("rpm", &["--query", "--scripts", "--package"], &rpm)?;
+    ensure!(scripts.trim().is_empty(), "{scripts}");
+    let kept = said("rpm", &["--query", "--configfiles", "--package"], &rpm)?;
+    ensure!(kept.trim() == "/etc/my.cnf.d/keyward.cnf", "{kept}");
+    Ok(())
+}
+
+/// Unpacked anywhere, the command runs, and the library is the deb's.
+fn tarball(folder: &Path) -> Result<()> {
+    let scratch = Scratch::new("tarball")?;
+    let mut tar = Command::new("tar");
+    tar.arg("--extract").arg("--file").arg(one(folder, "keyward-", "x86_64.tar.gz")?);
+    answer(tar.arg("--directory").arg(scratch.path()))?.ok()?;
+    let root = files::list(scratch.path()).pop().ok_or("it is empty")?;
+    let version = answer(Command::new(root.join("bin/keyward")).arg("--version"))?.ok()?;
+    ensure!(version.trim() == format!("keyward {}", package::version()?), "{version}");
+    let deb = unpacked(&one(folder, "keyward_", ".deb")?)?;
+    let packed = files::read(&deb.path().join("usr/lib/mysql/plugin/keyward.so"))?;
+    for name in ["keyward.so", "component_keyring_keyward.so"] {
+        ensure!(files::read(&root.join("lib").join(name))? == packed, "{name} is another library");
+    }
+    Ok(())
+}
+
+fn sbom(folder: &Path) -> Result<()> {
+    let text = files::text(&one(folder, "keyward-", ".cdx.json")?)?;
+    let document: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let parts = document["components"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for name in ["ring", "rustls", "aes", "aws-sdk-kms", "cryptoki"] {
+        ensure!(parts.iter().any(|part| part["name"] == name), "{name} is not in it");
+    }
+    for part in parts {
+        let whole = part["hashes"].is_array() && part["licenses"][0]["expression"] != "";
+        ensure!(whole, "{part}");
+        ensure!(part["name"] != "tempfile", "a crate of the tests is in it");
+    }
+    Ok(())
+}
+
+fn lintian(folder: &Path) -> Result<()> {
+    let mut lintian = Command::new("lintian");
+    lintian.args(["--allow-root", "--fail-on", "error", "--no-tag-display-limit"]);
+    lintian.args(
+        files::list(folder).iter().filter(|file| file.extension().is_some_and(|is| is == "deb")),
+    );
+    answer(&mut lintian)?.ok().map(drop)
+}
+
+/// The lines compile in a profile; no kernel is asked.
+fn apparmor() -> Result<()> {
+    let scratch = Scratch::new("apparmor")?;
+    let base = scratch.path().join("apparmor.d");
+    files::copy(Path::new("/etc/apparmor.d"), &base)?;
+    let ours = artefacts::repository().join("packaging/apparmor/keyward");
+    fs::copy(&ours, base.join("abstractions/keyward"))?;
+    let profile = base.join("mariadbd");
+    let text = "include <tunables/global>\nprofile mariadbd /usr/sbin/mariadbd {\n  \
+                include <abstractions/base>\n  include <abstractions/keyward>\n}\n";
+    files::write(&profile, text)?;
+    let mut parser = Command::new("apparmor_parser");
+    parser.args(["--skip-kernel-load", "--stdout", "--base"]).arg(&base).arg(profile);
+    answer(&mut parser)?.ok().map(drop)
+}
+
+/// The units are sound, as `systemd-analyze` sees them with the command where they look for it.
+fn units(folder: &Path) -> Result<()> {
+    let scratch = unpacked(&one(folder, "keyward_", ".deb")?)?;
+    let units = scratch.path().join("lib/systemd/system");
+    for name in ["keyward-rotate.service", "keyward-rotate.timer"] {
+        let file = units.join(name);
+        let command = scratch.path().join("usr/bin/keyward").display().to_string();
+        files::write(&file, files::text(&file)?.replace("/usr/bin/keyward", &command))?;
+        let mut verify = Command::new("systemd-analyze");
+        answer(verify.args(["--man=no", "verify"]).arg(file))?.ok()?;
+    }
+    Ok(())
+}
+
+/// The steps of `packaging/test/in-root.sh`, in a Debian 12 that forgets them.
+fn in_root(packages: &Path, run: &Run) -> Result<Report> {
+    if !Uid::effective().is_root() {
+        return Ok(Report::failure("only root can enter a root folder: sudo cargo xtask ..."));
+    }
+    let scratch = Scratch::new("root")?;
+    let script = artefacts::repository().join("packaging/test/in-root.sh");
+    // A process namespace of its own: what a step starts ends with the last one.
+    let enter = "mount -t tmpfs tmpfs \"$1\"; cd \"$1\"; mkdir upper work root
+        mount -t overlay overlay -o \"lowerdir=$2,upperdir=upper,workdir=work\" root; cd root
+        mount -t proc proc proc; mount --rbind /dev dev; cp /etc/resolv.conf etc/
+        mkdir packages; cp \"$3\"/*.deb \"$4\" packages/; exec chroot . /packages/in-root.sh";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", enter, "enter"]);
+    command.arg(scratch.path()).arg(root118::debian12()?).arg(packages).arg(script);
+    let done = job::logged(&mut command, &run.log()?, LIMIT)?;
+    let mut report = Report::default();
+    for line in done.text.lines().filter_map(|line| line.strip_prefix("step ")) {
+        report.notes.push(line.to_owned());
+        report.add(&Report::step(line.contains(" ok "), &done.text));
+    }
+    if !done.ok && report.failed == 0 {
+        report.add(&Report::failure(&done.text));
+    }
+    Ok(report)
+}
+
+/// The one file of `folder` whose name begins and ends so.
+fn one(folder: &Path, begin: &str, end: &str) -> Result<PathBuf> {
+    let fits = |file: &PathBuf| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(begin) && name.ends_with(end)
+    };
+    let mut found: Vec<_> = files::list(folder).into_iter().filter(fits).collect();
+    ensure!(found.len() == 1, "{begin}*{end}: {found:?}");
+    Ok(found.remove(0))
+}
+
+/// Permissions and paths in a deb; a folder's as well. All of them are root's.
+fn listing(deb: &Path) -> Result<BTreeSet<String>> {
+    let contents = said("dpkg-deb", &["--contents"], deb)?;
+    let mut listed = BTreeSet::new();
+    for line in contents.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        ensure!(words.len() > 5 && words[1] == "root/root", "{line}");
+        listed.insert(format!("{} {}", words[0], words[5..].join(" ")));
+    }
+    Ok(listed)
+}
+
+fn unpacked(deb: &Path) -> Result<Scratch> {
+    let scratch = Scratch::new("deb")?;
+    answer(Command::new("dpkg-deb").arg("--extract").arg(deb).arg(scratch.path()))?.ok()?;
+    Ok(scratch)
+}
+
+fn said(program: &str, words: &[&str], file: &Path) -> Result<String> {
+    answer(Command::new(program).args(words).arg(file))?.ok()
+}
