@@ -69,8 +69,10 @@ impl Linked {
             .to_owned();
         let mut texts: Vec<(String, Vec<String>)> = Vec::new();
         for found in &self.0[1..] {
-            out += &format!("{}: {}\n", found.label(), found.licence);
-            for text in found.texts()? {
+            let own = found.texts()?;
+            let none = if own.is_empty() { " (comes without the text)" } else { "" };
+            out += &format!("{}: {}{none}\n", found.label(), found.licence);
+            for text in own {
                 match texts.iter_mut().find(|(known, _)| *known == text) {
                     Some((_, of)) => of.push(found.label()),
                     None => texts.push((text, vec![found.label()])),
@@ -105,7 +107,11 @@ impl Crate {
         let (name, version) = (text(&package["name"]), text(&package["version"]));
         Self {
             // An older way to write it.
-            licence: text(&package["license"]).replace('/', " OR "),
+            licence: text(&package["license"])
+                .split('/')
+                .map(str::trim)
+                .collect::<Vec<_>>()
+                .join(" OR "),
             folder: manifest.parent().map(Path::to_path_buf).unwrap_or_default(),
             needs: BTreeSet::new(),
             checksum: checksums.get(&format!("{name} {version}")).cloned(),

@@ -47,7 +47,10 @@ pub(super) fn lay_out(job: &Job) -> Result<()> {
     let mut pages = Command::new(repository.join("target/release/keyward-pages"));
     job.run("pages", pages.arg(tree.join("usr")))?;
     copy(&repository.join("CHANGELOG.md"), &source.join("CHANGELOG.md"))?;
-    debian(job, &source.join("debian"))
+    debian(job, &source.join("debian"))?;
+    // Debian's tools bring later times back to this one, and leave earlier ones as they are.
+    let touch = format!("find . -exec touch --no-dereference --date=@{} {{}} +", job.epoch);
+    job.shell(&touch, &source)
 }
 
 /// `debian/`, with a package for each plugin that keyward can be in the place of.
