@@ -24,6 +24,8 @@ const COPIES: usize = 12;
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) state: KeyState,
+    /// Every state that it had.
+    pub(super) history: Vec<KeyState>,
     pub(super) bytes: Option<Vec<u8>>,
 }
 
@@ -110,7 +112,8 @@ impl World {
                     true => Some(keystore.data_key(&name)?.expose().to_vec()),
                     false => None,
                 };
-                entries.insert(name, Entry { state, bytes });
+                let history = version.history.iter().map(|event| event.state).collect();
+                entries.insert(name, Entry { state, history, bytes });
             }
         }
         Ok(entries)
@@ -148,6 +151,13 @@ impl World {
             self.guard = self.own_guard();
             self.spoilt = self.ours.guard.clone();
         }
+    }
+
+    /// Whether the guard in place, one of ours, knows a newer keystore than the one in place.
+    pub(super) fn is_behind(&self) -> bool {
+        let now = self.files();
+        let is_one_of_ours = matches!(self.guard, GuardIs::Ours | GuardIs::Older);
+        is_one_of_ours && now.keystore.as_deref().map(revision) < now.guard.as_deref().map(revision)
     }
 
     /// What our own guard can tell.

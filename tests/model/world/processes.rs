@@ -118,6 +118,8 @@ impl World {
                 self.met(!tampered);
                 Ok(())
             }
+            // The file is as it was read, so nothing was read: only a change looks at the guard.
+            Ok(()) if self.forked && self.is_behind() && self.took_what_is_there(who) => Ok(()),
             Ok(()) => {
                 let now = self.files().keystore;
                 if !self.goes_on_with(who, now.as_deref()) {
@@ -134,13 +136,18 @@ impl World {
     /// and what it does counts.
     pub(super) fn goes_on_with(&mut self, who: Who, keystore: Option<&[u8]>) -> bool {
         let took = self.nodes[who as usize].as_ref().and_then(|node| node.took.as_deref());
-        let goes_on = self.forked && took.is_some() && took == keystore;
+        let goes_on = self.forked && took.is_some() && took == keystore && !self.is_behind();
         if goes_on {
             let older = self.files().guard.filter(|_| self.guard == GuardIs::Older);
             self.ours.guard = older;
             self.begin_another_history();
         }
         goes_on
+    }
+
+    fn took_what_is_there(&self, who: Who) -> bool {
+        let took = self.nodes[who as usize].as_ref().and_then(|node| node.took.clone());
+        took.is_some() && took == self.files().keystore
     }
 
     /// Both have read and changed things at once: either may have been the last. Where nobody had tampered

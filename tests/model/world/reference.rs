@@ -103,9 +103,14 @@ impl World {
             let is_same = |info: KeyInfo| {
                 let held =
                     number(&info.key).and_then(|id| node.custodian.key(id, info.key.version));
+                let known = node.custodian.entry(&info.key.name);
+                let known = known.as_ref().and_then(|entry| entry.version(info.key.version));
+                let states: Vec<_> = known
+                    .map_or_else(Vec::new, |one| one.history.iter().map(|it| it.state).collect());
                 raw.get(&info.key).is_some_and(|entry| {
                     let held = held.map(|held| held.key().expose());
                     entry.state == info.state
+                        && entry.history.starts_with(&states)
                         && (entry.bytes.is_none() || entry.bytes.as_deref() == held)
                 })
             };
