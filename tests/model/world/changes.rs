@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyward::custodian::Custodian;
-use keyward::key::{KeyRef, KeyVersion};
+use keyward::key::{KeyRef, KeyState, KeyVersion};
 use keyward::manager::{Destruction, Judged, Rewrap, StateChange};
 use keyward::source::Which as Keys;
 use keyward::{Error, Kind, Result};
@@ -71,6 +71,7 @@ impl World {
                         Err(format!("an error, and the keystore has changed: {error}"))
                     }
                     (true, true) => {
+                        self.note_destroyed();
                         self.judge("a change may be made")?;
                         self.settle();
                         Ok(())
@@ -106,6 +107,16 @@ impl World {
         Ok(())
     }
 
+    /// What may have been destroyed, as nobody knows how the change ended.
+    fn note_destroyed(&mut self) {
+        for (key, entry) in self.raw() {
+            if entry.state == KeyState::Destroyed {
+                self.reference.required.remove(&key);
+                self.reference.destroyed.insert(key);
+            }
+        }
+    }
+
     pub(super) fn crash(
         &mut self,
         who: Who,
@@ -126,7 +137,12 @@ impl World {
         match outcome {
             Ok(done) if done.idle => {}
             Ok(done) => self.succeeded(done)?,
-            Err(error) => self.told.push(format!("died: {error}")),
+            Err(error) => {
+                self.told.push(format!("died: {error}"));
+                if matches!(change, Change::CarryOut) {
+                    self.note_destroyed();
+                }
+            }
         }
         if !tampered || before != self.files().keystore {
             self.follow_fork();
