@@ -20,6 +20,9 @@ const HEADS: Duration = Duration::from_secs(10);
 /// How many pages after its first each tablespace is asked to show an encrypted one in.
 const FIRST_PAGES: u64 = 3;
 
+/// How many of their first pages the tablespaces show that a server cannot start without.
+const FIRST_PAGES_AT_EACH_START: u64 = 64;
+
 /// How often the clock is looked at, in pages.
 const LOOK: u64 = 256;
 
@@ -60,8 +63,7 @@ pub fn examine(
     depth: Duration,
 ) -> Findings {
     let (files, failed) = data_files(folder);
-    let mut look =
-        Look { folder, ring, gone, right: BTreeSet::new(), wrong: BTreeMap::new(), missing: None };
+    let mut look = Look::new(folder, ring, gone);
     let mut findings = Findings { complete: !failed, ..Findings::default() };
     let mut spaces = Vec::new();
     let since = Instant::now();
@@ -83,6 +85,32 @@ pub fn examine(
     findings.against = look.verdict();
     findings.stray = look.wrong.into_values().next().filter(|_| findings.against.is_none());
     findings
+}
+
+/// Looks at the first pages of the tablespaces that the server cannot start without, whatever its mark
+/// says: a few pages, so that every start can afford it.
+#[must_use]
+pub(super) fn examine_system(
+    folder: &Path,
+    ring: &Ring,
+    gone: &dyn Fn(&KeyRef) -> bool,
+) -> Option<Place> {
+    let mut look = Look::new(folder, ring, gone);
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    for file in files.filter(|file| is_system(file)) {
+        // A file that cannot be read is the server's to tell of.
+        if let Ok(Some(space)) = look.head(&file) {
+            let _ = look.pages_of(&file, &space, FIRST_PAGES_AT_EACH_START, None);
+        }
+    }
+    look.verdict()
+}
+
+/// Whether `file` is one of InnoDB's system tablespaces: of tables, of rows before a change, or MySQL's
+/// dictionary.
+fn is_system(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    name == "mysql.ibd" || ["ibdata", "undo"].iter().any(|begins| name.starts_with(begins))
 }
 
 /// The first tablespace in `folder` that needs a key, whichever.
@@ -132,7 +160,11 @@ struct Look<'a> {
     missing: Option<Place>,
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
+    fn new(folder: &'a Path, ring: &'a Ring, gone: &'a dyn Fn(&KeyRef) -> bool) -> Self {
+        Self { folder, ring, gone, right: BTreeSet::new(), wrong: BTreeMap::new(), missing: None }
+    }
+
     /// What speaks against the keys: a version that is not there, or one that opens nothing.
     fn verdict(&self) -> Option<Place> {
         let other = self.wrong.iter().find(|(key, _)| !self.right.contains(*key));
@@ -238,7 +270,7 @@ impl Look<'_> {
         }
         let whole = |look: &mut Self| -> io::Result<bool> {
             for (file, space) in spaces {
-                if !look.pages_of(file, space, by)? {
+                if !look.pages_of(file, space, space.pages(), Some(by))? {
                     return Ok(false);
                 }
             }
@@ -247,13 +279,22 @@ impl Look<'_> {
         whole(self).unwrap_or(false)
     }
 
-    fn pages_of(&mut self, file: &Path, space: &Space, by: Instant) -> io::Result<bool> {
+    /// Looks for a version that is not there in the first `pages` of a tablespace; whether the time was
+    /// enough.
+    fn pages_of(
+        &mut self,
+        file: &Path,
+        space: &Space,
+        pages: u64,
+        by: Option<Instant>,
+    ) -> io::Result<bool> {
+        let is_over = || by.is_some_and(|by| Instant::now() > by);
         let source = trust::open_untrusted(file)?;
-        for number in 1..space.pages() {
+        for number in 1..pages.min(space.pages()) {
             if self.missing.is_some() {
                 return Ok(true);
             }
-            if number.is_multiple_of(LOOK) && Instant::now() > by {
+            if number.is_multiple_of(LOOK) && is_over() {
                 return Ok(false);
             }
             let Some(version) = space.version(&source, number)? else { continue };
@@ -262,7 +303,7 @@ impl Look<'_> {
                 self.page(file, space, &source, number, version)?;
             }
         }
-        Ok(Instant::now() <= by)
+        Ok(!is_over())
     }
 }
 

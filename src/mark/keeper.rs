@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::data::{Findings, Place, examine, is_encrypted};
+use super::data::{Findings, Place, examine, examine_system, is_encrypted};
 use super::file::{MARK_NAME, MarkFile, Read};
 use super::format::{Difference, Mark};
 use crate::env::{Env, Level};
@@ -111,7 +111,8 @@ pub fn evidence(folder: &Path) -> Option<String> {
 
 impl Keeper {
     /// Compares the mark with the keys in `ring`. Where they differ, or there is no mark, the data
-    /// decide; `State` where they need what is not in `ring`. `gone` are versions that we destroyed.
+    /// decide; where they agree, the system tablespaces can still object. `State` where the data need
+    /// what is not in `ring`. `gone` are versions that we destroyed.
     pub fn begin(
         setting: &Setting<'_>,
         ring: &Ring,
@@ -132,11 +133,17 @@ impl Keeper {
         };
         let differences = mark.as_ref().map(|mark| differences(mark, ring, gone));
         let mut unsettled = Vec::new();
-        if differences.as_ref().is_none_or(|found| !found.is_empty()) && is_used(setting.folder) {
+        let agrees = differences.as_ref().is_some_and(Vec::is_empty);
+        if agrees {
+            // The data may have come from another server, next to this one's mark.
+            let against = examine_system(setting.folder, ring, gone);
+            let findings = Findings { against, ..Findings::default() };
+            Decision { setting, mark: mark.as_ref(), agrees, findings: &findings }.refuse(&env)?;
+        } else if is_used(setting.folder) {
             let depth = if mark.is_some() { WITH_A_DIFFERENCE } else { WITHOUT_A_MARK };
             let findings = examine(setting.folder, ring, gone, depth);
             let differences = differences.unwrap_or_default();
-            let decision = Decision { setting, mark: mark.as_ref(), findings: &findings };
+            let decision = Decision { setting, mark: mark.as_ref(), agrees, findings: &findings };
             decision.refuse(&env)?;
             decision.tell(&differences, &env);
             if !findings.complete {
@@ -274,6 +281,8 @@ fn differences(
 struct Decision<'a> {
     setting: &'a Setting<'a>,
     mark: Option<&'a Mark>,
+    /// Whether the keys are those that the mark lists.
+    agrees: bool,
     findings: &'a Findings,
 }
 
@@ -299,6 +308,12 @@ impl Decision<'_> {
         };
         let theirs = self.mark.map(Mark::keystore);
         let (witness, way_out) = match theirs {
+            _ if self.agrees => (
+                format!("{MARK_NAME} does not list it"),
+                "the data came from another server, or an older copy of the keystore took its \
+                 place: put the newest keystore of these data here"
+                    .to_owned(),
+            ),
             Some(theirs) if theirs == self.setting.keystore => (
                 format!("{MARK_NAME} lists it as of the same keystore"),
                 "an older copy took its place: put the newest copy back".to_owned(),

@@ -53,6 +53,16 @@ fn a_start_is_refused_where_the_keystore_alone_is_older_and_nowhere_else() -> Re
             && said.contains("keyward.mark lists it as of the same keystore; an older copy took its place: put the newest copy back"),
         "{said}"
     );
+    // A state transfer by rsync leaves the joiner's own mark next to the donor's newer data.
+    files::write(&site.data().join(MARK), &older.mark()?)?;
+    site.only_for_server(&site.data().join(MARK))?;
+    let lagging = refusal(&site)?;
+    ensure!(
+        lagging.contains("needs key 1 version 3, which keystore ")
+            && lagging.contains("keyward.mark does not list it; the data came from another server, or an older copy of the keystore took its place: put the newest keystore of these data here"),
+        "{lagging}"
+    );
+    seen!("{lagging}");
     // A restore with mariadb-backup brings no mark.
     fs::remove_file(site.data().join(MARK))?;
     let said = refusal(&site)?;
@@ -261,6 +271,10 @@ impl Copy {
         copy(&site.data(), &folder)?;
         copy(&site.path("keyward"), &folder)?;
         Ok(Self(folder))
+    }
+
+    fn mark(&self) -> Result<String> {
+        files::text(&self.0.join("data").join(MARK))
     }
 
     fn put_data(&self, site: &Site) -> Result<()> {
