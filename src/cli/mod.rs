@@ -101,7 +101,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     ended(arguments.run(&call, second, &printer), &printer)
 }
 
-/// How a call ended, its error told.
+/// The exit code of a call, after its error was printed.
 fn ended(outcome: Result<Exit>, printer: &Printer) -> Exit {
     outcome.unwrap_or_else(|error| {
         printer.error(&error);

@@ -27,7 +27,7 @@ pub struct Status {
     pub rotations: u64,
     /// When the policy rotates next, if ever.
     pub next_rotation: Option<Timestamp>,
-    /// Whether that is so near that it is told of, or should have been done by now.
+    /// Whether it is near enough to be announced, or overdue.
     pub rotation_due: bool,
     /// Whether a restart would succeed.
     pub restart: RestartSafe,

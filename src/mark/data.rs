@@ -98,7 +98,7 @@ pub(super) fn examine_system(
     let mut look = Look::new(folder, ring, gone);
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     for file in files.filter(|file| is_system(file)) {
-        // A file that cannot be read is the server's to tell of.
+        // The server itself reports a file that it cannot read.
         if let Ok(Some(space)) = look.head(&file) {
             let _ = look.pages_of(&file, &space, FIRST_PAGES_AT_EACH_START, None);
         }
