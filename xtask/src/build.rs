@@ -1,5 +1,6 @@
 //! Builds what is under test.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -30,11 +31,21 @@ pub(crate) fn cargo(words: &[&str]) -> Command {
     let cargo = std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from);
     let mut command = Command::new(cargo);
     command.args(words).current_dir(artefacts::repository()).env("CARGO_TERM_COLOR", "never");
+    for name in std::env::vars_os().map(|(name, _)| name).filter(|name| describes_xtask(name)) {
+        command.env_remove(name);
+    }
     if std::env::var_os("CI").is_some() {
         // Nobody builds there twice: what an incremental build keeps would be gigabytes for nothing.
         command.env("CARGO_INCREMENTAL", "0");
     }
     command
+}
+
+/// Whether cargo set this variable about this program. Build scripts watch some of them: with them, a
+/// build from here and one by hand would undo each other.
+fn describes_xtask(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
 }
 
 /// Where this run keeps its logs and remembers how long each layer took.
