@@ -13,6 +13,7 @@ mod localstack;
 mod mtr;
 mod mysql;
 mod package;
+mod podman;
 mod root118;
 mod server_bench;
 mod setup;

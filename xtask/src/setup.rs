@@ -8,7 +8,7 @@ use nix::unistd::Uid;
 use test_kit::command::answer;
 use test_kit::{Result, Scratch, run, scratch};
 
-use crate::{job, localstack, vault, vault_mtr};
+use crate::{job, localstack, podman, vault, vault_mtr};
 
 /// To build the library and the command: bindgen needs libclang and the server's headers, the
 /// tests compare with OpenSSL and have it encrypt key files.
@@ -71,8 +71,21 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 pub(crate) fn task(_words: &[String]) -> Result<()> {
     // In one go: whoever is not root gets one line to run.
     need(
-        &[BUILD, SERVER, MTR, TOOLS, HSM, VAULT_PLUGIN, KMIP, EMULATOR, BENCH, MODEL, PACKAGE]
-            .concat(),
+        &[
+            BUILD,
+            SERVER,
+            MTR,
+            TOOLS,
+            HSM,
+            VAULT_PLUGIN,
+            KMIP,
+            EMULATOR,
+            BENCH,
+            MODEL,
+            PACKAGE,
+            podman::PACKAGES,
+        ]
+        .concat(),
     )?;
     vault::program()?;
     vault_mtr::original()?;

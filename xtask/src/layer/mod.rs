@@ -2,6 +2,7 @@
 
 mod aws;
 mod cosmian;
+mod docker;
 mod emulated;
 mod fuzz;
 mod hostile;
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 
 use test_kit::Result;
 
-use crate::{build, setup};
+use crate::{build, podman, setup};
 
 /// A layer of tests that can be called by its name.
 pub(crate) struct Layer {
@@ -267,6 +268,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[setup::PACKAGE],
         released: true,
         body: package::run,
+    },
+    Layer {
+        name: "docker",
+        about: "the images: built from the packages, run by podman on fresh, kept and lost volumes",
+        extended: true,
+        packages: &[podman::PACKAGES],
+        released: false,
+        body: docker::run,
     },
     Layer {
         name: "deny",
