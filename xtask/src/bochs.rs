@@ -11,7 +11,7 @@ use std::time::Duration;
 use test_kit::command::answer;
 use test_kit::{Result, Scratch, files};
 
-use crate::root118::cache;
+use crate::roots::cache;
 use crate::{job, setup};
 
 /// Depends on the newest kernel for virtual machines, which has few drivers and boots in a minute.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use test_kit::command::answer;
 use test_kit::{Result, files, scratch};
 
-use crate::root118::cache;
+use crate::roots::cache;
 use crate::{build, job};
 
 const CRATE: &str = "cosmian_kms_server";

@@ -9,7 +9,7 @@ use std::time::Duration;
 use test_cloud::fakecloud::{CACHE, PROGRAM};
 use test_kit::{Result, artefacts, files, scratch};
 
-use crate::root118::cache;
+use crate::roots::cache;
 use crate::{build, job};
 
 /// The program's source, a package of its own.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use test_kit::{Result, files, scratch};
 
-use crate::root118::cache;
+use crate::roots::cache;
 use crate::{build, job};
 
 const VERSION: &str = "1.5.4";

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use test_kit::{Result, artefacts, scratch};
 
-use crate::root118::cache;
+use crate::roots::cache;
 use crate::{job, setup};
 
 const VERSION: &str = "4.6.0";

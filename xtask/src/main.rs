@@ -14,7 +14,7 @@ mod mtr;
 mod mysql;
 mod package;
 mod podman;
-mod root118;
+mod roots;
 mod server_bench;
 mod setup;
 mod sweep;

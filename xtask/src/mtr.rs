@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::unistd::Uid;
 use test_kit::{Result, Scratch, artefacts, run};
 
-use crate::{build, job, root118, setup};
+use crate::{build, job, roots, setup};
 
 const LIMIT: Duration = Duration::from_secs(3000);
 
@@ -43,7 +43,7 @@ const KERNEL: &str = "KEYWARD_CIPHER";
 pub(crate) fn task(words: &[String]) -> Result<()> {
     setup::need(&[setup::SERVER, setup::MTR].concat())?;
     let has = |flag: &str| words.iter().any(|word| word == flag);
-    let place = if has("--11.8") { Place::Root(root118::root()?) } else { Place::Here };
+    let place = if has("--11.8") { Place::Root(roots::find("mariadb-11.8")?) } else { Place::Here };
     let mut suites: Vec<&str> =
         words.iter().map(String::as_str).filter(|word| !word.starts_with("--")).collect();
     if suites.is_empty() {

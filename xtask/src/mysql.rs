@@ -12,7 +12,7 @@ use test_kit::command::answer;
 use test_kit::{Result, Scratch, artefacts, scratch};
 
 use crate::mtr::{Results, results};
-use crate::root118::{cache, mirror};
+use crate::roots::{cache, mirror};
 use crate::{job, package, setup};
 
 const LIMIT: Duration = Duration::from_secs(3000);

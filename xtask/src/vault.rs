@@ -9,7 +9,7 @@ use std::time::Duration;
 use test_kit::command::answer;
 use test_kit::{Result, files, scratch};
 
-use crate::root118::cache;
+use crate::roots::cache;
 use crate::{job, setup};
 
 /// Later releases of this line need a module that is not published.

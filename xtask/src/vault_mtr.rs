@@ -14,7 +14,7 @@ use test_vault::DevVault;
 use test_vault::dev::ROOT_TOKEN;
 
 use crate::mtr::{Outcome, Whose, results};
-use crate::root118::cache;
+use crate::roots::cache;
 use crate::{job, setup, vault};
 
 const SUITE: &str = "plugin/hashicorp_key_management/vault";

@@ -3,7 +3,7 @@
 use test_kit::{Result, artefacts, ensure};
 
 use crate::podman::Podman;
-use crate::root118;
+use crate::roots;
 
 use super::{Report, Run};
 
@@ -13,7 +13,7 @@ const MARIADB: &str = "localhost/mariadb:10.11";
 
 pub(super) fn run(_run: &Run) -> Result<Report> {
     let podman = Podman::new()?;
-    podman.import(&root118::debian12()?, DEBIAN)?;
+    podman.import(&roots::find("debian-12")?, DEBIAN)?;
     let version = base(&podman);
     let complaint = version.as_ref().err().map(ToString::to_string).unwrap_or_default();
     let mut report = Report::step(version.is_ok(), &complaint);

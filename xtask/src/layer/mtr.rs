@@ -5,7 +5,7 @@ use std::path::Path;
 use test_kit::{Result, files};
 
 use crate::mtr::{self, Place, Whose, baseline_of, measure, summary, worse};
-use crate::root118;
+use crate::roots;
 
 use super::{Report, Run};
 
@@ -32,7 +32,7 @@ pub(super) fn run(run: &Run) -> Result<Report> {
 
 /// The same library in MariaDB 11.8.
 pub(super) fn on_11_8(run: &Run) -> Result<Report> {
-    suite(mtr::SUITE, &Place::Root(root118::root()?), None, run)
+    suite(mtr::SUITE, &Place::Root(roots::find("mariadb-11.8")?), None, run)
 }
 
 /// The same library with each kernel of the page cipher that this CPU can run.

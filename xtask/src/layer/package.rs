@@ -10,7 +10,7 @@ use nix::unistd::Uid;
 use test_kit::command::answer;
 use test_kit::{Result, Scratch, artefacts, ensure, files};
 
-use crate::{job, package, root118};
+use crate::{job, package, roots};
 
 use super::{Report, Run};
 
@@ -237,7 +237,7 @@ fn in_root(packages: &Path, run: &Run) -> Result<Report> {
         mkdir packages; cp \"$3\"/*.deb \"$4\" packages/; exec chroot . /packages/in-root.sh";
     let mut command = Command::new("unshare");
     command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", enter, "enter"]);
-    command.arg(scratch.path()).arg(root118::debian12()?).arg(packages).arg(script);
+    command.arg(scratch.path()).arg(roots::find("debian-12")?).arg(packages).arg(script);
     let done = job::logged(&mut command, &run.log()?, LIMIT)?;
     let mut report = Report::default();
     for line in done.text.lines().filter_map(|line| line.strip_prefix("step ")) {

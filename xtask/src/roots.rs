@@ -1,5 +1,5 @@
 //! Other Debians without touching the machine: each in a root folder of its own, kept in the user's
-//! cache because it takes half a gigabyte or more and does not change from run to run.
+//! cache because it takes half a gigabyte or more each and does not change from run to run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,24 +20,23 @@ struct Root {
     packages: &'static str,
 }
 
-/// The next Debian, with MariaDB 11.8 and its suites.
-const NEXT: Root = Root {
-    name: "mariadb-11.8",
-    release: "trixie",
-    packages: "mariadb-server,mariadb-test,mariadb-backup,netbase,procps,util-linux",
-};
+/// Two Debians with MariaDB and nothing else, to install packages of ours in, and two with what
+/// MariaDB's suites need. Sid is as new as its folder; the tests say which server they ran on.
+const ROOTS: &[Root] = &[
+    Root { name: "debian-12", release: "bookworm", packages: "mariadb-server" },
+    Root { name: "debian-13", release: "trixie", packages: "mariadb-server" },
+    Root { name: "mariadb-11.8", release: "trixie", packages: SUITES },
+    Root { name: "mariadb-sid", release: "sid", packages: SUITES },
+];
 
-/// Debian 12 with MariaDB and nothing else, to install packages of ours in.
-const FRESH: Root = Root { name: "debian-12", release: "bookworm", packages: "mariadb-server" };
+/// The server, its suites, and what Galera's state transfers call.
+const SUITES: &str = "mariadb-server,mariadb-test,mariadb-backup,galera-4,apparmor,ca-certificates,\
+                      iproute2,lsof,netbase,openssl,procps,rsync,socat,stunnel4,util-linux";
 
-/// The root folder with MariaDB 11.8, made if it is not there.
-pub(crate) fn root() -> Result<PathBuf> {
-    NEXT.find()
-}
-
-/// The root folder with a fresh Debian 12, made if it is not there.
-pub(crate) fn debian12() -> Result<PathBuf> {
-    FRESH.find()
+/// The root folder `name`, made if it is not there.
+pub(crate) fn find(name: &str) -> Result<PathBuf> {
+    let root = ROOTS.iter().find(|root| root.name == name);
+    root.ok_or_else(|| format!("no root folder {name:?}"))?.find()
 }
 
 impl Root {
@@ -46,11 +45,17 @@ impl Root {
             return Err("only root can enter a root folder of its own: sudo cargo xtask ...".into());
         }
         let root = cache()?.join(self.name);
-        if !root.exists() {
+        if !self.is_whole(&root) {
             setup::need(&["mmdebstrap"])?;
             self.make(&root)?;
         }
         Ok(root)
+    }
+
+    /// Whether it is there with all its packages: the list may have grown since it was made.
+    fn is_whole(&self, root: &Path) -> bool {
+        let info = root.join("var/lib/dpkg/info");
+        self.packages.split(',').all(|package| info.join(format!("{package}.list")).exists())
     }
 
     /// Makes it beside its place, so that half of one is never taken for the whole.
@@ -60,6 +65,8 @@ impl Root {
         fs::create_dir_all(&part)?;
         let mut command = Command::new("mmdebstrap");
         command.arg("--variant=apt").arg(format!("--include={}", self.packages));
+        // A mirror's copy of sid is not always as fresh as it promises to be.
+        command.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
         command.arg(self.release).arg(&part);
         command.arg(format!("deb {} {} main", mirror()?, self.release));
         let log = scratch::root().join("mmdebstrap.log");
@@ -68,6 +75,7 @@ impl Root {
             return Err(format!("mmdebstrap\n{}", done.text).into());
         }
         fs::write(part.join("etc/hosts"), "127.0.0.1 localhost\n")?;
+        let _ = fs::remove_dir_all(root);
         Ok(fs::rename(&part, root)?)
     }
 }
