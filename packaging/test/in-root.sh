@@ -69,6 +69,7 @@ reinstall() { # as an upgrade does: the file is replaced, the mapped one goes on
     same_server
     is "the number of options in force" "$(grep -c '^[a-z]' $conf)" 10
     is "the row" "$(sql "SELECT COUNT(*) FROM d.t")" 1
+    keyward doctor | grep 'the file of its library was replaced'
 }
 
 pages() {

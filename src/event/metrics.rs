@@ -7,6 +7,7 @@ use std::ffi::CStr;
 
 use serde::Serialize;
 
+use super::library;
 use super::status::{Answer, StashState, Status};
 use crate::env::Timestamp;
 use crate::{cipher, secret};
@@ -196,6 +197,8 @@ pub static METRICS: &[Metric] = &[
         "when keyward started"),
     metric(c"version", Text, "version", MARIADB, Server(|_| text(env!("CARGO_PKG_VERSION"))),
         "keyward's version; MySQL has it as `Version`"),
+    metric(c"library_replaced", Gauge, "flag", SERVERS, Server(|_| Value::Flag(library::is_replaced())),
+        "whether the library's file was replaced or removed after the server had loaded it: an upgrade takes effect with a restart"),
 ];
 
 /// The metrics that `renderer` shows of `facts`.
@@ -400,7 +403,7 @@ mod tests {
             .iter()
             .map(|shown| shown.metric.name())
             .collect();
-        assert_eq!(names, ["last_error", "mark", "memory_locked"]);
+        assert_eq!(names, ["last_error", "mark", "memory_locked", "library_replaced"]);
     }
 
     /// The page's rows are these, in this order; a new metric fails here with the row to add.

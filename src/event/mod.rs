@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod library;
 pub mod metrics;
 mod status;
 mod trail;

@@ -113,6 +113,8 @@ fn running(findings: &mut Findings, keystore: Option<&Path>, server: &Server) {
         let what = format!("server: its keystore is {used}, not {}", named.display());
         findings.add(Mark::Failed, what, Some("restart it, or run ALTER INSTANCE RELOAD KEYRING"));
     }
+    let is_replaced = get("Library_replaced") == Some("1");
+    findings.library(get("Version").unwrap_or("of an unknown version"), is_replaced);
     for name in ["Degraded_reason", "Last_error"] {
         if let Some(value) = get(name) {
             findings.add(Mark::Warning, format!("server: {name}: {value}"), None);

@@ -225,6 +225,7 @@ impl Findings {
                 );
             }
         }
+        self.library(&server.version, server.library_replaced);
         if let Some((safe, reason)) = &server.restart {
             self.restart(safe, reason);
         }
@@ -248,6 +249,19 @@ impl Findings {
             &format!("server: innodb_encryption_rotate_key_age = {}", server.rotate_key_age),
             "innodb_encryption_rotate_key_age = 1, or a rotation moves no page",
         );
+    }
+
+    /// Whether the server runs the library of `version`, which may be older than the installed one.
+    fn library(&mut self, version: &str, is_replaced: bool) {
+        let what = match (is_replaced, version == env!("CARGO_PKG_VERSION")) {
+            (false, true) => return,
+            (true, _) => "the file of its library was replaced or removed",
+            (false, false) => concat!("this command is of keyward ", env!("CARGO_PKG_VERSION")),
+        };
+        let what = format!("server: it runs keyward {version}, and {what}");
+        let advice =
+            "a restart loads the installed library; until then the server goes on as before";
+        self.add(Mark::Warning, what, Some(advice));
     }
 
     /// What the running server knows of its next start.

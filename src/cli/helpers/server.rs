@@ -50,6 +50,10 @@ pub(in crate::cli) struct Server {
     pub(in crate::cli) generation: Option<u64>,
     /// `Keyward_restart_safe` and its reason.
     pub(in crate::cli) restart: Option<(String, String)>,
+    /// `Keyward_version`.
+    pub(in crate::cli) version: String,
+    /// `Keyward_library_replaced`.
+    pub(in crate::cli) library_replaced: bool,
 }
 
 const QUERY: &str = "\
@@ -60,6 +64,10 @@ const QUERY: &str = "\
     select 'tables', @@innodb_encrypt_tables, ''; \
     select 'generation', variable_value, '' from information_schema.global_status \
         where variable_name = 'KEYWARD_GENERATION'; \
+    select 'version', variable_value, '' from information_schema.global_status \
+        where variable_name = 'KEYWARD_VERSION'; \
+    select 'replaced', variable_value, '' from information_schema.global_status \
+        where variable_name = 'KEYWARD_LIBRARY_REPLACED'; \
     select 'restart', safe.variable_value, reason.variable_value \
         from information_schema.global_status safe join information_schema.global_status reason \
         where safe.variable_name = 'KEYWARD_RESTART_SAFE' \
@@ -280,6 +288,8 @@ impl Server {
                 "threads" => server.threads = value.parse().unwrap_or(0),
                 "tables" => server.encrypt_tables = value.to_owned(),
                 "generation" => server.generation = value.parse().ok(),
+                "version" => server.version = value.to_owned(),
+                "replaced" => server.library_replaced = value == "1",
                 "restart" => {
                     let reason = cells.next().unwrap_or("").to_owned();
                     server.restart = Some((value.to_owned(), reason));
@@ -314,6 +324,7 @@ mod tests {
     #[test]
     fn reads_the_clients_table() {
         let text = "plugin\tACTIVE\tFORCE_PLUS_PERMANENT\nage\t1\t\nthreads\t4\t\ntables\tON\t\ngeneration\t7\t\n\
+                    version\t0.1.0\t\nreplaced\t1\t\n\
                     restart\tno\tno key file\n";
         let server = Server::parse(text);
         assert_eq!(server.plugin.as_deref(), Some("ACTIVE"));
@@ -321,6 +332,7 @@ mod tests {
         assert_eq!((server.threads, server.rotate_key_age), (4, 1));
         assert_eq!(server.encrypt_tables, "ON");
         assert_eq!(server.generation, Some(7));
+        assert_eq!((server.version.as_str(), server.library_replaced), ("0.1.0", true));
         assert_eq!(server.restart, Some(("no".to_owned(), "no key file".to_owned())));
     }
 

@@ -1,5 +1,7 @@
 //! Loading, failing to load, unloading.
 
+use std::fs;
+
 use test_kit::{Result, ensure, files, seen};
 use test_mariadb::Site;
 use test_mariadb::rows::Table;
@@ -44,6 +46,31 @@ fn maturity_and_version_are_those_of_a_stable_server() -> Result<()> {
     seen!("information_schema.PLUGINS: {}", row.replace('\t', ", "));
     ensure!(row.starts_with("ACTIVE\tENCRYPTION\t"), "{row}");
     ensure!(row.contains("Gamma") || row.contains("Stable"), "{row}");
+    server.stop()?;
+    Ok(())
+}
+
+/// As an upgrade of a package does it.
+#[test]
+fn an_upgrade_under_a_running_server_is_told() -> Result<()> {
+    let site = site("upgrade")?;
+    let server = site.start()?;
+    ensure!(server.status("Keyward_library_replaced")? == "0", "nothing was replaced yet");
+    let library = site.path("plugin/keyward.so");
+    let new = site.path("plugin/keyward.so.dpkg-new");
+    fs::copy(&library, &new)?;
+    fs::rename(&new, &library)?;
+    ensure!(server.status("Keyward_library_replaced")? == "1", "the file was replaced");
+    let doctor = || site.keyward(&["doctor", "--socket", &server.socket().to_string_lossy()]);
+    let said = doctor()?.ok()?;
+    seen!("{}", said.lines().filter(|line| line.contains("library")).collect::<String>());
+    ensure!(said.contains("the file of its library was replaced or removed"), "{said}");
+    TABLE.create(&server)?;
+    TABLE.check(&server)?;
+    server.stop()?;
+    let server = site.start()?;
+    ensure!(server.status("Keyward_library_replaced")? == "0", "it was loaded by the restart");
+    TABLE.check(&server)?;
     server.stop()?;
     Ok(())
 }
