@@ -56,7 +56,12 @@ pub(crate) const EMULATOR: &[&str] = &[
 ];
 
 /// To pack what is installed, and to check what was packed.
-pub(crate) const PACKAGE: &[&str] = &["debhelper", "rpm", "lintian", "apparmor", "systemd"];
+pub(crate) const PACKAGE: &[&str] =
+    &["debhelper", "rpm", "lintian", "systemd-container", "mmdebstrap"];
+
+/// To check what is packed next to library and command.
+pub(crate) const PACKAGING: &[&str] =
+    &["apparmor", "systemd", "selinux-policy-dev", "make", "ansible-core", "shellcheck"];
 
 /// To load a server.
 pub(crate) const BENCH: &[&str] = &["sysbench"];
@@ -83,6 +88,7 @@ pub(crate) fn task(_words: &[String]) -> Result<()> {
             BENCH,
             MODEL,
             PACKAGE,
+            PACKAGING,
             podman::PACKAGES,
         ]
         .concat(),

@@ -12,6 +12,7 @@ mod lint;
 mod mtr;
 mod mysql;
 mod package;
+mod packaging;
 mod rust;
 mod suite;
 mod valgrind;
@@ -262,11 +263,19 @@ pub(crate) const LAYERS: &[Layer] = &[
         body: emulated::run,
     },
     Layer {
+        name: "packaging",
+        about: "what is packed next to library and command: units, AppArmor, SELinux, Ansible, scripts",
+        extended: false,
+        packages: &[setup::PACKAGING],
+        released: false,
+        body: packaging::run,
+    },
+    Layer {
         name: "package",
-        about: "the packages: their files, packed twice alike, and installed, used and purged in a Debian 12",
+        about: "the packages: their files, built twice alike, and installed, used and purged in Debian 12 and 13",
         extended: true,
         packages: &[setup::PACKAGE],
-        released: true,
+        released: false,
         body: package::run,
     },
     Layer {

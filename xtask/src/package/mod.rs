@@ -1,6 +1,7 @@
-//! `cargo xtask package`: what is installed, made from one build. Debian's tools pack the debs and strip
+//! `cargo xtask package`: what is installed, made of one build. Debian's tools pack the debs and strip
 //! what they pack; rpm and tarball are made of the deb's files, so that all hold the same bytes.
 
+mod built;
 mod linked;
 mod tree;
 
@@ -12,7 +13,8 @@ use std::time::Duration;
 use test_kit::command::answer;
 use test_kit::{Result, Scratch, artefacts, files};
 
-use crate::{build, job, setup};
+use crate::{job, setup};
+pub(crate) use built::Built;
 use linked::Linked;
 
 /// The plugins in whose place keyward can be, a deb each.
@@ -43,11 +45,11 @@ struct Job<'a> {
     /// The time that all files have: of the last commit, in seconds.
     epoch: String,
     linked: Linked,
+    built: Built,
 }
 
 /// `cargo xtask package [FORMAT...]`.
 pub(crate) fn task(words: &[String]) -> Result<()> {
-    build::release()?;
     let to = artefacts::repository().join("target/package");
     make(words, &to)?;
     for file in files::list(&to) {
@@ -56,21 +58,13 @@ pub(crate) fn task(words: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Makes the formats that `names` name, all without a name, from the release build in the empty
-/// folder `to`, and the file of their check sums.
+/// Makes the formats that `names` name, all without a name, in the empty folder `to`, and the file of their check sums.
 pub(crate) fn make(names: &[String], to: &Path) -> Result<()> {
     let known: Vec<_> = FORMATS.iter().map(|Format(name, _)| *name).collect();
     if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(format!("no format {name:?}; there are {}", known.join(", ")).into());
     }
     setup::need(&[setup::BUILD, setup::PACKAGE].concat())?;
-    job::shown(&mut build::cargo(&[
-        "build",
-        "--release",
-        "--quiet",
-        "--package",
-        "keyward-pages",
-    ]))?;
     if to.exists() {
         fs::remove_dir_all(to)?;
     }
@@ -81,6 +75,7 @@ pub(crate) fn make(names: &[String], to: &Path) -> Result<()> {
         version: version()?,
         epoch: epoch()?,
         linked: Linked::read()?,
+        built: Built::here()?,
     };
     tree::lay_out(&job)?;
     job.run("debian-rules", Command::new("debian/rules").arg("binary"))?;

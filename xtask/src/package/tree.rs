@@ -18,6 +18,8 @@ const FILES: &[(&str, &str)] = &[
     ("packaging/apparmor/keyward", "etc/apparmor.d/abstractions/keyward"),
     ("packaging/systemd/keyward-rotate.service", "lib/systemd/system/keyward-rotate.service"),
     ("packaging/systemd/keyward-rotate.timer", "lib/systemd/system/keyward-rotate.timer"),
+    ("packaging/selinux/keyward.te", "usr/share/doc/keyward/examples/selinux/keyward.te"),
+    ("packaging/selinux/keyward.fc", "usr/share/doc/keyward/examples/selinux/keyward.fc"),
     (
         "packaging/systemd/keyward-credential.conf",
         "usr/share/doc/keyward/examples/keyward-credential.conf",
@@ -39,12 +41,12 @@ pub(super) fn lay_out(job: &Job) -> Result<()> {
     for (from, to) in FILES {
         copy(&repository.join(from), &tree.join(to))?;
     }
-    copy(&artefacts::command(), &tree.join("usr/bin/keyward"))?;
-    copy(&artefacts::library(), &tree.join(PLUGINS).join("keyward.so"))?;
+    copy(&job.built.command(), &tree.join("usr/bin/keyward"))?;
+    copy(&job.built.library(), &tree.join(PLUGINS).join("keyward.so"))?;
     symlink("keyward.so", tree.join(PLUGINS).join("component_keyring_keyward.so"))?;
     files::copy(&repository.join("docs"), &tree.join(DOCS).join("docs"))?;
     files::write(&tree.join(DOCS).join("third-party-licenses.txt"), job.linked.licences()?)?;
-    let mut pages = Command::new(repository.join("target/release/keyward-pages"));
+    let mut pages = Command::new(job.built.pages());
     job.run("pages", pages.arg(tree.join("usr")))?;
     copy(&repository.join("CHANGELOG.md"), &source.join("CHANGELOG.md"))?;
     debian(job, &source.join("debian"))?;

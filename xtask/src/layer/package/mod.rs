@@ -1,20 +1,18 @@
-//! The packages: what they hold, that they can be made again, and a Debian 12 that installs them.
+//! The packages: what they hold, that they can be made again, and Debians that install them.
+
+mod installed;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use nix::unistd::Uid;
 use test_kit::command::answer;
 use test_kit::{Result, Scratch, artefacts, ensure, files};
 
-use crate::{job, package, roots};
+use crate::package::{self, Built};
 
 use super::{Report, Run};
-
-const LIMIT: Duration = Duration::from_secs(600);
 
 /// What the deb has at least: permissions, then the path, and where a link leads.
 const DEB: &[&str] = &[
@@ -54,28 +52,33 @@ const RPM: &[&str] = &[
 /// another package of it.
 const NEVER: &[&str] = &["./etc/keyward", "./var/lib/keyward", "./etc/mysql"];
 
-/// What is checked, and the check.
-type Check<'a> = (&'static str, &'a dyn Fn() -> Result<()>);
+/// What is checked, and the check, for which the packages are in a folder `once`, and `twice` next to it.
+type Check = (&'static str, fn(&Path) -> Result<()>);
+
+const CHECKS: &[Check] = &[
+    ("packed twice, the same bytes", same),
+    ("no path of this machine", no_path),
+    ("the deb's files", deb_files),
+    ("each stand-in's deb", stand_ins),
+    ("the rpm's files", rpm_files),
+    ("the rpm installed", rpm_installed),
+    ("the tarball", tarball),
+    ("the list of what is linked", sbom),
+    ("lintian", lintian),
+];
+
+/// It takes as long as a whole build.
+const EXTENDED: &[Check] = &[("built in two folders, the same bytes", built_elsewhere)];
 
 pub(super) fn run(run: &Run) -> Result<Report> {
     let scratch = Scratch::new("packages")?;
     let [once, twice] = ["once", "twice"].map(|name| scratch.path().join(name));
     package::make(&[], &once)?;
     package::make(&[], &twice)?;
-    let checks: &[Check] = &[
-        ("packed twice, the same bytes", &|| same(&once, &twice)),
-        ("the deb's files", &|| deb_files(&once)),
-        ("each stand-in's deb", &|| stand_ins(&once)),
-        ("the rpm's files", &|| rpm_files(&once)),
-        ("the tarball", &|| tarball(&once)),
-        ("the list of what is linked", &|| sbom(&once)),
-        ("lintian", &|| lintian(&once)),
-        ("AppArmor's parser", &apparmor),
-        ("systemd-analyze", &|| units(&once)),
-    ];
+    let extended = if run.extended { EXTENDED } else { &[] };
     let mut report = Report::default();
-    for (name, check) in checks {
-        let found = check();
+    for (name, check) in CHECKS.iter().chain(extended) {
+        let found = check(&once);
         let complaint = found.as_ref().err().map(|error| format!("{name}: {error}"));
         report.add(&Report::step(found.is_ok(), &complaint.unwrap_or_default()));
     }
@@ -83,14 +86,46 @@ pub(super) fn run(run: &Run) -> Result<Report> {
         let size = fs::metadata(&file)?.len();
         report.notes.push(format!("{size:>9} {}", file.file_name().unwrap_or_default().display()));
     }
-    report.add(&in_root(&once, run)?);
+    report.add(&installed::run(&once, run)?);
     Ok(report)
 }
 
-fn same(once: &Path, twice: &Path) -> Result<()> {
-    let [first, second] = [once, twice].map(|folder| files::text(&folder.join("SHA256SUMS")));
+fn same(once: &Path) -> Result<()> {
+    let twice = once.with_file_name("twice");
+    let [first, second] = [once, &twice].map(|folder| files::text(&folder.join("SHA256SUMS")));
     let (first, second) = (first?, second?);
     ensure!(first == second, "first:\n{first}second:\n{second}");
+    Ok(())
+}
+
+/// Neither library nor command says where it was built.
+fn no_path(_folder: &Path) -> Result<()> {
+    let built = Built::of(&artefacts::repository())?;
+    let repository = artefacts::repository().into_os_string().into_encoded_bytes();
+    for file in [built.library(), built.command()] {
+        let bytes = files::read(&file)?;
+        let says = bytes.windows(repository.len()).any(|part| part == repository);
+        ensure!(!says, "{} has the path of the repository", file.display());
+    }
+    Ok(())
+}
+
+/// The sources that git knows, in another folder, build to the same bytes.
+fn built_elsewhere(once: &Path) -> Result<()> {
+    let here = artefacts::repository();
+    let folder = &once.with_file_name("elsewhere");
+    fs::create_dir_all(folder)?;
+    let mut copy = Command::new("sh");
+    copy.args([
+        "-euc",
+        "git ls-files -z | xargs -0 cp --parents --target-directory \"$1\"",
+        "copy",
+    ]);
+    answer(copy.arg(folder).current_dir(&here))?.ok()?;
+    let (first, second) = (Built::of(&here)?, Built::of(folder)?);
+    for (one, other) in [(first.library(), second.library()), (first.command(), second.command())] {
+        ensure!(files::read(&one)? == files::read(&other)?, "{} differs", one.display());
+    }
     Ok(())
 }
 
@@ -151,6 +186,31 @@ fn rpm_files(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// In an empty root, where rpm finds every file as it was packed, and the server would find the library.
+fn rpm_installed(folder: &Path) -> Result<()> {
+    let scratch = Scratch::new("rpm")?;
+    let root = scratch.path().join("root");
+    fs::create_dir_all(&root)?;
+    let rpm = |words: &[&str]| -> Result<String> {
+        let mut rpm = Command::new("rpm");
+        answer(rpm.arg("--root").arg(&root).args(words))?.ok()
+    };
+    let file = one(folder, "keyward-", ".rpm")?.display().to_string();
+    rpm(&["--initdb"])?;
+    rpm(&["--install", "--nodeps", &file])?;
+    rpm(&["--verify", "--nodeps", "keyward"])?;
+    let library = files::read(&root.join("usr/lib64/mysql/plugin/keyward.so"))?;
+    let linked = files::read(&root.join("usr/lib64/mariadb/plugin/keyward.so"))?;
+    ensure!(library == linked, "the link leads elsewhere");
+    // A package that is removed takes its own files, and no key.
+    let key = root.join("etc/keyward/local.key");
+    fs::create_dir_all(key.with_file_name(""))?;
+    files::write(&key, "")?;
+    rpm(&["--erase", "keyward"])?;
+    ensure!(key.exists() && !root.join("usr/bin/keyward").exists(), "what is left is wrong");
+    Ok(())
+}
+
 /// Unpacked anywhere, the command runs, and the library is the deb's.
 fn tarball(folder: &Path) -> Result<()> {
     let scratch = Scratch::new("tarball")?;
@@ -191,63 +251,6 @@ fn lintian(folder: &Path) -> Result<()> {
         files::list(folder).iter().filter(|file| file.extension().is_some_and(|is| is == "deb")),
     );
     answer(&mut lintian)?.ok().map(drop)
-}
-
-/// The lines compile in a profile; no kernel is asked.
-fn apparmor() -> Result<()> {
-    let scratch = Scratch::new("apparmor")?;
-    let base = scratch.path().join("apparmor.d");
-    files::copy(Path::new("/etc/apparmor.d"), &base)?;
-    let ours = artefacts::repository().join("packaging/apparmor/keyward");
-    fs::copy(&ours, base.join("abstractions/keyward"))?;
-    let profile = base.join("mariadbd");
-    let text = "include <tunables/global>\nprofile mariadbd /usr/sbin/mariadbd {\n  \
-                include <abstractions/base>\n  include <abstractions/keyward>\n}\n";
-    files::write(&profile, text)?;
-    let mut parser = Command::new("apparmor_parser");
-    parser.args(["--skip-kernel-load", "--stdout", "--base"]).arg(&base).arg(profile);
-    answer(&mut parser)?.ok().map(drop)
-}
-
-/// The units are sound, as `systemd-analyze` sees them with the command where they look for it.
-fn units(folder: &Path) -> Result<()> {
-    let scratch = unpacked(&one(folder, "keyward_", ".deb")?)?;
-    let units = scratch.path().join("lib/systemd/system");
-    for name in ["keyward-rotate.service", "keyward-rotate.timer"] {
-        let file = units.join(name);
-        let command = scratch.path().join("usr/bin/keyward").display().to_string();
-        files::write(&file, files::text(&file)?.replace("/usr/bin/keyward", &command))?;
-        let mut verify = Command::new("systemd-analyze");
-        answer(verify.args(["--man=no", "verify"]).arg(file))?.ok()?;
-    }
-    Ok(())
-}
-
-/// The steps of `packaging/test/in-root.sh`, in a Debian 12 that forgets them.
-fn in_root(packages: &Path, run: &Run) -> Result<Report> {
-    if !Uid::effective().is_root() {
-        return Ok(Report::failure("only root can enter a root folder: sudo cargo xtask ..."));
-    }
-    let scratch = Scratch::new("root")?;
-    let script = artefacts::repository().join("packaging/test/in-root.sh");
-    // A process namespace of its own: what a step starts ends with the last one.
-    let enter = "mount -t tmpfs tmpfs \"$1\"; cd \"$1\"; mkdir upper work root
-        mount -t overlay overlay -o \"lowerdir=$2,upperdir=upper,workdir=work\" root; cd root
-        mount -t proc proc proc; mount --rbind /dev dev; cp /etc/resolv.conf etc/
-        mkdir packages; cp \"$3\"/*.deb \"$4\" packages/; exec chroot . /packages/in-root.sh";
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", enter, "enter"]);
-    command.arg(scratch.path()).arg(roots::find("debian-12")?).arg(packages).arg(script);
-    let done = job::logged(&mut command, &run.log()?, LIMIT)?;
-    let mut report = Report::default();
-    for line in done.text.lines().filter_map(|line| line.strip_prefix("step ")) {
-        report.notes.push(line.to_owned());
-        report.add(&Report::step(line.contains(" ok "), &done.text));
-    }
-    if !done.ok && report.failed == 0 {
-        report.add(&Report::failure(&done.text));
-    }
-    Ok(report)
 }
 
 /// The one file of `folder` whose name begins and ends so.

@@ -1,28 +1,12 @@
 #!/bin/sh
-# Does in a fresh Debian 12 with MariaDB, as root, what an administrator does with the packages in
-# /packages. Prints one line a step, and after a failed one all that it said. No step follows a failed one.
+# Does in a fresh Debian with MariaDB and without systemd, as root, what an administrator does with the
+# packages in /packages. Prints one line a step, and after a failed one all that it said.
 set -eu
+# shellcheck source=steps.sh
+. "$(dirname "$0")/steps.sh"
 
 conf=/etc/mysql/mariadb.conf.d/keyward.cnf
 original=/usr/lib/mysql/plugin/file_key_management.so
-steps="begin install set_up restart reinstall pages stand_in stand_in_out others purge again"
-
-install() { # without a question, and with the lists that `begin` fetched
-    DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@"
-}
-
-sql() {
-    mariadb --batch --skip-column-names --execute "$1"
-}
-
-is() { # is WHAT FOUND WANTED
-    [ "$2" = "$3" ] || { echo "$1 is $2, not $3"; exit 1; }
-}
-
-same_server() { # the process that ran before the step still serves
-    is "the server's process" "$(pidof mariadbd)" "$(cat /run/before.pid)"
-    is "an answer" "$(sql 'SELECT 1')" 1
-}
 
 keys() { # all that is kept of keys, in one sum
     find /etc/keyward /var/lib/keyward -type f -name '*.json' -o -type f -path '/etc/keyward/*' |
@@ -38,7 +22,7 @@ begin() { # as on a machine with sysvinit, where packages may restart services
     sha256sum "$original" > /run/original.sum
 }
 
-install_() { # nothing is restarted, and no server loads it
+install_package() { # nothing is restarted, and no server loads it
     install /packages/keyward_*.deb
     same_server
     is "mode and owner of the snippet" "$(stat -c '%a %U:%G' $conf)" "644 root:root"
@@ -151,15 +135,4 @@ again() { # what was encrypted before the purge can be read after a new installa
     service mariadb stop
 }
 
-if [ $# = 1 ]; then
-    case $1 in install) install_ ;; *) "$1" ;; esac
-    exit
-fi
-# A process a step: in a function that is asked whether it failed, `set -e` has no effect.
-for step in $steps; do
-    since=$(date +%s%N)
-    if sh -x "$0" "$step" > /run/said 2>&1; then verdict=ok; else verdict=FAILED; fi
-    took=$((($(date +%s%N) - since) / 1000000))
-    echo "step $step $verdict $took ms"
-    [ $verdict = ok ] || { cat /run/said; exit 1; }
-done
+run_steps "begin install_package set_up restart reinstall pages stand_in stand_in_out others purge again" "$@"
