@@ -1,22 +1,24 @@
 //! The stand-in for MariaDB's `file_key_management`: keys in one file, which may be encrypted.
 //!
 //! Names, defaults and error texts are those of the original, because option files, tests and
-//! monitoring know them. `digest` and `use_pbkdf2` came with a later server; here every server has
-//! them.
+//! monitoring know them. Where they changed in time, the server that loads us tells which hold.
+//! `digest` and `use_pbkdf2` came with a later server; here every server has them.
 
 #![forbid(unsafe_code)]
 
 use std::ffi::CStr;
+use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use super::my_cnf::{self, Options};
-use super::plugin::{Plugin, Size, Started, Values, Variable, VariableKind};
+use super::plugin::{Plugin, Release, Size, Started, Values, Variable, VariableKind};
 use crate::assemble;
-use crate::backend::file::{Dialect, FileServer, Password, Settings};
+use crate::backend::file::{Dialect, Edition, FileServer, MAX_FILE_LEN, Password, Settings};
 use crate::config;
 use crate::custodian::Custodian;
-use crate::env::{Env, Level};
+use crate::env::{Deadline, Env, Level};
 use crate::error::{Code, Error, Kind, Result};
 use crate::key::{Cipher, PageMode};
 use crate::manager::ExportedKey;
@@ -28,7 +30,8 @@ pub(super) const NAME: &str = "file_key_management";
 /// How long it may take to read all keys of a file.
 const FILE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The server's numbers for file errors, which the original answers with.
+/// The server's numbers for files, which the original answers with.
+const EE_FIRST: u32 = 1;
 const EE_READ: u32 = 2;
 const EE_NOT_SET: u32 = 15;
 const EE_FILE_NOT_FOUND: u32 = 29;
@@ -125,24 +128,17 @@ impl KeyFile {
         })
     }
 
-    /// Begins to serve the keys of a key file, by the rules and in the words of MariaDB's own plugin.
-    fn serve(self, role: Role, env: Env) -> Result<Custodian> {
-        let named = NamedServer {
-            name: NAME.to_owned(),
-            timeout: config::DEFAULT_TIMEOUT,
-            refresh: Duration::MAX,
-            server: Box::new(self.server()?),
-        };
-        let source = ServedSource::new(named, Cipher::DEFAULT, env.clone()).only_noting();
-        Custodian::start(source, role, env)
-    }
-
-    /// All of its keys.
+    /// All of its keys. A command waits for no pipe.
     pub(super) fn keys(self) -> Result<Vec<ExportedKey>> {
-        assemble::read_keys(&self.server()?, FILE_TIMEOUT)
+        let kind = fs::metadata(&self.filename).map(|meta| meta.file_type());
+        if kind.is_ok_and(|kind| kind.is_fifo()) {
+            return Err(Error::new(Kind::Config, format!("{} is a pipe", self.filename))
+                .advise("write its keys into a file, and name that in a copy of the option file"));
+        }
+        assemble::read_keys(&self.server(Edition::V10)?, FILE_TIMEOUT)
     }
 
-    fn server(self) -> Result<FileServer> {
+    fn server(self, edition: Edition) -> Result<FileServer> {
         let password = match &self.filekey {
             Some(value) => Password::of_variable(value)?,
             None => None,
@@ -154,7 +150,7 @@ impl KeyFile {
             pbkdf2_iterations: self.use_pbkdf2,
             mode: self.encryption,
             strict_permissions: false,
-            dialect: Dialect::Original,
+            dialect: Dialect::Original(edition),
         })
     }
 }
@@ -182,10 +178,44 @@ fn start(values: &dyn Values, role: Role, env: Env) -> Result<Started> {
         use_pbkdf2: u32::try_from(values.number(c"use_pbkdf2")).unwrap_or_default(),
         encryption: if ctr { PageMode::Ctr } else { PageMode::Cbc },
     };
-    file.serve(role, env)
+    let edition = edition(values.release());
+    let path = file.filename.clone();
+    let server = file.server(edition)?;
+    if edition == Edition::V11_8 {
+        note_what_is_read(&server, &path, values)?;
+    }
+    serve(server, role, env)
         .map(Started::from)
         // There is but one provider here, and the original's texts do not begin with its name.
         .map_err(Error::without_context)
+}
+
+/// Which of the original's editions the server of `release` has.
+fn edition(release: Release) -> Edition {
+    if release < Release(11, 8) { Edition::V10 } else { Edition::V11_8 }
+}
+
+/// Reads the key file and notes its length, as the original of 11.8 does, whether or not it has keys.
+fn note_what_is_read(server: &FileServer, path: &str, values: &dyn Values) -> Result<()> {
+    let read = server.read(Deadline::after(config::DEFAULT_TIMEOUT));
+    let len = server.bytes_read();
+    if read.is_ok() || len > 0 {
+        let limit = format!("max key file size: {MAX_FILE_LEN} bytes");
+        values.note(EE_FIRST, &format!("Read from {path}, read bytes: {len}, {limit}"));
+    }
+    read
+}
+
+/// Begins to serve the keys of a key file, by the rules of MariaDB's own plugin.
+fn serve(server: FileServer, role: Role, env: Env) -> Result<Custodian> {
+    let named = NamedServer {
+        name: NAME.to_owned(),
+        timeout: config::DEFAULT_TIMEOUT,
+        refresh: Duration::MAX,
+        server: Box::new(server),
+    };
+    let source = ServedSource::new(named, Cipher::DEFAULT, env.clone()).only_noting();
+    Custodian::start(source, role, env)
 }
 
 fn error_number(error: &Error) -> u32 {
@@ -193,5 +223,129 @@ fn error_number(error: &Error) -> u32 {
         Some(Code::NotSet(_)) => EE_NOT_SET,
         Some(Code::CannotOpen) => EE_FILE_NOT_FOUND,
         None => EE_READ,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A server of some release whose `filename` is set.
+    struct Server {
+        release: Release,
+        filename: PathBuf,
+        notes: RefCell<Vec<(u32, String)>>,
+    }
+
+    impl Server {
+        fn new(release: Release, filename: PathBuf) -> Self {
+            Self { release, filename, notes: RefCell::default() }
+        }
+
+        /// What the start fails with, without the folder's name.
+        fn error(&self) -> String {
+            let error = start(self, Role::Reader, quiet()).err().unwrap().to_string();
+            error.replace(&format!("{}/", self.filename.parent().unwrap().display()), "")
+        }
+    }
+
+    impl Values for Server {
+        fn text(&self, name: &CStr) -> String {
+            if name == c"filename" { self.filename.display().to_string() } else { String::new() }
+        }
+        fn number(&self, _: &CStr) -> i64 {
+            0
+        }
+        fn switch(&self, _: &CStr) -> bool {
+            false
+        }
+        fn choice(&self, _: &CStr) -> Option<&'static CStr> {
+            None
+        }
+        fn hand_on(&self, _: &str, _: &str) {}
+        fn release(&self) -> Release {
+            self.release
+        }
+        fn note(&self, number: u32, text: &str) {
+            self.notes.borrow_mut().push((number, text.to_owned()));
+        }
+    }
+
+    fn quiet() -> Env {
+        Env::system(Arc::new(crate::env::fake::FakeLog::default()))
+    }
+
+    const V10_11: Release = Release(10, 11);
+    const V11_8: Release = Release(11, 8);
+
+    #[test]
+    fn each_server_has_its_own_edition() {
+        for release in [V10_11, Release(10, 6), Release(11, 4)] {
+            assert_eq!(edition(release), Edition::V10, "{release:?}");
+        }
+        for release in [V11_8, Release(12, 3), Release(13, 0)] {
+            assert_eq!(edition(release), Edition::V11_8, "{release:?}");
+        }
+    }
+
+    #[test]
+    fn the_words_are_those_of_the_servers_own_plugin() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("long");
+        std::fs::write(&path, vec![b'#'; MAX_FILE_LEN + 1]).unwrap();
+        assert_eq!(
+            Server::new(V10_11, path.clone()).error(),
+            "Error reading file 'long' (Errcode: 27 \"File too large\")"
+        );
+        assert_eq!(
+            Server::new(V11_8, path).error(),
+            "File long too large, must be less than 1048576 bytes"
+        );
+    }
+
+    /// Nobody writes to the pipe: a command that opened it would wait.
+    #[test]
+    fn an_import_takes_no_pipe() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("keys.pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let file = KeyFile {
+            filename: pipe.display().to_string(),
+            filekey: None,
+            digest: "sha1".to_owned(),
+            use_pbkdf2: 0,
+            encryption: PageMode::Cbc,
+        };
+        let error = file.keys().err().unwrap().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "{} is a pipe; write its keys into a file, and name that in a copy of the option \
+                 file",
+                pipe.display()
+            )
+        );
+    }
+
+    #[test]
+    fn from_11_8_on_the_length_of_the_key_file_is_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.txt");
+        for text in [format!("1;{}\n", "11".repeat(16)), "1;no key\n".to_owned()] {
+            std::fs::write(&path, &text).unwrap();
+            for release in [V10_11, V11_8] {
+                let server = Server::new(release, path.clone());
+                let started = start(&server, Role::Reader, quiet());
+                assert_eq!(started.is_ok(), !text.contains("no key"));
+                let what = format!("Read from {}, read bytes: {}", path.display(), text.len());
+                let noted = (1, format!("{what}, max key file size: 1048576 bytes"));
+                let expected = if release == V11_8 { vec![noted] } else { Vec::new() };
+                assert_eq!(server.notes.take(), expected);
+            }
+        }
     }
 }

@@ -21,7 +21,9 @@ pub use self::file_key_management::KeyFile;
 pub use self::hashicorp_key_management::{Hashicorp, HashicorpLogin};
 pub use self::keyring_file::{at as keyring_file_at, parse as parse_keyring_file};
 use self::my_cnf::Options;
-pub use self::plugin::{Changed, Plugin, Size, Started, Values, Variable, VariableKind, rotate_by};
+pub use self::plugin::{
+    Changed, Plugin, Release, Size, Started, Values, Variable, VariableKind, rotate_by,
+};
 use crate::assemble::{self, MigrationReport};
 use crate::config::Config;
 use crate::env::Env;

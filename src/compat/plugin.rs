@@ -113,8 +113,12 @@ pub enum Size {
     BigInt,
 }
 
-/// The values of a plugin's variables. A name that it does not have, or has as another kind, is
-/// empty, 0, false or `None`.
+/// The release of a server: `Release(11, 8)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Release(pub u32, pub u32);
+
+/// The values of a plugin's variables, and the server that has them. A name that it does not have, or
+/// has as another kind, is empty, 0, false or `None`.
 pub trait Values {
     /// The text of a `Text`.
     fn text(&self, name: &CStr) -> String;
@@ -126,6 +130,10 @@ pub trait Values {
     fn choice(&self, name: &CStr) -> Option<&'static CStr>;
     /// Sets a variable of the environment, unless it is set, for the programs that the server starts.
     fn hand_on(&self, name: &str, value: &str);
+    /// The oldest release that the server can be.
+    fn release(&self) -> Release;
+    /// Notes something for the client that is being served, and in the error log, under a number.
+    fn note(&self, number: u32, text: &str);
 }
 
 impl Variable {

@@ -14,6 +14,9 @@ const MAX_LEN: usize = 480;
 /// `ER_UNKNOWN_ERROR`: the server has no better number for what a plugin cannot do.
 const NO_NUMBER: u32 = 1105;
 
+/// Who learns of a failed start.
+const BOTH: Target = Target::ClientAndLog(Level::Error);
+
 /// Writes to the server's error log, or to the standard error where there is no server.
 pub(super) struct ServerLog;
 
@@ -30,13 +33,18 @@ pub(super) fn refuse_start(plugin: &Plugin, error: &Error) {
     let number = (plugin.error_number)(error);
     if plugin.original_texts {
         // The texts are those of the plugin that we stand in for, to the letter; advice comes after.
-        print(Target::ClientAndLog, number, &first_line(error.what()));
+        print(BOTH, number, &first_line(error.what()));
         if let Some(advice) = error.advice() {
             ServerLog.log(Level::Note, advice);
         }
     } else {
-        print(Target::ClientAndLog, number, &first_line(&format!("keyward cannot start: {error}")));
+        print(BOTH, number, &first_line(&format!("keyward cannot start: {error}")));
     }
+}
+
+/// Notes `text` for the client that is being served, and in the error log.
+pub(super) fn note(number: u32, text: &str) {
+    print(Target::ClientAndLog(Level::Note), number, &first_line(text));
 }
 
 /// Tells the client, and only the client, why its statement failed.

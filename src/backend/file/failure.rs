@@ -5,7 +5,7 @@
 use std::io;
 use std::path::Path;
 
-use super::keyfile::{Dialect, ParseError, ParseErrorKind};
+use super::keyfile::{Dialect, Edition, ParseError, ParseErrorKind};
 use super::{MAX_FILE_LEN, MAX_PASSWORD_LEN};
 use crate::error::{Code, Error, Kind};
 
@@ -16,8 +16,10 @@ pub(super) enum FileError {
     Unset,
     /// The key file or the password's file could not be opened.
     Open(io::Error),
-    /// It could not be read.
+    /// The key file could not be read.
     Read(io::Error),
+    /// The password's file could not be read.
+    ReadPassword(io::Error),
     /// The key file is longer than we read.
     TooLong,
     /// A password was given for a file that is not encrypted.
@@ -43,7 +45,7 @@ impl FileError {
     pub(super) fn of(self, path: &Path, dialect: Dialect) -> Error {
         match dialect {
             Dialect::Keyward => self.in_our_words(path),
-            Dialect::Original => self.in_the_originals(path),
+            Dialect::Original(edition) => self.in_the_originals(path, edition),
         }
     }
 
@@ -54,7 +56,7 @@ impl FileError {
                 .advise("set `path` to the key file"),
             Self::Open(cause) => Error::io("cannot open key file", path, &cause)
                 .advise("check that it exists and that the server's user may read it"),
-            Self::Read(cause) => Error::io("cannot read", path, &cause),
+            Self::Read(cause) | Self::ReadPassword(cause) => Error::io("cannot read", path, &cause),
             Self::TooLong => {
                 about(Kind::Config, ": longer than 1 MiB").advise("check that this is the key file")
             }
@@ -91,7 +93,7 @@ impl FileError {
     }
 
     /// MariaDB's words, letter by letter: its own test-suite and people's monitoring look for them.
-    fn in_the_originals(self, path: &Path) -> Error {
+    fn in_the_originals(self, path: &Path, edition: Edition) -> Error {
         let path = path.display();
         let (kind, text) = match self {
             Self::Unset => (Kind::Config, "file-key-management-filename is not set".to_owned()),
@@ -99,8 +101,16 @@ impl FileError {
                 let what = format!("File '{path}' not found {}", errcode(&cause));
                 return Error::new(Kind::Io, what).coded(Code::CannotOpen);
             }
-            Self::Read(cause) => {
+            Self::Read(cause) if edition == Edition::V11_8 => {
+                let number = cause.raw_os_error().unwrap_or_default();
+                (Kind::Io, format!("Read from {path} failed, errno {number}"))
+            }
+            Self::Read(cause) | Self::ReadPassword(cause) => {
                 (Kind::Io, format!("Error reading file '{path}' {}", errcode(&cause)))
+            }
+            Self::TooLong if edition == Edition::V11_8 => {
+                let limit = format!("must be less than {MAX_FILE_LEN} bytes");
+                (Kind::Config, format!("File {path} too large, {limit}"))
             }
             Self::TooLong => {
                 let cause = io::Error::from_raw_os_error(libc::EFBIG);
@@ -115,14 +125,12 @@ impl FileError {
                 (Kind::Config, format!("Cannot decrypt {path}. Wrong key?"))
             }
             Self::CutShort => (Kind::Corrupt, format!("Cannot decrypt {path}. Wrong key?")),
-            // The blank at the end is the original's, too.
-            Self::PasswordTooLong => (
-                Kind::Config,
-                format!(
-                    "Cannot read {path}, the filekey is too long, \
-                     max secret size is {MAX_PASSWORD_LEN}B "
-                ),
-            ),
+            Self::PasswordTooLong => {
+                // The blank at the end is the original's, too.
+                let unit = if edition == Edition::V11_8 { " bytes" } else { "B " };
+                let limit = format!("max secret size is {MAX_PASSWORD_LEN}{unit}");
+                (Kind::Config, format!("Cannot read {path}, the filekey is too long, {limit}"))
+            }
             Self::Changed => (Kind::Unavailable, format!("Error reading file '{path}'")),
         };
         Error::new(kind, text)
@@ -137,7 +145,7 @@ impl ParseError {
         }
         match dialect {
             Dialect::Keyward => self.in_our_words(path),
-            Dialect::Original => self.in_the_originals(path),
+            Dialect::Original(_) => self.in_the_originals(path),
         }
     }
 
@@ -210,12 +218,16 @@ const _: () = assert!(MAX_FILE_LEN == 1 << 20);
 mod tests {
     use super::*;
 
-    fn all() -> [FileError; 12] {
+    const V10: Dialect = Dialect::Original(Edition::V10);
+    const V11_8: Dialect = Dialect::Original(Edition::V11_8);
+
+    fn all() -> [FileError; 13] {
         let cause = || io::Error::from_raw_os_error(libc::ENOENT);
         [
             FileError::Unset,
             FileError::Open(cause()),
             FileError::Read(cause()),
+            FileError::ReadPassword(cause()),
             FileError::TooLong,
             FileError::NotEncrypted,
             FileError::NoPassword,
@@ -230,7 +242,7 @@ mod tests {
 
     #[test]
     fn every_failure_is_one_line_that_names_the_file() {
-        for dialect in [Dialect::Keyward, Dialect::Original] {
+        for dialect in [Dialect::Keyward, V10, V11_8] {
             for failure in all() {
                 let unset = matches!(failure, FileError::Unset);
                 let text = failure.of(Path::new("/keys.txt"), dialect).to_string();
@@ -243,12 +255,13 @@ mod tests {
     /// As MariaDB 10.11 writes them.
     #[test]
     fn the_originals_words_are_the_originals() {
-        let texts = all().map(|f| f.of(Path::new("k"), Dialect::Original).to_string());
+        let texts = all().map(|f| f.of(Path::new("k"), V10).to_string());
         assert_eq!(
             texts,
             [
                 "file-key-management-filename is not set",
                 "File 'k' not found (Errcode: 2 \"No such file or directory\")",
+                "Error reading file 'k' (Errcode: 2 \"No such file or directory\")",
                 "Error reading file 'k' (Errcode: 2 \"No such file or directory\")",
                 "Error reading file 'k' (Errcode: 27 \"File too large\")",
                 "Cannot decrypt k. Not encrypted",
@@ -259,6 +272,27 @@ mod tests {
                 "Cannot decrypt k. Wrong key?",
                 "Cannot read k, the filekey is too long, max secret size is 256B ",
                 "Error reading file 'k'",
+            ]
+        );
+    }
+    /// What MariaDB 11.8 writes otherwise.
+    #[test]
+    fn the_originals_words_of_11_8() {
+        let changed: Vec<_> = all()
+            .into_iter()
+            .zip(all())
+            .map(|(now, before)| {
+                [now.of(Path::new("k"), V11_8), before.of(Path::new("k"), V10)]
+                    .map(|error| error.to_string())
+            })
+            .filter_map(|[now, before]| (now != before).then_some(now))
+            .collect();
+        assert_eq!(
+            changed,
+            [
+                "Read from k failed, errno 2",
+                "File k too large, must be less than 1048576 bytes",
+                "Cannot read k, the filekey is too long, max secret size is 256 bytes",
             ]
         );
     }

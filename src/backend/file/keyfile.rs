@@ -15,7 +15,16 @@ pub enum Dialect {
     Keyward,
     /// MariaDB's: of a key given twice the last counts, text after a key is ignored, the file
     /// ends at its first NUL, and errors have MariaDB's own words.
-    Original,
+    Original(Edition),
+}
+
+/// Which of MariaDB's plugins: how a file is read and some words changed in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edition {
+    /// That of MariaDB 10: regular files only.
+    V10,
+    /// That of MariaDB 11.8: all that can be read, such as a named pipe.
+    V11_8,
 }
 
 /// One key of a key file.
@@ -72,7 +81,7 @@ const MAX_VERSION_DIGITS: usize = 10;
 pub fn parse(text: &[u8], dialect: Dialect) -> Result<Vec<Entry>, ParseError> {
     let text = match dialect {
         Dialect::Keyward => text,
-        Dialect::Original => text.split(|byte| *byte == 0).next().unwrap_or_default(),
+        Dialect::Original(_) => text.split(|byte| *byte == 0).next().unwrap_or_default(),
     };
     let mut entries = Vec::new();
     let mut line = 0;
@@ -156,7 +165,7 @@ fn parse_version(line: &[u8], at: &mut usize, dialect: Dialect) -> Field<KeyVers
             *at = end + 1;
             Ok(version)
         }
-        None if dialect == Dialect::Original => Ok(KeyVersion::FIRST),
+        None if dialect != Dialect::Keyward => Ok(KeyVersion::FIRST),
         None => Err((*at, ParseErrorKind::Version)),
     }
 }
@@ -196,6 +205,8 @@ fn is_blank(byte: u8) -> bool {
 mod tests {
     use super::*;
 
+    const ORIGINAL: Dialect = Dialect::Original(Edition::V11_8);
+
     const KEY: &str = "00112233445566778899aAbBcCdDeEfF";
 
     fn keys(text: &str, dialect: Dialect) -> Vec<(u32, u32, usize)> {
@@ -226,13 +237,13 @@ mod tests {
         );
         let expected = [(1, 1, 16), (2, 7, 32), (2, u32::MAX - 1, 16), (u32::MAX, 1, 24)];
         assert_eq!(keys(&text, Dialect::Keyward), expected);
-        assert_eq!(keys(text.trim_end_matches(' '), Dialect::Original), expected);
+        assert_eq!(keys(text.trim_end_matches(' '), ORIGINAL), expected);
     }
 
     #[test]
     fn a_key_of_decimal_digits_is_no_version() {
         let digits = "1".repeat(32);
-        assert_eq!(keys(&format!("1;{digits};4"), Dialect::Original), [(1, 1, 16)]);
+        assert_eq!(keys(&format!("1;{digits};4"), ORIGINAL), [(1, 1, 16)]);
         assert_eq!(keys(&format!("1;3;{digits}"), Dialect::Keyward), [(1, 3, 16)]);
     }
 
@@ -269,14 +280,14 @@ mod tests {
             (format!("{one}  \n  \n x"), (4, 2)),
             ("   ".to_owned(), (1, 4)),
         ] {
-            assert_eq!(place(&text, Dialect::Original), at, "{text:?}");
+            assert_eq!(place(&text, ORIGINAL), at, "{text:?}");
         }
     }
 
     #[test]
     fn of_a_key_given_twice_the_originals_last_counts_and_ours_is_an_error() {
         let text = format!("1;{KEY}\n3;{KEY}\n1;{KEY}{KEY}\n");
-        assert_eq!(keys(&text, Dialect::Original), [(1, 1, 32), (3, 1, 16)]);
+        assert_eq!(keys(&text, ORIGINAL), [(1, 1, 32), (3, 1, 16)]);
         assert_eq!(place(&text, Dialect::Keyward), (3, 1));
     }
 
@@ -288,7 +299,7 @@ mod tests {
             (format!("1;{KEY}\0\n"), (1, 35)),
             (format!("1;{KEY};2\n"), (1, 35)),
         ] {
-            assert_eq!(keys(&text, Dialect::Original), [(1, 1, 16)], "{text:?}");
+            assert_eq!(keys(&text, ORIGINAL), [(1, 1, 16)], "{text:?}");
             assert_eq!(place(&text, Dialect::Keyward), at, "{text:?}");
         }
     }

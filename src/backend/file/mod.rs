@@ -8,7 +8,7 @@ pub mod keyfile;
 mod server;
 mod settings;
 
-pub use self::keyfile::Dialect;
+pub use self::keyfile::{Dialect, Edition};
 pub use self::server::FileServer;
 pub use self::settings::{Digest, Password, Settings};
 use super::Backend;
@@ -25,7 +25,7 @@ pub(super) static BACKEND: Backend = Backend {
 };
 
 /// The longest key file, in bytes: the original's limit.
-const MAX_FILE_LEN: usize = 1 << 20;
+pub const MAX_FILE_LEN: usize = 1 << 20;
 
 /// The longest password that a file may hold, in bytes: the original's limit.
 const MAX_PASSWORD_LEN: usize = 256;

@@ -6,11 +6,12 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::encrypted::{self, Derivation};
 use super::failure::FileError;
-use super::keyfile::{self, Dialect, Entry};
+use super::keyfile::{self, Dialect, Edition, Entry};
 use super::settings::{Password, Settings};
 use super::{MAX_FILE_LEN, MAX_PASSWORD_LEN};
 use crate::env::Deadline;
@@ -23,15 +24,24 @@ use crate::secret::{DataKey, SecretBytes, read_file};
 /// How much of a password's file is read: a password and the line ends behind it.
 const MAX_PASSWORD_FILE_LEN: usize = 4096;
 
-/// A key file. It is read again whenever it has changed.
+/// Who reads named pipes, each of them once.
+const READS_PIPES: Dialect = Dialect::Original(Edition::V11_8);
+
+/// How much is read of a pipe at first: what it holds at a time.
+const PIPE_LEN: usize = 64 * 1024;
+
+/// A key file. It is read again whenever it has changed, unless it or its password came out of a pipe.
 pub struct FileServer {
     settings: Settings,
+    /// The bytes of the key file that were read last.
+    bytes_read: AtomicUsize,
     pub(super) snapshot: Mutex<Option<Snapshot>>,
 }
 
 /// The keys of the file as it was at one time.
 pub(super) struct Snapshot {
-    stamp: Stamp,
+    /// None of what came out of a pipe: it is there no more.
+    stamp: Option<Stamp>,
     pub(super) entries: Vec<Entry>,
     /// What `list` answers, made once so that asking every second costs one `stat`.
     infos: Vec<KeyInfo>,
@@ -53,7 +63,17 @@ impl FileServer {
         if settings.path.as_os_str().is_empty() {
             return Err(FileError::Unset.of(&settings.path, settings.dialect));
         }
-        Ok(Self { settings, snapshot: Mutex::new(None) })
+        Ok(Self { settings, bytes_read: AtomicUsize::new(0), snapshot: Mutex::new(None) })
+    }
+
+    /// Reads the key file, unless its keys are known.
+    pub fn read(&self, by: Deadline) -> Result<()> {
+        self.current(by).map(drop)
+    }
+
+    /// How many bytes of the key file were read last; 0 before.
+    pub fn bytes_read(&self) -> usize {
+        self.bytes_read.load(Ordering::Relaxed)
     }
 
     /// The keys as they are in the file now: read again only if its stamp has changed.
@@ -61,10 +81,13 @@ impl FileServer {
         let path = &self.settings.path;
         by.left(format_args!("key file {}", path.display()))?;
         let mut snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        if snapshot.as_ref().is_some_and(|old| old.stamp.is_none()) {
+            return Ok(snapshot);
+        }
         let stamp = self.stamp()?;
         if snapshot.as_ref().is_none_or(|old| old.stamp != stamp) {
             let entries = self.load()?;
-            if self.stamp()? != stamp {
+            if stamp.is_some() && self.stamp()? != stamp {
                 return Err(self.failed(FileError::Changed));
             }
             let infos = infos_of(&entries, self.settings.mode);
@@ -76,6 +99,7 @@ impl FileServer {
     fn load(&self) -> Result<Vec<Entry>> {
         let file = self.read_key_file()?;
         let file = file.expose();
+        self.bytes_read.store(file.len(), Ordering::Relaxed);
         let read;
         let password = match &self.settings.password {
             None => None,
@@ -117,17 +141,21 @@ impl FileServer {
         if self.settings.strict_permissions {
             return read_file(&self.settings.path, MAX_FILE_LEN);
         }
-        read_any_file(&self.settings.path, MAX_FILE_LEN).map_err(|failure| self.failed(failure))
+        let read = read_any_file(&self.settings.path, MAX_FILE_LEN, self.settings.dialect);
+        read.map_err(|failure| self.failed(failure))
     }
 
     fn read_password(&self, source: &SecretSource) -> Result<SecretBytes> {
         match source {
             SecretSource::File(path) if !self.settings.strict_permissions => {
-                read_any_file(path, MAX_PASSWORD_FILE_LEN).map_err(|failure| match failure {
-                    FileError::TooLong => {
-                        FileError::PasswordTooLong.of(path, self.settings.dialect)
-                    }
-                    other => other.of(path, self.settings.dialect),
+                let dialect = self.settings.dialect;
+                read_any_file(path, MAX_PASSWORD_FILE_LEN, dialect).map_err(|failure| {
+                    let failure = match failure {
+                        FileError::TooLong => FileError::PasswordTooLong,
+                        FileError::Read(cause) => FileError::ReadPassword(cause),
+                        other => other,
+                    };
+                    failure.of(path, dialect)
                 })
             }
             _ => source.read(MAX_PASSWORD_FILE_LEN),
@@ -144,13 +172,15 @@ impl FileServer {
         }
         let password = match dialect {
             Dialect::Keyward => without_line_end(read),
-            Dialect::Original => without_line_end(&read[..read.len().min(MAX_PASSWORD_LEN + 1)]),
+            Dialect::Original(_) => without_line_end(&read[..read.len().min(MAX_PASSWORD_LEN + 1)]),
         };
         if password.len() > MAX_PASSWORD_LEN {
             return Err(failed(FileError::PasswordTooLong));
         }
         match dialect {
-            Dialect::Original => Ok(password.split(|byte| *byte == 0).next().unwrap_or_default()),
+            Dialect::Original(_) => {
+                Ok(password.split(|byte| *byte == 0).next().unwrap_or_default())
+            }
             Dialect::Keyward if password.is_empty() => Err(failed(FileError::EmptyPassword)),
             Dialect::Keyward if password.iter().any(|byte| b"\0\r\n".contains(byte)) => {
                 Err(failed(FileError::SeveralLines))
@@ -164,11 +194,17 @@ impl FileServer {
         Derivation { digest, pbkdf2_iterations }
     }
 
-    fn stamp(&self) -> Result<Stamp> {
-        match std::fs::metadata(&self.settings.path) {
-            Ok(meta) => Ok(Stamp::of(&meta)),
-            Err(cause) => Err(self.failed(FileError::Open(cause))),
-        }
+    fn stamp(&self) -> Result<Option<Stamp>> {
+        let Settings { path, password, dialect, .. } = &self.settings;
+        let meta = std::fs::metadata(path).map_err(|cause| self.failed(FileError::Open(cause)))?;
+        let from_pipe = match password {
+            Some(Password::From(SecretSource::File(path))) => {
+                std::fs::metadata(path).is_ok_and(|meta| !meta.is_file())
+            }
+            _ => false,
+        };
+        let once = *dialect == READS_PIPES && (from_pipe || !meta.is_file());
+        Ok((!once).then(|| Stamp::of(&meta)))
     }
 
     fn failed(&self, failure: FileError) -> Error {
@@ -270,9 +306,12 @@ impl Stamp {
 
 /// The whole of a file of at most `max_len` bytes, whoever may read it: the original looks at no
 /// permissions, and what it loads must load under its name.
-fn read_any_file(path: &Path, max_len: usize) -> Result<SecretBytes, FileError> {
+fn read_any_file(path: &Path, max_len: usize, dialect: Dialect) -> Result<SecretBytes, FileError> {
     let meta = std::fs::metadata(path).map_err(FileError::Open)?;
     if !meta.is_file() {
+        if dialect == READS_PIPES {
+            return read_to_end(path, max_len);
+        }
         // Opening a pipe would wait for a writer.
         let errno = if meta.is_dir() { libc::EISDIR } else { libc::EINVAL };
         return Err(FileError::Read(io::Error::from_raw_os_error(errno)));
@@ -284,4 +323,41 @@ fn read_any_file(path: &Path, max_len: usize) -> Result<SecretBytes, FileError> 
         io::ErrorKind::UnexpectedEof => FileError::Changed,
         _ => FileError::Read(cause),
     })
+}
+
+/// At most `max_len` bytes of a pipe, up to the end that its writer makes. Without a writer this waits,
+/// as the original does.
+fn read_to_end(path: &Path, max_len: usize) -> Result<SecretBytes, FileError> {
+    let mut pipe = File::open(path).map_err(FileError::Open)?;
+    let mut read = SecretBytes::copy_of(&[]);
+    loop {
+        let before = read.expose();
+        let room = (before.len() * 2).clamp(PIPE_LEN.min(max_len + 1), max_len + 1);
+        let mut len = before.len();
+        let more = SecretBytes::build(room, |to| {
+            to[..len].copy_from_slice(before);
+            len = fill(&mut pipe, to, len)?;
+            Ok(())
+        });
+        read = more.map_err(FileError::Read)?;
+        if len > max_len {
+            return Err(FileError::TooLong);
+        }
+        if len < room {
+            return Ok(SecretBytes::copy_of(&read.expose()[..len]));
+        }
+    }
+}
+
+/// Reads into `to` from `len` on, until it is full or `file` ends; how far it came.
+fn fill(file: &mut File, to: &mut [u8], mut len: usize) -> io::Result<usize> {
+    while len < to.len() {
+        match file.read(&mut to[len..]) {
+            Ok(0) => break,
+            Ok(more) => len += more,
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(len)
 }

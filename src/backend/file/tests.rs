@@ -14,6 +14,9 @@ use crate::secret::source::SecretSource;
 const KEY: &str = "00112233445566778899aabbccddeeff";
 const OTHER: &str = "ffeeddccbbaa99887766554433221100";
 
+const V10: Dialect = Dialect::Original(Edition::V10);
+const V11_8: Dialect = Dialect::Original(Edition::V11_8);
+
 /// A key file of one test, and the settings to open it with.
 struct Trial {
     folder: tempfile::TempDir,
@@ -69,6 +72,21 @@ impl Trial {
         path
     }
 
+    /// A key file that is a pipe; another thread writes `text` to it.
+    fn with_pipe(dialect: Dialect, text: String) -> Self {
+        let mut trial = Self::new(dialect, "");
+        trial.settings.path = trial.pipe("pipe");
+        write_to(trial.settings.path.clone(), text);
+        trial
+    }
+
+    fn pipe(&self, name: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&path).status();
+        assert!(made.unwrap().success());
+        path
+    }
+
     fn close(&self, name: &str, mode: u32) {
         let permissions = std::fs::Permissions::from_mode(mode);
         std::fs::set_permissions(self.folder.path().join(name), permissions).unwrap();
@@ -84,6 +102,11 @@ impl Trial {
         let error = server.list(soon()).err().unwrap().to_string();
         error.replace(&format!("{}/", folder.path().display()), "")
     }
+}
+
+/// Writes to a pipe once it is read; who reads may have enough before all is written.
+fn write_to(pipe: PathBuf, text: String) {
+    std::thread::spawn(move || std::fs::write(pipe, text));
 }
 
 fn soon() -> Deadline {
@@ -165,8 +188,8 @@ fn a_file_of_many_keys_is_served() -> Result<()> {
 #[test]
 fn the_original_looks_at_no_permissions_and_we_do() -> Result<()> {
     for (dialect, mode, opens) in [
-        (Dialect::Original, 0o644, true),
-        (Dialect::Original, 0o666, true),
+        (V10, 0o644, true),
+        (V10, 0o666, true),
         (Dialect::Keyward, 0o644, false),
         (Dialect::Keyward, 0o660, false),
         (Dialect::Keyward, 0o640, true),
@@ -199,7 +222,7 @@ fn a_password_file_counts_as_the_original_counts_it() {
         (&long, &format!("{long}\r\n"), true),
         (&over, &over, false),
     ] {
-        let trial = Trial::encrypted(Dialect::Original, password);
+        let trial = Trial::encrypted(V10, password);
         let (_folder, server) = trial.with_password_file(content.as_bytes()).open();
         assert_eq!(server.list(soon()).is_ok(), opens, "{content:?}");
     }
@@ -207,7 +230,7 @@ fn a_password_file_counts_as_the_original_counts_it() {
 
 #[test]
 fn the_original_says_what_is_wrong_with_a_password() {
-    let encrypted = || Trial::encrypted(Dialect::Original, "secret");
+    let encrypted = || Trial::encrypted(V10, "secret");
     let wrong = "Cannot decrypt keys.enc. Wrong key?";
     for content in ["wrong", "\n\n", "secret\nx"] {
         assert_eq!(encrypted().with_password_file(content.as_bytes()).error(), wrong);
@@ -222,7 +245,7 @@ fn the_original_says_what_is_wrong_with_a_password() {
         "Cannot read password, the filekey is too long, max secret size is 256B "
     );
     assert_eq!(
-        Trial::new(Dialect::Original, "").with_password_file(b"secret").error(),
+        Trial::new(V10, "").with_password_file(b"secret").error(),
         "Cannot decrypt keys.txt. Not encrypted"
     );
     let mut missing = encrypted();
@@ -238,24 +261,84 @@ fn the_original_says_what_is_wrong_with_a_password() {
 fn a_file_without_end_or_that_is_none_is_refused() {
     let long = format!("1;{KEY}\n#{}\n", "x".repeat(MAX_FILE_LEN));
     assert_eq!(
-        Trial::new(Dialect::Original, &long).error(),
+        Trial::new(V10, &long).error(),
         "Error reading file 'keys.txt' (Errcode: 27 \"File too large\")"
     );
     assert!(Trial::new(Dialect::Keyward, &long).error().contains("keys.txt"));
     let fits = &long[..MAX_FILE_LEN];
-    let (_folder, server) = Trial::new(Dialect::Original, fits).open();
+    let (_folder, server) = Trial::new(V10, fits).open();
     assert!(server.list(soon()).is_ok());
 
-    let mut folder = Trial::new(Dialect::Original, "");
+    let mut folder = Trial::new(V10, "");
     folder.settings.path = folder.folder.path().to_owned();
     let (_folder, server) = folder.open();
     let error = server.list(soon()).err().unwrap().to_string();
     assert!(error.ends_with("(Errcode: 21 \"Is a directory\")"), "{error}");
 }
 
+/// As MariaDB 11.8's plugin: from a pipe it takes more than the pipe holds at a time, and reads it once.
+#[test]
+fn a_named_pipe_is_read_once_from_11_8_on() -> Result<()> {
+    let text: String = (1..=20_000).map(|id| format!("{id};{KEY}\n")).collect();
+    let (folder, server) = Trial::with_pipe(V11_8, text.clone()).open();
+    assert_eq!(server.list(soon())?.len(), 20_000);
+    assert_eq!(server.bytes_read(), text.len());
+    std::fs::remove_file(folder.path().join("pipe")).unwrap();
+    assert_eq!(server.fetch(&key(20_000, 1), soon())?.expose().len(), 16);
+    assert_eq!(server.list(soon())?.len(), 20_000);
+
+    let too_long = Trial::with_pipe(V11_8, "#".repeat(MAX_FILE_LEN + 1));
+    assert_eq!(too_long.error(), "File pipe too large, must be less than 1048576 bytes");
+    let fits = format!("1;{KEY}\n{}", "#".repeat(MAX_FILE_LEN));
+    let (_folder, server) = Trial::with_pipe(V11_8, fits[..MAX_FILE_LEN].to_owned()).open();
+    assert!(server.list(soon()).is_ok());
+    Ok(())
+}
+
+/// Nobody writes to these pipes: what opened one would wait.
+#[test]
+fn a_named_pipe_is_refused_before_11_8_and_under_our_own_name() {
+    for dialect in [V10, Dialect::Keyward] {
+        let mut trial = Trial::new(dialect, "");
+        trial.settings.path = trial.pipe("pipe");
+        let (_folder, server) = trial.open();
+        assert!(server.list(soon()).is_err(), "{dialect:?}");
+    }
+}
+
+#[test]
+fn a_password_may_come_out_of_a_pipe_from_11_8_on() -> Result<()> {
+    let mut trial = Trial::encrypted(V11_8, "secret");
+    let pipe = trial.pipe("password");
+    trial.settings.password = Some(Password::From(SecretSource::File(pipe.clone())));
+    let path = trial.settings.path.clone();
+    let (_folder, server) = trial.open();
+    write_to(pipe, "secret\n".to_owned());
+    assert_eq!(server.list(soon())?.len(), 1);
+    // The password is not there a second time.
+    std::fs::write(path, "changed").unwrap();
+    assert_eq!(server.list(soon())?.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn from_11_8_on_a_file_that_is_none_fails_with_the_systems_number() {
+    let mut trial = Trial::new(V11_8, "");
+    trial.settings.path = trial.folder.path().to_owned();
+    let (_folder, server) = trial.open();
+    let error = server.list(soon()).err().unwrap().to_string();
+    assert!(error.ends_with(" failed, errno 21"), "{error}");
+    let mut trial = Trial::encrypted(V11_8, "secret");
+    let folder = SecretSource::File(trial.folder.path().to_owned());
+    trial.settings.password = Some(Password::From(folder));
+    let (_folder, server) = trial.open();
+    let error = server.list(soon()).err().unwrap().to_string();
+    assert!(error.ends_with("(Errcode: 21 \"Is a directory\")"), "{error}");
+}
+
 #[test]
 fn without_a_password_the_original_tries_an_empty_one() {
-    let (_folder, server) = Trial::encrypted(Dialect::Original, "").open();
+    let (_folder, server) = Trial::encrypted(V10, "").open();
     assert!(server.list(soon()).is_ok());
     let error = Trial::encrypted(Dialect::Keyward, "").error();
     assert!(error.contains("no password is set"), "{error}");
@@ -265,7 +348,7 @@ fn without_a_password_the_original_tries_an_empty_one() {
 #[test]
 fn a_remark_may_be_in_any_encoding_and_a_flaw_is_still_found() {
     let text = |end: &[u8]| [format!("1;{KEY}\n# schl").as_bytes(), b"\xfcssel\n", end].concat();
-    for dialect in [Dialect::Keyward, Dialect::Original] {
+    for dialect in [Dialect::Keyward, V10] {
         let trial = Trial::new(dialect, "");
         trial.write("keys.txt", &text(b""));
         let (_folder, server) = trial.open();
@@ -283,7 +366,7 @@ fn the_variable_filekey_is_a_password_or_names_a_file() -> Result<()> {
         panic!("not a file")
     };
     assert_eq!(path, Path::new("/a b"));
-    let mut trial = Trial::encrypted(Dialect::Original, "file:x");
+    let mut trial = Trial::encrypted(V10, "file:x");
     trial.settings.password = Password::of_variable("file:x")?;
     let (_folder, server) = trial.open();
     assert!(server.list(soon()).is_ok(), "only capitals mean a file");
@@ -294,7 +377,7 @@ fn the_variable_filekey_is_a_password_or_names_a_file() -> Result<()> {
 fn no_file_named_is_an_error_at_once() {
     for (dialect, text) in [
         (Dialect::Keyward, "no key file is named; set `path` to the key file"),
-        (Dialect::Original, "file-key-management-filename is not set"),
+        (V10, "file-key-management-filename is not set"),
     ] {
         let mut trial = Trial::new(dialect, "");
         trial.settings.path = PathBuf::new();

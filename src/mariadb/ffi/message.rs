@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::abi;
+use crate::compat::Release;
 use crate::env::Level;
 
 /// The versions of the message service that there are: what the plugins of 10.11 carry, and those of
@@ -34,15 +35,21 @@ pub(super) fn declare_service() {
 /// Found out by having the server format something: it tells no plugin its own version before it has
 /// checked the plugin's.
 fn version() -> *mut c_void {
-    static HAS_SUFFIXES: OnceLock<bool> = OnceLock::new();
-    match HAS_SUFFIXES.get_or_init(has_suffixes) {
-        true => WITH_SUFFIXES,
-        false => PLAIN,
-    }
+    if has_suffixes() { WITH_SUFFIXES } else { PLAIN }
+}
+
+/// The oldest release that the server can be. What `@@version` shows is no help: it can be set.
+pub(super) fn release() -> Release {
+    if has_suffixes() { Release(11, 8) } else { Release(10, 11) }
 }
 
 /// Whether `Q` behind `%s` puts quotes round the text; without a server, it does not.
 fn has_suffixes() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(try_suffixes)
+}
+
+fn try_suffixes() -> bool {
     type Format = unsafe extern "C" fn(*mut c_char, usize, *const c_char, ...) -> usize;
     // SAFETY: the name ends with NUL; looked up are the symbols that the process has already.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"my_snprintf".as_ptr()) };
@@ -84,17 +91,20 @@ pub(in crate::mariadb) enum Target {
     /// The client whose statement is being worked on; without one, the error log.
     Client,
     /// Both, once where they are the same.
-    ClientAndLog,
+    ClientAndLog(Level),
 }
 
 impl Target {
     fn flags(self) -> c_ulong {
-        let flags = match self {
-            Self::Log(Level::Error) => abi::ME_ERROR_LOG_ONLY,
-            Self::Log(Level::Warning) => abi::ME_ERROR_LOG_ONLY | abi::ME_WARNING,
-            Self::Log(Level::Note) => abi::ME_ERROR_LOG_ONLY | abi::ME_NOTE,
-            Self::Client => 0,
-            Self::ClientAndLog => abi::ME_ERROR_LOG,
+        let (readers, level) = match self {
+            Self::Log(level) => (abi::ME_ERROR_LOG_ONLY, level),
+            Self::Client => (0, Level::Error),
+            Self::ClientAndLog(level) => (abi::ME_ERROR_LOG, level),
+        };
+        let flags = match level {
+            Level::Error => readers,
+            Level::Warning => readers | abi::ME_WARNING,
+            Level::Note => readers | abi::ME_NOTE,
         };
         c_ulong::from(flags)
     }

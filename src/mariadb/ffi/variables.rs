@@ -6,8 +6,8 @@ use std::ffi::{CStr, c_char, c_int, c_longlong, c_uint, c_ulong, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use super::{Shared, abi, environment, guard, open};
-use crate::compat::{Plugin, Size, Values, Variable, VariableKind};
+use super::{Shared, abi, environment, guard, message, open};
+use crate::compat::{Plugin, Release, Size, Values, Variable, VariableKind};
 use crate::mariadb::open::refuse_closed;
 
 /// More variables than any plugin has.
@@ -487,5 +487,13 @@ impl Values for LoadedValues {
 
     fn hand_on(&self, name: &str, value: &str) {
         environment::set(name, value);
+    }
+
+    fn release(&self) -> Release {
+        message::release()
+    }
+
+    fn note(&self, number: u32, text: &str) {
+        crate::mariadb::message::note(number, text);
     }
 }
