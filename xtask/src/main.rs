@@ -47,7 +47,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "mtr",
-        about: "run MariaDB's own suites: [SUITE...] [--baseline] [--11.8] [--kernel=NAME]",
+        about: "run MariaDB's own suites: [SUITE...] [--baseline] [--11.8|--sid] [--kernel=NAME]",
         run: mtr::task,
     },
     Task {

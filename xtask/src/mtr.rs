@@ -17,6 +17,12 @@ const LIMIT: Duration = Duration::from_secs(3000);
 /// The suite that the tests run every time.
 pub(crate) const SUITE: &str = "encryption";
 
+/// Galera's suite is long; these of its tests transfer a state that is encrypted, on the disk or on its
+/// way, or encrypt temporary files. Most are marked as big.
+pub(crate) const GALERA: &str = "galera";
+const GALERA_TESTS: &str = "--big-test --do-test=sst_encrypted\\|encrypt_tmp_files\\|\
+                            sst_mariabackup_encrypt\\|sst_mariabackup_table_options";
+
 /// How the tests of a suite ended: by name and combination, `pass`, `skipped` or `fail`.
 pub(crate) type Results = BTreeMap<String, String>;
 
@@ -31,19 +37,23 @@ pub(crate) enum Whose {
 pub(crate) enum Place {
     /// The distribution's, on this machine.
     Here,
-    /// Another release's, in a root folder of its own.
-    Root(PathBuf),
+    /// Another release's, in a root folder of its own; its name for `--NAME`.
+    Root(&'static str, PathBuf),
 }
+
+/// The names of the other releases.
+const ELSEWHERE: [&str; 2] = ["11.8", "sid"];
 
 /// The variable that forces a kernel of the page cipher.
 const KERNEL: &str = "KEYWARD_CIPHER";
 
-/// `cargo xtask mtr [SUITE...] [--baseline] [--11.8] [--kernel=NAME]`: with `--baseline` measures the
+/// `cargo xtask mtr [SUITE...] [--baseline] [--11.8|--sid] [--kernel=NAME]`: with `--baseline` measures the
 /// original and writes down how each test ended.
 pub(crate) fn task(words: &[String]) -> Result<()> {
     setup::need(&[setup::SERVER, setup::MTR].concat())?;
     let has = |flag: &str| words.iter().any(|word| word == flag);
-    let place = if has("--11.8") { Place::Root(roots::find("mariadb-11.8")?) } else { Place::Here };
+    let elsewhere = ELSEWHERE.into_iter().find(|name| has(&format!("--{name}")));
+    let place = elsewhere.map_or(Ok(Place::Here), Place::elsewhere)?;
     let mut suites: Vec<&str> =
         words.iter().map(String::as_str).filter(|word| !word.starts_with("--")).collect();
     if suites.is_empty() {
@@ -98,20 +108,23 @@ pub(crate) fn measure(
 
 /// Runs the suite `name` of this repository: its folder is laid over the driver's, and a folder with the
 /// library over the server's plugins.
-pub(crate) fn measure_own(name: &str, log: &Path) -> Result<Outcome> {
+pub(crate) fn measure_own(name: &str, place: &Place, log: &Path) -> Result<Outcome> {
     let scratch = Scratch::new("mtr")?;
     let plugins = scratch.path().join("plugin");
     fs::create_dir(&plugins)?;
     fs::copy(artefacts::library(), plugins.join("keyward.so"))?;
+    fs::copy(artefacts::command(), scratch.path().join("keyward"))?;
     let overlay = |over: &Path, folder: &str| {
-        format!("mount -t overlay overlay -o lowerdir={}:{folder} {folder}", over.display())
+        let (over, folder) = (over.display(), place.at(folder));
+        let folder = folder.display();
+        format!("mount -t overlay overlay -o lowerdir={over}:{folder} {folder}")
     };
     let mounts = vec![
-        overlay(&artefacts::repository().join("mariadb-test"), Place::Here.driver()),
+        overlay(&artefacts::repository().join("mariadb-test"), place.driver()),
         overlay(&plugins, test_mariadb::PLUGINS),
     ];
-    let environment = [("KEYWARD", artefacts::command().into_os_string())];
-    drive(name, &Place::Here, mounts, &environment, &scratch, log)
+    let environment = [("KEYWARD", place.inside(scratch.path()).join("keyward").into())];
+    drive(name, place, mounts, &environment, &scratch, log)
 }
 
 /// Runs the driver after `mounts`, in a mount namespace of its own.
@@ -124,12 +137,19 @@ fn drive(
     log: &Path,
 ) -> Result<Outcome> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    // rsync, by which Galera transfers a state, gives up root's rights and then lacks them.
+    let (user, words) = match suite {
+        GALERA => ("mysql", GALERA_TESTS),
+        _ => ("root", "--mysqld=--user=root"),
+    };
     let driver = format!(
-        "cd {} && exec perl ./mtr --suite={suite} --parallel={cores} --force --max-test-fail=0 \
-         --retry=0 --mysqld=--user=root --vardir",
-        place.driver()
+        "cd {} && exec perl ./mtr --suite={suite} {words} --parallel={cores} --force \
+         --max-test-fail=0 --retry=0 --vardir={}/var",
+        place.driver(),
+        place.inside(scratch.path()).display()
     );
-    let steps = [vec!["set -e".to_owned()], mounts, place.entry(&driver, scratch.path())].concat();
+    let entry = place.entry(&driver, user, scratch.path());
+    let steps = [vec!["set -e".to_owned()], mounts, entry].concat();
     let mut command = Command::new("unshare");
     command.arg("--mount");
     if !Uid::effective().is_root() {
@@ -147,11 +167,16 @@ fn drive(
 }
 
 impl Place {
+    /// The release `name`; its root folder is made if it is not there.
+    pub(crate) fn elsewhere(name: &'static str) -> Result<Self> {
+        Ok(Self::Root(name, roots::find(&format!("mariadb-{name}"))?))
+    }
+
     /// A path of that server's machine as this one sees it.
-    fn at(&self, path: &str) -> PathBuf {
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
         match self {
             Self::Here => path.into(),
-            Self::Root(root) => root.join(path.trim_start_matches('/')),
+            Self::Root(_, root) => root.join(path.trim_start_matches('/')),
         }
     }
 
@@ -159,21 +184,30 @@ impl Place {
     fn driver(&self) -> &'static str {
         match self {
             Self::Here => "/usr/share/mysql/mysql-test",
-            Self::Root(_) => "/usr/share/mariadb/mariadb-test",
+            Self::Root(..) => "/usr/share/mariadb/mariadb-test",
         }
     }
 
-    /// The steps that run `driver`, which ends with `--vardir`, with a folder in `scratch`.
-    fn entry(&self, driver: &str, scratch: &Path) -> Vec<String> {
+    /// `scratch` as that server sees it after [`Place::entry`].
+    fn inside<'a>(&self, scratch: &'a Path) -> &'a Path {
         match self {
-            Self::Here => vec![format!("{driver}={}/var", scratch.display())],
-            Self::Root(root) => {
+            Self::Here => scratch,
+            Self::Root(..) => Path::new("/mnt"),
+        }
+    }
+
+    /// The steps that run `driver` there; in a root folder as `user`.
+    fn entry(&self, driver: &str, user: &str, scratch: &Path) -> Vec<String> {
+        match self {
+            Self::Here => vec![driver.to_owned()],
+            Self::Root(_, root) => {
                 let root = root.display();
                 vec![
                     format!("mount -t proc proc {root}/proc"),
                     format!("mount --rbind /dev {root}/dev"),
                     format!("mount --bind {} {root}/mnt", scratch.display()),
-                    format!("exec chroot {root} sh -c '{driver}=/mnt/var'"),
+                    format!("chroot {root} chown {user} /mnt"),
+                    format!("exec chroot --userspec={user} {root} sh -c '{driver}'"),
                 ]
             }
         }
@@ -181,14 +215,20 @@ impl Place {
 
     /// The server's release: `10.11`.
     fn release(&self) -> Result<String> {
+        Ok(self.version()?.split('.').take(2).collect::<Vec<_>>().join("."))
+    }
+
+    /// The server's version: `10.11.14-MariaDB-0+deb12u2`.
+    pub(crate) fn version(&self) -> Result<String> {
         let server = [test_mariadb::SERVER, "--no-defaults", "--version"];
         let said = match self {
             Self::Here => run(server[0], &server[1..])?,
-            Self::Root(root) => run("chroot", [&[&*root.to_string_lossy()], &server[..]].concat())?,
+            Self::Root(_, root) => {
+                run("chroot", [&[&*root.to_string_lossy()], &server[..]].concat())?
+            }
         };
         let is_version = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
-        let version = said.split_whitespace().find(is_version).unwrap_or("unknown");
-        Ok(version.split('.').take(2).collect::<Vec<_>>().join("."))
+        Ok(said.split_whitespace().find(is_version).unwrap_or("unknown").to_owned())
     }
 }
 
@@ -260,8 +300,8 @@ fn write_baseline(suite: &str, place: &Place, results: &Results) -> Result<()> {
 /// What measures the original's suite.
 fn baseline_command(suite: &str, place: &Place) -> String {
     let release = match place {
-        Place::Here => "",
-        Place::Root(_) => "--11.8 ",
+        Place::Here => String::new(),
+        Place::Root(name, _) => format!("--{name} "),
     };
     format!("cargo xtask mtr {release}--baseline {suite}")
 }

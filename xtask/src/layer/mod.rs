@@ -1,5 +1,6 @@
 //! The layers of the tests, from the quickest to find a mistake to the slowest.
 
+mod apparmor;
 mod aws;
 mod cosmian;
 mod docker;
@@ -160,11 +161,19 @@ pub(crate) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "mtr-11.8",
-        about: "the same on MariaDB 11.8, from the next Debian in a folder of its own",
+        about: "the same and keyward's own suite on MariaDB 11.8, from Debian 13 in a folder of its own",
         extended: true,
         packages: &[],
         released: true,
         body: mtr::on_11_8,
+    },
+    Layer {
+        name: "mtr-sid",
+        about: "the same two on the newest MariaDB that Debian has, from sid in a folder of its own; AppArmor",
+        extended: true,
+        packages: &[],
+        released: true,
+        body: mtr::on_sid,
     },
     Layer {
         name: "suite",

@@ -5,9 +5,8 @@ use std::path::Path;
 use test_kit::{Result, files};
 
 use crate::mtr::{self, Place, Whose, baseline_of, measure, summary, worse};
-use crate::roots;
 
-use super::{Report, Run};
+use super::{Report, Run, apparmor, suite as own};
 
 /// Suites that take long and touch encryption less.
 const EXTENDED: &[&str] = &["binlog_encryption", "mariabackup"];
@@ -30,9 +29,34 @@ pub(super) fn run(run: &Run) -> Result<Report> {
     Ok(report)
 }
 
-/// The same library in MariaDB 11.8.
+/// The same library in MariaDB 11.8, with our own suite.
 pub(super) fn on_11_8(run: &Run) -> Result<Report> {
-    suite(mtr::SUITE, &Place::Root(roots::find("mariadb-11.8")?), None, run)
+    let place = Place::elsewhere("11.8")?;
+    let mut report = elsewhere(&place, run)?;
+    if run.extended {
+        for name in [EXTENDED, &[mtr::GALERA]].concat() {
+            report.add(&suite(name, &place, None, run)?);
+        }
+    }
+    Ok(report)
+}
+
+/// The same in the newest server that Debian has, and keyward's lines in its AppArmor profile.
+pub(super) fn on_sid(run: &Run) -> Result<Report> {
+    let place = Place::elsewhere("sid")?;
+    let mut report = elsewhere(&place, run)?;
+    let confined = apparmor::run(&place.at("/"));
+    let complaint = confined.as_ref().err().map(|error| format!("AppArmor: {error}"));
+    report.add(&Report::step(confined.is_ok(), &complaint.unwrap_or_default()));
+    Ok(report)
+}
+
+fn elsewhere(place: &Place, run: &Run) -> Result<Report> {
+    let mut report = Report::default();
+    report.notes.push(format!("on MariaDB {}", place.version()?));
+    report.add(&suite(mtr::SUITE, place, None, run)?);
+    report.add(&own::on(place, run)?);
+    Ok(report)
 }
 
 /// The same library with each kernel of the page cipher that this CPU can run.

@@ -2,7 +2,7 @@
 
 use test_kit::Result;
 
-use crate::mtr::{measure_own, summary};
+use crate::mtr::{Place, measure_own, summary};
 
 use super::mtr::details;
 use super::{Report, Run};
@@ -11,7 +11,12 @@ use super::{Report, Run};
 const SUITE: &str = "keyward";
 
 pub(super) fn run(run: &Run) -> Result<Report> {
-    let outcome = measure_own(SUITE, &run.log()?)?;
+    on(&Place::Here, run)
+}
+
+/// The suite on the server of `place`.
+pub(super) fn on(place: &Place, run: &Run) -> Result<Report> {
+    let outcome = measure_own(SUITE, place, &run.log()?)?;
     let count = |end: &str| outcome.results.values().filter(|is| *is == end).count();
     let failed = count("fail");
     let complaint = if failed == 0 { String::new() } else { details(&outcome.text, 150) };
