@@ -11,7 +11,7 @@ use nix::unistd::Uid;
 use test_kit::command::answer;
 use test_kit::{Result, Scratch, artefacts, scratch};
 
-use crate::mtr::{Results, results};
+use crate::mtr::{Outcome, results};
 use crate::roots::{cache, mirror};
 use crate::{job, package, setup};
 
@@ -30,7 +30,8 @@ const UNPACK: &str = "mkdir -p \"$1/unpack\" && cd \"$1/unpack\" && \
 
 /// Makes the driver find its programs, and the server a manifest and a configuration that send it
 /// to those of the instance; copies the suite of the stock component for ours, with our name and
-/// version in what it expects, and without the stock component's own notes.
+/// version in what it expects, and without the stock component's own notes; makes the folder that our
+/// own suite is mounted on.
 const PREPARE: &str = r#"
 suites=usr/lib/mysql-test plugins=usr/lib/mysql/plugin
 echo '127.0.0.1 localhost' > etc/hosts
@@ -43,31 +44,36 @@ for name in file keyward; do
     echo '{"read_local_config": true}' > $plugins/component_keyring_$name.cnf
 done
 : > $plugins/component_keyring_keyward.so
-rm -rf $suites/suite/component_keyring_keyward
-cp -r $suites/suite/component_keyring_file $suites/suite/component_keyring_keyward
-sed -i s/component_keyring_file/component_keyring_keyward/g \
-    $suites/suite/component_keyring_keyward/r/*.result
+ours=$suites/suite/component_keyring_file_by_keyward
+rm -rf $ours $suites/suite/component_keyring_keyward
+cp -r $suites/suite/component_keyring_file $ours
+sed -i s/component_keyring_file/component_keyring_keyward/g $ours/r/*.result
 sed -i -e 's/^Author\t.*/Author\tThe keyward authors/' -e 's/^License\t.*/License\tMIT OR Apache-2.0/' \
-    -e "s/^Version\t.*/Version\t$1/" \
-    $suites/suite/component_keyring_keyward/r/keyring_component_status.result
+    -e "s/^Version\t.*/Version\t$1/" $ours/r/keyring_component_status.result
 sed -i '/^TIMESTAMP .* Component component_keyring_keyward reported: /d' \
-    $suites/suite/component_keyring_keyward/r/keyring_encryption_test.result
+    $ours/r/keyring_encryption_test.result
+mkdir -p usr/share/mysql-test/suite/component_keyring_keyward
 sed /KEYRING_FILE_COMPONENT/s/component_keyring_file/component_keyring_keyward/g \
     $suites/include/plugin.defs > $suites/include/plugin.defs.keyward
 "#;
 
-/// Which component the suite is run with.
+/// Which suite is run.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Whose {
+pub(crate) enum Suite {
+    /// Of the stock component, with it.
     Stock,
-    Ours,
+    /// Of the stock component, with ours.
+    ByOurs,
+    /// Of this repository.
+    Own,
 }
 
-impl Whose {
-    fn suite(self) -> &'static str {
+impl Suite {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Stock => "component_keyring_file",
-            Self::Ours => "component_keyring_keyward",
+            Self::ByOurs => "component_keyring_file_by_keyward",
+            Self::Own => "component_keyring_keyward",
         }
     }
 }
@@ -119,11 +125,26 @@ fn make(root: &Path, packages: &str, hook: Option<&str>) -> Result<()> {
     Ok(fs::rename(&part, root)?)
 }
 
-/// Runs the suite of keyring components, in a mount namespace of its own; the results are by the
-/// tests' names alone.
-pub(crate) fn measure(root: &Path, whose: Whose, log: &Path) -> Result<Results> {
+/// Runs a suite in a mount namespace of its own; the results are by the tests' names alone.
+pub(crate) fn measure(root: &Path, suite: Suite, log: &Path) -> Result<Outcome> {
     prepare(root)?;
     let scratch = Scratch::new("mysql-mtr")?;
+    let mut command = Command::new("unshare");
+    let steps = steps(root, suite, &scratch)?;
+    command.args(["--mount", "sh", "-c", &steps.join("; ")]).env("KEYWARD", "/mnt/keyward");
+    let done = job::logged(&mut command, log, LIMIT)?;
+    if !done.text.contains("seconds executing testcases") {
+        return Err(format!("the driver did not come to its end\n{}", done.text).into());
+    }
+    let results = results(&without_progress(&done.text))
+        .into_iter()
+        .map(|(name, end)| (name.replacen(&format!("{}.", suite.name()), "", 1), end))
+        .collect();
+    Ok(Outcome { results, text: done.text })
+}
+
+/// The steps of a shell that mounts what `suite` needs over `root` and enters it.
+fn steps(root: &Path, suite: Suite, scratch: &Scratch) -> Result<Vec<String>> {
     let (at, mnt) = (root.display(), scratch.path().display());
     let mut steps = vec![
         "set -e".to_owned(),
@@ -131,30 +152,30 @@ pub(crate) fn measure(root: &Path, whose: Whose, log: &Path) -> Result<Results> 
         format!("mount --rbind /dev {at}/dev"),
         format!("mount --bind {mnt} {at}/mnt"),
     ];
-    if whose == Whose::Ours {
+    if suite != Suite::Stock {
         fs::copy(artefacts::library(), scratch.path().join("library.so"))?;
-        let defs = format!("{at}/usr/lib/mysql-test/include/plugin.defs");
         let plugin = format!("{at}/usr/lib/mysql/plugin/component_keyring_keyward.so");
         steps.push(format!("mount --bind {mnt}/library.so {plugin}"));
+    }
+    if suite == Suite::ByOurs {
+        let defs = format!("{at}/usr/lib/mysql-test/include/plugin.defs");
         steps.push(format!("mount --bind {defs}.keyward {defs}"));
+    }
+    if suite == Suite::Own {
+        fs::copy(artefacts::command(), scratch.path().join("keyward"))?;
+        let name = suite.name();
+        let ours = artefacts::repository().join("mariadb-test/suite").join(name);
+        let place = format!("{at}/usr/share/mysql-test/suite/{name}");
+        steps.push(format!("mount --bind -o ro {} {place}", ours.display()));
     }
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     steps.push(format!(
         "exec chroot {at} sh -c 'cd /usr/lib/mysql-test && exec perl mysql-test-run.pl \
          --suite={} --big-test --parallel={cores} --force --max-test-fail=0 --retry=0 \
          --mysqld=--user=root --vardir=/mnt/var'",
-        whose.suite()
+        suite.name()
     ));
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", &steps.join("; ")]);
-    let done = job::logged(&mut command, log, LIMIT)?;
-    if !done.text.contains("seconds executing testcases") {
-        return Err(format!("the driver did not come to its end\n{}", done.text).into());
-    }
-    Ok(results(&without_progress(&done.text))
-        .into_iter()
-        .map(|(name, end)| (name.replacen(&format!("{}.", whose.suite()), "", 1), end))
-        .collect())
+    Ok(steps)
 }
 
 /// This driver puts the share of tests done so far before each line: `[ 72%] suite.test [ pass ]`.

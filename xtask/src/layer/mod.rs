@@ -193,7 +193,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "mysql-mtr",
-        about: "MySQL's suite for its stock component, with that one and with keyward",
+        about: "keyward's own suite for MySQL's test driver; the stock component's, with it and with keyward",
         extended: true,
         packages: &[],
         released: true,

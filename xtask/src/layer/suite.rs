@@ -2,7 +2,7 @@
 
 use test_kit::Result;
 
-use crate::mtr::{Place, measure_own, summary};
+use crate::mtr::{Outcome, Place, measure_own, summary};
 
 use super::mtr::details;
 use super::{Report, Run};
@@ -16,11 +16,15 @@ pub(super) fn run(run: &Run) -> Result<Report> {
 
 /// The suite on the server of `place`.
 pub(super) fn on(place: &Place, run: &Run) -> Result<Report> {
-    let outcome = measure_own(SUITE, place, &run.log()?)?;
+    Ok(report(SUITE, &measure_own(SUITE, place, &run.log()?)?))
+}
+
+/// What a suite of ours showed: none of its tests may fail.
+pub(super) fn report(name: &str, outcome: &Outcome) -> Report {
     let count = |end: &str| outcome.results.values().filter(|is| *is == end).count();
     let failed = count("fail");
     let complaint = if failed == 0 { String::new() } else { details(&outcome.text, 150) };
-    let notes = vec![format!("{SUITE}: {}", summary(&outcome.results))];
+    let notes = vec![format!("{name}: {}", summary(&outcome.results))];
     let (passed, skipped) = (count("pass"), count("skipped"));
-    Ok(Report { passed, failed, skipped, notes, complaint }.or_empty())
+    Report { passed, failed, skipped, notes, complaint }.or_empty()
 }

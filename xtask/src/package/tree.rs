@@ -12,6 +12,9 @@ use super::{Job, STAND_INS, date};
 const PLUGINS: &str = "usr/lib/mysql/plugin";
 const DOCS: &str = "usr/share/doc/keyward";
 
+/// The suites for the servers' test drivers, which `debian/keyward-test.install` puts in their place.
+const SUITES: &str = "mariadb-test";
+
 /// From the repository, and where to.
 const FILES: &[(&str, &str)] = &[
     ("packaging/mariadb.cnf", "usr/share/keyward/mariadb.cnf"),
@@ -45,6 +48,7 @@ pub(super) fn lay_out(job: &Job) -> Result<()> {
     copy(&job.built.library(), &tree.join(PLUGINS).join("keyward.so"))?;
     symlink("keyward.so", tree.join(PLUGINS).join("component_keyring_keyward.so"))?;
     files::copy(&repository.join("docs"), &tree.join(DOCS).join("docs"))?;
+    files::copy(&repository.join(SUITES), &source.join(SUITES))?;
     files::write(&tree.join(DOCS).join("third-party-licenses.txt"), job.linked.licences()?)?;
     let mut pages = Command::new(job.built.pages());
     job.run("pages", pages.arg(tree.join("usr")))?;

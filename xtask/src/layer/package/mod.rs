@@ -35,6 +35,16 @@ const DEB: &[&str] = &[
     "-rw-r--r-- ./usr/share/zsh/vendor-completions/_keyward",
 ];
 
+/// What the deb with the suites has: a link in each place where a test driver looks for suites.
+const TEST: &[&str] = &[
+    "-rw-r--r-- ./usr/share/keyward/mariadb-test/baseline/mariadb-10.11-encryption.txt",
+    "-rw-r--r-- ./usr/share/keyward/mariadb-test/suite/component_keyring_keyward/my.cnf",
+    "-rw-r--r-- ./usr/share/keyward/mariadb-test/suite/keyward/suite.pm",
+    "lrwxrwxrwx ./usr/share/mariadb/mariadb-test/suite/keyward -> ../../../keyward/mariadb-test/suite/keyward",
+    "lrwxrwxrwx ./usr/share/mysql-test/suite/component_keyring_keyward -> ../../keyward/mariadb-test/suite/component_keyring_keyward",
+    "lrwxrwxrwx ./usr/share/mysql/mysql-test/suite/keyward -> ../../../keyward/mariadb-test/suite/keyward",
+];
+
 /// What the rpm has elsewhere, or only there.
 const RPM: &[&str] = &[
     "/etc/my.cnf.d/keyward.cnf",
@@ -60,6 +70,7 @@ const CHECKS: &[Check] = &[
     ("no path of this machine", no_path),
     ("the deb's files", deb_files),
     ("each stand-in's deb", stand_ins),
+    ("the deb with the suites", suites),
     ("the rpm's files", rpm_files),
     ("the rpm installed", rpm_installed),
     ("the tarball", tarball),
@@ -170,6 +181,24 @@ fn stand_ins(folder: &Path) -> Result<()> {
         ensure!(links == [&link], "{listed:#?}");
     }
     Ok(())
+}
+
+/// It has every file of the suites, and each link leads to a suite.
+fn suites(folder: &Path) -> Result<()> {
+    let deb = one(folder, "keyward-test_", ".deb")?;
+    let listed = listing(&deb)?;
+    for wanted in TEST {
+        ensure!(listed.contains(*wanted), "{wanted:?} is not among\n{listed:#?}");
+    }
+    let packed = unpacked(&deb)?;
+    for wanted in TEST.iter().filter_map(|line| line.split_once(" -> ")) {
+        let link = wanted.0.split_once("./").map_or("", |(_, path)| path);
+        ensure!(packed.path().join(link).join("t").is_dir(), "{link} leads nowhere");
+    }
+    let mut compare = Command::new("diff");
+    compare.arg("--recursive").arg(artefacts::repository().join("mariadb-test"));
+    compare.arg(packed.path().join("usr/share/keyward/mariadb-test"));
+    answer(&mut compare)?.ok().map(drop)
 }
 
 fn rpm_files(folder: &Path) -> Result<()> {
