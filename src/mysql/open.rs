@@ -39,9 +39,6 @@ const MAX_NAME_LEN: usize = 255;
 /// The types that MySQL's manual lists for keyring keys, written in any case.
 const TYPES: [&str; 4] = ["AES", "RSA", "DSA", "SECRET"];
 
-/// The metrics that say what went wrong.
-const WRONG: [&str; 2] = ["degraded_reason", "last_error"];
-
 /// The provider that runs nobody else's code and calls nobody.
 const LOCAL: &str = "local";
 
@@ -204,6 +201,16 @@ fn row(shown: &Shown) -> (String, String) {
     (name, value)
 }
 
+/// Whether a metric says that something is to be put right.
+fn is_wrong(shown: &Shown) -> bool {
+    match shown.metric.name() {
+        "degraded_reason" | "last_error" => shown.value != Value::Nothing,
+        "memory_locked" => shown.value == Value::Flag(false),
+        "library_replaced" => shown.value == Value::Flag(true),
+        _ => false,
+    }
+}
+
 impl State {
     /// All metrics with keyward's own configuration; else, where the table is to look like the stock
     /// component's, what went wrong.
@@ -219,9 +226,6 @@ impl State {
         let facts = Facts { keys: keys.as_ref(), server: Some(&server), keystore: None };
         let mut metrics = metrics::shown(Renderer::MySql, facts);
         if !open.is_some_and(|open| open.configured) {
-            let is_wrong = |shown: &Shown| {
-                WRONG.contains(&shown.metric.name()) && shown.value != Value::Nothing
-            };
             metrics.retain(is_wrong);
         }
         metrics

@@ -115,6 +115,10 @@ fn running(findings: &mut Findings, keystore: Option<&Path>, server: &Server) {
     }
     let is_replaced = get("Library_replaced") == Some("1");
     findings.library(get("Version").unwrap_or("of an unknown version"), is_replaced);
+    // It is shown with a configuration of keyward's own alone.
+    if let Some(locked) = get("Memory_locked") {
+        findings.memory(locked == "1");
+    }
     for name in ["Degraded_reason", "Last_error"] {
         if let Some(value) = get(name) {
             findings.add(Mark::Warning, format!("server: {name}: {value}"), None);

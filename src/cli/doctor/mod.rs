@@ -22,7 +22,6 @@ use crate::error::{Error, Result};
 use crate::event::StashState;
 use crate::key::KeyName;
 use crate::policy::Ahead;
-use crate::secret;
 use crate::source::Role;
 
 /// A server looks for a new generation twice a second.
@@ -143,9 +142,6 @@ impl Findings {
         if let Some(custodian) = &started {
             self.dates(config, custodian);
         }
-        let memory = secret::lock_state();
-        let mark = if memory.unlocked == 0 { Mark::Ok } else { Mark::Warning };
-        self.add(mark, format!("memory: {memory}"), None);
         if let (Some(custodian), Some(Server { generation: Some(seen), .. })) = (started, server) {
             let generation = custodian.status().generation;
             let seen = if *seen == generation { generation } else { settled(options, *seen) };
@@ -226,6 +222,7 @@ impl Findings {
             }
         }
         self.library(&server.version, server.library_replaced);
+        self.memory(server.memory_locked);
         if let Some((safe, reason)) = &server.restart {
             self.restart(safe, reason);
         }
@@ -262,6 +259,19 @@ impl Findings {
         let advice =
             "a restart loads the installed library; until then the server goes on as before";
         self.add(Mark::Warning, what, Some(advice));
+    }
+
+    /// Whether the server has locked the memory in which it keeps keys.
+    fn memory(&mut self, is_locked: bool) {
+        match is_locked {
+            true => self.add(Mark::Ok, "server: the memory with its keys is locked", None),
+            false => {
+                let what =
+                    "server: some of the memory with its keys is not locked, and may reach swap";
+                let advice = "raise LimitMEMLOCK in its unit (ulimit -l), then restart it";
+                self.add(Mark::Warning, what, Some(advice));
+            }
+        }
     }
 
     /// What the running server knows of its next start.

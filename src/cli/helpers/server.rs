@@ -54,6 +54,8 @@ pub(in crate::cli) struct Server {
     pub(in crate::cli) version: String,
     /// `Keyward_library_replaced`.
     pub(in crate::cli) library_replaced: bool,
+    /// `Keyward_memory_locked`.
+    pub(in crate::cli) memory_locked: bool,
 }
 
 const QUERY: &str = "\
@@ -68,6 +70,8 @@ const QUERY: &str = "\
         where variable_name = 'KEYWARD_VERSION'; \
     select 'replaced', variable_value, '' from information_schema.global_status \
         where variable_name = 'KEYWARD_LIBRARY_REPLACED'; \
+    select 'memory', variable_value, '' from information_schema.global_status \
+        where variable_name = 'KEYWARD_MEMORY_LOCKED'; \
     select 'restart', safe.variable_value, reason.variable_value \
         from information_schema.global_status safe join information_schema.global_status reason \
         where safe.variable_name = 'KEYWARD_RESTART_SAFE' \
@@ -290,6 +294,7 @@ impl Server {
                 "generation" => server.generation = value.parse().ok(),
                 "version" => server.version = value.to_owned(),
                 "replaced" => server.library_replaced = value == "1",
+                "memory" => server.memory_locked = value == "1",
                 "restart" => {
                     let reason = cells.next().unwrap_or("").to_owned();
                     server.restart = Some((value.to_owned(), reason));
@@ -324,7 +329,7 @@ mod tests {
     #[test]
     fn reads_the_clients_table() {
         let text = "plugin\tACTIVE\tFORCE_PLUS_PERMANENT\nage\t1\t\nthreads\t4\t\ntables\tON\t\ngeneration\t7\t\n\
-                    version\t0.1.0\t\nreplaced\t1\t\n\
+                    version\t0.1.0\t\nreplaced\t1\t\nmemory\t1\t\n\
                     restart\tno\tno key file\n";
         let server = Server::parse(text);
         assert_eq!(server.plugin.as_deref(), Some("ACTIVE"));
@@ -333,6 +338,7 @@ mod tests {
         assert_eq!(server.encrypt_tables, "ON");
         assert_eq!(server.generation, Some(7));
         assert_eq!((server.version.as_str(), server.library_replaced), ("0.1.0", true));
+        assert!(server.memory_locked);
         assert_eq!(server.restart, Some(("no".to_owned(), "no key file".to_owned())));
     }
 

@@ -11,6 +11,9 @@ use crate::{build, job, setup};
 /// In the repository: a build by hand has other flags.
 const TARGET: &str = "target/package-build";
 
+/// The variable that names a folder with a build, for who packs often.
+const MADE: &str = "KEYWARD_PACKAGE_BUILD";
+
 /// What was built.
 pub(crate) struct Built(PathBuf);
 
@@ -32,9 +35,12 @@ impl Built {
         Ok(Self(repository.join(TARGET).join("release")))
     }
 
-    /// Builds what is in this repository.
-    pub(super) fn here() -> Result<Self> {
-        Self::of(&artefacts::repository())
+    /// Builds what is in this repository, unless [`MADE`] names a folder with such a build.
+    pub(crate) fn here() -> Result<Self> {
+        match std::env::var_os(MADE) {
+            Some(folder) => Ok(Self(folder.into())),
+            None => Self::of(&artefacts::repository()),
+        }
     }
 
     pub(crate) fn library(&self) -> PathBuf {

@@ -111,7 +111,7 @@ fn same(once: &Path) -> Result<()> {
 
 /// Neither library nor command says where it was built.
 fn no_path(_folder: &Path) -> Result<()> {
-    let built = Built::of(&artefacts::repository())?;
+    let built = Built::here()?;
     let repository = artefacts::repository().into_os_string().into_encoded_bytes();
     for file in [built.library(), built.command()] {
         let bytes = files::read(&file)?;
@@ -133,7 +133,7 @@ fn built_elsewhere(once: &Path) -> Result<()> {
         "copy",
     ]);
     answer(copy.arg(folder).current_dir(&here))?.ok()?;
-    let (first, second) = (Built::of(&here)?, Built::of(folder)?);
+    let (first, second) = (Built::here()?, Built::of(folder)?);
     for (one, other) in [(first.library(), second.library()), (first.command(), second.command())] {
         ensure!(files::read(&one)? == files::read(&other)?, "{} differs", one.display());
     }
