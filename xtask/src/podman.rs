@@ -4,19 +4,23 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use nix::unistd::Uid;
-use test_kit::command::answer;
+use test_kit::command::{answer, run};
 use test_kit::{Result, Scratch, files};
 
+use crate::roots::cache;
 use crate::{job, setup};
 
 /// What it is made of; `iptables` for networks with names between containers.
 pub(crate) const PACKAGES: &[&str] =
     &["podman", "buildah", "runc", "netavark", "aardvark-dns", "iptables"];
+
+/// From PyPI, in a Python environment of its own.
+const COMPOSE: &str = "podman-compose==1.6.0";
 
 /// A build installs packages, an import copies half a gigabyte.
 const LIMIT: Duration = Duration::from_secs(1200);
@@ -103,6 +107,22 @@ impl Podman {
         let done = job::logged(command, &log, LIMIT)?;
         if done.ok { Ok(done.text) } else { Err(format!("podman {name}\n{}", done.text).into()) }
     }
+}
+
+/// The folder that has podman-compose, made in the user's cache where it is missing.
+pub(crate) fn compose() -> Result<PathBuf> {
+    let folder = cache()?.join(COMPOSE.replace("==", "-"));
+    if !folder.exists() {
+        setup::need(&["python3-venv"])?;
+        let part = folder.with_extension("part");
+        let _ = fs::remove_dir_all(&part);
+        run("python3", [OsStr::new("-m"), OsStr::new("venv"), part.as_os_str()])?;
+        let mut install = Command::new(part.join("bin/python"));
+        install.args(["-m", "pip", "install", "--quiet", COMPOSE]);
+        answer(&mut install)?.ok().map_err(|error| error.within("pip install podman-compose"))?;
+        fs::rename(&part, &folder)?;
+    }
+    Ok(folder.join("bin"))
 }
 
 impl Drop for Podman {
