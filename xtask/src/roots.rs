@@ -20,14 +20,20 @@ struct Root {
     packages: &'static str,
 }
 
-/// Two Debians with MariaDB and nothing else, to install packages of ours in, and two with what
-/// MariaDB's suites need. Sid is as new as its folder; the tests say which server they ran on.
+/// Two Debians with MariaDB and nothing else, to install packages of ours in, two with what
+/// MariaDB's suites need, and three with no server, for images. Sid is as new as its folder; the tests say which server they ran on.
 const ROOTS: &[Root] = &[
     Root { name: "debian-12", release: "bookworm", packages: "mariadb-server" },
     Root { name: "debian-13", release: "trixie", packages: "mariadb-server" },
     Root { name: "mariadb-11.8", release: "trixie", packages: SUITES },
     Root { name: "mariadb-sid", release: "sid", packages: SUITES },
+    Root { name: "slim-12", release: "bookworm", packages: SLIM },
+    Root { name: "slim-13", release: "trixie", packages: SLIM },
+    Root { name: "slim-sid", release: "sid", packages: SLIM },
 ];
+
+/// Hardly more than apt: what the images `debian:*-slim` are.
+const SLIM: &str = "netbase";
 
 /// The server, its suites, and what Galera's state transfers call.
 const SUITES: &str = "mariadb-server,mariadb-test,mariadb-backup,galera-4,apparmor,ca-certificates,\

@@ -4,6 +4,7 @@ mod apparmor;
 mod aws;
 mod cosmian;
 mod docker;
+mod docker_mtr;
 mod emulated;
 mod fuzz;
 mod hostile;
@@ -294,6 +295,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[podman::PACKAGES],
         released: false,
         body: docker::run,
+    },
+    Layer {
+        name: "docker-mtr",
+        about: "images with the test drivers of MariaDB 10.11, 11.8 and MySQL: our suites, and theirs compared",
+        extended: true,
+        packages: &[podman::PACKAGES, setup::PACKAGE],
+        released: true,
+        body: docker_mtr::run,
     },
     Layer {
         name: "deny",

@@ -1,0 +1,159 @@
+#!/bin/sh
+# keyward-mtr [--original] [SUITE...]: runs suites of the server's test driver with keyward, and compares
+# each of the server's own with the results of the original plugin or component. Without a suite: keyward's own,
+# and the server's for encryption. With --original it runs the original alone and prints its results.
+#
+# MTR_OPTIONS has more words for the driver, such as --do-test=create. It changes the server's plugins:
+# run it in a container.
+set -eu
+export LC_ALL=C
+
+ours=/usr/share/keyward/mariadb-test
+plugins=/usr/lib/mysql/plugin
+logs=/mtr
+
+main() {
+    whose=keyward
+    if [ "${1-}" = --original ]; then whose=original; shift; fi
+    if command -v mariadbd > /dev/null; then mariadb; else mysql; fi
+    [ $# -gt 0 ] || set -- $own $default
+    mkdir -p "$logs"
+    rm -f "$logs/summary"
+    verdict=0
+    for suite in "$@"; do
+        if [ "$suite" = "$own" ]; then own_suite; else servers_suite "$suite"; fi
+    done
+    echo
+    cat "$logs/summary"
+    exit $verdict
+}
+
+mariadb() { # where its driver is, and what is in whose place
+    server=mariadb-$(release mariadbd)
+    for driver in /usr/share/mariadb/mariadb-test /usr/share/mysql/mysql-test; do
+        [ ! -d $driver/lib ] || break
+    done
+    own=keyward default=encryption
+    use() {
+        place=$plugins/file_key_management.so
+        [ -e $place.original ] || cp -p $place $place.original
+        case $1 in
+            original) cp -p $place.original $place ;;
+            keyward) cp -p $plugins/keyward.so $place ;;
+        esac
+        name=$2
+    }
+}
+
+mysql() {
+    server=mysql-$(release mysqld)
+    driver=/usr/lib/mysql-test
+    own=component_keyring_keyward default=component_keyring_file
+    for program in $driver/bin/*; do
+        [ -e "/usr/bin/$(basename "$program")" ] || ln -s "$program" /usr/bin/
+    done
+    echo '{ "read_local_manifest": true }' > "$(command -v mysqld).my"
+    for component in file keyward; do
+        echo '{ "read_local_config": true }' > $plugins/component_keyring_$component.cnf
+    done
+    use() { # the suite of the stock component, with the name and version of ours in what it expects
+        defs=$driver/include/plugin.defs
+        [ -e $defs.original ] || cp -p $defs $defs.original
+        cp -p $defs.original $defs
+        name=$2
+        [ "$1 $2" = "keyward component_keyring_file" ] || return 0
+        name=component_keyring_file_by_keyward
+        rm -rf $driver/suite/$name
+        cp -r $driver/suite/$2 $driver/suite/$name
+        results=$driver/suite/$name/r
+        sed -i s/component_keyring_file/$own/g $results/*.result
+        sed -i -e 's/^Author\t.*/Author\tThe keyward authors/' -e 's/^License\t.*/License\tMIT OR Apache-2.0/' \
+            -e "s/^Version\t.*/Version\t$(keyward --version | cut -d ' ' -f 2)/" \
+            $results/keyring_component_status.result
+        sed -i "/^TIMESTAMP .* Component $own reported: /d" $results/keyring_encryption_test.result
+        sed -i "/KEYRING_FILE_COMPONENT/s/component_keyring_file/$own/g" $defs
+    }
+}
+
+release() { # of a server: 10.11
+    "$1" --no-defaults --version | sed -n 's/.* Ver \([0-9]*\.[0-9]*\).*/\1/p'
+}
+
+own_suite() { # nothing may fail, and something must run
+    use original "$own"
+    run "$own"
+    say "$suite" "$(counts "$logs/$suite.results"), $took s"
+    failures=$(grep '^fail ' "$logs/$suite.results" || true)
+    passes=$(grep -c '^pass ' "$logs/$suite.results" || true)
+    if [ -n "$failures" ] || [ "$passes" = 0 ]; then
+        say "" "${failures:-nothing ran}"
+        verdict=1
+    fi
+}
+
+servers_suite() { # what passes with the original must pass with keyward
+    if [ $whose = original ]; then
+        use original "$1"
+        run "$1"
+        cat "$logs/$1.results"
+        say "$1" "the original: $(counts "$logs/$1.results"), $took s"
+        return
+    fi
+    before=$ours/baseline/$server-$1.txt
+    if [ ! -e "$before" ] || [ -n "${MTR_OPTIONS-}" ]; then
+        use original "$1"
+        run "$1"
+        before=$logs/$1.original
+        mv "$logs/$1.results" "$before"
+    fi
+    use keyward "$1"
+    run "$1"
+    say "$1" "$(counts "$logs/$1.results"), $took s; the original: $(counts "$before")"
+    worse "$before" "$logs/$1.results" > "$logs/$1.worse"
+    if [ -s "$logs/$1.worse" ]; then
+        say "" "$(cat "$logs/$1.worse")"
+        verdict=1
+    fi
+}
+
+run() { # run SUITE: the driver, whose lines are shown and kept, and what they say
+    since=$(date +%s)
+    (cd $driver && perl mtr --suite="$name" --parallel="$(nproc)" --force --max-test-fail=0 \
+        --retry=0 --mysqld=--user=root --vardir=$logs/var ${MTR_OPTIONS-} 2>&1 || true) | tee "$logs/$1.log"
+    took=$(($(date +%s) - since))
+    grep -q 'seconds executing testcases' "$logs/$1.log" || { echo "the driver did not come to its end"; exit 1; }
+    sed -e 's/^\[ *[0-9]*%\] //' -e "s/^$name\./$1./" "$logs/$1.log" | awk '
+        match($0, / \[ [a-z]+ \]/) {
+            end = substr($0, RSTART + 3, RLENGTH - 5)
+            words = split(substr($0, 1, RSTART - 1), word, " ")
+            name = word[1]
+            for (i = 2; i <= words; i++) if (word[i] !~ /^w[0-9]+$/) name = name " " word[i]
+            if (word[1] ~ /\./) print end, name
+        }' | sort -k 2 > "$logs/$1.results"
+}
+
+counts() { # 164 passed, 0 failed, 14 skipped
+    awk '{ n[$1]++ } END { printf "%d passed, %d failed, %d skipped", n["pass"], n["fail"], n["skipped"] }' "$1"
+}
+
+worse() { # worse BEFORE NOW: the tests that passed and do not, and those that newly fail
+    awk '
+        /^#/ { next }
+        { end = $1; name = substr($0, length($1) + 2) }
+        FILENAME == ARGV[1] { before[name] = end; next }
+        { now[name] = end }
+        END {
+            for (name in before) if (!(name in now)) now[name] = "not run"
+            for (name in now) {
+                was = name in before ? before[name] : "not run"
+                if (was == "pass" && now[name] != "pass" || now[name] == "fail" && was != "fail")
+                    print name ": " now[name] ", with the original " was
+            }
+        }' "$1" "$2" | sort
+}
+
+say() { # a line of the summary
+    printf '%-28s %s\n' "$1" "$2" >> "$logs/summary"
+}
+
+main "$@"
