@@ -251,6 +251,8 @@ volume_of_a_group() { # as Kubernetes gives it with fsGroup
     same_name db
     doctor db
     gone db
+    # What happens to a volume at the next start, unless its root is as fsGroup wants it and nothing else is looked at.
+    chgrp -R 2000 "$keystore" "$config" && chmod -R g+rw "$keystore" "$config"
     start db c "$mariadb" --user 1000650000:0 --group-add 2000 --cap-drop=all
     ready db
     rows db
