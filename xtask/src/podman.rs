@@ -109,18 +109,19 @@ impl Podman {
     }
 }
 
-/// The folder that has podman-compose, made in the user's cache where it is missing.
+/// The folder that has podman-compose, made in the user's cache where it is missing. In its place, and
+/// not beside it: its programs name the folder that they were installed in.
 pub(crate) fn compose() -> Result<PathBuf> {
     let folder = cache()?.join(COMPOSE.replace("==", "-"));
-    if !folder.exists() {
+    let version = || answer(Command::new(folder.join("bin/podman-compose")).arg("--version"));
+    if !version().is_ok_and(|said| said.code == 0) {
         setup::need(&["python3-venv"])?;
-        let part = folder.with_extension("part");
-        let _ = fs::remove_dir_all(&part);
-        run("python3", [OsStr::new("-m"), OsStr::new("venv"), part.as_os_str()])?;
-        let mut install = Command::new(part.join("bin/python"));
+        let _ = fs::remove_dir_all(&folder);
+        run("python3", [OsStr::new("-m"), OsStr::new("venv"), folder.as_os_str()])?;
+        let mut install = Command::new(folder.join("bin/python"));
         install.args(["-m", "pip", "install", "--quiet", COMPOSE]);
         answer(&mut install)?.ok().map_err(|error| error.within("pip install podman-compose"))?;
-        fs::rename(&part, &folder)?;
+        version()?.ok().map_err(|error| error.within("podman-compose"))?;
     }
     Ok(folder.join("bin"))
 }

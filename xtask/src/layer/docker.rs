@@ -50,6 +50,7 @@ pub(super) fn run(run: &Run) -> Result<Report> {
     };
     let steps: &[Step] = &[
         ("shellcheck", &|| scripts(&context)),
+        ("podman-compose", &|| podman::compose().map(drop)),
         ("import MariaDB", &|| podman.import(&roots::find("debian-12")?, DEBIAN_MARIADB)),
         ("import MySQL", &|| podman.import(&mysql::server_root()?, DEBIAN_MYSQL)),
         ("build a mariadb", &|| look_alike(MARIADB, "mariadb")),
