@@ -5,14 +5,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Client, redirect};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use super::failure::failed;
-use super::{Reply, Request, TlsConfig, check_private, is_loopback, late, place};
+use super::{
+    Reply, Request, TlsAdvice, TlsConfig, check_metadata, check_private, is_loopback, late, place,
+};
 use crate::env::{Deadline, run_apart};
 use crate::error::{Error, Kind, Result};
 
@@ -29,6 +31,7 @@ const LOOPBACK: [SocketAddr; 2] = [
 pub struct Connection {
     proxied: Client,
     direct: Client,
+    advice: &'static TlsAdvice,
     runtime: Runtime,
 }
 
@@ -52,14 +55,24 @@ impl Connection {
         };
         let proxied = builder().build().map_err(|cause| broken(&cause))?;
         let direct = builder().no_proxy().build().map_err(|cause| broken(&cause))?;
-        Ok(Self { proxied, direct, runtime })
+        Ok(Self { proxied, direct, advice: trust.advice, runtime })
     }
 
     /// Sends `request` and reads the whole reply. Errors are `Timeout`, `Unavailable`, or
     /// `Untrusted` where TLS found the wrong peer; they name the address and hold nothing of what was sent.
     pub fn send(&self, request: Request, by: Deadline) -> Result<Reply> {
         let (client, request) = self.ready(request, by)?;
-        run_apart(|| self.runtime.block_on(exchange(client, request, by)))?
+        run_apart(|| self.runtime.block_on(exchange(client, request, self.advice, by)))?
+    }
+
+    /// The same to where a cloud's machine learns who it is: also in plain HTTP to its
+    /// [metadata service](super::METADATA), and never by a proxy.
+    pub fn send_to_metadata(&self, request: Request, by: Deadline) -> Result<Reply> {
+        check_metadata(&request.url)?;
+        let left = by.left(format_args!("calling {}", place(&request.url)))?;
+        let request = prepare(&self.direct, request, left)?;
+        let client = self.direct.clone();
+        run_apart(|| self.runtime.block_on(exchange(client, request, self.advice, by)))?
     }
 
     /// Sends all of `requests`, at most `at_once` of them at a time, and gives the replies in their
@@ -91,7 +104,9 @@ impl Connection {
             {
                 match self.ready(request, by) {
                     Ok((client, request)) => {
-                        under_way.spawn(async move { (n, exchange(client, request, by).await) });
+                        let advice = self.advice;
+                        under_way
+                            .spawn(async move { (n, exchange(client, request, advice, by).await) });
                     }
                     Err(error) => replies[n] = Err(error),
                 }
@@ -114,32 +129,38 @@ impl Connection {
     }
 }
 
-async fn exchange(client: Client, request: reqwest::Request, by: Deadline) -> Result<Reply> {
+async fn exchange(
+    client: Client,
+    request: reqwest::Request,
+    advice: &TlsAdvice,
+    by: Deadline,
+) -> Result<Reply> {
     let place = place(request.url());
     let left = by.left(format_args!("calling {place}"))?;
     match tokio::time::timeout(left, client.execute(request)).await {
         Ok(Ok(response)) => {
-            let body = tokio::time::timeout(by.left(&place)?, receive(response));
+            let body = tokio::time::timeout(by.left(&place)?, receive(response, advice));
             body.await.unwrap_or_else(|_| Err(late(&place)))
         }
-        Ok(Err(cause)) => Err(failed(&place, &cause)),
+        Ok(Err(cause)) => Err(failed(&place, &cause, advice)),
         Err(_) => Err(late(&place)),
     }
 }
 
 fn prepare(client: &Client, request: Request, left: Duration) -> Result<reqwest::Request> {
     let mut headers = HeaderMap::new();
-    for (name, value) in &request.headers {
-        let mut value = HeaderValue::from_str(value).map_err(|_| {
+    for (name, value) in request.headers {
+        let mut value = HeaderValue::from_str(&value).map_err(|_| {
             Error::new(Kind::Config, format!("what is sent as {name} has a line end or the like"))
                 .advise("look at the file it comes from")
         })?;
         value.set_sensitive(true);
-        headers.insert(HeaderName::from_static(name), value);
+        headers.insert(name, value);
     }
     let mut builder = client.request(request.method, request.url).headers(headers);
-    if let Some(body) = &request.body {
-        builder = builder.header("content-type", "application/json").body(body.to_vec());
+    if let Some(body) = request.body {
+        let (content_type, bytes) = body.into_parts();
+        builder = builder.header("content-type", content_type).body(bytes.to_vec());
     }
     builder
         .timeout(left)
@@ -147,7 +168,7 @@ fn prepare(client: &Client, request: Request, left: Duration) -> Result<reqwest:
         .map_err(|_| Error::new(Kind::Internal, "a request could not be put together"))
 }
 
-async fn receive(mut response: reqwest::Response) -> Result<Reply> {
+async fn receive(mut response: reqwest::Response, advice: &TlsAdvice) -> Result<Reply> {
     let place = place(response.url());
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     let seconds = header(RETRY_AFTER).and_then(|seconds| seconds.parse().ok());
@@ -156,9 +177,12 @@ async fn receive(mut response: reqwest::Response) -> Result<Reply> {
         status: response.status().as_u16(),
         location,
         retry_after: seconds.map(Duration::from_secs),
+        headers: response.headers().clone(),
         body: Zeroizing::new(Vec::new()),
     };
-    while let Some(chunk) = response.chunk().await.map_err(|cause| failed(&place, &cause))? {
+    while let Some(chunk) =
+        response.chunk().await.map_err(|cause| failed(&place, &cause, advice))?
+    {
         if reply.body.len() + chunk.len() > MAX_BODY {
             return Err(Error::new(
                 Kind::Unavailable,

@@ -12,11 +12,11 @@ use super::TlsAdvice;
 use crate::error::{Error, Kind};
 
 /// Puts what `cause` means into an error about `place`.
-pub(super) fn failed(place: &str, cause: &reqwest::Error) -> Error {
+pub(super) fn failed(place: &str, cause: &reqwest::Error, advice: &TlsAdvice) -> Error {
     if cause.is_timeout() {
         return super::late(place);
     }
-    if let Some(error) = told(place, cause, Default::default()) {
+    if let Some(error) = told(place, cause, advice) {
         return error;
     }
     let words = if cause.is_dns() {

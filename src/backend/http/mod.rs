@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 pub use connection::Connection;
 pub(super) use failure::broken_off;
 pub use failure::told;
+pub use reqwest::header::{HeaderMap, HeaderName};
 pub use reqwest::{Method, Url};
 #[cfg(fuzzing)]
 pub use scripted::Connection;
@@ -36,10 +37,55 @@ pub struct Request {
     pub method: Method,
     /// With whom.
     pub url: Url,
-    /// Names in lower case, and values.
-    pub headers: Vec<(&'static str, Zeroizing<String>)>,
-    /// A body in JSON.
-    pub body: Option<Zeroizing<Vec<u8>>>,
+    /// Names and values.
+    pub headers: Vec<(HeaderName, Zeroizing<String>)>,
+    /// What is sent with it.
+    pub body: Option<Body>,
+}
+
+/// What is sent with a request.
+pub enum Body {
+    /// JSON.
+    Json(Zeroizing<Vec<u8>>),
+    /// A form as [`form`] writes it.
+    Form(Zeroizing<Vec<u8>>),
+}
+
+impl Body {
+    fn into_parts(self) -> (&'static str, Zeroizing<Vec<u8>>) {
+        match self {
+            Self::Json(bytes) => ("application/json", bytes),
+            Self::Form(bytes) => ("application/x-www-form-urlencoded", bytes),
+        }
+    }
+}
+
+/// The fields of a form, names and values (HTML's `application/x-www-form-urlencoded`).
+#[must_use]
+pub fn form(fields: &[(&str, &str)]) -> Body {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
+    for (n, (name, value)) in fields.iter().enumerate() {
+        if n > 0 {
+            bytes.push(b'&');
+        }
+        push_escaped(&mut bytes, name);
+        bytes.push(b'=');
+        push_escaped(&mut bytes, value);
+    }
+    Body::Form(bytes)
+}
+
+fn push_escaped(bytes: &mut Vec<u8>, text: &str) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'*' => bytes.push(byte),
+            _ => {
+                let digit = |of: u8| DIGITS[usize::from(of)];
+                bytes.extend([b'%', digit(byte >> 4), digit(byte & 15)]);
+            }
+        }
+    }
 }
 
 /// What came back, whatever its status.
@@ -50,8 +96,18 @@ pub struct Reply {
     pub location: Option<Url>,
     /// How long the store asks to be left alone.
     pub retry_after: Option<Duration>,
+    /// All headers.
+    pub headers: HeaderMap,
     /// The body, at most 8 MiB.
     pub body: Zeroizing<Vec<u8>>,
+}
+
+impl Reply {
+    /// The value of the header `name`, which is in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
 }
 
 /// `https://vault:8200`: an address without path, user and query.
@@ -89,6 +145,27 @@ fn check_private(url: &Url) -> Result<()> {
         false => {
             let what = format!("{} {IN_THE_CLEAR}", place(url));
             Err(Error::new(Kind::Config, what).advise(USE_TLS))
+        }
+    }
+}
+
+/// The address of a cloud's metadata service. It is the hypervisor's or the node's: link-local, on no
+/// network, and without TLS.
+pub const METADATA: &str = "169.254.169.254";
+
+/// Whether `url` is where a cloud's machine learns who it is, or stands for it on this machine.
+#[must_use]
+pub fn is_metadata(url: &Url) -> bool {
+    is_loopback(url) || (url.scheme() == "http" && url.host_str() == Some(METADATA))
+}
+
+/// Refuses to send anything past the proxies but to this machine and its metadata service.
+fn check_metadata(url: &Url) -> Result<()> {
+    match is_metadata(url) {
+        true => Ok(()),
+        false => {
+            let what = format!("{} is neither this machine nor its metadata service", place(url));
+            Err(Error::new(Kind::Config, what).advise(format!("use http://{METADATA}")))
         }
     }
 }

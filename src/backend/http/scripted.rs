@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use super::{Reply, Request, TlsConfig, Url, place};
@@ -16,7 +17,8 @@ thread_local! {
 }
 
 /// From now on, requests from this thread get the lines of `script`, one after the other: a status of
-/// three digits, a space, and the body, which is also where a redirect leads. Then nobody answers.
+/// three digits, a space, a header as `name: value` and a tab, if any, and the body, which is also where a
+/// redirect leads. Then nobody answers.
 pub fn answer_with(script: &[u8]) {
     let lines = script.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     SCRIPT.with_borrow_mut(|answers| *answers = lines);
@@ -40,6 +42,11 @@ impl Connection {
         })
     }
 
+    /// The same.
+    pub fn send_to_metadata(&self, request: Request, by: Deadline) -> Result<Reply> {
+        self.send(request, by)
+    }
+
     /// The next answers of the script.
     pub fn send_all(
         &self,
@@ -54,6 +61,18 @@ impl Connection {
 fn reply(asked: &Url, line: &[u8]) -> Option<Reply> {
     let (status, body) = line.split_at_checked(4)?;
     let status: u16 = std::str::from_utf8(status).ok()?.trim_end().parse().ok()?;
+    let (headers, body) = header(body).unwrap_or((HeaderMap::new(), body));
     let location = std::str::from_utf8(body).ok().and_then(|to| asked.join(to).ok());
-    Some(Reply { status, location, retry_after: None, body: Zeroizing::new(body.to_vec()) })
+    let body = Zeroizing::new(body.to_vec());
+    Some(Reply { status, location, retry_after: None, headers, body })
+}
+
+/// The header before the body, and what is left.
+fn header(line: &[u8]) -> Option<(HeaderMap, &[u8])> {
+    let end = line.iter().position(|byte| *byte == b'\t')?;
+    let (name, value) = std::str::from_utf8(&line[..end]).ok()?.split_once(": ")?;
+    let name = HeaderName::try_from(name).ok()?;
+    let mut headers = HeaderMap::new();
+    headers.insert(name, HeaderValue::try_from(value).ok()?);
+    Some((headers, &line[end + 1..]))
 }

@@ -44,7 +44,7 @@ impl Peer {
 }
 
 fn request(url: &Url) -> Request {
-    let headers = vec![("x-token", Zeroizing::new("hunter2".to_owned()))];
+    let headers = vec![(HeaderName::from_static("x-token"), Zeroizing::new("hunter2".to_owned()))];
     Request { method: Method::GET, url: url.clone(), headers, body: None }
 }
 
@@ -250,5 +250,53 @@ fn a_folder_of_authorities_that_others_can_change_is_refused() {
         // As the original does.
         assert!(open(true).contains(none), "{}", open(true));
         set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+#[test]
+fn a_form_is_told_from_json_and_its_values_are_escaped() {
+    let sent = |body| {
+        let peer = Peer::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        let request = Request { method: Method::POST, body: Some(body), ..request(&peer.url) };
+        let line = Connection::open(&TlsConfig::default()).unwrap();
+        line.send(request, Deadline::after(Duration::from_secs(10))).unwrap();
+        String::from_utf8(peer.thread.join().unwrap()).unwrap()
+    };
+    let of_form = sent(form(&[("grant_type", "urn:a b&c=d"), ("token", "x+/\u{e4}~*")]));
+    assert!(of_form.contains("content-type: application/x-www-form-urlencoded\r\n"), "{of_form}");
+    let body = of_form.split("\r\n\r\n").nth(1).unwrap();
+    assert_eq!(body, "grant_type=urn%3Aa%20b%26c%3Dd&token=x%2B%2F%C3%A4%7E*");
+    let of_json = sent(Body::Json(Zeroizing::new(b"{}".to_vec())));
+    assert!(of_json.contains("content-type: application/json\r\n"), "{of_json}");
+}
+
+#[test]
+fn headers_of_an_answer_are_known_by_their_names() {
+    let peer =
+        Peer::answering("HTTP/1.1 200 OK\r\nMetadata-Flavor: Google\r\nContent-Length: 0\r\n\r\n");
+    let reply = peer.ask(Duration::from_secs(10)).unwrap();
+    assert_eq!(reply.header("metadata-flavor"), Some("Google"));
+    assert_eq!(reply.header("www-authenticate"), None);
+}
+
+/// Nobody is there, or it is a cloud's machine: it is called, and no other address is.
+#[test]
+fn a_metadata_service_is_called_in_the_clear_and_nobody_else() {
+    let line = Connection::open(&TlsConfig::default()).unwrap();
+    let ask = |url: &str| {
+        let url = Url::parse(url).unwrap();
+        line.send_to_metadata(request(&url), Deadline::after(Duration::from_millis(200)))
+    };
+    if let Err(error) = ask("http://169.254.169.254/v1/x") {
+        assert!(error.is_outage(), "{error}");
+    }
+    for url in [
+        "http://169.254.169.253/",
+        "https://169.254.169.254/",
+        "http://192.0.2.1/",
+        "http://metadata.example/",
+        "https://metadata.example/",
+    ] {
+        refused(ask(url), Kind::Config);
     }
 }

@@ -12,7 +12,8 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::super::http::{
-    Connection, Method, Reply, Request, TlsConfig, Url, is_loopback, is_private, place,
+    Body, Connection, HeaderName, Method, Reply, Request, TlsConfig, Url, is_loopback, is_private,
+    place,
 };
 use crate::env::{Deadline, Retry, Rng};
 use crate::error::{Error, Kind, Result};
@@ -203,15 +204,18 @@ impl Exchange<'_> {
     ) -> Result<Request> {
         let broken = || Error::new(Kind::Internal, "a request to Vault cannot be written");
         let url = base.join(&format!("/v1/{path}")).map_err(|_| broken())?;
-        let mut headers = vec![("x-vault-request", Zeroizing::new("true".to_owned()))];
+        let header =
+            |name, value: &str| (HeaderName::from_static(name), Zeroizing::new(value.to_owned()));
+        let mut headers = vec![header("x-vault-request", "true")];
         if let Some(namespace) = &self.nodes.namespace {
-            headers.push(("x-vault-namespace", Zeroizing::new(namespace.clone())));
+            headers.push(header("x-vault-namespace", namespace));
         }
         if let Some(token) = token {
-            headers.push(("x-vault-token", Zeroizing::new(token.to_owned())));
+            headers.push(header("x-vault-token", token));
         }
         let body = body.map(serde_json::to_vec).transpose().map_err(|_| broken())?;
-        Ok(Request { method, url, headers, body: body.map(Zeroizing::new) })
+        let body = body.map(|bytes| Body::Json(Zeroizing::new(bytes)));
+        Ok(Request { method, url, headers, body })
     }
 }
 

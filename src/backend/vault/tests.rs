@@ -215,7 +215,13 @@ fn from_https_nobody_is_led_to_http() {
     let lead = |to: &str| {
         let location = Some(Url::parse(to).unwrap());
         let body = zeroize::Zeroizing::new(Vec::new());
-        let reply = super::super::http::Reply { status: 307, location, retry_after: None, body };
+        let reply = super::super::http::Reply {
+            status: 307,
+            location,
+            retry_after: None,
+            headers: Default::default(),
+            body,
+        };
         nodes::redirect(&base, &reply)
     };
     assert!(lead("https://other:8200/v1/x").unwrap().is_some());
@@ -234,7 +240,13 @@ fn from_plain_http_nobody_is_led_off_this_machine() {
     ] {
         let location = Some(Url::parse(to).unwrap());
         let body = zeroize::Zeroizing::new(Vec::new());
-        let reply = super::super::http::Reply { status: 307, location, retry_after: None, body };
+        let reply = super::super::http::Reply {
+            status: 307,
+            location,
+            retry_after: None,
+            headers: Default::default(),
+            body,
+        };
         assert_eq!(nodes::redirect(&base, &reply).is_ok(), may, "{to}");
     }
 }
