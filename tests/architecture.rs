@@ -235,6 +235,7 @@ const JOBS: &[(&str, &[&str])] = &[
 const PARTS: &[(&str, &[&str])] = &[
     ("aws_kms", &["arn", "files"]),
     ("file", &["encrypted", "keyfile"]),
+    ("gcp_kms", &["adc", "crc32c", "jwt", "line", "login", "name"]),
     (
         "kmip",
         &[
@@ -327,7 +328,7 @@ fn commands_do_not_know_each_other() {
 }
 
 /// Whose key stores there are. Code outside of their folders chooses by the table of backends.
-const VENDORS: &[&str] = &["aws", "kmip", "pkcs11", "softhsm", "vault"];
+const VENDORS: &[&str] = &["aws", "gcp", "google", "kmip", "pkcs11", "softhsm", "vault"];
 
 /// Where they are named: their own folders, and the plugins that keyward stands in for.
 const VENDORS_ROOMS: &[&str] = &["src/backend", "src/compat"];

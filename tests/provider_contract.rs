@@ -20,6 +20,10 @@ wrapper_contract! {
     aws_kms: super::fixtures::aws_kms::Key,
     #[cfg(feature = "aws-kms")]
     aws_kms_alias: super::fixtures::aws_kms::Alias,
+    #[cfg(feature = "gcp-kms")]
+    gcp_kms: super::fixtures::gcp_kms::Key,
+    #[cfg(feature = "gcp-kms")]
+    gcp_kms_of_a_machine: super::fixtures::gcp_kms::OfMachine,
     kmip_1_0_get: super::fixtures::kmip::Get10,
     kmip_1_2_cbc: super::fixtures::kmip::Cbc12,
     kmip_1_4_gcm: super::fixtures::kmip::Gcm14,

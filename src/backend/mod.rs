@@ -7,6 +7,8 @@
 #[cfg(feature = "aws-kms")]
 pub mod aws_kms;
 pub mod file;
+#[cfg(feature = "gcp-kms")]
+pub mod gcp_kms;
 pub mod http;
 pub mod kmip;
 pub mod local;
@@ -28,6 +30,8 @@ pub const BACKENDS: &[&Backend] = &[
     #[cfg(feature = "aws-kms")]
     &aws_kms::BACKEND,
     &file::BACKEND,
+    #[cfg(feature = "gcp-kms")]
+    &gcp_kms::BACKEND,
     &kmip::BACKEND,
     &local::BACKEND,
     #[cfg(feature = "pkcs11")]

@@ -50,6 +50,10 @@ fn secret(site: &Site, name: &str, text: &str) -> String {
     site.text(name)
 }
 
+/// What gcloud leaves of a log-in; nobody is asked for a token by it.
+const LOG_IN: &str = "{\"type\": \"authorized_user\", \"client_id\": \"a\", \"client_secret\": \"b\", \
+                      \"refresh_token\": \"c\", \"token_uri\": \"http://127.0.0.1:1\"}";
+
 #[test]
 fn a_file_that_the_environment_names_is_judged_like_one_of_the_configuration() {
     let site = Site::new();
@@ -60,7 +64,10 @@ fn a_file_that_the_environment_names_is_judged_like_one_of_the_configuration() {
             "name = \"vault\"\ntype = \"vault-transit\"\naddress = \"https://127.0.0.1:1\"\n\
              token_file = {token:?}\ntimeout = \"300ms\"\n\
              [[provider]]\nname = \"aws\"\ntype = \"aws-kms\"\nkey = \"alias/k\"\n\
-             region = \"eu-central-1\"\nendpoint = \"http://127.0.0.1:1\"\ntimeout = \"300ms\"\n"
+             region = \"eu-central-1\"\nendpoint = \"http://127.0.0.1:1\"\ntimeout = \"300ms\"\n\
+             [[provider]]\nname = \"gcp\"\ntype = \"gcp-kms\"\n\
+             key = \"projects/p/locations/l/keyRings/r/cryptoKeys/k\"\n\
+             endpoint = \"http://127.0.0.1:1\"\ntimeout = \"300ms\"\n"
         ),
     );
     load_module(&site, Path::new("/bin/true"));
@@ -72,9 +79,11 @@ fn a_file_that_the_environment_names_is_judged_like_one_of_the_configuration() {
         ("AWS_SHARED_CREDENTIALS_FILE", "aws"),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", "aws"),
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "aws"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "gcp"),
         ("SOFTHSM2_CONF", "hsm"),
     ] {
-        fs::write(&file, "").unwrap();
+        let content = if provider == "gcp" { LOG_IN } else { "" };
+        fs::write(&file, content).unwrap();
         let said_of_it = |mode: u32, owner: Option<u32>| {
             chmod(&file, mode);
             chown(&file, owner, None).unwrap();

@@ -8,7 +8,7 @@ use nix::unistd::Uid;
 use test_kit::command::answer;
 use test_kit::{Result, Scratch, run, scratch};
 
-use crate::{job, localstack, podman, vault, vault_mtr};
+use crate::{job, podman, python, vault, vault_mtr};
 
 /// To build the library and the command: bindgen needs libclang and the server's headers, the
 /// tests compare with OpenSSL and have it encrypt key files.
@@ -95,7 +95,8 @@ pub(crate) fn task(_words: &[String]) -> Result<()> {
     )?;
     vault::program()?;
     vault_mtr::original()?;
-    localstack::python()?;
+    python::localstack()?;
+    python::google()?;
     println!("everything is installed");
     Ok(())
 }

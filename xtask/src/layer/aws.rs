@@ -4,10 +4,10 @@ use test_cloud::{PYTHON_VARIABLE, fakecloud::PROGRAM_VARIABLE};
 use test_kit::Result;
 
 use super::{Report, Run, rust};
-use crate::{fakecloud, localstack};
+use crate::{fakecloud, python};
 
 pub(super) fn run(run: &Run) -> Result<Report> {
-    rust::suite_of(run, &[(PYTHON_VARIABLE, &localstack::python()?)])
+    rust::suite_of(run, &[(PYTHON_VARIABLE, &python::localstack()?)])
 }
 
 /// The suite of what LocalStack lets everybody do.

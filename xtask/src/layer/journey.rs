@@ -5,10 +5,10 @@ use test_kit::Result;
 use test_vault::PROGRAM_VARIABLE;
 
 use super::{Report, Run, rust};
-use crate::{localstack, vault};
+use crate::{python, vault};
 
 pub(super) fn run(run: &Run) -> Result<Report> {
-    let (python, program) = (localstack::python()?, vault::program()?);
+    let (python, program) = (python::localstack()?, vault::program()?);
     let places = [(PYTHON_VARIABLE, &*python), (PROGRAM_VARIABLE, &*program)];
     rust::suite_of(run, &places)
 }

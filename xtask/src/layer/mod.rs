@@ -7,6 +7,7 @@ mod docker;
 mod docker_mtr;
 mod emulated;
 mod fuzz;
+mod gcp;
 mod hostile;
 mod journey;
 mod kernels;
@@ -231,6 +232,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[setup::SERVER],
         released: true,
         body: aws::iam,
+    },
+    Layer {
+        name: "gcp",
+        about: "keyward on a Cloud KMS of our own, which Google's client drives, too: credentials, errors; MariaDB on it",
+        extended: false,
+        packages: &[setup::SERVER],
+        released: true,
+        body: gcp::run,
     },
     Layer {
         name: "kmip",

@@ -8,7 +8,7 @@ use test_kit::{Result, artefacts, files, scratch};
 use test_vault::PROGRAM_VARIABLE;
 
 use crate::build::cargo;
-use crate::{job, kryoptic, localstack, vault};
+use crate::{job, kryoptic, python, vault};
 
 use super::{Report, Run};
 
@@ -55,7 +55,7 @@ pub(super) fn contract(run: &Run) -> Result<Report> {
     let mut command = of_workspace(&["--test", CONTRACT]);
     command.env(scratch::ROOT_VARIABLE, scratch::root()).env("KEYWARD_REQUIRE_ALL", "1");
     command.env(kryoptic::VARIABLE, kryoptic::module()?).env(PROGRAM_VARIABLE, vault::program()?);
-    command.env(test_cloud::PYTHON_VARIABLE, localstack::python()?);
+    command.env(test_cloud::PYTHON_VARIABLE, python::localstack()?);
     tests(&mut command, run)
 }
 
