@@ -44,6 +44,10 @@ pub(crate) enum Place {
 /// The names of the other releases.
 const ELSEWHERE: [&str; 2] = ["11.8", "sid"];
 
+/// The tests of `mariabackup` that read keys. Elsewhere only they are run: the rest is long.
+const BACKUP_TESTS: &str =
+    "--do-test=encrypt\\|key_management\\|huge_lsn\\|undo_truncate --mysqld=--user=root";
+
 /// The variable that forces a kernel of the page cipher.
 const KERNEL: &str = "KEYWARD_CIPHER";
 
@@ -138,8 +142,9 @@ fn drive(
 ) -> Result<Outcome> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     // rsync, by which Galera transfers a state, gives up root's rights and then lacks them.
-    let (user, words) = match suite {
-        GALERA => ("mysql", GALERA_TESTS),
+    let (user, words) = match (suite, place) {
+        (GALERA, _) => ("mysql", GALERA_TESTS),
+        ("mariabackup", Place::Root(..)) => ("root", BACKUP_TESTS),
         _ => ("root", "--mysqld=--user=root"),
     };
     let driver = format!(
