@@ -21,9 +21,9 @@ pub enum Dialect {
 /// Which of MariaDB's plugins: how a file is read and some words changed in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edition {
-    /// That of MariaDB 10: regular files only.
+    /// MariaDB 10's: regular files only.
     V10,
-    /// That of MariaDB 11.8: all that can be read, such as a named pipe.
+    /// MariaDB 11.8's: all that can be read, such as a named pipe.
     V11_8,
 }
 
