@@ -127,8 +127,12 @@ servers_suite() { # what passes with the original must pass with keyward
 
 run() { # run SUITE: the driver, whose lines are shown and kept, and what they say
     since=$(date +%s)
-    (cd $driver && perl mtr --suite="$name" --parallel="$(nproc)" --force --max-test-fail=0 \
-        --retry=0 --mysqld=--user=root $options --vardir=$logs/var ${MTR_OPTIONS-} 2>&1 || true) | tee "$logs/$1.log"
+    : > "$logs/$1.log"
+    (cd $driver && exec perl mtr --suite="$name" --parallel="$(nproc)" --force --max-test-fail=0 --retry=0 \
+        --mysqld=--user=root $options --vardir=$logs/var ${MTR_OPTIONS-} > "$logs/$1.log" 2>&1) &
+    # Not through a pipe, which a process that a test left behind holds open.
+    tail --pid=$! --lines=+1 --follow "$logs/$1.log"
+    wait $! || true
     took=$(($(date +%s) - since))
     grep -q 'seconds executing testcases' "$logs/$1.log" || { echo "the driver did not come to its end"; exit 1; }
     sed -e 's/^\[ *[0-9]*%\] //' -e "s/^$name\./$1./" "$logs/$1.log" | awk '
