@@ -177,6 +177,8 @@ impl Drop for Pin {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     fn within(millis: u64) -> Deadline {
@@ -199,9 +201,12 @@ mod tests {
         let workers = WorkerPool::new();
         let (release, held) = mpsc::channel::<()>();
         let held = Arc::new(Mutex::new(held));
-        for _ in 0..MAX_LANES {
-            let held = Arc::clone(&held);
+        let hanging = Arc::new(AtomicUsize::new(0));
+        // On a busy machine a call may be given up before its thread has begun with it.
+        while hanging.load(Ordering::SeqCst) < MAX_LANES {
+            let (held, began) = (Arc::clone(&held), Arc::clone(&hanging));
             let hang = move || {
+                began.fetch_add(1, Ordering::SeqCst);
                 let _ = held.lock().unwrap().recv();
                 Ok(())
             };
