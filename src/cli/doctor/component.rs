@@ -114,7 +114,7 @@ fn running(findings: &mut Findings, keystore: Option<&Path>, server: &Server) {
         findings.add(Mark::Failed, what, Some("restart it, or run ALTER INSTANCE RELOAD KEYRING"));
     }
     let is_replaced = get("Library_replaced") == Some("1");
-    findings.library(get("Version").unwrap_or("of an unknown version"), is_replaced);
+    findings.library(get("Version"), is_replaced);
     // It is shown with a configuration of keyward's own alone.
     if let Some(locked) = get("Memory_locked") {
         findings.memory(locked == "1");

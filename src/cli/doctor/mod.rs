@@ -221,8 +221,10 @@ impl Findings {
                 );
             }
         }
-        self.library(&server.version, server.library_replaced);
-        self.memory(server.memory_locked);
+        self.library(server.version.as_deref(), server.library_replaced);
+        if let Some(is_locked) = server.memory_locked {
+            self.memory(is_locked);
+        }
         if let Some((safe, reason)) = &server.restart {
             self.restart(safe, reason);
         }
@@ -249,15 +251,16 @@ impl Findings {
     }
 
     /// Whether the server runs the library of `version`, which may be older than the installed one.
-    fn library(&mut self, version: &str, is_replaced: bool) {
-        let what = match (is_replaced, version == env!("CARGO_PKG_VERSION")) {
+    fn library(&mut self, version: Option<&str>, is_replaced: bool) {
+        let what = match (is_replaced, version == Some(env!("CARGO_PKG_VERSION"))) {
             (false, true) => return,
             (true, _) => "the file of its library was replaced or removed",
             (false, false) => concat!("this command is of keyward ", env!("CARGO_PKG_VERSION")),
         };
+        let version = version.unwrap_or("of an unknown version");
         let what = format!("server: it runs keyward {version}, and {what}");
-        let advice =
-            "a restart loads the installed library; until then the server goes on as before";
+        let advice = "the server goes on as before; a restart loads the library that is installed \
+                      then: if there is none, install it first";
         self.add(Mark::Warning, what, Some(advice));
     }
 

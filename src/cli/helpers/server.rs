@@ -51,11 +51,11 @@ pub(in crate::cli) struct Server {
     /// `Keyward_restart_safe` and its reason.
     pub(in crate::cli) restart: Option<(String, String)>,
     /// `Keyward_version`.
-    pub(in crate::cli) version: String,
+    pub(in crate::cli) version: Option<String>,
     /// `Keyward_library_replaced`.
     pub(in crate::cli) library_replaced: bool,
     /// `Keyward_memory_locked`.
-    pub(in crate::cli) memory_locked: bool,
+    pub(in crate::cli) memory_locked: Option<bool>,
 }
 
 const QUERY: &str = "\
@@ -292,9 +292,9 @@ impl Server {
                 "threads" => server.threads = value.parse().unwrap_or(0),
                 "tables" => server.encrypt_tables = value.to_owned(),
                 "generation" => server.generation = value.parse().ok(),
-                "version" => server.version = value.to_owned(),
+                "version" => server.version = Some(value.to_owned()),
                 "replaced" => server.library_replaced = value == "1",
-                "memory" => server.memory_locked = value == "1",
+                "memory" => server.memory_locked = Some(value == "1"),
                 "restart" => {
                     let reason = cells.next().unwrap_or("").to_owned();
                     server.restart = Some((value.to_owned(), reason));
@@ -337,8 +337,9 @@ mod tests {
         assert_eq!((server.threads, server.rotate_key_age), (4, 1));
         assert_eq!(server.encrypt_tables, "ON");
         assert_eq!(server.generation, Some(7));
-        assert_eq!((server.version.as_str(), server.library_replaced), ("0.1.0", true));
-        assert!(server.memory_locked);
+        assert_eq!((server.version.as_deref(), server.library_replaced), (Some("0.1.0"), true));
+        assert_eq!(server.memory_locked, Some(true));
+        assert_eq!(Server::parse("").memory_locked, None);
         assert_eq!(server.restart, Some(("no".to_owned(), "no key file".to_owned())));
     }
 
