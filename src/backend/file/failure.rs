@@ -275,6 +275,7 @@ mod tests {
             ]
         );
     }
+
     /// What MariaDB 11.8 writes otherwise.
     #[test]
     fn the_originals_words_of_11_8() {

@@ -34,7 +34,7 @@ const IAM: &str = "https://www.googleapis.com/auth/iam";
 /// How long a token of a service account that we become may live; an operation is over sooner.
 const LIFETIME: &str = "600s";
 
-/// How long the metadata service may take: where there is none, nobody answers.
+/// How long the metadata service may take: on a machine without one nothing answers.
 const METADATA_TIME: Duration = Duration::from_secs(3);
 
 /// The longest token, in bytes.
@@ -43,7 +43,7 @@ const MAX_TOKEN: u64 = 1 << 16;
 /// An access token.
 pub(super) struct Token {
     value: Zeroizing<String>,
-    /// Whose it is, where that can be told.
+    /// Whose it is, if that is known.
     pub(super) account: Option<String>,
 }
 

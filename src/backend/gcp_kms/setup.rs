@@ -21,7 +21,7 @@ const YEAR: u64 = 365 * 86_400;
 const PAUSE: Duration = Duration::from_millis(200);
 
 impl KmsWrapper {
-    /// Makes the key, and its key ring, where there is none, else a new primary version of it.
+    /// Makes the key, with its key ring if that is missing; of a key that exists, a new primary version.
     pub fn create_key(&self, now: Timestamp, by: Deadline) -> Result<KekInfo> {
         self.client.run("making a key in Cloud KMS", by, |call| {
             match self.describe_key(call) {

@@ -175,7 +175,7 @@ impl KmsWrapper {
     }
 
     /// The version to wrap with. A new primary version takes its time to be the one that encrypts, and
-    /// is described at once; who may not have it described learns from a first encryption which it is.
+    /// is described at once; without the right to describe the key, a first encryption shows which it is.
     fn version(&self, call: &Call<'_>) -> Result<u64> {
         match self.describe_key(call) {
             Ok(key) => self.usable(&key).map(|(number, _)| number),
@@ -274,7 +274,7 @@ impl KmsWrapper {
             ),
         ];
         let Some(key) = key else {
-            facts.push(("state", "not told: roles/cloudkms.viewer would show it".to_owned()));
+            facts.push(("state", "unknown: roles/cloudkms.viewer would show it".to_owned()));
             return Ok(facts);
         };
         let (number, primary) = self.usable(key)?;
@@ -387,9 +387,9 @@ fn shown(word: &str) -> String {
     word.chars().filter(is_plain).take(64).collect()
 }
 
-/// Whether `told`, a number or its digits, is the checksum of `bytes`.
-fn is_checksum(told: Option<&Value>, bytes: &[u8]) -> bool {
-    let number = match told {
+/// Whether `given`, a number or its digits, is the checksum of `bytes`.
+fn is_checksum(given: Option<&Value>, bytes: &[u8]) -> bool {
+    let number = match given {
         Some(Value::String(digits)) => digits.parse().ok(),
         Some(other) => other.as_u64(),
         None => None,
