@@ -109,8 +109,8 @@ impl Podman {
     }
 }
 
-/// The folder that has podman-compose, made in the user's cache where it is missing. In its place, and
-/// not beside it: its programs name the folder that they were installed in.
+/// The folder that has podman-compose, made in the user's cache if it is missing. It is installed where it
+/// stays, since its programs name the folder that they were installed in.
 pub(crate) fn compose() -> Result<PathBuf> {
     let folder = cache()?.join(COMPOSE.replace("==", "-"));
     let version = || answer(Command::new(folder.join("bin/podman-compose")).arg("--version"));

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use test_kit::{Result, Scratch, artefacts, ensure, files};
 
-/// The profile of the Debian in `root`, by its own parser: the lines stand in its local part, as
+/// The profile of the Debian in `root`, by its own parser: the lines are in its local part, as
 /// `docs/packaging.md` says.
 pub(super) fn run(root: &Path) -> Result<()> {
     let scratch = Scratch::new("apparmor")?;

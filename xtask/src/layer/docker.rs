@@ -62,10 +62,8 @@ pub(super) fn run(run: &Run) -> Result<Report> {
     let mut report = Report::default();
     for (name, step) in steps {
         let since = Instant::now();
-        let found = step();
-        let complaint = found.as_ref().err().map(|error| format!("{name}: {error}"));
+        report.add(&Report::check(name, step()));
         report.notes.push(format!("{name} {} ms", since.elapsed().as_millis()));
-        report.add(&Report::step(found.is_ok(), &complaint.unwrap_or_default()));
     }
     if report.failed == 0 {
         report.add(&used(&podman, &context, scratch.path(), run)?);
@@ -80,17 +78,10 @@ fn scripts(context: &Path) -> Result<()> {
     answer(Command::new("sh").args(["-c", all]).current_dir(context))?.ok().map(drop)
 }
 
-/// Puts deb and tarball where the images take them from: new ones, or those in the folder that
-/// `KEYWARD_PACKAGES` names.
+/// Puts deb and tarball where the images take them from.
 fn add_packages(context: &Path) -> Result<()> {
     let made = Scratch::on_disk("packages")?;
-    let folder = match std::env::var_os("KEYWARD_PACKAGES") {
-        Some(named) => PathBuf::from(named),
-        None => {
-            package::make(&["deb".to_owned(), "tarball".to_owned()], made.path())?;
-            made.path().to_owned()
-        }
-    };
+    let folder = package::given_or_made(&["deb", "tarball"], made.path())?;
     let wanted = |file: &PathBuf| {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with("keyward_") && name.ends_with(".deb") || name.ends_with("x86_64.tar.gz")

@@ -1,6 +1,6 @@
 //! `docker/mtr`: the servers' own test drivers in containers, with keyward and its suites.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use test_kit::{Result, Scratch, artefacts};
@@ -29,14 +29,7 @@ const MATRIX: &[Image] = &[
 
 pub(super) fn run(run: &Run) -> Result<Report> {
     let made = Scratch::on_disk("packages")?;
-    // The folder that the variable names has packages that are made already.
-    let packages = match std::env::var_os("KEYWARD_PACKAGES") {
-        Some(named) => PathBuf::from(named),
-        None => {
-            package::make(&["deb".to_owned()], made.path())?;
-            made.path().to_owned()
-        }
-    };
+    let packages = package::given_or_made(&["deb"], made.path())?;
     let podman = Podman::new()?;
     let mut report = Report::default();
     for image in MATRIX {

@@ -370,6 +370,14 @@ impl Report {
         if ok { Self { passed: 1, ..Self::default() } } else { Self::failure(complaint) }
     }
 
+    /// The step called `name`, and how it ended.
+    pub(crate) fn check(name: &str, ended: Result<()>) -> Self {
+        match ended {
+            Ok(()) => Self::step(true, ""),
+            Err(error) => Self::failure(&format!("{name}: {error}")),
+        }
+    }
+
     /// Itself; a failure where nothing at all was tested.
     pub(crate) fn or_empty(self) -> Self {
         if self.passed + self.failed > 0 { self } else { Self::failure("no test was run") }

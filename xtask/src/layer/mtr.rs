@@ -45,9 +45,7 @@ pub(super) fn on_11_8(run: &Run) -> Result<Report> {
 pub(super) fn on_sid(run: &Run) -> Result<Report> {
     let place = Place::elsewhere("sid")?;
     let mut report = elsewhere(&place, run)?;
-    let confined = apparmor::run(&place.at("/"));
-    let complaint = confined.as_ref().err().map(|error| format!("AppArmor: {error}"));
-    report.add(&Report::step(confined.is_ok(), &complaint.unwrap_or_default()));
+    report.add(&Report::check("AppArmor", apparmor::run(&place.at("/"))));
     Ok(report)
 }
 

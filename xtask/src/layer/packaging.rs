@@ -25,9 +25,7 @@ const CHECKS: &[Check] = &[
 pub(super) fn run(_run: &Run) -> Result<Report> {
     let mut report = Report::default();
     for (name, check) in CHECKS {
-        let found = check();
-        let complaint = found.as_ref().err().map(|error| format!("{name}: {error}"));
-        report.add(&Report::step(found.is_ok(), &complaint.unwrap_or_default()));
+        report.add(&Report::check(name, check()));
     }
     Ok(report)
 }

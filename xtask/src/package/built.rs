@@ -11,9 +11,6 @@ use crate::{build, job, setup};
 /// In the repository: a build by hand has other flags.
 const TARGET: &str = "target/package-build";
 
-/// The variable that names a folder with a build, for who packs often.
-const MADE: &str = "KEYWARD_PACKAGE_BUILD";
-
 /// What was built.
 pub(crate) struct Built(PathBuf);
 
@@ -23,7 +20,7 @@ impl Built {
         setup::need(setup::BUILD)?;
         let mut cargo = build::cargo(&["build", "--release", "--locked", "--quiet"]);
         cargo.args(["--package", "keyward", "--package", "keyward-pages", "--target-dir", TARGET]);
-        let places = [(repository.to_owned(), "/usr/src/keyward"), (home()?, "/usr/src/cargo")];
+        let places = places(repository)?;
         let flags = |flag: &str, apart: &str| {
             let of = |(from, to): &(PathBuf, &str)| format!("{flag}={}={to}", from.display());
             places.iter().map(of).collect::<Vec<_>>().join(apart)
@@ -35,12 +32,9 @@ impl Built {
         Ok(Self(repository.join(TARGET).join("release")))
     }
 
-    /// Builds what is in this repository, unless [`MADE`] names a folder with such a build.
+    /// Builds what is in this repository.
     pub(crate) fn here() -> Result<Self> {
-        match std::env::var_os(MADE) {
-            Some(folder) => Ok(Self(folder.into())),
-            None => Self::of(&artefacts::repository()),
-        }
+        Self::of(&artefacts::repository())
     }
 
     pub(crate) fn library(&self) -> PathBuf {
@@ -55,6 +49,11 @@ impl Built {
     pub(super) fn pages(&self) -> PathBuf {
         self.0.join("keyward-pages")
     }
+}
+
+/// The folders of this machine that a build of `repository` would name, and what it names them.
+pub(crate) fn places(repository: &Path) -> Result<[(PathBuf, &'static str); 2]> {
+    Ok([(repository.to_owned(), "/usr/src/keyward"), (home()?, "/usr/src/cargo")])
 }
 
 /// Where cargo keeps the sources of the dependencies.

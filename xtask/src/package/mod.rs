@@ -14,7 +14,7 @@ use test_kit::command::answer;
 use test_kit::{Result, Scratch, artefacts, files};
 
 use crate::{job, setup};
-pub(crate) use built::Built;
+pub(crate) use built::{Built, places};
 use linked::Linked;
 
 /// The plugins in whose place keyward can be, a deb each.
@@ -85,6 +85,17 @@ pub(crate) fn make(names: &[String], to: &Path) -> Result<()> {
         }
     }
     job.shell("LC_ALL=C sha256sum -- * > ../SHA256SUMS && mv ../SHA256SUMS .", to)
+}
+
+/// The folder with packages for a test: the one that `KEYWARD_PACKAGES` names, for who packs seldom, else
+/// the empty folder `to`, in which those of `names` are made.
+pub(crate) fn given_or_made(names: &[&str], to: &Path) -> Result<PathBuf> {
+    if let Some(given) = std::env::var_os("KEYWARD_PACKAGES") {
+        return Ok(given.into());
+    }
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    make(&names, to)?;
+    Ok(to.to_owned())
 }
 
 impl Job<'_> {

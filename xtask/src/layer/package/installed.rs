@@ -45,7 +45,7 @@ impl Machine {
             report.notes.push(format!("{root} ({way}): {step}"));
             report.add(&Report::step(step.contains(" ok "), &done.text));
         }
-        // Whoever stops before the last step has said so in its last line.
+        // A script that ended early has not printed this line.
         let whole = done.text.lines().any(|line| line == "all steps passed");
         if report.failed == 0 && !(done.ok && whole) {
             report.add(&Report::failure(&done.text));

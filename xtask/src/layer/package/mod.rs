@@ -89,9 +89,7 @@ pub(super) fn run(run: &Run) -> Result<Report> {
     let extended = if run.extended { EXTENDED } else { &[] };
     let mut report = Report::default();
     for (name, check) in CHECKS.iter().chain(extended) {
-        let found = check(&once);
-        let complaint = found.as_ref().err().map(|error| format!("{name}: {error}"));
-        report.add(&Report::step(found.is_ok(), &complaint.unwrap_or_default()));
+        report.add(&Report::check(name, check(&once)));
     }
     for file in files::list(&once) {
         let size = fs::metadata(&file)?.len();
@@ -112,11 +110,13 @@ fn same(once: &Path) -> Result<()> {
 /// Neither library nor command says where it was built.
 fn no_path(_folder: &Path) -> Result<()> {
     let built = Built::here()?;
-    let repository = artefacts::repository().into_os_string().into_encoded_bytes();
     for file in [built.library(), built.command()] {
         let bytes = files::read(&file)?;
-        let says = bytes.windows(repository.len()).any(|part| part == repository);
-        ensure!(!says, "{} has the path of the repository", file.display());
+        for (place, _) in package::places(&artefacts::repository())? {
+            let name = place.as_os_str().as_encoded_bytes();
+            let says = bytes.windows(name.len()).any(|part| part == name);
+            ensure!(!says, "{} names {}", file.display(), place.display());
+        }
     }
     Ok(())
 }
