@@ -10,6 +10,9 @@ use test_kit::Result;
 use crate::build;
 use crate::layer::{LAYERS, Layer, Report, Run};
 
+/// The lines at most that the end of the output says again of what failed.
+const DIGEST_LINES: usize = 60;
+
 /// `cargo xtask test [LAYER...] [--extended] [--list]`.
 pub(crate) fn task(words: &[String]) -> Result<()> {
     let (flags, names): (Vec<&str>, Vec<&str>) =
@@ -22,6 +25,9 @@ pub(crate) fn task(words: &[String]) -> Result<()> {
         return list();
     }
     let total = run_all(&chosen(&names, extended)?, extended)?;
+    if total.failed > 0 {
+        println!("\n{}", digest(&total.complaint));
+    }
     println!("\n{}", total.closing_line());
     if total.failed == 0 { Ok(()) } else { Err("some tests failed".into()) }
 }
@@ -81,6 +87,27 @@ fn show(report: &Report, took: Duration) {
     }
 }
 
+/// The lines of `complaint` that name what failed: the end of a long log is all that some readers get.
+fn digest(complaint: &str) -> String {
+    const SIGNS: &[&str] =
+        &["... FAILED", "panicked at ", "didn't exit successfully", "error: ", "error["];
+    let mut lines = Vec::new();
+    let mut follows = false;
+    for line in complaint.lines() {
+        let named = SIGNS.iter().any(|sign| line.contains(sign));
+        if named || follows {
+            lines.push(line);
+        }
+        // What a panic says is the line after its place.
+        follows = line.contains("panicked at ");
+    }
+    if lines.is_empty() {
+        lines = complaint.lines().take(DIGEST_LINES).collect();
+    }
+    lines.truncate(DIGEST_LINES);
+    lines.join("\n")
+}
+
 fn readable(took: Duration) -> String {
     let seconds = took.as_secs_f64();
     if seconds < 60.0 {
@@ -108,5 +135,24 @@ impl Times {
         times.0.insert(name.to_owned(), took);
         let lines = times.0.iter().map(|(name, took)| format!("{name} {}\n", took.as_secs_f64()));
         Ok(fs::write(build::notes()?.join("times"), lines.collect::<String>())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_names_the_tests_that_failed() {
+        let complaint = "failures:\n\n---- a::b stdout ----\nthread 'a::b' panicked at src/a.rs:1:2:\n\
+            left is not right\nnote: more\n\nerror: test failed, to rerun pass `-p keyward --lib`\n\
+            process didn't exit successfully: `x` (signal: 6, SIGABRT)\n";
+        assert_eq!(
+            digest(complaint),
+            "thread 'a::b' panicked at src/a.rs:1:2:\nleft is not right\n\
+             error: test failed, to rerun pass `-p keyward --lib`\n\
+             process didn't exit successfully: `x` (signal: 6, SIGABRT)"
+        );
+        assert_eq!(digest("no test was run"), "no test was run");
     }
 }
