@@ -1,5 +1,5 @@
-//! Python environments in the user's cache, one for each program: LocalStack, AWS's emulator, and Google's
-//! own client of Cloud KMS. They are processes that tests talk to, never a part of what we ship.
+//! Python environments in the user's cache, one for each program: LocalStack, AWS's emulator, Google's own
+//! client of Cloud KMS, and CycloneDX's validator. They are processes that tests talk to, never a part of what we ship.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,9 @@ const LOCALSTACK: (&str, &str) = ("localstack-4.6.0", "testing/cloud/localstack.
 /// Those of `google-cloud-kms`, which drives the server that stands for Google's in tests.
 const GOOGLE: (&str, &str) = ("google-cloud-kms-3.18.0", "testing/cloud/google.txt");
 
+/// Those of `cyclonedx-python-lib[json-validation]`, which has the schemas of CycloneDX.
+const CYCLONEDX: (&str, &str) = ("cyclonedx-python-lib-11.12.0", "packaging/test/sbom.txt");
+
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// The Python that has LocalStack, made if it is not there.
@@ -31,6 +34,11 @@ pub(crate) fn localstack() -> Result<PathBuf> {
 /// The Python that has Google's client, made if it is not there.
 pub(crate) fn google() -> Result<PathBuf> {
     environment(GOOGLE)
+}
+
+/// The Python that has CycloneDX's validator, made if it is not there.
+pub(crate) fn cyclonedx() -> Result<PathBuf> {
+    environment(CYCLONEDX)
 }
 
 fn environment((name, packages): (&str, &str)) -> Result<PathBuf> {

@@ -11,6 +11,7 @@ use test_kit::command::answer;
 use test_kit::{Result, Scratch, artefacts, ensure, files};
 
 use crate::package::{self, Built};
+use crate::python;
 
 use super::{Report, Run};
 
@@ -258,7 +259,11 @@ fn tarball(folder: &Path) -> Result<()> {
 }
 
 fn sbom(folder: &Path) -> Result<()> {
-    let text = files::text(&one(folder, "keyward-", ".cdx.json")?)?;
+    let file = one(folder, "keyward-", ".cdx.json")?;
+    let mut validator = Command::new(python::cyclonedx()?);
+    validator.arg(artefacts::repository().join("packaging/test/sbom.py"));
+    answer(validator.arg(&file))?.ok()?;
+    let text = files::text(&file)?;
     let document: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| error.to_string())?;
     let parts = document["components"].as_array().map(Vec::as_slice).unwrap_or_default();
