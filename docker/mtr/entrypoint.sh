@@ -117,8 +117,12 @@ servers_suite() { # what passes with the original must pass with keyward
     fi
     use keyward "$1"
     run "$1"
+    refused=$ours/baseline/${server%-*}-$1-refused.txt
+    [ -e "$refused" ] && [ -z "${MTR_OPTIONS-}" ] || refused=/dev/null
+    judge "$refused" "$logs/$1.log" > "$logs/$1.judged"
+    worse "$before" "$logs/$1.results" "$logs/$1.judged" > "$logs/$1.worse"
     say "$1" "$(counts "$logs/$1.results"), $took s; the original: $(counts "$before")"
-    worse "$before" "$logs/$1.results" > "$logs/$1.worse"
+    grep ': refused, ' "$logs/$1.judged" | while read -r line; do say "" "$line"; done
     if [ -s "$logs/$1.worse" ]; then
         say "" "$(cat "$logs/$1.worse")"
         verdict=1
@@ -149,9 +153,14 @@ counts() { # 164 passed, 0 failed, 14 skipped
     awk '{ n[$1]++ } END { printf "%d passed, %d failed, %d skipped", n["pass"], n["fail"], n["skipped"] }' "$1"
 }
 
-worse() { # worse BEFORE NOW: the tests that passed and do not, and those that newly fail
+worse() { # worse BEFORE NOW JUDGED: the tests that passed and do not, those that newly fail, and the wrong ones
     awk '
         /^#/ { next }
+        FILENAME == ARGV[3] {
+            judged[substr($1, 1, length($1) - 1)]
+            if (!/: refused, /) print
+            next
+        }
         { end = $1; name = substr($0, length($1) + 2) }
         FILENAME == ARGV[1] { before[name] = end; next }
         { now[name] = end }
@@ -159,8 +168,34 @@ worse() { # worse BEFORE NOW: the tests that passed and do not, and those that n
             for (name in before) if (!(name in now)) now[name] = "not run"
             for (name in now) {
                 was = name in before ? before[name] : "not run"
+                if (name in judged) continue
                 if (was == "pass" && now[name] != "pass" || now[name] == "fail" && was != "fail")
                     print name ": " now[name] ", with the original " was
+            }
+        }' "$1" "$2" "$3" | sort
+}
+
+judge() { # judge REFUSED LOG: a test of the list is refused if it failed with its words, else wrong
+    awk '
+        FILENAME == ARGV[1] {
+            if (/^#/) next
+            test = substr($0, 1, index($0, ": ") - 1)
+            words[test] = substr($0, length(test) + 3)
+            next
+        }
+        match($0, / \[ [a-z]+ \]/) {
+            sub(/^\[ *[0-9]*%\] /, "")
+            split($0, word, " ")
+            now = word[1]
+            sub(/^[^.]*\./, "'"$suite"'.", now)
+            end[now] = $0 ~ / \[ fail \]/ ? "fail" : "no failure"
+        }
+        now in words && index($0, words[now]) { said[now] = 1 }
+        END {
+            for (test in words) {
+                if (!(test in end)) end[test] = "not run"
+                if (end[test] == "fail" && said[test]) print test ": refused, as is right: " words[test]
+                else print test ": " end[test] ", with the original pass; must fail: " words[test]
             }
         }' "$1" "$2" | sort
 }

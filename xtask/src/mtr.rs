@@ -248,6 +248,18 @@ pub(crate) fn results(text: &str) -> Results {
     text.lines().filter_map(entry).collect()
 }
 
+/// All that the driver said of the test `name`, with or without its suite: from its line to the next one's.
+pub(crate) fn said_of(text: &str, name: &str) -> String {
+    let of = |line: &str| results(line).into_keys().next();
+    let is = |full: &str| full == name || full.split_once('.').is_some_and(|(_, is)| is == name);
+    let mut lines = text.lines().skip_while(|line| !of(line).is_some_and(|full| is(&full)));
+    let first = lines.next().into_iter();
+    first
+        .chain(lines.take_while(|line| of(line).is_none()))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
 /// `w1`, `w2`, ...: which of the driver's workers ran it.
 fn is_worker(word: &str) -> bool {
     word.strip_prefix('w').is_some_and(|number| number.parse::<u32>().is_ok())

@@ -144,11 +144,12 @@ pub(crate) fn measure(root: &Path, suite: Suite, log: &Path) -> Result<Outcome> 
     if !done.text.contains("seconds executing testcases") {
         return Err(format!("the driver did not come to its end\n{}", done.text).into());
     }
-    let results = results(&without_progress(&done.text))
+    let text = without_progress(&done.text);
+    let results = results(&text)
         .into_iter()
         .map(|(name, end)| (name.replacen(&format!("{}.", suite.name()), "", 1), end))
         .collect();
-    Ok(Outcome { results, text: done.text })
+    Ok(Outcome { results, text })
 }
 
 /// The steps of a shell that mounts what `suite` needs over `root` and enters it.
