@@ -65,7 +65,13 @@ type Spoil = fn(&mut Vec<u8>);
 
 #[test]
 fn what_is_not_understood_is_said_and_not_guessed() {
-    let spoils: [(&str, Spoil, &str); 12] = [
+    let spoils: [(&str, Spoil, &str); 18] = [
+        ("mysql.ibd", |bytes| bytes.truncate(6 * 4096), "is cut off: 6 of 7 pages are there"),
+        ("mysql-redo", |bytes| bytes.truncate(1500), "is cut off"),
+        ("mysql-redo", |bytes| bytes[100] ^= 1, "its header has a wrong checksum"),
+        ("mysql-redo", |bytes| bytes[1074] = b'D', "in a way that is not known here"),
+        ("mysql-binlog.000001", |bytes| bytes[7] = b'x', "in a way that is not known here"),
+        ("mysql-binlog.000001", |bytes| bytes.truncate(60), "in a way that is not known here"),
         ("older.ibd", |bytes| bytes.truncate(20_000), "ends within a page"),
         ("older.ibd", |bytes| bytes.fill(0), "its page 0 is empty"),
         // A flag of MySQL's tablespaces.
@@ -100,6 +106,17 @@ fn every_file_counts_unless_its_name_says_that_no_server_encrypts_it() {
     put("t1.frm", b"\xfe\x01");
     put("error.log", b"a line\n");
     put("slow.log", b"\x00\x01");
+    for of_mysql in [
+        "general_log_224.sdi",
+        "exported.cfp",
+        "temp_1.ibt",
+        "#ib_16384_0.dblwr",
+        "#ib_redo9_tmp",
+        "mysql_upgrade_history",
+    ] {
+        put(of_mysql, b"\x00\x01");
+    }
+    put("#ib_redo9", b"\x00\x01");
     put("ibtmp1", b"\x00\x01");
     put("lone.MAD", b"\x00\x01");
     fs::write(folder.path().join("t2.isl"), folder.path().join("gone.ibd").to_str().unwrap())
@@ -113,7 +130,7 @@ fn every_file_counts_unless_its_name_says_that_no_server_encrypts_it() {
         .map(|report| report.file.file_name().unwrap().to_str().unwrap().to_owned())
         .collect();
     unclear.sort();
-    assert_eq!(unclear, ["gone.ibd", "lone.MAD", "notes.xyz", "slow.log"]);
+    assert_eq!(unclear, ["#ib_redo9", "gone.ibd", "lone.MAD", "notes.xyz", "slow.log"]);
 }
 
 #[test]

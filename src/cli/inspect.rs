@@ -13,7 +13,7 @@ use crate::cli::helpers::open::open;
 use crate::cli::helpers::print::{Printer, plain, table};
 use crate::custodian::Custodian;
 use crate::error::Result;
-use crate::inspect::{self, Encrypted, Kind, MasterKey, Need, Proof, Report, Use};
+use crate::inspect::{self, Encrypted, Kind, Need, Proof, Report, Use};
 use crate::key::{KeyName, KeyState};
 use crate::trust;
 
@@ -36,13 +36,15 @@ struct Seen<'a> {
     /// nothing where there is no keystore.
     #[serde(skip_serializing_if = "Option::is_none")]
     states: Option<Vec<String>>,
-    /// Whether the keystore's master key opens a tablespace of MySQL.
+    /// Whether the keystore's key opens a tablespace or log of MySQL.
     #[serde(skip_serializing_if = "Option::is_none")]
     opens: Option<Unwraps>,
 }
 
 /// What stands for the state of a version that is not the key of the page.
 const WRONG: &str = "wrong key";
+/// What stands for the state of a version that the keystore does not have.
+const MISSING: &str = "missing";
 
 /// What the keystore has of versions, and its keys for MySQL.
 struct Keys {
@@ -50,12 +52,14 @@ struct Keys {
     custodian: Custodian,
 }
 
-/// What comes of a master key and the tablespace key that it is to unwrap.
+/// What comes of a key of MySQL's keyring and the file's own key that it is to unwrap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Unwraps {
     /// It unwraps, and the checksum is right.
     Opens,
+    /// The keystore has a key of that name; the file has no checksum to prove it by.
+    Held,
     /// What it unwraps has another checksum: the keystore has another key of that name.
     WrongKey,
     /// The keystore has no key of that name.
@@ -93,7 +97,7 @@ impl Keys {
     /// The state of the version that `need` names in `file`, or that it is not the key of that page.
     fn state(&self, file: &Path, need: &Need) -> String {
         match self.states.get(&(need.id.get(), need.version.get())) {
-            None => "missing".to_owned(),
+            None => MISSING.to_owned(),
             Some(_) if self.is_wrong(file, need) => WRONG.to_owned(),
             Some(state) => state.to_string(),
         }
@@ -114,14 +118,16 @@ impl Keys {
         matches!(confine::reading(prove), Ok(Ok(Proof::Wrong)))
     }
 
-    fn opens(&self, master: &MasterKey) -> Unwraps {
-        let name = KeyName::Named { data_id: master.name(), auth_id: String::new() };
-        match self.custodian.named(&name) {
-            Ok(Some(key)) if master.opens_with(key.data()) => Unwraps::Opens,
-            Ok(Some(_)) => Unwraps::WrongKey,
+    /// What comes of the key of MySQL's keyring that the file needs, if it needs one.
+    fn opens(&self, report: &Report) -> Option<Unwraps> {
+        let name = report.keyring_key()?;
+        Some(match (self.custodian.named(&name), &report.master_key) {
+            (Ok(Some(_)), None) => Unwraps::Held,
+            (Ok(Some(key)), Some(master)) if master.opens_with(key.data()) => Unwraps::Opens,
+            (Ok(Some(_)), Some(_)) => Unwraps::WrongKey,
             // The keystore opened a moment ago, and all its keys are in memory.
-            Ok(None) | Err(_) => Unwraps::Missing,
-        }
+            (Ok(None) | Err(_), _) => Unwraps::Missing,
+        })
     }
 }
 
@@ -129,14 +135,26 @@ impl<'a> Seen<'a> {
     fn of(report: &'a Report, keys: Option<&Keys>) -> Self {
         let states = keys
             .map(|keys| report.needs.iter().map(|need| keys.state(&report.file, need)).collect());
-        let opens = keys.zip(report.master_key.as_ref()).map(|(keys, key)| keys.opens(key));
+        let opens = keys.and_then(|keys| keys.opens(report));
         Self { report, states, opens }
     }
 
-    /// Whether the keystore has another key of a name or number that the file needs.
+    /// Whether the keystore lacks a key that the file needs, or has another of that name or number.
     fn is_wrong(&self) -> bool {
-        let of_pages = self.states.iter().flatten().any(|state| state == WRONG);
-        of_pages || self.opens == Some(Unwraps::WrongKey)
+        let of_mysql = matches!(self.opens, Some(Unwraps::WrongKey | Unwraps::Missing));
+        of_mysql || self.numbered(WRONG).next().is_some() || self.lacks().next().is_some()
+    }
+
+    /// The needs that the keystore says `state` of.
+    fn numbered(&self, state: &str) -> impl Iterator<Item = &Need> {
+        let states = self.states.iter().flatten();
+        let needs = self.report.needs.iter().zip(states);
+        needs.filter(move |(_, is)| *is == state).map(|(need, _)| need)
+    }
+
+    /// The needs of data in use that the keystore does not have. Freed pages nobody will read again.
+    fn lacks(&self) -> impl Iterator<Item = &Need> {
+        self.numbered(MISSING).filter(|need| need.usage == Use::InUse)
     }
 
     /// The state of the `n`-th need; a dash where there is no keystore.
@@ -146,22 +164,23 @@ impl<'a> Seen<'a> {
     }
 
     fn rows(&self) -> Vec<Vec<String>> {
-        let Report { file, format, needs, master_key, pages, .. } = self.report;
+        let Report { file, format, needs, pages, .. } = self.report;
         let file = file.display().to_string();
         let row = |cells: [String; 5]| {
             let [key, version, state, usage, count] = cells;
             vec![file.clone(), key, version, state, usage, count, format.clone()]
         };
         let dash = || "-".to_owned();
-        if let Some(key) = master_key {
+        if let Some(KeyName::Named { data_id, .. }) = self.report.keyring_key() {
             let state = match self.opens {
                 Some(Unwraps::Opens) => "opens",
-                Some(Unwraps::WrongKey) => "wrong key",
-                Some(Unwraps::Missing) => "missing",
+                Some(Unwraps::Held) => "held",
+                Some(Unwraps::WrongKey) => WRONG,
+                Some(Unwraps::Missing) => MISSING,
                 None => "-",
             };
-            let cells = [key.name(), dash(), state.into(), "in use".into(), pages.to_string()];
-            return vec![row(cells)];
+            let count = if *pages == 0 { 1 } else { *pages };
+            return vec![row([data_id, dash(), state.into(), "in use".into(), count.to_string()])];
         }
         if needs.is_empty() {
             return vec![row([dash(), dash(), dash(), dash(), dash()])];
@@ -181,27 +200,34 @@ impl<'a> Seen<'a> {
 fn tells(report: &Report) -> bool {
     !report.needs.is_empty()
         || !report.unknown.is_empty()
+        || report.keyring_key().is_some()
         || matches!(report.kind, Kind::Tablespace)
 }
 
 fn text(seen: &[Seen<'_>], files: usize) -> String {
     let rows: Vec<_> = seen.iter().flat_map(Seen::rows).collect();
     let mut text = table(&["FILE", "KEY", "VERSION", "STATE", "PAGES", "COUNT", "FORMAT"], &rows);
-    for Seen { report, opens, states } in seen {
-        let file = plain(&report.file.display().to_string());
-        for why in &report.unknown {
+    for seen in seen {
+        let file = plain(&seen.report.file.display().to_string());
+        for why in &seen.report.unknown {
             text += &format!("unclear: {file}: {}\n", plain(why));
         }
-        if let (Some(Unwraps::WrongKey), Some(key)) = (opens, &report.master_key) {
-            let name = plain(&key.name());
-            text += &format!("wrong key: {file}: the keystore's {name} does not open it\n");
+        if let Some(name) = seen.report.keyring_key() {
+            text += &match seen.opens {
+                Some(Unwraps::WrongKey) => {
+                    format!("wrong key: {file}: the keystore's {name} does not open it\n")
+                }
+                Some(Unwraps::Missing) => format!("missing: {file}: the keystore has no {name}\n"),
+                Some(Unwraps::Opens | Unwraps::Held) | None => String::new(),
+            };
         }
-        let states = states.iter().flatten();
-        for (need, _) in report.needs.iter().zip(states).filter(|(_, state)| *state == WRONG) {
-            let Need { id, version, first, .. } = need;
+        for Need { id, version, first, .. } in seen.numbered(WRONG) {
             text += &format!(
                 "wrong key: {file}: the keystore's key {id} version {version} does not open page {first}\n"
             );
+        }
+        for Need { id, version, .. } in seen.lacks() {
+            text += &format!("missing: {file}: the keystore has no key {id} version {version}\n");
         }
     }
     let without = files - seen.len();

@@ -14,6 +14,7 @@ mod bytes;
 mod crc;
 mod layout;
 mod mysql;
+mod mysql_log;
 mod proof;
 mod redo;
 mod tablespace;
@@ -31,7 +32,7 @@ pub use mysql::MasterKey;
 pub use proof::{Encrypted, Proof, Space};
 pub use walk::walk;
 
-use crate::key::{KeyId, KeyVersion};
+use crate::key::{KeyId, KeyName, KeyVersion};
 use crate::trust;
 
 /// What a file is.
@@ -50,8 +51,10 @@ pub enum Kind {
     BinaryLog,
     /// A file of the server that is never encrypted.
     Plain,
-    /// InnoDB's temporary tablespace: the server makes it again at each start.
+    /// InnoDB's temporary tablespaces and spare logs: the server makes them again at each start.
     Temporary,
+    /// MySQL's doublewrite file: copies of pages, under the keys of their tablespaces.
+    DoubleWrite,
     /// Something else.
     Unknown,
 }
@@ -110,9 +113,12 @@ pub struct Report {
     /// What its page 0 says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub header: Option<CryptData>,
-    /// In MySQL's tablespaces: the master key that wraps their own.
+    /// In MySQL's tablespaces and redo logs: the master key that wraps their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub master_key: Option<MasterKey>,
+    /// In MySQL's binary logs: the name of the key that wraps their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replication_key: Option<String>,
     /// How many pages it has, where it has pages.
     pub pages: u64,
     /// How many of them hold data that is not encrypted.
@@ -134,6 +140,7 @@ impl Report {
             format: String::new(),
             header: None,
             master_key: None,
+            replication_key: None,
             pages: 0,
             unencrypted: 0,
             needs: Vec::new(),
@@ -162,6 +169,14 @@ impl Report {
     #[must_use]
     pub fn needs(&self, id: KeyId, version: KeyVersion) -> bool {
         self.in_use(id, version) > 0
+    }
+
+    /// The key of MySQL's keyring that this file needs.
+    #[must_use]
+    pub fn keyring_key(&self) -> Option<KeyName> {
+        let data_id = self.master_key.as_ref().map(MasterKey::name);
+        let data_id = data_id.or_else(|| self.replication_key.clone())?;
+        Some(KeyName::Named { data_id, auth_id: String::new() })
     }
 
     /// How many pages, or logs, in use need this version.
@@ -235,8 +250,12 @@ fn by_content(file: &File, path: &Path) -> Report {
     };
     let (kind, parsed) = if head.starts_with(binlog::MAGIC) {
         (Kind::BinaryLog, binlog::parse(file))
+    } else if head.starts_with(mysql_log::BINLOG_MAGIC) {
+        (Kind::BinaryLog, mysql_log::binlog(file))
     } else if redo::is_log(&head) {
         (Kind::RedoLog, redo::parse(file))
+    } else if mysql_log::is_redo(&head) {
+        (Kind::RedoLog, mysql_log::redo(file))
     } else if aria::is_index(&head) {
         (Kind::AriaIndex, aria::index(file))
     } else if path.extension().is_some_and(|end| end == "MAD") {
@@ -262,5 +281,6 @@ pub fn tablespace(source: &(impl Source + ?Sized)) -> io::Result<Report> {
 pub fn every_format(bytes: &[u8]) {
     let _ = (tablespace::parse(bytes), redo::parse(bytes), binlog::parse(bytes));
     let _ = (aria::index(bytes), aria::data(bytes, bytes));
+    let _ = (mysql_log::redo(bytes), mysql_log::binlog(bytes));
     let _ = mysql::unchecked(bytes).map(|key| key.is_right(key.wrapped()));
 }

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 
 use super::bytes::{Source, be32};
 use super::crc::crc32c;
-use super::layout::Layout;
+use super::layout::{HEADER, Layout};
 use super::{Kind, Report};
 
 /// Flags that MariaDB's tablespaces never have: encrypted, and with a dictionary of their own.
@@ -29,6 +29,8 @@ const MAGICS: [&[u8]; 2] = [b"lCB", b"lCC"];
 const SERVER_LEN: usize = 36;
 /// The tablespace's key and its initialisation vector, 32 bytes each.
 const WRAPPED_LEN: usize = 64;
+/// Where page 0 keeps how many pages the tablespace has.
+const SIZE: usize = HEADER + 8;
 /// How often page 0 is read again whose checksum is wrong: a running server may be writing it.
 const TRIES: u32 = 3;
 
@@ -61,7 +63,7 @@ impl MasterKey {
     }
 
     /// Magic, number (4 bytes), server, wrapped key, checksum (4 bytes).
-    fn of(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn of(bytes: &[u8]) -> Option<Self> {
         let rest = MAGICS.iter().find_map(|magic| bytes.strip_prefix(*magic))?;
         let number = be32(rest, 0);
         let (server, rest) = rest.get(4..)?.split_at_checked(SERVER_LEN)?;
@@ -103,6 +105,12 @@ pub(super) fn parse(source: &(impl Source + ?Sized), page_0: &[u8]) -> io::Resul
             report.format = describe(&layout, master_key.is_some());
             report.pages = source.len()? / layout.page as u64;
             report.unencrypted = if master_key.is_some() { 0 } else { report.pages };
+            let size = u64::from(be32(&page_0, SIZE));
+            if report.pages < size {
+                report
+                    .unknown
+                    .push(format!("is cut off: {} of {size} pages are there", report.pages));
+            }
             report.master_key = master_key;
             report
         }

@@ -21,8 +21,12 @@ const MAX_ISL: u64 = 8 << 10;
 /// Endings of files that no server encrypts.
 const PLAIN_ENDINGS: &[&str] = &[
     "frm", "opt", "par", "isl", "cfg", "TRG", "TRN", "MYI", "MYD", "CSM", "CSV", "ARM", "ARZ",
-    "MRG", "pem", "err", "pid", "index", "info", "state", "flag", "sock", "cnf", "lock",
+    "MRG", "pem", "err", "pid", "index", "info", "state", "flag", "sock", "cnf", "lock", "sdi",
+    "cfp",
 ];
+
+/// Endings of MySQL's doublewrite files.
+const DOUBLE_WRITE_ENDINGS: &[&str] = &["dblwr", "bdblwr"];
 
 /// Names of such files.
 const PLAIN_NAMES: &[&str] = &[
@@ -31,7 +35,9 @@ const PLAIN_NAMES: &[&str] = &[
     "tc.log",
     "ddl_recovery.log",
     "ddl_recovery-backup.log",
+    "mysql_upgrade_history",
     "mysql_upgrade_info",
+    "mysqld.my",
     "mariadb_upgrade_info",
     "grastate.dat",
     "gvwstate.dat",
@@ -49,10 +55,13 @@ const PLAIN_NAMES: &[&str] = &[
 /// What a file is whose name alone says that it needs no key.
 pub(super) fn known_plain(path: &Path) -> Option<Kind> {
     let name = path.file_name()?.to_str()?;
-    if name.starts_with("ibtmp") {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    if name.starts_with("ibtmp") || ending == Some("ibt") || is_spare_redo_log(name) {
         return Some(Kind::Temporary);
     }
-    let ending = path.extension().and_then(|ending| ending.to_str());
+    if name.starts_with("#ib_") && ending.is_some_and(|end| DOUBLE_WRITE_ENDINGS.contains(&end)) {
+        return Some(Kind::DoubleWrite);
+    }
     let plain = PLAIN_NAMES.contains(&name)
         || ending.is_some_and(|ending| PLAIN_ENDINGS.contains(&ending))
         // Aria's own log holds row images in the clear, whatever its tables are.
@@ -81,6 +90,12 @@ pub(super) fn is_text_log(file: &File, path: &Path) -> bool {
     let text = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..);
     path.extension().is_some_and(|ending| ending == "log")
         && head(file, 64 << 10).is_ok_and(|head| head.iter().all(text))
+}
+
+/// Whether MySQL keeps this file for when it needs another redo log, and will write over all of it.
+fn is_spare_redo_log(name: &str) -> bool {
+    let number = name.strip_prefix("#ib_redo").and_then(|rest| rest.strip_suffix("_tmp"));
+    number.is_some_and(is_number)
 }
 
 fn is_number(text: &str) -> bool {

@@ -220,7 +220,7 @@ fn mysqls_stock_keyring_is_imported_and_opens_its_tablespace() {
     close(&file);
     let tablespace = "tests/golden/inspect/mysql.ibd";
     let before = shell.run(&["inspect", tablespace]);
-    assert!(before.code == 0 && before.out.contains("  missing  "), "{before:?}");
+    assert!(before.code == 1 && before.out.contains("  missing  "), "{before:?}");
     let cnf = shell.path("component_keyring_file.cnf");
     std::fs::write(&cnf, format!("{{\"path\": {file:?}}}")).unwrap();
     let dry = ["migrate", "--from-keyring-file", cnf.to_str().unwrap(), "--dry-run"];

@@ -89,7 +89,7 @@ fn a_rollback_names_the_tablespaces_that_need_a_lost_master_key() {
     let name = "INNODBKey-a7c99ba7-e639-11f1-b21a-02fc00000001-2";
     let dry = shell.run(&[&words[..], &["--dry-run"]].concat());
     let lost = format!("lost: key {name} version 1\n  needed by DIR/data/mysql.ibd\n");
-    let rest = "redo and binary logs were not searched for uses of MySQL's keys\n";
+    let rest = "binary and redo logs of MySQL's elsewhere were not searched\n";
     assert!(dry.out.contains(&lost) && dry.out.contains(rest), "{dry:?}");
     let refused = shell.run(&[&words[..], &["--reason", "no backup"]].concat());
     let told = format!(

@@ -127,12 +127,9 @@ fn lost(contents: &Contents, lines: &[Line], damaged: bool, reports: &[Report]) 
     lost.into_values().collect()
 }
 
-/// The versions that a file needs; MySQL's master keys have one each.
+/// The versions that a file needs; MySQL's keys have one each.
 fn needs(report: &Report) -> impl Iterator<Item = KeyRef> {
-    let of_mysql = report.master_key.iter().map(|master| {
-        let name = KeyName::Named { data_id: master.name(), auth_id: String::new() };
-        KeyRef::new(name, KeyVersion::FIRST)
-    });
+    let of_mysql = report.keyring_key().map(|name| KeyRef::new(name, KeyVersion::FIRST));
     let in_use = report.needs.iter().filter(|need| need.usage == Use::InUse);
     in_use.map(|need| KeyRef::new(need.id, need.version)).chain(of_mysql)
 }
@@ -190,7 +187,7 @@ impl Plan {
             text += "no data directory was looked at: name it with --datadir\n";
         }
         if self.lost.iter().any(|lost| matches!(lost.key.name, KeyName::Named { .. })) {
-            text += "redo and binary logs were not searched for uses of MySQL's keys\n";
+            text += "binary and redo logs of MySQL's elsewhere were not searched\n";
         }
         text += match self.accepted {
             true => {

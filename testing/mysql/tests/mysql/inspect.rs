@@ -1,4 +1,4 @@
-//! What `keyward inspect` says of the tablespaces that a real server wrote.
+//! What `keyward inspect` says of the files that a real server wrote.
 
 use std::fs;
 use std::path::PathBuf;
@@ -40,9 +40,45 @@ fn names_the_master_key_and_tells_whether_it_opens_the_tablespace() -> Result<()
     ensure!(opens.lines().count() == 1 + ENCRYPTED.len(), "{opens}");
     let open = inspect(&site, &["d/open.ibd", "sys/sys_config.ibd"])?.ok()?;
     ensure!(open.matches("MySQL, pages of 16 KiB, not encrypted").count() == 2, "{open}");
+    whole_directory(&site)?;
+    cut_off(&site)?;
     of_another_server(&site, &name)?;
     damaged(&site)?;
     seen!("inspect: {} encrypted files of MySQL name {name}, which opens them", ENCRYPTED.len());
+    Ok(())
+}
+
+/// Of all the files that a server has, tables, logs and what lies next to them, none is unclear.
+fn whole_directory(site: &Site) -> Result<()> {
+    let server = site.start()?;
+    server.sql("SET GLOBAL innodb_redo_log_encrypt = ON; SET GLOBAL binlog_encryption = ON")?;
+    let live = inspect(site, &[""])?.ok()?;
+    for name in ["#innodb_redo/#ib_redo", "binlog.0"] {
+        ensure!(live.lines().any(|line| line.contains(name)), "no {name} in\n{live}");
+    }
+    ensure!(!live.contains("unclear"), "{live}");
+    server.stop()?;
+    let stopped = inspect(site, &[""])?.ok()?;
+    let held = stopped.lines().filter(|line| line.contains(" held ")).count();
+    let redo =
+        stopped.lines().filter(|line| line.contains("/#ib_redo") && line.contains(" opens "));
+    let redo = redo.count();
+    ensure!(held > 0 && redo > 0 && !stopped.contains("unclear"), "{stopped}");
+    seen!(
+        "inspect of a whole directory: nothing unclear, {redo} redo logs open, {held} binary logs' keys held"
+    );
+    Ok(())
+}
+
+/// A table that ends before its last page is said to, though its page 0 names a key that opens it.
+fn cut_off(site: &Site) -> Result<()> {
+    let file = site.data().join("d/zlib.ibd");
+    let whole = files::read(&file)?;
+    files::write(&file, &whole[..50_000])?;
+    let said = inspect(site, &["d/zlib.ibd"])?;
+    files::write(&file, whole)?;
+    let is_said = said.out.contains("d/zlib.ibd: is cut off: 3 of ");
+    ensure!(said.code == 1 && is_said, "{}", said.text());
     Ok(())
 }
 
@@ -68,7 +104,8 @@ fn of_another_server(site: &Site, name: &str) -> Result<()> {
     ensure!(other.code == 1 && other.out.contains(&wanted), "{}", other.text());
     seen!("{wanted}");
     let none = elsewhere("")?;
-    ensure!(none.code == 0 && none.out.contains(" missing "), "{}", none.text());
+    let wanted = format!("missing: {}: the keystore has no {name}", file.display());
+    ensure!(none.code == 1 && none.out.contains(&wanted), "{}", none.text());
     Ok(())
 }
 
