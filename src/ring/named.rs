@@ -55,9 +55,10 @@ impl NamedKey {
     }
 }
 
-/// All of them at one moment. A value: a change gives a new one, which takes its place.
+/// All of them at one moment. A value: a change gives a new one, which takes its place. Names and keys
+/// are shared, so that a copy costs little.
 #[derive(Clone, Default)]
-pub struct NamedKeys(BTreeMap<KeyName, Arc<NamedKey>>);
+pub struct NamedKeys(BTreeMap<Arc<KeyName>, Arc<NamedKey>>);
 
 impl NamedKeys {
     /// The key called `name`.
@@ -68,16 +69,21 @@ impl NamedKeys {
 
     /// Puts `key` under `name`.
     pub fn insert(&mut self, name: KeyName, key: Arc<NamedKey>) {
-        self.0.insert(name, key);
+        self.0.insert(Arc::new(name), key);
+    }
+
+    /// Takes out the key called `name`.
+    pub fn remove(&mut self, name: &KeyName) {
+        self.0.remove(name);
     }
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&KeyName, &Arc<NamedKey>)> {
-        self.0.iter()
+        self.0.iter().map(|(name, key)| (&**name, key))
     }
 
     /// Their names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &KeyName> {
-        self.0.keys()
+        self.0.keys().map(AsRef::as_ref)
     }
 }

@@ -93,10 +93,10 @@ pub(super) fn of_keystore(before: &Keystore, now: &Keystore) -> Result<Option<Br
 
 /// Whether both hold `key`, wrapped in the same bytes: then it is the same key.
 pub(super) fn is_wrapped_the_same(before: &Keystore, now: &Keystore, key: &KeyRef) -> bool {
-    let entry = |keystore: &Keystore| -> Option<VersionEntry> {
-        keystore.contents().key(&key.name)?.version(key.version).cloned()
-    };
-    entry(before).zip(entry(now)).is_some_and(|(before, now)| before.is_wrapped_as(&now))
+    fn entry<'a>(keystore: &'a Keystore, key: &KeyRef) -> Option<&'a VersionEntry> {
+        keystore.contents().key(&key.name)?.version(key.version)
+    }
+    entry(before, key).zip(entry(now, key)).is_some_and(|(before, now)| before.is_wrapped_as(now))
 }
 
 fn of_contents(

@@ -25,6 +25,8 @@ pub struct KeystoreReader {
     /// The fingerprint of the one keystore that it may be, where the configuration names it.
     pub(super) pinned: Option<String>,
     opened: Option<ReadKeystore>,
+    /// Whether the ring has all keys of what was opened.
+    published: bool,
     /// Whether the last reading failed: then the file may be the one we know, back in its place.
     failed: bool,
 }
@@ -41,7 +43,8 @@ impl KeystoreReader {
     #[must_use]
     pub fn new(file: StoreFile, wrappers: Vec<NamedWrapper>, env: Env) -> Self {
         let (ring, pinned, opened) = (Arc::default(), None, None);
-        Self { file, wrappers, env, writes: true, ring, pinned, opened, failed: false }
+        let (writes, published, failed) = (true, false, false);
+        Self { file, wrappers, env, writes, ring, pinned, opened, published, failed }
     }
 
     /// What a process may do: a reader writes no rollback guard, but checks it.
@@ -99,12 +102,12 @@ impl KeystoreReader {
         }
         let read = self.read_guarded(lock).and_then(|(opened, guarding)| {
             self.refuse_breaks(&opened.keystore)?;
-            let before = self.opened.as_ref().map(|old| &old.keystore);
-            publish(before, &opened.keystore, &self.ring)?;
+            publish(self.published(), &opened.keystore, &self.ring)?;
             Ok((opened, guarding))
         });
         self.failed = read.is_err();
         let (opened, guarding) = read?;
+        self.published = true;
         self.raise_guard_after_reading(&opened, guarding, self.opened.is_none(), lock);
         self.opened = Some(opened);
         Ok(())
@@ -113,9 +116,10 @@ impl KeystoreReader {
     /// Takes over `keystore`, which was just committed. It is in memory and was proven: nothing is read
     /// again.
     pub(crate) fn adopt(&mut self, keystore: Keystore, stamp: Stamp) -> Result<()> {
-        let published = publish(Some(self.keystore()?), &keystore, &self.ring);
+        let published = publish(self.published(), &keystore, &self.ring);
         // Then the next refresh tries again, and says so.
         self.failed = published.is_err();
+        self.published = published.is_ok();
         self.warn_of(published.map_err(|error| {
             error.within(format!(
                 "generation {} is written, but this process does not have its keys yet",
@@ -203,6 +207,11 @@ impl KeystoreReader {
             return None;
         }
         Some((DataKey::copy_of(held.expose()).ok()?, opened.provider.clone()))
+    }
+
+    /// What the ring has its keys from.
+    fn published(&self) -> Option<&Keystore> {
+        self.opened.as_ref().filter(|_| self.published).map(|opened| &opened.keystore)
     }
 
     fn opened(&self) -> Result<&ReadKeystore> {

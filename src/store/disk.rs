@@ -20,6 +20,13 @@ pub trait Disk: Send + Sync {
     /// more than `max` bytes.
     fn read(&self, path: &Path, max: usize) -> io::Result<(Vec<u8>, Stamp)>;
 
+    /// The first `len` bytes of a file, or all of a shorter one, and its stamp.
+    fn read_beginning(&self, path: &Path, len: usize) -> io::Result<(Vec<u8>, Stamp)> {
+        let (mut bytes, stamp) = self.read(path, usize::MAX)?;
+        bytes.truncate(len);
+        Ok((bytes, stamp))
+    }
+
     /// What tells a file or folder from a changed one.
     fn stamp(&self, path: &Path) -> io::Result<Stamp>;
 
@@ -98,20 +105,20 @@ pub struct OsDisk;
 
 impl Disk for OsDisk {
     fn read(&self, path: &Path, max: usize) -> io::Result<(Vec<u8>, Stamp)> {
-        // Not through a link, whose target a rename would not replace; and without waiting, as
-        // opening a pipe would.
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-        let stamp = Stamp::of(&file.metadata()?);
-        if !stamp.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
+        let (mut file, stamp) = open(path)?;
         let Some(len) = usize::try_from(stamp.len).ok().filter(|len| *len <= max) else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "too long"));
         };
         // As long as it was when it was stamped: a commit replaces the file and never writes to it.
         let mut bytes = vec![0; len];
         file.read_exact(&mut bytes)?;
+        Ok((bytes, stamp))
+    }
+
+    fn read_beginning(&self, path: &Path, len: usize) -> io::Result<(Vec<u8>, Stamp)> {
+        let (file, stamp) = open(path)?;
+        let mut bytes = Vec::with_capacity(len);
+        file.take(len as u64).read_to_end(&mut bytes)?;
         Ok((bytes, stamp))
     }
 
@@ -181,6 +188,18 @@ impl Disk for OsDisk {
 
     fn user(&self) -> u32 {
         trust::account()
+    }
+}
+
+/// A regular file, not through a link, whose target a rename would not replace, and without waiting, as
+/// opening a pipe would; and its stamp.
+fn open(path: &Path) -> io::Result<(File, Stamp)> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let stamp = Stamp::of(&file.metadata()?);
+    match stamp.is_file() {
+        true => Ok((file, stamp)),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
     }
 }
 

@@ -2,7 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +89,42 @@ pub struct VersionEntry {
     /// The key as the store key wrapped it; none once destroyed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) wrapped: Option<Wrapped>,
+    /// What the file says of it, once a commit has written it. An entry never changes: a change makes
+    /// another one.
+    #[serde(skip)]
+    pub(super) text: Text,
+}
+
+/// The text of an entry. A copy of the entry is there to be changed, so it begins without.
+#[derive(Default)]
+pub(super) struct Text(OnceLock<Box<[u8]>>);
+
+impl Text {
+    /// Keeps `text`, unless there is one already.
+    pub(super) fn keep(&self, text: Vec<u8>) {
+        self.0.get_or_init(|| text.into_boxed_slice());
+    }
+}
+
+impl Clone for Text {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Text {
+    /// The entries are compared without it.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Text {}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
+    }
 }
 
 /// A data key as a store key wrapped it.
@@ -112,6 +149,11 @@ impl VersionEntry {
             created: Some(self.created),
             check: self.check,
         }
+    }
+
+    /// What the file says of it, where a commit has written it before.
+    pub(super) fn text(&self) -> Option<&[u8]> {
+        self.text.0.get().map(AsRef::as_ref)
     }
 
     /// Whether both hold a key, and the same store key wrapped it in the same bytes.

@@ -27,6 +27,9 @@ const FORMAT: &str = "keyward-keystore";
 /// is refused, never guessed at.
 const VERSION: u32 = 2;
 
+/// What follows the header's members in a file as commits write it.
+const AFTER_HEADER: &[u8] = b",\n  \"created\": ";
+
 /// The check over the whole file: 64 hex digits.
 pub(super) use crate::hex::Hex as MacText;
 
@@ -95,10 +98,20 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Contents, MacText)> {
     Ok((contents, document.mac))
 }
 
+/// What `peek` says, of the beginning of a file as commits write it: the members that every version has
+/// are its first lines, and no line breaks within a value. Nothing where it was laid out otherwise.
+pub(super) fn peek_beginning(bytes: &[u8]) -> Option<Result<(String, Revision)>> {
+    let end = bytes.windows(AFTER_HEADER.len()).position(|part| part == AFTER_HEADER)?;
+    let header = [bytes.get(..end)?, b"}"].concat();
+    serde_json::from_slice(&header).ok().map(revision)
+}
+
 /// The id and revision of a keystore file, in a fraction of the time that `parse` takes.
 pub(super) fn peek(bytes: &[u8]) -> Result<(String, Revision)> {
-    let header: Header =
-        serde_json::from_slice(bytes).map_err(|cause| not_this_format(bytes, &cause))?;
+    revision(serde_json::from_slice(bytes).map_err(|cause| not_this_format(bytes, &cause))?)
+}
+
+fn revision(header: Header) -> Result<(String, Revision)> {
     check_header(&header.format, header.version)?;
     let Header { id, epoch, generation, .. } = header;
     Ok((id, Revision { epoch: epoch.unwrap_or(1), generation }))
@@ -112,6 +125,14 @@ pub(super) fn write(contents: &Contents, mac: FileMac) -> Result<Vec<u8>> {
     let mac = MacText(mac.finish());
     file.extend_from_slice(format!(",\n  \"mac\": \"{mac}\"\n}}\n").as_bytes());
     Ok(file)
+}
+
+/// Keeps the text of `entry` for the next file.
+pub(super) fn keep_text(entry: &VersionEntry) -> Result<()> {
+    if entry.text().is_none() {
+        entry.text.keep(serde_json::to_vec(entry).map_err(unwritable)?);
+    }
+    Ok(())
 }
 
 /// Whether `text` is the check that `mac` makes of `contents`. Within `secret::scrubbed` only.
@@ -202,7 +223,10 @@ impl Writer {
         for (at, entry) in key.versions().enumerate() {
             self.text(if at == 0 { "" } else { "," });
             self.space("\n      ");
-            self.value(entry)?;
+            match entry.text() {
+                Some(text) => self.bytes(text),
+                None => self.value(entry)?,
+            }
         }
         self.space("\n    ");
         self.text("]}");
@@ -254,8 +278,12 @@ impl Writer {
     }
 
     fn text(&mut self, text: &str) {
-        self.file.extend_from_slice(text.as_bytes());
-        self.mac.update(text.as_bytes());
+        self.bytes(text.as_bytes());
+    }
+
+    fn bytes(&mut self, text: &[u8]) {
+        self.file.extend_from_slice(text);
+        self.mac.update(text);
     }
 
     fn space(&mut self, space: &str) {
@@ -279,6 +307,11 @@ fn check_header(format: &str, version: u64) -> Result<()> {
         return Err(Error::new(Kind::Corrupt, format!("there is no format version {version}")));
     }
     Ok(())
+}
+
+/// Checks what has to hold between the entries of a keystore, as `parse` does.
+pub(super) fn check(contents: &Contents) -> Result<()> {
+    check_contents(contents, None)
 }
 
 fn check_contents(contents: &Contents, epoch: Option<u64>) -> Result<()> {

@@ -19,6 +19,7 @@ mod store_key;
 mod upgrade;
 mod witness;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -40,7 +41,7 @@ use crate::error::{Error, Kind, Result};
 use crate::key::{CheckValue, KeyInfo, KeyName, KeyRef, KeyState, Purpose};
 use crate::provider::{WrapContext, WrappedKey};
 use crate::secret::{DataKey, scrubbed};
-use entry::Wrapped;
+use entry::{Text, Wrapped};
 use format::MacText;
 use seal::{Binding, FileMac, Sealer};
 use secret::KeystoreSecret;
@@ -88,6 +89,25 @@ pub struct Wrapping {
     pub provider: String,
     /// What it made of the store key.
     pub key: WrappedKey,
+}
+
+/// A key in which two contents differ: its entry in the earlier one and in the later one, as far as it is
+/// there.
+#[derive(Clone, Copy)]
+pub struct Difference<'a> {
+    /// What it was.
+    pub before: Option<&'a KeyEntry>,
+    /// What it is.
+    pub now: Option<&'a KeyEntry>,
+    name: &'a KeyName,
+}
+
+impl<'a> Difference<'a> {
+    /// The key's name.
+    #[must_use]
+    pub fn name(&self) -> &'a KeyName {
+        self.name
+    }
 }
 
 impl Contents {
@@ -151,6 +171,36 @@ impl Contents {
         Some(self.key(&key.name)?.version(key.version)?.info(&key.name))
     }
 
+    /// The keys in which this may differ from `before`, by name; all of them where there is no `before`.
+    /// Entries that a change left alone are shared with it, and not looked into.
+    #[must_use]
+    pub fn differences<'a>(&'a self, before: Option<&'a Self>) -> Vec<Difference<'a>> {
+        let mut old = before.map_or(&[][..], |before| &before.keys[..]);
+        let mut found = Vec::new();
+        let gone =
+            |key: &'a KeyEntry| Difference { before: Some(key), now: None, name: key.name() };
+        for key in self.keys.iter() {
+            let (mut was, mut shared) = (None, false);
+            while let Some((first, rest)) = old.split_first() {
+                shared = Arc::ptr_eq(first, key);
+                match if shared { Ordering::Equal } else { first.name().cmp(key.name()) } {
+                    Ordering::Less => found.push(gone(first)),
+                    Ordering::Equal => was = Some(first.as_ref()),
+                    Ordering::Greater => break,
+                }
+                old = rest;
+                if was.is_some() {
+                    break;
+                }
+            }
+            if !shared {
+                found.push(Difference { before: was, now: Some(key), name: key.name() });
+            }
+        }
+        found.extend(old.iter().map(|key| gone(key)));
+        found
+    }
+
     fn place(&self, name: &KeyName) -> Result<usize, usize> {
         self.keys.binary_search_by(|key| key.name().cmp(name))
     }
@@ -163,6 +213,12 @@ impl Contents {
             Err(at) => Arc::make_mut(&mut next.keys).insert(at, Arc::new(key)),
         }
         next
+    }
+
+    /// The same with those keys alone of which a version was not written before.
+    fn unwritten(&self) -> Self {
+        let is_new = |key: &&Arc<KeyEntry>| key.versions().any(|entry| entry.text().is_none());
+        Self { keys: Arc::new(self.keys.iter().filter(is_new).cloned().collect()), ..self.clone() }
     }
 
     fn active_store_key(&self) -> Result<&StoreKeyEntry> {
@@ -370,6 +426,7 @@ impl Keystore {
             planned: None,
             history: vec![change.into(new.state)?],
             wrapped: None,
+            text: Text::default(),
         };
         let contents = self.contents.with_active(|active| count_wraps(active, 1))?;
         let store_key = contents.active_store_key()?.number;
@@ -424,6 +481,19 @@ impl Keystore {
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         self.secret()?;
         scrubbed(|| format::write(&self.contents, self.file_mac()?))
+    }
+
+    /// Never replace a file by one that we could not read ourselves: writes what is new in it, reads that
+    /// back and keeps the text of it. The rest was read back when an earlier commit wrote it.
+    fn read_back(&self) -> Result<()> {
+        let new = self.contents.unwritten();
+        let bytes = scrubbed(|| format::write(&new, self.file_mac()?))?;
+        if format::parse(&bytes)?.0 != new {
+            return Err(Error::new(Kind::Internal, "the keystore would not be read as written"));
+        }
+        format::check(&self.contents)?;
+        let versions = new.keys().flat_map(KeyEntry::versions);
+        versions.into_iter().try_for_each(format::keep_text)
     }
 
     /// The keystore of the next generation: what a commit writes.

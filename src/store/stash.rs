@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::entry::{Change, KeyEntry, VersionEntry, Wrapped};
+use super::entry::{Change, KeyEntry, Text, VersionEntry, Wrapped};
 use super::seal::Sealer;
 use super::store_key::count_wraps;
 use super::{Keystore, format};
@@ -107,6 +107,7 @@ impl Served<'_> {
             planned: None,
             history: vec![change.into(*state)?],
             wrapped: None,
+            text: Text::default(),
         })
     }
 }

@@ -418,3 +418,65 @@ fn an_entry_that_was_removed_is_missed_by_nobody_who_knows_only_what_was_before(
     assert!(!contents.has_pruned(&at(1, 3), revision(7)), "it was there when this one was read");
     assert!(!contents.has_pruned(&at(2, 1), revision(6)), "another key");
 }
+
+#[test]
+fn a_kept_text_is_what_would_be_written() {
+    let mut keystore = with(&with(&empty(), 1, 1, KeyState::Active), 2, 1, KeyState::Active);
+    for (id, version) in [(1, 3), (2, 3), (3, 1)] {
+        keystore = with(&keystore, id, version, KeyState::Active).next_generation();
+        keystore.read_back().unwrap();
+        assert_eq!(keystore.contents().unwritten().keys().len(), 0, "a text was not kept");
+        let written = keystore.to_bytes().unwrap();
+        assert_eq!(Sealed::parse(&written).unwrap().unverified(), keystore.contents());
+        let again = Sealed::parse(&written).unwrap().open(store_key(2)).unwrap();
+        assert!(again.contents().unwritten().keys().len() > 0, "a reader keeps texts");
+        assert_eq!(again.to_bytes().unwrap(), written);
+    }
+    let retired = keystore.with_state(&at(3, 1), KeyState::Retired, &change("old")).unwrap();
+    let names: Vec<_> = retired.contents().unwritten().keys().map(|key| key.name.clone()).collect();
+    assert_eq!(names, [at(3, 1).name], "a changed version goes by its old text");
+}
+
+#[test]
+fn differences_are_the_keys_that_a_change_touched() {
+    fn of(before: Option<&Keystore>, now: &Keystore) -> Vec<(String, bool, bool)> {
+        let found = now.contents().differences(before.map(Keystore::contents));
+        let show = |one: &Difference<'_>| {
+            (one.name().to_string(), one.before.is_some(), one.now.is_some())
+        };
+        found.iter().map(show).collect()
+    }
+    let key = |id: u32| at(id, 1).name.to_string();
+    let mut before = empty();
+    for id in [1, 3, 5, 7] {
+        before = with(&before, id, 1, KeyState::Active);
+    }
+    assert_eq!(of(Some(&before), &before), []);
+    let changed = with(&with(&before, 3, 3, KeyState::Active), 4, 1, KeyState::Active);
+    assert_eq!(of(Some(&before), &changed), [(key(3), true, true), (key(4), false, true)]);
+    assert_eq!(of(Some(&changed), &before), [(key(3), true, true), (key(4), true, false)]);
+    let last = with(&before, 9, 1, KeyState::Active);
+    assert_eq!(of(Some(&before), &last), [(key(9), false, true)]);
+    assert_eq!(of(Some(&last), &before), [(key(9), true, false)]);
+    let all = [(key(1), false, true), (key(3), false, true), (key(5), false, true)];
+    assert_eq!(of(None, &before)[..3], all);
+    // What was read again is shared with nothing.
+    assert_eq!(of(Some(&before), &reopened(&before).unwrap()).len(), 4);
+}
+
+#[test]
+fn the_beginning_of_a_file_tells_which_it_is() {
+    let keystore = with(&empty(), 1, 1, KeyState::Active).next_generation();
+    let bytes = keystore.to_bytes().unwrap();
+    let is = (keystore.contents().id().to_owned(), keystore.contents().revision());
+    assert_eq!(format::peek_beginning(&bytes[..300]).unwrap().unwrap(), is);
+    assert_eq!(format::peek(&bytes).unwrap(), is);
+    let text = String::from_utf8(bytes).unwrap();
+    let other_ways =
+        [text[..100].to_owned(), text.replace('\n', ""), text.replace("\"id\"", "\"i\"")];
+    for other in other_ways {
+        assert!(format::peek_beginning(other.as_bytes()).is_none(), "{other}");
+    }
+    let newer = text.replace("\"version\": 2", "\"version\": 3");
+    assert_eq!(kind(format::peek_beginning(newer.as_bytes()).unwrap()), Kind::Unsupported);
+}
