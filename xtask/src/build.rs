@@ -6,12 +6,13 @@ use std::process::Command;
 
 use test_kit::{Result, artefacts};
 
-use crate::{job, kernels, server_bench, setup};
+use crate::{job, kernels, keyring_bench, server_bench, setup};
 
-/// `cargo xtask bench [server [ROUNDS] | model | ...]`.
+/// `cargo xtask bench [server [ROUNDS] | keyring | model | ...]`.
 pub(crate) fn bench(words: &[String]) -> Result<()> {
     match words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         Some(("server", rest)) => server_bench::task(rest),
+        Some(("keyring", _)) => keyring_bench::task(),
         Some(("model", _)) => kernels::model(),
         _ => {
             setup::need(setup::BUILD)?;

@@ -7,6 +7,7 @@ mod demo;
 mod fakecloud;
 mod job;
 mod kernels;
+mod keyring_bench;
 mod kryoptic;
 mod layer;
 mod mtr;
@@ -57,7 +58,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        about: "run the benchmarks; `server [ROUNDS]`: a whole server; `model`: kernels on other CPUs",
+        about: "run the benchmarks; `server [ROUNDS]`: a whole server; `keyring`: many keys in MySQL; `model`: kernels on other CPUs",
         run: build::bench,
     },
 ];
