@@ -14,10 +14,6 @@ fn home(mark: Option<&'static str>) -> Home {
     Home { host: "db1".to_owned(), path: "/var/lib/mysql".to_owned(), mark }
 }
 
-fn in_time(what: impl Fn() -> bool) -> bool {
-    (0..20).any(|_| within_a_second(&what))
-}
-
 /// Long enough for the worker to have looked.
 fn let_the_worker_look() {
     std::thread::sleep(Duration::from_millis(1_300));
