@@ -73,13 +73,15 @@ mysql() {
             $results/keyring_component_status.result
         sed -i "/^TIMESTAMP .* Component $own reported: /d" $results/keyring_encryption_test.result
         # It warns where a keystore is gone and what it keeps next to it is not.
-        sed -i '/local_keyring_file_remove.inc/a \
---error 0,1\
---remove_file $KEYRING_FILE_PATH.key\
---error 0,1\
---remove_file $KEYRING_FILE_PATH.witness\
---error 0,1\
---remove_file $MYSQLTEST_VARDIR/audit.jsonl' $driver/suite/$name/inc/*teardown*.inc
+        # shellcheck disable=SC2016 # The variables are perl's.
+        left='--perl\
+  unlink map { "$ENV{KEYRING_FILE_PATH}$_" } ".key", ".witness" unless -e $ENV{KEYRING_FILE_PATH};\
+  unlink "$ENV{MYSQLTEST_VARDIR}/audit.jsonl" unless -e $ENV{KEYRING_FILE_PATH};\
+EOF'
+        sed -i "/local_keyring_file_remove.inc/a \\
+$left" $driver/suite/$name/inc/*teardown*.inc
+        sed -i "/^--let KEYRING_CONFIG_CONTENT/i \\
+$left" $driver/suite/$name/inc/*setup*.inc
         sed -i "/KEYRING_FILE_COMPONENT/s/component_keyring_file/$own/g" $defs
     }
 }

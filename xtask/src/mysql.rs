@@ -31,7 +31,7 @@ const UNPACK: &str = "mkdir -p \"$1/unpack\" && cd \"$1/unpack\" && \
 /// Makes the driver find its programs, and the server a manifest and a configuration that send it
 /// to those of the instance; copies the suite of the stock component for ours, with our name and
 /// version in what it expects, without the stock component's own notes, and with what ours keeps
-/// next to a keystore removed together with it, of which it warns else; makes the folder that our
+/// next to a keystore removed where that is gone, of which it warns else; makes the folder that our
 /// own suite is mounted on.
 const PREPARE: &str = r#"
 suites=usr/lib/mysql-test plugins=usr/lib/mysql/plugin
@@ -53,13 +53,14 @@ sed -i -e 's/^Author\t.*/Author\tThe keyward authors/' -e 's/^License\t.*/Licens
     -e "s/^Version\t.*/Version\t$1/" $ours/r/keyring_component_status.result
 sed -i '/^TIMESTAMP .* Component component_keyring_keyward reported: /d' \
     $ours/r/keyring_encryption_test.result
-sed -i '/local_keyring_file_remove.inc/a \
---error 0,1\
---remove_file $KEYRING_FILE_PATH.key\
---error 0,1\
---remove_file $KEYRING_FILE_PATH.witness\
---error 0,1\
---remove_file $MYSQLTEST_VARDIR/audit.jsonl' $ours/inc/*teardown*.inc
+left='--perl\
+  unlink map { "$ENV{KEYRING_FILE_PATH}$_" } ".key", ".witness" unless -e $ENV{KEYRING_FILE_PATH};\
+  unlink "$ENV{MYSQLTEST_VARDIR}/audit.jsonl" unless -e $ENV{KEYRING_FILE_PATH};\
+EOF'
+sed -i "/local_keyring_file_remove.inc/a \\
+$left" $ours/inc/*teardown*.inc
+sed -i "/^--let KEYRING_CONFIG_CONTENT/i \\
+$left" $ours/inc/*setup*.inc
 mkdir -p usr/share/mysql-test/suite/component_keyring_keyward
 sed /KEYRING_FILE_COMPONENT/s/component_keyring_file/component_keyring_keyward/g \
     $suites/include/plugin.defs > $suites/include/plugin.defs.keyward
