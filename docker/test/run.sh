@@ -429,7 +429,8 @@ restore() { # all volumes are lost but those of the backup
     rows local_db_1
     doctor local_db_1
     compose local.yaml backup.yaml -- down --volumes
-    podman volume rm --force local_backup local_backup-keys
+    # It knows its own, and two of them were made by hand.
+    podman volume rm --force local_data local_keystore local_backup local_backup-keys
 }
 
 vault() {
