@@ -25,7 +25,9 @@ use crate::key::{Cipher, KeyId};
 use crate::manager::{Manager, Rollback};
 use crate::provider::{KekInfo, KeyServer, Probe, Provider};
 use crate::secret::DataKey;
-use crate::source::{NamedServer, NamedWrapper, Reason, Role, ServedSource, Stash};
+use crate::source::{
+    NamedServer, NamedWrapper, Reason, Role, ServedSource, Stash, fingerprint_to_pin,
+};
 use crate::store::{Keystore, Revision, STORE_KEY_LEN, StoreFile};
 use crate::trust;
 
@@ -179,28 +181,35 @@ impl NotMade {
 /// Makes the keystore that `config` describes, with keys 1 (system) and 2 (temporary files), its
 /// store key wrapped by every configured provider.
 pub fn create_keystore(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
-    make_keystore(config, &FIRST_KEYS, reason, env).map_err(|not_made| not_made.error)
+    make_keystore(config, &FIRST_KEYS, reason, env).map(drop).map_err(|not_made| not_made.error)
 }
 
 /// Makes the keystore that `config` describes, with the keys `ids`, its store key wrapped by every
-/// configured provider.
+/// configured provider. Gives its fingerprint if the configuration must name that, because one of them wraps
+/// by a public key.
 pub fn make_keystore(
     config: &Config,
     ids: &[u32],
     reason: Reason<'_>,
     env: &Env,
-) -> Result<(), NotMade> {
+) -> Result<Option<String>, NotMade> {
     let wrappers = wrappers(config, env).map_err(NotMade::nothing)?;
-    commit_empty_keystore(&config.keystore.path, &wrappers, reason, env)?;
+    let made = commit_empty_keystore(&config.keystore.path, &wrappers, reason, env)?;
+    let pin = fingerprint_to_pin(&wrappers, made.contents());
     let make_keys = || -> Result<()> {
         if ids.is_empty() {
             return Ok(());
         }
-        let custodian = start(config, Role::Command, env.clone())?;
+        let source = match &pin {
+            None => source(config, env)?,
+            Some(_) => just_made(config, self::wrappers(config, env)?, pin.as_ref(), env).into(),
+        };
+        let custodian = Custodian::start(source, Role::Command, env.clone())?;
         let make = |id: &u32| custodian.create(KeyId::try_from(*id)?, None, reason).map(drop);
         ids.iter().try_for_each(make)
     };
-    make_keys().map_err(|error| NotMade { error, stays: true })
+    make_keys().map_err(|error| NotMade { error, stays: true })?;
+    Ok(pin)
 }
 
 /// Makes the keystore at `path` for MySQL, and the key file beside it that wraps its store key,
@@ -223,17 +232,20 @@ pub fn ensure_keystore(path: &Path, reason: Reason<'_>, env: &Env) -> Result<boo
 
 /// Makes the keystore without any key: those of another key store are to come.
 pub fn create_keystore_without_keys(config: &Config, reason: Reason<'_>, env: &Env) -> Result<()> {
-    create_empty_keystore(&config.keystore.path, &wrappers(config, env)?, reason, env)
+    create_empty_keystore(&config.keystore.path, &wrappers(config, env)?, reason, env).map(drop)
 }
 
-/// Makes the keystore at `path` without any key, its store key wrapped by `wrappers`.
+/// Makes the keystore at `path` without any key, its store key wrapped by `wrappers`. Gives its fingerprint
+/// if the configuration must name that, because one of them wraps by a public key.
 pub fn create_empty_keystore(
     path: &Path,
     wrappers: &[NamedWrapper],
     reason: Reason<'_>,
     env: &Env,
-) -> Result<()> {
-    commit_empty_keystore(path, wrappers, reason, env).map_err(|not_made| not_made.error)
+) -> Result<Option<String>> {
+    let made = commit_empty_keystore(path, wrappers, reason, env);
+    let made = made.map_err(|not_made| not_made.error)?;
+    Ok(fingerprint_to_pin(wrappers, made.contents()))
 }
 
 fn commit_empty_keystore(
@@ -241,7 +253,7 @@ fn commit_empty_keystore(
     wrappers: &[NamedWrapper],
     reason: Reason<'_>,
     env: &Env,
-) -> Result<(), NotMade> {
+) -> Result<Keystore, NotMade> {
     let keystore = new_keystore(wrappers, env).map_err(NotMade::nothing)?;
     let file = StoreFile::at(path);
     let lock = file.lock(Deadline::after(INIT_LOCK_WAIT)).map_err(NotMade::nothing)?;
@@ -263,7 +275,7 @@ fn commit_empty_keystore(
             env.log.log(Level::Warning, &error.to_string());
         }
     }
-    Ok(())
+    Ok(made)
 }
 
 /// A keystore without keys, its store key wrapped by `wrappers`.
@@ -404,6 +416,21 @@ fn keystore(config: &Config, wrappers: Vec<NamedWrapper>, env: &Env) -> Manager 
     )
     .with_policy(config.policy.clone())
     .with_fingerprint(config.keystore.fingerprint.clone())
+}
+
+/// The keystore that this process has just made, of the fingerprint `pin` if it has one that `config` does
+/// not name yet.
+fn just_made(
+    config: &Config,
+    wrappers: Vec<NamedWrapper>,
+    pin: Option<&String>,
+    env: &Env,
+) -> Manager {
+    let made = keystore(config, wrappers, env);
+    match pin {
+        Some(pin) => made.with_fingerprint(Some(pin.clone())),
+        None => made,
+    }
 }
 
 fn wrappers(config: &Config, env: &Env) -> Result<Vec<NamedWrapper>> {

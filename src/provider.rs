@@ -97,6 +97,11 @@ pub trait KeyWrapper: Send + Sync {
         by: Deadline,
     ) -> Result<WrappedKey>;
 
+    /// Whether only who has a secret can have made `wrapped`. A public key wraps for everybody.
+    fn authenticates(&self, _: &WrappedKey) -> bool {
+        true
+    }
+
     /// What can be told of the wrapping key.
     fn describe(&self, by: Deadline) -> Result<KekInfo>;
 

@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{create_empty_keystore, open, wrapper};
+use super::{create_empty_keystore, just_made, open, wrapper};
 use crate::backend;
 use crate::config::{Config, ProviderConfig};
 use crate::custodian::Custodian;
@@ -25,6 +25,7 @@ use crate::trust;
 const FILE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a move does, or would do.
+#[derive(Default)]
 pub struct MigrationReport {
     /// The wrappings that changed.
     pub wrappings: Vec<Rewrapped>,
@@ -32,6 +33,8 @@ pub struct MigrationReport {
     pub keys: Vec<KeyInfo>,
     /// Those of them that were not there before.
     pub new: Vec<KeyRef>,
+    /// Of a keystore that was made for it, if the configuration must name that.
+    pub fingerprint: Option<String>,
 }
 
 /// Where keys go.
@@ -134,18 +137,36 @@ fn take_in(
             true => keystore(config, env, Role::Reader)?.try_import(&keys, reason)?,
             false => keys.iter().map(|key| key.info.key.clone()).collect(),
         };
-        return Ok(MigrationReport { wrappings: Vec::new(), keys: infos(), new });
+        return Ok(MigrationReport { keys: infos(), new, ..MigrationReport::default() });
     }
+    let mut fingerprint = None;
     if !there {
+        refuse_a_named_one(config)?;
         let wrappers = match only {
             Some(target) => vec![wrapper(target, env)?.ok_or_else(no_target)?],
             None => wrappers(config, env)?,
         };
-        create_empty_keystore(&config.keystore.path, &wrappers, reason, env)?;
+        fingerprint = create_empty_keystore(&config.keystore.path, &wrappers, reason, env)?;
     }
-    let new = keystore(config, env, Role::Command)?.import(&keys, reason)?;
-    keystore(config, env, Role::Reader)?.prove(&keys)?;
-    Ok(MigrationReport { wrappings: Vec::new(), keys: infos(), new })
+    let target = |role| -> Result<Manager> {
+        Ok(just_made(config, wrappers(config, env)?, fingerprint.as_ref(), env).as_role(role))
+    };
+    let new = target(Role::Command)?.import(&keys, reason)?;
+    target(Role::Reader)?.prove(&keys)?;
+    Ok(MigrationReport { keys: infos(), new, fingerprint, ..MigrationReport::default() })
+}
+
+/// Refuses to make the keystore of a configuration that names the only one that opens.
+fn refuse_a_named_one(config: &Config) -> Result<()> {
+    let Some(fingerprint) = &config.keystore.fingerprint else { return Ok(()) };
+    let path = config.keystore.path.display();
+    let what = format!(
+        "{path} does not exist, and a new one would not have the fingerprint {fingerprint}"
+    );
+    Err(Error::new(Kind::State, what).advise(
+        "put the keystore of that fingerprint there, or remove `fingerprint` from [keystore] to have a new \
+         one made",
+    ))
 }
 
 fn rewrap(
@@ -162,7 +183,7 @@ fn rewrap(
         true => custodian.manager()?.plan_move(from, to)?,
         false => custodian.manager()?.rewrap(Rewrap::Move { from, to }, reason)?,
     };
-    Ok(MigrationReport { wrappings, keys: Vec::new(), new: Vec::new() })
+    Ok(MigrationReport { wrappings, ..MigrationReport::default() })
 }
 
 fn put(
@@ -179,7 +200,7 @@ fn put(
     if dry_run {
         let keys = source.outgoing()?;
         let new = keys.iter().map(|info| info.key.clone()).filter(|key| !is_there(key)).collect();
-        return Ok(MigrationReport { wrappings: Vec::new(), keys, new });
+        return Ok(MigrationReport { keys, new, ..MigrationReport::default() });
     }
     let mut new = Vec::new();
     let keys = source.export(reason)?;
@@ -194,11 +215,8 @@ fn put(
             return Err(Error::new(Kind::State, what));
         }
     }
-    Ok(MigrationReport {
-        wrappings: Vec::new(),
-        keys: keys.into_iter().map(|key| key.info).collect(),
-        new,
-    })
+    let keys = keys.into_iter().map(|key| key.info).collect();
+    Ok(MigrationReport { keys, new, ..MigrationReport::default() })
 }
 
 fn cannot_take(error: Error) -> Error {
@@ -234,7 +252,7 @@ fn to_key_file(
             let _ = remove_part(&part);
         })?;
     }
-    Ok(MigrationReport { wrappings: Vec::new(), keys: infos, new })
+    Ok(MigrationReport { keys: infos, new, ..MigrationReport::default() })
 }
 
 /// A key file has one mode for all, takes the highest version for the active one and knows no

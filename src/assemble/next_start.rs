@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use nix::unistd::{Uid, geteuid};
 
-use super::{Opened, create_key_file, keystore, named, open_all, stash_of};
+use super::{Opened, create_key_file, just_made, keystore, named, open_all, stash_of};
 use crate::config::{Config, key_file_beside};
 use crate::custodian::{Custodian, NextSource, NextStart};
 use crate::env::{Deadline, Env, Level, Log};
@@ -77,9 +77,10 @@ impl NextStart for Configured {
         config.keystore.path.clone_from(&path);
         let opened = |env: &Env| open_all(&config, env).map(|opened| opened.wrappers);
         let wrappers = opened(&self.env)?;
-        super::create_empty_keystore(&path, &wrappers, reason, &self.env)?;
-        keystore(&config, wrappers, &self.env).import(keys, reason)?;
-        keystore(&config, opened(&self.env)?, &self.env).as_role(Role::Reader).prove(keys)?;
+        let pin = super::create_empty_keystore(&path, &wrappers, reason, &self.env)?;
+        let made = |wrappers| just_made(&config, wrappers, pin.as_ref(), &self.env);
+        made(wrappers).import(keys, reason)?;
+        made(opened(&self.env)?).as_role(Role::Reader).prove(keys)?;
         self.rescued = Some((path.clone(), names));
         Ok(Rescued { path, versions: keys.len(), aside: None, key_file })
     }
@@ -163,6 +164,10 @@ impl KeyWrapper for Kept {
 
     fn probe(&self, _: Deadline) -> Result<Probe> {
         Err(only_a_try())
+    }
+
+    fn authenticates(&self, wrapped: &WrappedKey) -> bool {
+        self.0.authenticates(wrapped)
     }
 
     fn fresh_login(&self) -> FreshLogin {

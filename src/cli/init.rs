@@ -30,7 +30,7 @@ use crate::provider::KekInfo;
 use crate::secret;
 use crate::source::Reason;
 use crate::trust::Folder;
-use made::{Made, Owner};
+use made::{InPart, Made, Owner};
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -115,6 +115,8 @@ const MAX_TOKEN: usize = 1 << 16;
 struct Outcome {
     serves: bool,
     wrapping_key: Option<KekInfo>,
+    /// What the configuration must name, where a public key wraps.
+    fingerprint: Option<String>,
     /// What failed and what to do, where the keystore is on disk all the same.
     in_part: Option<(String, String)>,
 }
@@ -350,6 +352,9 @@ impl Plan {
             made.keep();
         }
         let outcome = outcome?;
+        if let Some(fingerprint) = &outcome.fingerprint {
+            made.pin(&self.config, &toml, fingerprint, group)?;
+        }
         if let Some((what, advice)) = outcome.in_part {
             return Err(Error::new(Kind::State, what).advise(advice).into());
         }
@@ -408,27 +413,32 @@ impl Plan {
             true => Some(assemble::create_wrapping_key(&config, &options.provider, &env)?),
             false => None,
         };
-        let in_part = match (serves, options.empty || options.mysql) {
-            (true, true) => None,
-            (true, false) => assemble::create_served_keys(&config, reason, &env).map(|()| None)?,
+        let (fingerprint, in_part) = match (serves, options.empty || options.mysql) {
+            (true, true) => (None, None),
+            (true, false) => {
+                assemble::create_served_keys(&config, reason, &env).map(|()| (None, None))?
+            }
             (false, true) => self.commit_keystore(&config, &[], reason, &env)?,
             (false, false) => self.commit_keystore(&config, &assemble::FIRST_KEYS, reason, &env)?,
         };
         made.keep();
-        Ok(Outcome { serves, wrapping_key, in_part })
+        Ok(Outcome { serves, wrapping_key, fingerprint, in_part })
     }
 
-    /// Makes the keystore; what failed and what to do, where it is on disk all the same.
+    /// Makes the keystore; the fingerprint to pin, or what failed and what to do, where it is on disk all
+    /// the same.
     fn commit_keystore(
         &self,
         config: &Config,
         ids: &[u32],
         reason: Reason<'_>,
         env: &Env,
-    ) -> Result<Option<(String, String)>> {
+    ) -> Result<(Option<String>, Option<InPart>)> {
         match assemble::make_keystore(config, ids, reason, env) {
-            Ok(()) => Ok(None),
-            Err(not_made) if not_made.stays => Ok(Some(self.made_in_part(&not_made.error, ids))),
+            Ok(fingerprint) => Ok((fingerprint, None)),
+            Err(not_made) if not_made.stays => {
+                Ok((None, Some(self.made_in_part(&not_made.error, ids))))
+            }
             Err(not_made) => Err(not_made.error),
         }
     }

@@ -69,6 +69,8 @@ struct Report<'a> {
     wrappings: Vec<(&'a str, &'static str)>,
     keys: &'a [KeyInfo],
     new: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<&'a str>,
 }
 
 pub(super) fn migrate(path: &Path, options: &Migrate, printer: &Printer) -> Result<Exit> {
@@ -159,9 +161,17 @@ fn show(moved: &MigrationReport, dry_run: bool, next: &str, printer: &Printer) -
             }
         };
     }
+    let fingerprint = moved.fingerprint.as_deref();
+    if let Some(fingerprint) = fingerprint {
+        text += &format!(
+            "next: write fingerprint = \"{fingerprint}\" into [keystore]: a public key wraps this keystore, \
+             so that it opens only if the configuration names it\n"
+        );
+    }
     text += &plain_lines(if dry_run { "dry run: nothing was changed\n" } else { next });
     let new = moved.new.len();
-    printer.show(&Report { dry_run, wrappings, keys: &moved.keys, new }, &text)?;
+    let report = Report { dry_run, wrappings, keys: &moved.keys, new, fingerprint };
+    printer.show(&report, &text)?;
     Ok(Exit::Success)
 }
 

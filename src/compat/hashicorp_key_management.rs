@@ -455,5 +455,5 @@ fn make_keystore(path: &Path, wrapper: &NamedWrapper, role: Role, env: &Env) -> 
     let line = format!("making a keystore at {}: back it up", path.display());
     env.log.log(Level::Note, &line);
     let reason = Reason { actor: NAME, text: "first start" };
-    create_empty_keystore(path, std::slice::from_ref(wrapper), reason, env).map(|()| true)
+    create_empty_keystore(path, std::slice::from_ref(wrapper), reason, env).map(|_| true)
 }

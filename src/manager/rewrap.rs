@@ -84,6 +84,7 @@ impl Manager {
                     manager.moved(before, from, to)?
                 }
             };
+            manager.reader.refuse_to_need_a_pin(&after)?;
             let events = events(how, &report);
             Ok((!events.is_empty()).then_some(Changed { after, events }))
         })?;

@@ -162,7 +162,7 @@ impl KeystoreReader {
             }
         };
         let keystore = sealed.open(store_key).map_err(within)?;
-        self.refuse_unpinned(&keystore)?;
+        self.refuse_unpinned(&keystore, &provider)?;
         Ok(ReadKeystore { keystore, stamp, provider })
     }
 

@@ -24,6 +24,7 @@ pub(crate) use lookup::millis;
 pub use lookup::{LookupOptions, LookupSource, NamedLookup};
 pub use maintenance::Maintenance;
 pub(crate) use opening::unwrap_store_key;
+pub(crate) use pinned::fingerprint_to_pin;
 pub use publish::infos;
 pub use served::{NamedServer, ServedSource};
 pub use stash::Stash;

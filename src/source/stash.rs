@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use super::pinned::proves;
 use super::publish::publish;
 use super::{Maintenance, NamedWrapper, Role, infos, opening};
 use crate::env::{Deadline, Env, Level};
@@ -226,7 +227,21 @@ impl Stash {
         let wrap = |named: &NamedWrapper| named.wrap(&store_key, &context);
         let wrappings = self.wrappers.iter().map(wrap).collect::<Result<_>>()?;
         let (now, rng) = (self.env.clock.now(), &*self.env.rng);
-        Keystore::create(&self.id, store_key, wrappings, now, rng)
+        let made = Keystore::create(&self.id, store_key, wrappings, now, rng)?;
+        let mut names = self.wrappers.iter().map(|named| &named.name);
+        names.try_for_each(|name| self.refuse_unproven(made.contents(), name)).map(|()| made)
+    }
+
+    /// Refuses a stash that `provider` seals by a public key: anybody could put their own keys there, and
+    /// nothing names the right one.
+    fn refuse_unproven(&self, found: &Contents, provider: &str) -> Result<()> {
+        if proves(&self.wrappers, found, provider) {
+            return Ok(());
+        }
+        let path = self.file.path().display();
+        let what = format!("provider {provider:?} seals {path} by a public key, as anybody can");
+        Err(Error::new(Kind::Unsupported, what)
+            .advise("seal the stash by another provider, such as local"))
     }
 
     /// What stands in the file, opened and verified.
@@ -253,7 +268,12 @@ impl Stash {
         }
         let store_key = match self.held_store_key(found) {
             Some(held) => held,
-            None => opening::unwrap_store_key(&self.wrappers, found, path, log)?.0,
+            None => {
+                let (store_key, provider) =
+                    opening::unwrap_store_key(&self.wrappers, found, path, log)?;
+                self.refuse_unproven(found, &provider)?;
+                store_key
+            }
         };
         sealed.open(store_key).map_err(|error| error.within(path.display()))
     }

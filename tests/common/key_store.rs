@@ -15,6 +15,8 @@ pub(crate) struct KeyStore {
     name: &'static str,
     pub(crate) calls: AtomicUsize,
     pub(crate) away: AtomicBool,
+    /// Whether everybody can wrap for it, who has a public key.
+    pub(crate) public: AtomicBool,
     /// 0 where its wrapping key has no versions.
     pub(crate) kek_version: AtomicU64,
     /// While a test has it, calls wait.
@@ -34,6 +36,7 @@ impl KeyStore {
             name,
             calls: AtomicUsize::new(0),
             away: AtomicBool::new(false),
+            public: AtomicBool::new(false),
             kek_version: AtomicU64::new(1),
             gate: Mutex::default(),
             meanwhile: Mutex::default(),
@@ -104,6 +107,10 @@ impl KeyWrapper for Shared {
             let data = self.0.unwrapped(wrapped, context)?;
             Ok(self.0.wrapped(data.expose(), context))
         })
+    }
+
+    fn authenticates(&self, _: &WrappedKey) -> bool {
+        !self.0.public.load(Ordering::SeqCst)
     }
 
     fn describe(&self, _: Deadline) -> Result<KekInfo> {

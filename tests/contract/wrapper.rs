@@ -20,6 +20,7 @@ macro_rules! wrapper_contract {
             a_blob_that_was_cut_is_never_a_key
             changed_words_around_the_blob_are_never_a_key
             another_wrapping_key_says_not_mine
+            it_tells_whether_anybody_could_have_wrapped_it
             rewrapped_it_is_the_same_key
             the_description_names_the_wrapping_key
             a_deadline_that_has_passed_is_a_timeout
@@ -182,6 +183,13 @@ pub fn another_wrapping_key_says_not_mine<F: WrapperFixture>() {
     let others = other.wrap(&new_key(32), &context(), soon()).unwrap();
     assert_ne!(others.kek, wrapped.kek);
     refused(provider.unwrap(&others, &context(), soon()), &[Kind::NotMine], &secrets);
+}
+
+pub fn it_tells_whether_anybody_could_have_wrapped_it<F: WrapperFixture>() {
+    let Some(store) = start::<F>() else { return };
+    let (provider, wrapped, _) = wrapped(&store);
+    let by_public_key = wrapped.algorithm.to_ascii_lowercase().starts_with("rsa");
+    assert_eq!(provider.authenticates(&wrapped), !by_public_key, "{}", wrapped.algorithm);
 }
 
 pub fn rewrapped_it_is_the_same_key<F: WrapperFixture>() {

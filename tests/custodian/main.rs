@@ -5,6 +5,7 @@
 
 #[path = "../common/key_store.rs"]
 mod key_store;
+mod pinned;
 mod register;
 mod rescue;
 mod restart;

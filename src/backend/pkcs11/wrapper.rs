@@ -99,6 +99,11 @@ impl KeyWrapper for Pkcs11Wrapper {
         self.wrap(&self.unwrap(wrapped, context, by)?, context, by)
     }
 
+    fn authenticates(&self, wrapped: &WrappedKey) -> bool {
+        let of_public_keys = [WrapMechanism::OaepSha256, WrapMechanism::OaepSha1];
+        !of_public_keys.iter().any(|mechanism| mechanism.name() == wrapped.algorithm)
+    }
+
     fn describe(&self, by: Deadline) -> Result<KekInfo> {
         self.at_token("looking at the key", by, |shared, desk| {
             let kek = shared.key.newest(desk)?;

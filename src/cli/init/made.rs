@@ -26,6 +26,9 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// How often to look whether it has ended.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
+/// What failed and what to do, where the keystore is on disk all the same.
+pub(super) type InPart = (String, String);
+
 /// User and group of what is made.
 #[derive(Clone, Copy)]
 pub(super) struct Owner(pub(super) Uid, pub(super) Gid);
@@ -117,6 +120,38 @@ impl Made {
             .and_then(|()| file.sync_all())
             .map_err(|e| Error::io("cannot write", path, &e))?;
         give_file(path, &file.into(), group)
+    }
+
+    /// Has the configuration that this process made at `path` of `toml` name the only keystore that opens. The
+    /// account's part, which tells it, is not trusted with root's configuration but for 64 digits.
+    pub(super) fn pin(
+        &self,
+        path: &Path,
+        toml: &str,
+        fingerprint: &str,
+        group: Option<Gid>,
+    ) -> Result<()> {
+        if fingerprint.len() != 64 || !fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(Error::new(Kind::Internal, "the keystore's fingerprint is none"));
+        }
+        let lines = format!(
+            "[keystore]\nfingerprint = \"{fingerprint}\" # the only one that opens: a public key \
+             wraps it\n"
+        );
+        self.rewrite(path, toml.replacen("[keystore]\n", &lines, 1).as_bytes(), group)
+    }
+
+    /// Puts `bytes` in the place of a file that this process made at `path`.
+    fn rewrite(&self, path: &Path, bytes: &[u8], group: Option<Gid>) -> Result<()> {
+        let part = path.with_extension("part");
+        let failed = |cause: std::io::Error| Error::io("cannot write", path, &cause);
+        let mut file = trust::create(&part, 0o600).map_err(failed)?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed);
+        let whole = written.and_then(|()| give_file(path, &file.into(), group));
+        whole.and_then(|()| std::fs::rename(&part, path).map_err(failed)).inspect_err(|_| {
+            // The error that brought us here says more.
+            let _ = std::fs::remove_file(&part);
+        })
     }
 
     /// Takes note of what this process has just made at `path` in `folder`, and gives it to `group`.
