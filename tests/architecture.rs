@@ -234,6 +234,10 @@ const JOBS: &[(&str, &[&str])] = &[
 /// What else a key store has: its protocol, its formats, its names.
 const PARTS: &[(&str, &[&str])] = &[
     ("aws_kms", &["arn", "files"]),
+    (
+        "azure_keyvault",
+        &["challenge", "credentials", "jwt", "line", "login", "name", "payload", "refusal"],
+    ),
     ("file", &["encrypted", "keyfile"]),
     ("gcp_kms", &["adc", "crc32c", "jwt", "line", "login", "name"]),
     (
@@ -328,7 +332,7 @@ fn commands_do_not_know_each_other() {
 }
 
 /// Whose key stores there are. Code outside of their folders chooses by the table of backends.
-const VENDORS: &[&str] = &["aws", "gcp", "google", "kmip", "pkcs11", "softhsm", "vault"];
+const VENDORS: &[&str] = &["aws", "azure", "gcp", "google", "kmip", "pkcs11", "softhsm", "vault"];
 
 /// Where they are named: their own folders, and the plugins that keyward stands in for.
 const VENDORS_ROOMS: &[&str] = &["src/backend", "src/compat"];

@@ -20,6 +20,12 @@ wrapper_contract! {
     aws_kms: super::fixtures::aws_kms::Key,
     #[cfg(feature = "aws-kms")]
     aws_kms_alias: super::fixtures::aws_kms::Alias,
+    #[cfg(feature = "azure-keyvault")]
+    azure_keyvault_rsa: super::fixtures::azure_keyvault::Rsa,
+    #[cfg(feature = "azure-keyvault")]
+    azure_keyvault_kw: super::fixtures::azure_keyvault::KeyWrap,
+    #[cfg(feature = "azure-keyvault")]
+    azure_keyvault_gcm: super::fixtures::azure_keyvault::Gcm,
     #[cfg(feature = "gcp-kms")]
     gcp_kms: super::fixtures::gcp_kms::Key,
     #[cfg(feature = "gcp-kms")]

@@ -6,6 +6,8 @@
 
 #[cfg(feature = "aws-kms")]
 pub mod aws_kms;
+#[cfg(feature = "azure-keyvault")]
+pub mod azure_keyvault;
 pub mod file;
 #[cfg(feature = "gcp-kms")]
 pub mod gcp_kms;
@@ -29,6 +31,8 @@ use crate::secret::SecretBytes;
 pub const BACKENDS: &[&Backend] = &[
     #[cfg(feature = "aws-kms")]
     &aws_kms::BACKEND,
+    #[cfg(feature = "azure-keyvault")]
+    &azure_keyvault::BACKEND,
     &file::BACKEND,
     #[cfg(feature = "gcp-kms")]
     &gcp_kms::BACKEND,

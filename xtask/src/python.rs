@@ -1,5 +1,6 @@
-//! Python environments in the user's cache, one for each program: LocalStack, AWS's emulator, Google's own
-//! client of Cloud KMS, and CycloneDX's validator. They are processes that tests talk to, never a part of what we ship.
+//! Python environments in the user's cache, one for each program: LocalStack, AWS's emulator, Google's and
+//! Microsoft's own clients of their key stores, and CycloneDX's validator. They are processes that tests talk to,
+//! never a part of what we ship.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,9 @@ const LOCALSTACK: (&str, &str) = ("localstack-4.6.0", "testing/cloud/localstack.
 /// Those of `google-cloud-kms`, which drives the server that stands for Google's in tests.
 const GOOGLE: (&str, &str) = ("google-cloud-kms-3.18.0", "testing/cloud/google.txt");
 
+/// Those of `azure-keyvault-keys` and `azure-identity`, which drive the one that stands for Azure's.
+const MICROSOFT: (&str, &str) = ("azure-keyvault-keys-4.11.3", "testing/cloud/microsoft.txt");
+
 /// Those of `cyclonedx-python-lib[json-validation]`, which has the schemas of CycloneDX.
 const CYCLONEDX: (&str, &str) = ("cyclonedx-python-lib-11.12.0", "packaging/test/sbom.txt");
 
@@ -34,6 +38,11 @@ pub(crate) fn localstack() -> Result<PathBuf> {
 /// The Python that has Google's client, made if it is not there.
 pub(crate) fn google() -> Result<PathBuf> {
     environment(GOOGLE)
+}
+
+/// The Python that has Microsoft's client, made if it is not there.
+pub(crate) fn microsoft() -> Result<PathBuf> {
+    environment(MICROSOFT)
 }
 
 /// The Python that has CycloneDX's validator, made if it is not there.

@@ -97,6 +97,7 @@ pub(crate) fn task(_words: &[String]) -> Result<()> {
     vault_mtr::original()?;
     python::localstack()?;
     python::google()?;
+    python::microsoft()?;
     println!("everything is installed");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! As much HTTP/1.1 as a test needs to ask KMS, and to be it.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -7,7 +8,10 @@ use std::time::Duration;
 use test_kit::Result;
 
 /// How long one side waits for the other.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where a request keeps by which scheme it came; no header can have this name.
+const SCHEME: &str = ":scheme";
 
 /// What was asked.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +40,19 @@ impl Request {
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
+    /// The same, as one that came by `http` or `https`.
+    #[must_use]
+    pub(crate) fn of_scheme(mut self, scheme: &str) -> Self {
+        self.headers.push((SCHEME.to_owned(), scheme.to_owned()));
+        self
+    }
+
+    /// The server's address as whoever asks knows it: `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub(crate) fn base(&self) -> String {
+        format!("{}://{}", self.header(SCHEME), self.header("host"))
     }
 
     /// The action that is asked of KMS, such as `Decrypt`.
@@ -138,4 +155,28 @@ fn head(reader: &mut impl BufRead) -> Result<(String, Vec<(String, String)>)> {
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
     Ok((first.trim_end().to_owned(), headers))
+}
+
+/// The fields of a form.
+pub(crate) fn form(request: &Request) -> BTreeMap<String, String> {
+    let text = String::from_utf8_lossy(&request.body).into_owned();
+    let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, value)| (unescaped(name), unescaped(value))).collect()
+}
+
+fn unescaped(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((byte, more)) = rest.split_first() {
+        rest = more;
+        let digits = more.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        match (byte, digits.and_then(|two| u8::from_str_radix(two, 16).ok())) {
+            (b'%', Some(escaped)) => {
+                bytes.push(escaped);
+                rest = &more[2..];
+            }
+            (b'+', _) => bytes.push(b' '),
+            _ => bytes.push(*byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }

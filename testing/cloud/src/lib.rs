@@ -3,21 +3,25 @@
 //! never does (`fake`). LocalStack lets everybody do everything: what IAM and STS have a say in is
 //! tried on [`Fakecloud`].
 //!
-//! And Google Cloud (`gcp`): nobody has an emulator of its KMS, so this package has one.
+//! And Google Cloud (`gcp`) and Azure (`azure`): nobody has an emulator of Cloud KMS or of Key Vault, so this
+//! package has one of each.
 //!
 //! `cargo xtask` installs what is not ours once and tells the tests where it is.
 
+pub mod azure;
 pub mod fake;
 pub mod fakecloud;
 pub mod gcp;
 pub mod http;
 pub mod localstack;
 pub mod shared;
+mod tls;
 
 use std::path::PathBuf;
 
 use test_kit::cache;
 
+pub use azure::FakeAzure;
 pub use fake::FakeAws;
 pub use fakecloud::{Credentials, Fakecloud};
 pub use gcp::FakeGcp;
@@ -41,4 +45,13 @@ pub const GOOGLE_VARIABLE: &str = "KEYWARD_GOOGLE_CLOUD_KMS";
 #[must_use]
 pub fn google_python() -> Option<PathBuf> {
     cache::find(GOOGLE_VARIABLE, "google-cloud-kms-3.18.0/bin/python")
+}
+
+/// Where `cargo xtask` tells the tests that the Python is which has Microsoft's client of Key Vault.
+pub const MICROSOFT_VARIABLE: &str = "KEYWARD_AZURE_KEYVAULT";
+
+/// The Python with Microsoft's client; nothing where there is none.
+#[must_use]
+pub fn microsoft_python() -> Option<PathBuf> {
+    cache::find(MICROSOFT_VARIABLE, "azure-keyvault-keys-4.11.3/bin/python")
 }

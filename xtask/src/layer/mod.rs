@@ -2,6 +2,7 @@
 
 mod apparmor;
 mod aws;
+mod azure;
 mod cosmian;
 mod docker;
 mod docker_mtr;
@@ -240,6 +241,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[setup::SERVER],
         released: true,
         body: gcp::run,
+    },
+    Layer {
+        name: "azure",
+        about: "keyward on a Key Vault of our own, which Microsoft's client drives, too: credentials, errors; MariaDB on it",
+        extended: false,
+        packages: &[setup::SERVER],
+        released: true,
+        body: azure::run,
     },
     Layer {
         name: "kmip",

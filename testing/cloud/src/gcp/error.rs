@@ -76,7 +76,7 @@ impl Answer {
     }
 
     /// Sends it.
-    pub(super) fn write(&self, mut stream: impl Write) -> Result<()> {
+    pub(crate) fn write(&self, mut stream: impl Write) -> Result<()> {
         let mut head = format!(
             "HTTP/1.1 {} Status\r\ncontent-type: application/json; charset=UTF-8\r\n\
              content-length: {}\r\nconnection: close\r\n",

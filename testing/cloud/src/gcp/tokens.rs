@@ -1,6 +1,5 @@
 //! Who somebody is: access tokens and all that gives them.
 
-use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +12,7 @@ use test_kit::Result;
 use test_kit::command::answer as run;
 
 use super::{Answer, State};
-use crate::http::Request;
+use crate::http::{Request, form};
 
 /// A service account.
 pub const ACCOUNT: &str = "keyward@keyward-test.iam.gserviceaccount.com";
@@ -206,28 +205,4 @@ fn metadata(state: &mut State, request: &Request, path: &str) -> Outcome {
         },
     };
     Ok(flavoured(answer))
-}
-
-/// The fields of a form.
-fn form(request: &Request) -> BTreeMap<String, String> {
-    let text = String::from_utf8_lossy(&request.body).into_owned();
-    let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.map(|(name, value)| (unescaped(name), unescaped(value))).collect()
-}
-
-fn unescaped(text: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-    while let Some((byte, more)) = rest.split_first() {
-        rest = more;
-        let digits = more.get(..2).and_then(|two| std::str::from_utf8(two).ok());
-        match (byte, digits.and_then(|two| u8::from_str_radix(two, 16).ok())) {
-            (b'%', Some(escaped)) => {
-                bytes.push(escaped);
-                rest = &more[2..];
-            }
-            (b'+', _) => bytes.push(b' '),
-            _ => bytes.push(*byte),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
