@@ -73,15 +73,16 @@ mysql() {
             $results/keyring_component_status.result
         sed -i "/^TIMESTAMP .* Component $own reported: /d" $results/keyring_encryption_test.result
         # It warns where a keystore is gone and what it keeps next to it is not.
-        # shellcheck disable=SC2016 # The variables are perl's.
-        left='--perl\
-  unlink map { "$ENV{KEYRING_FILE_PATH}$_" } ".key", ".witness" unless -e $ENV{KEYRING_FILE_PATH};\
-  unlink "$ENV{MYSQLTEST_VARDIR}/audit.jsonl" unless -e $ENV{KEYRING_FILE_PATH};\
-EOF'
-        sed -i "/local_keyring_file_remove.inc/a \\
-$left" $driver/suite/$name/inc/*teardown*.inc
-        sed -i "/^--let KEYRING_CONFIG_CONTENT/i \\
-$left" $driver/suite/$name/inc/*setup*.inc
+        helpers=$driver/include/keyring_tests/helper
+        cat > $helpers/keyward_left_remove.inc << 'END'
+--perl
+  my $keystore = $ENV{KEYRING_FILE_PATH};
+  unlink "$keystore.key", "$keystore.witness", "$ENV{MYSQLTEST_VARDIR}/audit.jsonl" unless -e $keystore;
+EOF
+END
+        remove='--source include/keyring_tests/helper/keyward_left_remove.inc'
+        grep -q keyward $helpers/local_keyring_file_remove.inc || echo "$remove" >> $helpers/local_keyring_file_remove.inc
+        sed -i "/^--let KEYRING_CONFIG_CONTENT/i $remove" $driver/suite/$name/inc/*setup*.inc
         sed -i "/KEYRING_FILE_COMPONENT/s/component_keyring_file/$own/g" $defs
     }
 }

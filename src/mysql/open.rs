@@ -70,7 +70,9 @@ struct Open {
 /// Reads the configuration again and opens what it names. On failure all stays as it was: a keyring
 /// that served goes on with what it had.
 pub(super) fn load(library: PathBuf, instance: PathBuf) -> Result<()> {
-    let opened = Open::start(&library, &instance);
+    let before = STATE.read().unwrap_or_else(PoisonError::into_inner).open.clone();
+    let opened = Open::start(&library, &instance, before.as_deref());
+    drop(before);
     let mut state = state_mut();
     state.folders = Some((library, instance));
     state.cause = opened.as_ref().err().map(ToString::to_string);
@@ -233,11 +235,12 @@ impl State {
 }
 
 impl Open {
-    /// The server loads us as root and becomes another user afterwards. Until then that user, who
-    /// owns the data directory, chooses no code that runs here: ADR 88.
-    fn start(library: &Path, instance: &Path) -> Result<Arc<Self>> {
+    /// In the place of `before`, if that serves. The server loads us as root and becomes another user
+    /// afterwards. Until then that user, who owns the data directory, chooses no code that runs here: ADR 88.
+    fn start(library: &Path, instance: &Path, before: Option<&Self>) -> Result<Arc<Self>> {
+        let of = |read| Self::of(read, library, instance, before);
         if !geteuid().is_root() {
-            return Self::of(read(library, instance)?, library, instance);
+            return of(read(library, instance)?);
         }
         trust::work_for(0);
         match read(library, instance) {
@@ -245,10 +248,8 @@ impl Open {
                 let folder = config.keystore.path.parent().unwrap_or(Path::new("/"));
                 let owner = trust::work_for_owner_of(folder);
                 match component {
-                    Component::Config(_) => Self::of((component, config), library, instance),
-                    _ => trust::acting_as(owner.0, owner.1, || {
-                        Self::of((component, config), library, instance)
-                    }),
+                    Component::Config(_) => of((component, config)),
+                    _ => trust::acting_as(owner.0, owner.1, || of((component, config))),
                 }
             }
             // Root alone is not behind it: it counts as the data directory's owner's.
@@ -260,7 +261,7 @@ impl Open {
                 trust::acting_as(owner.0, owner.1, || {
                     let (component, config) = read(library, instance)?;
                     refuse_all_but_local(&config, owner.0)?;
-                    Self::of((component, config), library, instance)
+                    of((component, config))
                 })
             }
         }
@@ -270,10 +271,12 @@ impl Open {
         (component, config): (Component, Config),
         library: &Path,
         instance: &Path,
+        before: Option<&Self>,
     ) -> Result<Arc<Self>> {
         let env = Env::system(Arc::new(ServerLog));
         let read_only = match &component {
             Component::Keystore { path, read_only: false } => {
+                refuse_to_lose(before, path)?;
                 make_where_missing(path, instance, &env)?;
                 false
             }
@@ -364,7 +367,7 @@ fn reopen(before: Arc<Open>) -> Arc<Open> {
         _ => {}
     }
     let Some((library, instance)) = state.folders.clone() else { return before };
-    match Open::start(&library, &instance) {
+    match Open::start(&library, &instance, Some(&*before)) {
         Ok(open) => {
             state.open = Some(Arc::clone(&open));
             open
@@ -397,6 +400,23 @@ fn refuse_all_but_local(config: &Config, owner: u32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses to begin with an empty keystore at `path` while `before` serves keys: nobody would have them
+/// any more.
+fn refuse_to_lose(before: Option<&Open>, path: &Path) -> Result<()> {
+    let in_use = before.is_some_and(|open| open.custodian.all_named().names().next().is_some());
+    if !in_use || path.try_exists().unwrap_or(true) {
+        return Ok(());
+    }
+    let what = format!(
+        "there is no keystore at {}, and keys of the one before are in use",
+        path.display()
+    );
+    Err(Error::new(Kind::NotFound, what).advise(
+        "put it back, or name its place; if it is lost, SELECT keyward_rescue() writes the keys in the \
+         server's memory into a new one: do not stop the server before",
+    ))
 }
 
 fn make_where_missing(path: &Path, instance: &Path, env: &Env) -> Result<()> {

@@ -22,7 +22,7 @@ fn declares_one_component() {
     assert!(!server.is_initialized());
 }
 
-/// A server that finds no keystore makes one; the first may come back, unless as an older copy.
+/// A server that finds no keystore at its start makes one; the first may come back, unless as an older copy.
 #[test]
 fn a_keystore_comes_back_after_another_took_its_place() {
     let server = Server::loaded();
@@ -31,7 +31,7 @@ fn a_keystore_comes_back_after_another_took_its_place() {
     assert_eq!(server.store("second", "", b"2", "SECRET"), 0);
     let first = std::fs::read(server.keystore()).unwrap();
     std::fs::remove_file(server.keystore()).unwrap();
-    assert_eq!(server.load(), 0);
+    assert_eq!(server.restart(), 0);
     assert_eq!(server.fetch("second", ""), Ok(None));
     assert_eq!(server.store("third", "", b"3", "SECRET"), 0);
     let other = std::fs::read(server.keystore()).unwrap();
@@ -43,6 +43,27 @@ fn a_keystore_comes_back_after_another_took_its_place() {
     std::fs::write(server.keystore(), &other).unwrap();
     assert_eq!(server.load(), 0);
     assert_eq!(server.fetch("third", ""), Ok(Some((b"3".to_vec(), "SECRET".into()))));
+}
+
+/// The server's tables may need them though nothing on the disk says so yet.
+#[test]
+fn a_reload_without_the_keystore_loses_no_key_in_use() {
+    let server = Server::loaded();
+    std::fs::remove_file(server.keystore()).unwrap();
+    assert_eq!(server.load(), 0, "nothing is in use yet");
+    assert_eq!(server.generate("INNODBKey-a7c99ba7-e639-11f1-b21a-02fc00000001-1", "AES", 32), 0);
+    let key = || server.fetch("INNODBKey-a7c99ba7-e639-11f1-b21a-02fc00000001-1", "").unwrap();
+    let before = key().expect("the key");
+    let away = server.folder.path().join("away");
+    std::fs::rename(server.keystore(), &away).unwrap();
+    assert_eq!(server.load(), 1);
+    let said = server.described("Last_error");
+    assert!(said.contains("there is no keystore at ") && said.contains("keyward_rescue"), "{said}");
+    assert!(!server.keystore().exists(), "another keystore was made");
+    assert_eq!(key(), Some(before.clone()));
+    std::fs::rename(&away, server.keystore()).unwrap();
+    assert_eq!(server.load(), 0);
+    assert_eq!(key(), Some(before));
 }
 
 /// Where the data need a master key, a keystore that lacks it or has another is refused, none is made,
@@ -81,7 +102,9 @@ fn encrypted_data_want_their_own_keystore() {
 
     let away = folder.join("away");
     std::fs::rename(server.keystore(), &away).unwrap();
-    let said = refused("t.ibd in ");
+    assert_eq!(server.restart(), 1);
+    let said = server.described("Last_error");
+    assert!(said.contains("t.ibd in "), "{said}");
     for part in
         ["there is no keystore at ", "keystore.json.key", "keystore.json.witness", "audit.jsonl"]
     {

@@ -72,6 +72,13 @@ impl Server {
         unsafe { (self.service::<Load>("keyring_load").load)(folder.as_ptr(), folder.as_ptr()) }
     }
 
+    /// The load of another process: nothing is in memory.
+    pub(crate) fn restart(&self) -> c_int {
+        assert_eq!((self.component.deinit)(), 0);
+        assert_eq!((self.component.init)(), 0);
+        self.load()
+    }
+
     pub(crate) fn is_initialized(&self) -> bool {
         (self.service::<Status>("keyring_component_status").is_initialized)() != 0
     }

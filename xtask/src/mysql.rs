@@ -53,14 +53,16 @@ sed -i -e 's/^Author\t.*/Author\tThe keyward authors/' -e 's/^License\t.*/Licens
     -e "s/^Version\t.*/Version\t$1/" $ours/r/keyring_component_status.result
 sed -i '/^TIMESTAMP .* Component component_keyring_keyward reported: /d' \
     $ours/r/keyring_encryption_test.result
-left='--perl\
-  unlink map { "$ENV{KEYRING_FILE_PATH}$_" } ".key", ".witness" unless -e $ENV{KEYRING_FILE_PATH};\
-  unlink "$ENV{MYSQLTEST_VARDIR}/audit.jsonl" unless -e $ENV{KEYRING_FILE_PATH};\
-EOF'
-sed -i "/local_keyring_file_remove.inc/a \\
-$left" $ours/inc/*teardown*.inc
-sed -i "/^--let KEYRING_CONFIG_CONTENT/i \\
-$left" $ours/inc/*setup*.inc
+helpers=$suites/include/keyring_tests/helper
+cat > $helpers/keyward_left_remove.inc <<'END'
+--perl
+  my $keystore = $ENV{KEYRING_FILE_PATH};
+  unlink "$keystore.key", "$keystore.witness", "$ENV{MYSQLTEST_VARDIR}/audit.jsonl" unless -e $keystore;
+EOF
+END
+remove='--source include/keyring_tests/helper/keyward_left_remove.inc'
+grep -q keyward $helpers/local_keyring_file_remove.inc || echo "$remove" >> $helpers/local_keyring_file_remove.inc
+sed -i "/^--let KEYRING_CONFIG_CONTENT/i $remove" $ours/inc/*setup*.inc
 mkdir -p usr/share/mysql-test/suite/component_keyring_keyward
 sed /KEYRING_FILE_COMPONENT/s/component_keyring_file/component_keyring_keyward/g \
     $suites/include/plugin.defs > $suites/include/plugin.defs.keyward
