@@ -64,25 +64,7 @@ mysql() {
         name=$2
         [ "$1 $2" = "keyward component_keyring_file" ] || return 0
         name=component_keyring_file_by_keyward
-        rm -rf $driver/suite/$name
-        cp -r $driver/suite/$2 $driver/suite/$name
-        results=$driver/suite/$name/r
-        sed -i s/component_keyring_file/$own/g $results/*.result
-        sed -i -e 's/^Author\t.*/Author\tThe keyward authors/' -e 's/^License\t.*/License\tMIT OR Apache-2.0/' \
-            -e "s/^Version\t.*/Version\t$(keyward --version | cut -d ' ' -f 2)/" \
-            $results/keyring_component_status.result
-        sed -i "/^TIMESTAMP .* Component $own reported: /d" $results/keyring_encryption_test.result
-        # It warns where a keystore is gone and what it keeps next to it is not.
-        helpers=$driver/include/keyring_tests/helper
-        cat > $helpers/keyward_left_remove.inc << 'END'
---perl
-  my $keystore = $ENV{KEYRING_FILE_PATH};
-  unlink "$keystore.key", "$keystore.witness", "$ENV{MYSQLTEST_VARDIR}/audit.jsonl" unless -e $keystore;
-EOF
-END
-        remove='--source include/keyring_tests/helper/keyward_left_remove.inc'
-        grep -q keyward $helpers/local_keyring_file_remove.inc || echo "$remove" >> $helpers/local_keyring_file_remove.inc
-        sed -i "/^--let KEYRING_CONFIG_CONTENT/i $remove" $driver/suite/$name/inc/*setup*.inc
+        keyward-stock-suite $driver "$(keyward --version | cut -d ' ' -f 2)"
         sed -i "/KEYRING_FILE_COMPONENT/s/component_keyring_file/$own/g" $defs
     }
 }

@@ -29,10 +29,8 @@ const UNPACK: &str = "mkdir -p \"$1/unpack\" && cd \"$1/unpack\" && \
     for package in *.deb; do dpkg-deb -x \"$package\" \"$1\"; done && rm -r \"$1/unpack\"";
 
 /// Makes the driver find its programs, and the server a manifest and a configuration that send it
-/// to those of the instance; copies the suite of the stock component for ours, with our name and
-/// version in what it expects, without the stock component's own notes, and with what ours keeps
-/// next to a keystore removed where that is gone, of which it warns else; makes the folder that our
-/// own suite is mounted on.
+/// to those of the instance; copies the stock component's suite for ours, whose version is `$1`, by the
+/// script `$2`; makes the folder that our own suite is mounted on.
 const PREPARE: &str = r#"
 suites=usr/lib/mysql-test plugins=usr/lib/mysql/plugin
 echo '127.0.0.1 localhost' > etc/hosts
@@ -45,24 +43,8 @@ for name in file keyward; do
     echo '{"read_local_config": true}' > $plugins/component_keyring_$name.cnf
 done
 : > $plugins/component_keyring_keyward.so
-ours=$suites/suite/component_keyring_file_by_keyward
-rm -rf $ours $suites/suite/component_keyring_keyward
-cp -r $suites/suite/component_keyring_file $ours
-sed -i s/component_keyring_file/component_keyring_keyward/g $ours/r/*.result
-sed -i -e 's/^Author\t.*/Author\tThe keyward authors/' -e 's/^License\t.*/License\tMIT OR Apache-2.0/' \
-    -e "s/^Version\t.*/Version\t$1/" $ours/r/keyring_component_status.result
-sed -i '/^TIMESTAMP .* Component component_keyring_keyward reported: /d' \
-    $ours/r/keyring_encryption_test.result
-helpers=$suites/include/keyring_tests/helper
-cat > $helpers/keyward_left_remove.inc <<'END'
---perl
-  my $keystore = $ENV{KEYRING_FILE_PATH};
-  unlink "$keystore.key", "$keystore.witness", "$ENV{MYSQLTEST_VARDIR}/audit.jsonl" unless -e $keystore;
-EOF
-END
-remove='--source include/keyring_tests/helper/keyward_left_remove.inc'
-grep -q keyward $helpers/local_keyring_file_remove.inc || echo "$remove" >> $helpers/local_keyring_file_remove.inc
-sed -i "/^--let KEYRING_CONFIG_CONTENT/i $remove" $ours/inc/*setup*.inc
+rm -rf $suites/suite/component_keyring_keyward
+sh "$2" $suites "$1"
 mkdir -p usr/share/mysql-test/suite/component_keyring_keyward
 sed /KEYRING_FILE_COMPONENT/s/component_keyring_file/component_keyring_keyward/g \
     $suites/include/plugin.defs > $suites/include/plugin.defs.keyward
@@ -203,7 +185,9 @@ fn prepare(root: &Path) -> Result<()> {
     let script = format!("set -e; cd {}\n{PREPARE}", root.display());
     // The component shows it.
     let version = package::version()?;
-    answer(Command::new("sh").args(["-c", &script, "prepare", &version]))?.ok().map(drop)
+    let mut prepare = Command::new("sh");
+    prepare.args(["-c", &script, "prepare", &version]);
+    answer(prepare.arg(artefacts::repository().join("docker/mtr/stock-suite.sh")))?.ok().map(drop)
 }
 
 #[cfg(test)]
