@@ -329,7 +329,7 @@ pub(super) fn purgeable(key: &KeyName) -> Error {
         Kind::State,
         format!("{key} can be purged for ever: its vault has no purge protection"),
     )
-    .advise(format!("{advice}; to put up with it, set allow_purge = true"))
+    .advise(format!("{advice}; to accept that, set allow_purge = true"))
 }
 
 pub(super) fn cannot_wrap(key: &KeyName, kind: &str) -> Error {

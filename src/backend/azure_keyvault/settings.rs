@@ -26,7 +26,7 @@ pub struct Settings {
     pub algorithm: Option<Algorithm>,
     /// Of a key that we make; without it what the vault makes best.
     pub key_type: Option<KeyType>,
-    /// Whether keys that can be purged at once are put up with.
+    /// Whether keys that can be purged at once are accepted.
     pub allow_purge: bool,
     /// The tenant that the vault must be of; without it the one that it names.
     pub tenant: Option<String>,

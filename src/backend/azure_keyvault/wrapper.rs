@@ -161,7 +161,7 @@ impl KeyVaultWrapper {
         found.kind().ok_or_else(|| failure::cannot_wrap(self.key(), &shown(&found.key.kty)))
     }
 
-    /// Refuses a key that somebody can destroy at once, unless that is put up with.
+    /// Refuses a key that somebody can destroy at once, unless the configuration accepts that.
     pub(super) fn refuse_purgeable(&self, found: &Key) -> Result<()> {
         match found.is_purgeable() && !self.client.settings.allow_purge {
             true => Err(failure::purgeable(self.key())),
