@@ -9,17 +9,17 @@ use crate::error::Result;
 use crate::key::{KeyInfo, KeyName, KeyRef, KeyState, Purpose};
 use crate::ring::{NamedKey, NamedKeys, Ring, RingKey};
 use crate::secret::scrubbed;
-use crate::store::{Contents, Difference, KeyEntry, Keystore};
+use crate::store::{Contents, KeyEntry, Keystore};
 
 /// Brings the ring up to date: every version that decrypts, and the active one of each key. `before` is
 /// what was published last, and the ring has all of it: only keys that have changed since are looked at.
 /// A version in the ring that is not the same key in `now` is refused. On failure the ring stays as it was.
 pub(super) fn publish(before: Option<&Keystore>, now: &Keystore, ring: &Ring) -> Result<()> {
-    let changed = now.contents().differences(before.map(Keystore::contents));
+    let changed = now.contents().changed_since(before.map(Keystore::contents));
     let (mut new, mut active) = (Vec::new(), Vec::new());
     // One wipe of the stack for all keys, not one for each.
     let named = scrubbed(|| {
-        for key in changed.iter().filter_map(|difference| difference.now) {
+        for key in changed.iter().filter_map(|(_, key)| *key) {
             let KeyName::Id(id) = key.name() else { continue };
             for entry in key.versions() {
                 let Purpose::Pages(cipher) = &entry.purpose else { continue };
@@ -53,7 +53,7 @@ pub(super) fn publish(before: Option<&Keystore>, now: &Keystore, ring: &Ring) ->
 /// MySQL's keys as the ring is to have them; nothing where they stay as they are. Those of before that
 /// are still the same are kept.
 fn named_keys(
-    changed: &[Difference<'_>],
+    changed: &[(&KeyName, Option<&KeyEntry>)],
     goes_on: bool,
     now: &Keystore,
     ring: &Ring,
@@ -61,13 +61,12 @@ fn named_keys(
     let before = ring.named();
     let mut after = if goes_on { NamedKeys::clone(&before) } else { NamedKeys::default() };
     let mut is_changed = !goes_on;
-    for difference in changed {
-        let name = difference.name();
+    for (name, key) in changed {
         if matches!(name, KeyName::Id(_)) {
             continue;
         }
         is_changed = true;
-        let active = difference.now.and_then(KeyEntry::active);
+        let active = key.and_then(KeyEntry::active);
         let described = active.map(|entry| (entry, &entry.purpose));
         let Some((entry, Purpose::Keyring(described))) = described else {
             after.remove(name);
@@ -78,11 +77,11 @@ fn named_keys(
         let held = match before.get(name).filter(same) {
             Some(held) => Arc::clone(held),
             None => {
-                let data = now.data_key(&KeyRef::new(name.clone(), entry.version))?;
+                let data = now.data_key(&KeyRef::new((*name).clone(), entry.version))?;
                 Arc::new(NamedKey::new(entry.version, described.clone(), data, entry.check))
             }
         };
-        after.insert(name.clone(), held);
+        after.insert((*name).clone(), held);
     }
     Ok(is_changed.then_some(after))
 }

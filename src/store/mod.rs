@@ -19,7 +19,6 @@ mod store_key;
 mod upgrade;
 mod witness;
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -91,25 +90,6 @@ pub struct Wrapping {
     pub key: WrappedKey,
 }
 
-/// A key in which two contents differ: its entry in the earlier one and in the later one, as far as it is
-/// there.
-#[derive(Clone, Copy)]
-pub struct Difference<'a> {
-    /// What it was.
-    pub before: Option<&'a KeyEntry>,
-    /// What it is.
-    pub now: Option<&'a KeyEntry>,
-    name: &'a KeyName,
-}
-
-impl<'a> Difference<'a> {
-    /// The key's name.
-    #[must_use]
-    pub fn name(&self) -> &'a KeyName {
-        self.name
-    }
-}
-
 impl Contents {
     /// The keystore's id, a UUID.
     #[must_use]
@@ -171,34 +151,29 @@ impl Contents {
         Some(self.key(&key.name)?.version(key.version)?.info(&key.name))
     }
 
-    /// The keys in which this may differ from `before`, by name; all of them where there is no `before`.
-    /// Entries that a change left alone are shared with it, and not looked into.
+    /// The names of the keys in which this may differ from `before`, of all where that is none, and what each
+    /// is now; nothing for one that is gone. Entries that a change left alone are shared with it, and not
+    /// looked into.
     #[must_use]
-    pub fn differences<'a>(&'a self, before: Option<&'a Self>) -> Vec<Difference<'a>> {
-        let mut old = before.map_or(&[][..], |before| &before.keys[..]);
-        let mut found = Vec::new();
-        let gone =
-            |key: &'a KeyEntry| Difference { before: Some(key), now: None, name: key.name() };
+    pub fn changed_since<'a>(
+        &'a self,
+        before: Option<&'a Self>,
+    ) -> Vec<(&'a KeyName, Option<&'a KeyEntry>)> {
+        let mut old = before.map_or(&[][..], |before| &before.keys[..]).iter().peekable();
+        let mut changed = Vec::new();
         for key in self.keys.iter() {
-            let (mut was, mut shared) = (None, false);
-            while let Some((first, rest)) = old.split_first() {
-                shared = Arc::ptr_eq(first, key);
-                match if shared { Ordering::Equal } else { first.name().cmp(key.name()) } {
-                    Ordering::Less => found.push(gone(first)),
-                    Ordering::Equal => was = Some(first.as_ref()),
-                    Ordering::Greater => break,
-                }
-                old = rest;
-                if was.is_some() {
-                    break;
-                }
+            while let Some(gone) =
+                old.next_if(|old| !Arc::ptr_eq(old, key) && old.name() < key.name())
+            {
+                changed.push((gone.name(), None));
             }
-            if !shared {
-                found.push(Difference { before: was, now: Some(key), name: key.name() });
+            match old.next_if(|old| Arc::ptr_eq(old, key) || old.name() == key.name()) {
+                Some(same) if Arc::ptr_eq(same, key) => {}
+                _ => changed.push((key.name(), Some(key.as_ref()))),
             }
         }
-        found.extend(old.iter().map(|key| gone(key)));
-        found
+        changed.extend(old.map(|gone| (gone.name(), None)));
+        changed
     }
 
     fn place(&self, name: &KeyName) -> Result<usize, usize> {
