@@ -256,7 +256,7 @@ const PARTS: &[(&str, &[&str])] = &[
     ),
     ("local", &["derive", "keyfile"]),
     ("pkcs11", &["worker_pool", "module", "payload", "uri"]),
-    ("vault", &["login", "nodes", "rights", "secrets"]),
+    ("vault", &["login", "namespace", "nodes", "rights", "secrets", "session"]),
 ];
 
 #[test]

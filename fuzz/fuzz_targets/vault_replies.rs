@@ -51,11 +51,13 @@ fn settings(login: &str) -> Option<Settings> {
             Login::AppRole { mount, role_id, secret_id: given(), wrapped: true }
         }
         "jwt" => Login::Jwt { mount, role: "role".to_owned(), jwt: Jwt::Secret(given()) },
+        "userpass" => Login::User { mount, name: "keyward".to_owned(), password: given() },
         "cert" => Login::Certificate { mount, role: None },
         _ => return None,
     };
     let addresses = vec![Url::parse("https://vault:8200").ok()?];
-    Some(Settings { addresses, namespace: None, trust: TlsConfig::default(), login })
+    let namespace = Some("team/db".to_owned());
+    Some(Settings { addresses, namespace, trust: TlsConfig::default(), login })
 }
 
 fn kv(vault: Settings, doing: &str, rng: Arc<dyn Rng>) {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::super::http::Method;
-use super::login::Session;
 use super::nodes::{Answer, Exchange, Nodes};
+use super::session::Session;
 use super::settings::Settings;
 use crate::env::{Deadline, Rng};
 use crate::error::{Error, Kind, Result};
@@ -50,6 +50,15 @@ impl Client {
     /// The namespace; empty where that is the root.
     pub(super) fn namespace(&self) -> &str {
         self.nodes.namespace()
+    }
+
+    /// The beginning of a line for Vault's own command, which OpenBao calls `bao`: `vault kv put`, and
+    /// the namespace where there is one.
+    pub(super) fn command(&self, words: &str) -> String {
+        match self.namespace() {
+            "" => format!("vault {words}"),
+            namespace => format!("vault {words} -namespace={namespace}"),
+        }
     }
 
     /// `Vault at https://vault:8200`, for people.
@@ -115,23 +124,26 @@ impl Call<'_> {
             return Ok(answer);
         }
         let Some(token) = session.token_after_denial(to, &token)? else {
-            return Err(denied(&answer.place, &method, path));
+            return Err(self.denied(&answer.place, &method, path));
         };
         match to.send(&method, path, body, Some(&token.text()?))? {
-            Answer { status: 403, place, .. } => Err(denied(&place, &method, path)),
+            Answer { status: 403, place, .. } => Err(self.denied(&place, &method, path)),
             answer => Ok(answer),
         }
     }
-}
 
-fn denied(place: &str, method: &Method, path: &str) -> Error {
-    let (path, right) = match path.strip_suffix("?list=true") {
-        Some(path) => (format!("{path}/"), "list"),
-        None => {
-            let path = path.split('?').next().unwrap_or(path).to_owned();
-            (path, if *method == Method::GET { "read" } else { "update" })
-        }
-    };
-    Error::new(Kind::Denied, format!("Vault at {place} denies {right} on {path}"))
-        .advise(format!("add to the policy: path \"{path}\" {{ capabilities = [\"{right}\"] }}"))
+    fn denied(&self, place: &str, method: &Method, path: &str) -> Error {
+        let (path, right) = match path.strip_suffix("?list=true") {
+            Some(path) => (format!("{path}/"), "list"),
+            None => {
+                let path = path.split('?').next().unwrap_or(path).to_owned();
+                (path, if *method == Method::GET { "read" } else { "update" })
+            }
+        };
+        let namespace = self.exchange.in_namespace();
+        Error::new(Kind::Denied, format!("Vault at {place} denies {right} on {path}{namespace}"))
+            .advise(format!(
+                "add to the policy: path \"{path}\" {{ capabilities = [\"{right}\"] }}"
+            ))
+    }
 }

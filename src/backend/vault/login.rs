@@ -1,45 +1,20 @@
-//! Logging in to Vault, and staying logged in.
+//! The ways to log in to Vault, as a configuration names them.
 
 #![forbid(unsafe_code)]
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
-use zeroize::Zeroizing;
-
-use super::super::http::{Method, TlsConfig};
-use super::nodes::{Answer, Exchange, Nodes};
+use super::super::http::TlsConfig;
 use super::path;
 use crate::config::Section;
-use crate::env::{Deadline, Rng, jittered};
-use crate::error::{Error, Kind, Result};
-use crate::provider::FreshLogin;
-use crate::secret::SecretBytes;
-use crate::secret::source::{SecretSource, without_line_end};
-use crate::trust;
-
-/// The longest token, secret id or JWT, in bytes.
-const MAX_SECRET: usize = 64 * 1024;
+use crate::error::{Error, Result};
+use crate::secret::source::SecretSource;
 
 /// Where Kubernetes puts a pod's token. It is open to all of the pod, and meant to be.
 const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// The shortest pause between two attempts to renew.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// No token is believed to live longer than this: as good as for ever, and within what a clock can show.
-const LONGEST_LEASE: Duration = Duration::from_secs(100 * 365 * 86_400);
-
-/// A token this young is not the reason of a denial.
-const FRESH: Duration = Duration::from_secs(1);
-
-/// How long credentials that were refused are not tried again: Vault locks a role out, for all who
-/// use it, after five failures of which none is older than 15 minutes.
-const REFUSED_FOR: Duration = Duration::from_secs(300);
+/// The log-ins that a cloud's own signature proves, each with the cloud (ADR 109).
+const CLOUDS: &[(&str, &str)] = &[("aws", "AWS"), ("azure", "Azure"), ("gcp", "Google Cloud")];
 
 /// How to log in. Each secret is read again for each log-in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +40,15 @@ pub enum Login {
         role: String,
         /// The signed token.
         jwt: Jwt,
+    },
+    /// As a user whom Vault knows (`userpass`) or finds in a directory (`ldap`).
+    User {
+        /// Where the method is mounted.
+        mount: String,
+        /// The name that the user logs in by.
+        name: String,
+        /// The user's password.
+        password: SecretSource,
     },
     /// With the TLS client certificate.
     Certificate {
@@ -106,13 +90,12 @@ impl Login {
             }
             "approle" => Self::read_approle(section, mount),
             "jwt" | "kubernetes" => Self::read_jwt(section, mount, auth == "kubernetes"),
+            "userpass" | "ldap" => Self::read_user(section, mount),
             "cert" if trust.client_certificate.is_none() => {
                 Err(section.lacks("client_certificate_file"))
             }
             "cert" => Ok(Self::Certificate { mount, role: section.text("role")? }),
-            _ => Err(section
-                .wrong("auth", "is no way to log in")
-                .advise("use token, approle, jwt, kubernetes or cert")),
+            other => Err(no_login(section, other)),
         }
     }
 
@@ -132,6 +115,19 @@ impl Login {
         Ok(Self::AppRole { mount, role_id, secret_id, wrapped })
     }
 
+    fn read_user(section: &Section, mount: String) -> Result<Self> {
+        let name = section.required("user")?;
+        // It is a part of the request's path.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.@$+~".contains(c);
+        if matches!(name.as_str(), "" | "." | "..") || !name.chars().all(is_plain) {
+            return Err(section.wrong("user", "may have letters, digits and - _ . @ $ + ~"));
+        }
+        let keys = ["password_file", "password_env", "password_credential"];
+        let password =
+            section.secret("password", keys)?.ok_or_else(|| section.lacks("password_file"))?;
+        Ok(Self::User { mount, name, password })
+    }
+
     fn read_jwt(section: &Section, mount: String, in_pod: bool) -> Result<Self> {
         let role = section.required("role")?;
         let jwt = match section.secret("jwt", ["jwt_file", "jwt_env", "jwt_credential"])? {
@@ -144,400 +140,17 @@ impl Login {
     }
 }
 
-/// Our log-in to a Vault, shared by all threads.
-pub(super) struct Session {
-    login: Login,
-    state: Mutex<State>,
-}
-
-/// A log-in as it stands.
-#[derive(Default)]
-struct State {
-    token: Option<Arc<Token>>,
-    /// A secret id that was unwrapped, with the wrapping token that it came from: that works once.
-    unwrapped: Option<(SecretBytes, SecretBytes)>,
-    /// The credentials that were refused last.
-    refused: Option<Refused>,
-    /// Not before this does the next attempt to renew begin.
-    not_before: Option<Instant>,
-}
-
-/// Credentials that Vault refused, and how.
-struct Refused {
-    /// SHA-256 of them.
-    digest: [u8; 32],
-    status: u16,
-    until: Instant,
-}
-
-/// A token of Vault's.
-pub(super) struct Token {
-    value: SecretBytes,
-    since: Instant,
-    lease: Option<Lease>,
-}
-
-/// How long a token lives.
-struct Lease {
-    renewable: bool,
-    renew_at: Instant,
-    ends: Instant,
-}
-
-/// What a log-in or a renewal answers.
-#[derive(Deserialize)]
-struct Auth {
-    auth: AuthBody,
-}
-
-#[derive(Deserialize)]
-struct AuthBody {
-    client_token: String,
-    /// Seconds; 0 = for ever.
-    lease_duration: u64,
-    renewable: bool,
-}
-
-/// What a token says of itself.
-#[derive(Deserialize)]
-struct Lookup {
-    data: LookupBody,
-}
-
-#[derive(Deserialize)]
-struct LookupBody {
-    /// Seconds; 0 = for ever.
-    ttl: u64,
-    #[serde(default)]
-    renewable: bool,
-}
-
-/// What unwrapping a secret id answers.
-#[derive(Deserialize)]
-struct Unwrapped {
-    data: UnwrappedBody,
-}
-
-#[derive(Deserialize)]
-struct UnwrappedBody {
-    secret_id: String,
-}
-
-impl Token {
-    fn new(value: SecretBytes, seconds: u64, renewable: bool, rng: &dyn Rng) -> Self {
-        let now = Instant::now();
-        let lease = (seconds > 0).then(|| {
-            let all = Duration::from_secs(seconds).min(LONGEST_LEASE);
-            // Two thirds of it at the latest.
-            let renew_at = now + jittered(all / 6, rng) + all / 2;
-            Lease { renewable, renew_at, ends: now + all }
-        });
-        Self { value, since: now, lease }
-    }
-
-    /// The token as a header needs it.
-    pub(super) fn text(&self) -> Result<Zeroizing<String>> {
-        text(&self.value, "the token")
-    }
-
-    fn is_over(&self) -> bool {
-        self.lease.as_ref().is_some_and(|lease| Instant::now() >= lease.ends)
-    }
-}
-
-impl Session {
-    /// No log-in yet.
-    pub(super) fn new(login: Login) -> Self {
-        Self { login, state: Mutex::default() }
-    }
-
-    /// What a second log-in costs: a secret id may be good for a number of log-ins, and a wrapped one
-    /// can be unwrapped once.
-    pub(super) fn fresh_login(&self) -> FreshLogin {
-        match &self.login {
-            Login::AppRole { wrapped: true, .. } => FreshLogin::Spends(
-                "its secret id is wrapped, which unwraps only once, so no new log-in is tried",
-            ),
-            Login::AppRole { .. } => FreshLogin::Spends(
-                "no new log-in is tried, because each may use up its AppRole secret id",
-            ),
-            Login::Token(_) | Login::Jwt { .. } | Login::Certificate { .. } => {
-                FreshLogin::Repeatable
-            }
-        }
-    }
-
-    /// Checks that the secrets of a log-in can be read. Vault is not asked.
-    pub(super) fn credentials_readable(&self) -> Result<()> {
-        match &self.login {
-            Login::Token(source) => read(source).map(drop),
-            Login::AppRole { role_id, secret_id, .. } => {
-                if let RoleId::From(source) = role_id {
-                    read(source)?;
-                }
-                read(secret_id).map(drop)
-            }
-            Login::Jwt { jwt: Jwt::Secret(source), .. } => read(source).map(drop),
-            Login::Jwt { jwt: Jwt::Pod(path), .. } => pod_token(path).map(drop),
-            Login::Certificate { .. } => Ok(()),
-        }
-    }
-
-    /// Whether the token can only be renewed, not replaced.
-    pub(super) fn lives_by_renewal(&self) -> bool {
-        let state = self.state();
-        let lease = state.token.as_ref().and_then(|token| token.lease.as_ref());
-        matches!(self.login, Login::Token(_)) && lease.is_some_and(|lease| lease.renewable)
-    }
-
-    /// Renews the token if two thirds of its lease have passed; logs in again where it cannot be
-    /// renewed. Does nothing before the first log-in.
-    pub(super) fn renew_if_due(&self, nodes: &Nodes, by: Deadline) -> Result<()> {
-        let now = Instant::now();
-        {
-            let state = self.state();
-            let lease = state.token.as_ref().and_then(|token| token.lease.as_ref());
-            let due = lease.is_some_and(|lease| now >= lease.renew_at);
-            if !due || state.not_before.is_some_and(|at| now < at) {
-                return Ok(());
-            }
-        }
-        let outcome = nodes.open("renewing the log-in to Vault", by).and_then(|to| self.renew(&to));
-        let mut state = self.state();
-        let lease = state.token.as_ref().and_then(|token| token.lease.as_ref());
-        let left = lease.map(|lease| lease.ends.saturating_duration_since(now)).unwrap_or_default();
-        state.not_before = match outcome {
-            Ok(()) => None,
-            Err(_) => Some(now + jittered((left / 4).max(SHORTEST_PAUSE * 2), nodes.rng())),
-        };
-        outcome
-    }
-
-    /// Our token; logs in where there is none or its time is over. Others wait for it meanwhile.
-    pub(super) fn token(&self, to: &Exchange<'_>) -> Result<Arc<Token>> {
-        let mut state = self.state();
-        if let Some(token) = state.token.as_ref().filter(|token| !token.is_over()) {
-            return Ok(Arc::clone(token));
-        }
-        self.log_in(to, &mut state)
-    }
-
-    /// A new token after Vault denied something to `refused`, unless that was new itself.
-    pub(super) fn token_after_denial(
-        &self,
-        to: &Exchange<'_>,
-        refused: &Arc<Token>,
-    ) -> Result<Option<Arc<Token>>> {
-        let mut state = self.state();
-        match &state.token {
-            // Renewed meanwhile, it is the same token still.
-            Some(token) if token.value.expose() != refused.value.expose() => {
-                Ok(Some(Arc::clone(token)))
-            }
-            _ if refused.since.elapsed() < FRESH => Ok(None),
-            _ => self.log_in(to, &mut state).map(Some),
-        }
-    }
-
-    fn renew(&self, to: &Exchange<'_>) -> Result<()> {
-        let mut state = self.state();
-        let Some(token) = state.token.clone() else { return Ok(()) };
-        if token.lease.as_ref().is_some_and(|lease| lease.renewable) {
-            let answer = to.send(
-                &Method::POST,
-                "auth/token/renew-self",
-                Some(&json!({})),
-                Some(&token.text()?),
-            )?;
-            if answer.is_ok() {
-                let AuthBody { lease_duration, renewable, .. } = answer.json::<Auth>()?.auth;
-                let value = SecretBytes::copy_of(token.value.expose());
-                // It is as old as it was: a denial right after its renewal may well be its own.
-                let renewed = Token {
-                    since: token.since,
-                    ..Token::new(value, lease_duration, renewable, to.rng())
-                };
-                // Near its last day a token is renewed by less and less.
-                let longer = match (&renewed.lease, &token.lease) {
-                    (Some(new), Some(old)) => new.ends > old.ends,
-                    _ => true,
-                };
-                if longer || matches!(self.login, Login::Token(_)) {
-                    state.token = Some(Arc::new(renewed));
-                    return Ok(());
-                }
-            }
-        }
-        self.log_in(to, &mut state).map(drop)
-    }
-
-    fn log_in(&self, to: &Exchange<'_>, state: &mut State) -> Result<Arc<Token>> {
-        let token = match &self.login {
-            Login::Token(source) => Self::look_up(to, source)?,
-            Login::AppRole { mount, role_id, secret_id, wrapped } => {
-                let role_id = match role_id {
-                    RoleId::Given(role_id) => Zeroizing::new(role_id.clone()),
-                    RoleId::From(source) => text(&read(source)?, source)?,
-                };
-                let secret = Self::secret_id(to, secret_id, *wrapped, state)?;
-                let digest = Sha256::new().chain_update(&*role_id).chain_update([0]);
-                let digest = digest.chain_update(&*secret).finalize().into();
-                let body = json!({ "role_id": *role_id, "secret_id": *secret });
-                Self::log_in_unless_refused(to, mount, &body, digest, state)?
-            }
-            Login::Jwt { mount, role, jwt } => {
-                let jwt = match jwt {
-                    Jwt::Secret(source) => text(&read(source)?, source)?,
-                    Jwt::Pod(path) => pod_token(path)?,
-                };
-                let body = json!({ "role": role, "jwt": *jwt });
-                log_in_at(to, mount, &body, "the role does not accept this JWT")?
-            }
-            Login::Certificate { mount, role } => {
-                let body = role.as_ref().map_or_else(|| json!({}), |role| json!({ "name": role }));
-                log_in_at(to, mount, &body, "no role accepts our client certificate")?
-            }
-        };
-        let token = Arc::new(token);
-        state.token = Some(Arc::clone(&token));
-        state.not_before = None;
-        Ok(token)
-    }
-
-    /// The token from `source`, with what Vault says of its life.
-    fn look_up(to: &Exchange<'_>, source: &SecretSource) -> Result<Token> {
-        let value = read(source)?;
-        let answer =
-            to.send(&Method::GET, "auth/token/lookup-self", None, Some(&text(&value, source)?))?;
-        if !answer.is_ok() && matches!(source, SecretSource::Option(_)) {
-            // It may be good for keys, and not for asking what it is good for.
-            return Ok(Token::new(value, 0, false, to.rng()));
-        }
-        if !answer.is_ok() {
-            let what = format!("Vault does not accept the token from {source}");
-            return Err(Error::new(Kind::Denied, what).advise(
-                "it was revoked, is over, or belongs to another namespace: put a new one there",
-            ));
-        }
-        let LookupBody { ttl, renewable } = answer.json::<Lookup>()?.data;
-        Ok(Token::new(value, ttl, renewable, to.rng()))
-    }
-
-    /// Logs in as a role, but not again with what was refused a moment ago.
-    fn log_in_unless_refused(
-        to: &Exchange<'_>,
-        mount: &str,
-        body: &Value,
-        digest: [u8; 32],
-        state: &mut State,
-    ) -> Result<Token> {
-        let reason = "its role id or secret id is wrong, over or used up";
-        let before = state.refused.take().filter(|before| before.digest == digest);
-        if let Some(before) = before.filter(|before| Instant::now() < before.until) {
-            let error = refusal(mount, before.status, reason);
-            state.refused = Some(before);
-            return Err(error);
-        }
-        match ask_to_log_in(to, mount, body)? {
-            answer if answer.is_ok() => logged_in(to, &answer),
-            answer => {
-                let (status, until) = (answer.status, Instant::now() + REFUSED_FOR);
-                state.refused = Some(Refused { digest, status, until });
-                Err(refusal(mount, status, reason))
-            }
-        }
-    }
-
-    /// The secret id from `source`; unwrapped, once, where it is wrapped.
-    fn secret_id(
-        to: &Exchange<'_>,
-        source: &SecretSource,
-        wrapped: bool,
-        state: &mut State,
-    ) -> Result<Zeroizing<String>> {
-        let found = read(source)?;
-        if !wrapped {
-            return text(&found, source);
-        }
-        if let Some((wrapping, secret)) = &state.unwrapped
-            && wrapping.expose() == found.expose()
-        {
-            return text(secret, source);
-        }
-        let token = text(&found, source)?;
-        let answer = to.send(&Method::POST, "sys/wrapping/unwrap", None, Some(&token))?;
-        if !answer.is_ok() {
-            let what = format!("the wrapped secret id in {source} cannot be unwrapped");
-            return Err(Error::new(Kind::Denied, what).advise(
-                "it is over, or somebody has unwrapped it before us: find out who, and put a new one there",
-            ));
-        }
-        let secret = Zeroizing::new(answer.json::<Unwrapped>()?.data.secret_id);
-        state.unwrapped = Some((found, SecretBytes::copy_of(secret.as_bytes())));
-        Ok(secret)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn log_in_at(to: &Exchange<'_>, mount: &str, body: &Value, reason: &str) -> Result<Token> {
-    match ask_to_log_in(to, mount, body)? {
-        answer if answer.is_ok() => logged_in(to, &answer),
-        answer => Err(refusal(mount, answer.status, reason)),
-    }
-}
-
-fn ask_to_log_in(to: &Exchange<'_>, mount: &str, body: &Value) -> Result<Answer> {
-    to.send(&Method::POST, &format!("auth/{mount}/login"), Some(body), None)
-}
-
-fn logged_in(to: &Exchange<'_>, answer: &Answer) -> Result<Token> {
-    let AuthBody { client_token, lease_duration, renewable } = answer.json::<Auth>()?.auth;
-    let value = SecretBytes::copy_of(Zeroizing::new(client_token).as_bytes());
-    Ok(Token::new(value, lease_duration, renewable, to.rng()))
-}
-
-/// The error for a log-in that was refused, most likely for `reason`.
-fn refusal(mount: &str, status: u16, reason: &str) -> Error {
-    let (reason, advice) = match status {
-        404 => ("nothing is mounted there", "correct `auth_mount`"),
-        _ => (reason, "put new credentials where the configuration says"),
-    };
-    let what = format!("Vault refuses our log-in at auth/{mount}: {reason}");
-    let error = Error::new(Kind::Denied, what);
-    match status {
-        403 => error.advise(format!(
-            "{advice}; after several failures Vault refuses right ones, too, for some minutes"
-        )),
-        _ => error.advise(advice),
-    }
-}
-
-fn read(source: &SecretSource) -> Result<SecretBytes> {
-    let read = source.read(MAX_SECRET)?;
-    let secret = without_line_end(read.expose());
-    if secret.is_empty() {
-        return Err(Error::new(Kind::Config, format!("{source} is empty"))
-            .advise("put the credential there"));
-    }
-    Ok(SecretBytes::copy_of(secret))
-}
-
-fn pod_token(path: &Path) -> Result<Zeroizing<String>> {
-    let text = trust::read_text(path, MAX_SECRET as u64)
-        .map_err(|refusal| refusal.of("cannot read", path))?;
-    Ok(Zeroizing::new(Zeroizing::new(text).trim().to_owned()))
-}
-
-fn text(
-    secret: &SecretBytes,
-    source: &(impl std::fmt::Display + ?Sized),
-) -> Result<Zeroizing<String>> {
-    match std::str::from_utf8(secret.expose()) {
-        Ok(text) if !text.contains(|c: char| c.is_control()) => Ok(Zeroizing::new(text.to_owned())),
-        _ => Err(Error::new(Kind::Config, format!("what is in {source} is no text in one line"))
-            .advise("put the credential there, and nothing else")),
+/// The error for a way to log in that is none of ours.
+fn no_login(section: &Section, auth: &str) -> Error {
+    match CLOUDS.iter().find(|(name, _)| *name == auth) {
+        Some((name, cloud)) => section
+            .wrong("auth", &format!("is a log-in that only {cloud} can sign for, and is not supported"))
+            .advise(format!(
+                "use jwt where {cloud} gives the machine a signed token in a file, cert, approle, or the \
+                 token_file of an agent that logs in by {name}"
+            )),
+        None => section
+            .wrong("auth", "is no way to log in")
+            .advise("use token, approle, jwt, kubernetes, cert, userpass or ldap"),
     }
 }

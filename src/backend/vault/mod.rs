@@ -6,10 +6,12 @@
 mod client;
 mod login;
 mod lookup;
+mod namespace;
 mod nodes;
 mod rights;
 mod secrets;
 mod server;
+mod session;
 mod settings;
 mod setup;
 mod wrapper;

@@ -108,6 +108,16 @@ impl Exchange<'_> {
         self.by
     }
 
+    /// The namespace, where that is not the root.
+    pub(super) fn namespace(&self) -> Option<&str> {
+        self.nodes.namespace.as_deref()
+    }
+
+    /// ` in the namespace team/db`, for people; nothing in the root.
+    pub(super) fn in_namespace(&self) -> String {
+        self.namespace().map_or_else(String::new, |name| format!(" in the namespace {name}"))
+    }
+
     /// Whether a request was sent again after its first outcome was lost.
     pub(super) fn was_repeated(&self) -> bool {
         self.repeated.get()
@@ -121,7 +131,9 @@ impl Exchange<'_> {
         let requests = paths.iter().map(request).collect::<Result<Vec<_>>>()?;
         let replies = self.line.send_all(requests, AT_ONCE, self.by)?;
         let answers = replies.into_iter().map(|reply| match reply {
-            Ok(reply) if matches!(reply.status, 200 | 404) => understood(base, reply).map(Some),
+            Ok(reply) if matches!(reply.status, 200 | 404) => {
+                self.understood(base, reply, self.by).map(Some)
+            }
             _ => Ok(None),
         });
         answers.collect()
@@ -183,10 +195,10 @@ impl Exchange<'_> {
         let by = self.by.share(nodes_left, format_args!("calling Vault at {}", place(base)))?;
         let request = |base: &Url| self.request(base, method.clone(), path, body, token);
         let reply = self.line.send(request(base)?, by)?;
-        let Some(leader) = redirect(base, &reply)? else { return understood(base, reply) };
+        let Some(leader) = redirect(base, &reply)? else { return self.understood(base, reply, by) };
         let reply = self.line.send(request(&leader)?, by)?;
         match redirect(&leader, &reply)? {
-            None => understood(&leader, reply),
+            None => self.understood(&leader, reply, by),
             Some(_) => Err(Error::new(
                 Kind::Unavailable,
                 format!("Vault at {} knows of no leader: it sends us in a circle", place(base)),
@@ -204,22 +216,48 @@ impl Exchange<'_> {
     ) -> Result<Request> {
         let broken = || Error::new(Kind::Internal, "a request to Vault cannot be written");
         let url = base.join(&format!("/v1/{path}")).map_err(|_| broken())?;
-        let header =
-            |name, value: &str| (HeaderName::from_static(name), Zeroizing::new(value.to_owned()));
-        let mut headers = vec![header("x-vault-request", "true")];
-        if let Some(namespace) = &self.nodes.namespace {
-            headers.push(header("x-vault-namespace", namespace));
-        }
-        if let Some(token) = token {
-            headers.push(header("x-vault-token", token));
-        }
+        let headers = headers(self.namespace(), token);
         let body = body.map(serde_json::to_vec).transpose().map_err(|_| broken())?;
         let body = body.map(|bytes| Body::Json(Zeroizing::new(bytes)));
         Ok(Request { method, url, headers, body })
     }
+
+    /// What a node answers in another namespace than ours, without a token.
+    pub(super) fn ask_in(
+        &self,
+        namespace: &str,
+        base: &Url,
+        path: &str,
+        by: Deadline,
+    ) -> Result<Answer> {
+        let request = self.request(base, Method::GET, path, None, None)?;
+        let headers = headers(Some(namespace), None);
+        Ok(Answer::of(base, self.line.send(Request { headers, ..request }, by)?))
+    }
+
+    /// The answer of the node at `base`, unless it tells how the node or our namespace is.
+    fn understood(&self, base: &Url, reply: Reply, by: Deadline) -> Result<Answer> {
+        let answer = Answer::of(base, reply);
+        self.check_namespace(base, &answer, by)?;
+        understood(answer)
+    }
+}
+
+/// What stands beside each request.
+fn headers(namespace: Option<&str>, token: Option<&str>) -> Vec<(HeaderName, Zeroizing<String>)> {
+    let header =
+        |name, value: &str| (HeaderName::from_static(name), Zeroizing::new(value.to_owned()));
+    let mut headers = vec![header("x-vault-request", "true")];
+    headers.extend(namespace.map(|namespace| header("x-vault-namespace", namespace)));
+    headers.extend(token.map(|token| header("x-vault-token", token)));
+    headers
 }
 
 impl Answer {
+    fn of(base: &Url, reply: Reply) -> Self {
+        Self { status: reply.status, body: reply.body, place: place(base) }
+    }
+
     /// Whether it did what it was asked.
     pub(super) fn is_ok(&self) -> bool {
         matches!(self.status, 200 | 204)
@@ -272,10 +310,9 @@ fn may_lead(from: &Url, to: &Url) -> bool {
 }
 
 /// Sorts the answers that say how the node is from those that say something of the request.
-fn understood(base: &Url, reply: Reply) -> Result<Answer> {
-    let place = place(base);
+fn understood(answer: Answer) -> Result<Answer> {
+    let place = &answer.place;
     let away = |what: &str| Error::new(Kind::Unavailable, format!("Vault at {place} {what}"));
-    let answer = Answer { status: reply.status, body: reply.body, place: place.clone() };
     Err(match answer.status {
         200 | 204 | 400 | 403 | 404 => return Ok(answer),
         412 => away("has not caught up with its leader yet"),

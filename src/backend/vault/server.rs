@@ -120,8 +120,10 @@ impl KvServer {
     fn refuse_other_engines(&self, call: &Call<'_>, answer: &Answer) -> Result<()> {
         if answer.says("no handler for route") || answer.says("unsupported path") {
             let what = format!("{} has no KV engine at {}", self.client.place(), self.mount);
-            return Err(Error::new(Kind::Config, what)
-                .advise("correct `mount`, or enable one: vault secrets enable -version=2 kv"));
+            return Err(Error::new(Kind::Config, what).advise(format!(
+                "correct `mount`, or enable one: {} -version=2 kv",
+                self.client.command("secrets enable")
+            )));
         }
         if self.looked.load(Ordering::Relaxed) {
             return Ok(());
@@ -141,7 +143,8 @@ impl KvServer {
         let (vault, mount) = (self.client.place(), &self.mount);
         let what = format!("the KV engine at {mount} in {vault} is of version 1");
         Error::new(Kind::Config, what).advise(format!(
-            "keyward needs version 2: run vault kv enable-versioning {mount}, or name another `mount`"
+            "keyward needs version 2: run {} {mount}, or name another `mount`",
+            self.client.command("kv enable-versioning")
         ))
     }
 
@@ -254,7 +257,8 @@ impl KvServer {
             let condition = body.and_then(|body| body.metadata).map(|version| version.condition());
             return Err(match (condition, &key.name) {
                 (Some(Condition::Deleted), name) => gone(": it was deleted").advise(format!(
-                    "bring it back: vault kv undelete -versions={} {place}/{name}",
+                    "bring it back: {} -versions={} {place}/{name}",
+                    self.client.command("kv undelete"),
                     key.version
                 )),
                 (Some(_), _) => gone(": it was destroyed").advise("restore Vault from a backup"),
@@ -347,7 +351,8 @@ impl KvServer {
             dropped.0
         );
         Err(Error::new(Kind::State, what).advise(format!(
-            "run: vault kv metadata patch -max-versions={OUR_MAX_VERSIONS} {place}/{name}"
+            "run: {} -max-versions={OUR_MAX_VERSIONS} {place}/{name}",
+            self.client.command("kv metadata patch")
         )))
     }
 

@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+mod login;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
@@ -175,6 +177,16 @@ fn each_state_of_a_node_has_its_own_words() {
             r#"{"errors":["Vault is sealed"]}"#,
             "Vault at VAULT is sealed; unseal it with `vault operator unseal`",
         ),
+        (
+            503,
+            r#"{"errors":["API access to this namespace has been locked by an administrator - \"team/\" must be unlocked to gain access."]}"#,
+            "Vault at VAULT: the namespace team is locked; unlock it: bao namespace unlock team",
+        ),
+        (
+            503,
+            r#"{"errors":["namespace is sealed"]}"#,
+            "Vault at VAULT: the namespace team is sealed; unseal it: bao namespace unseal team",
+        ),
         (503, "s3cret", "Vault at VAULT is out of order (status 503)"),
         (500, r#"{"errors":["s3cret"]}"#, "Vault at VAULT fails (status 500); see its log"),
         (
@@ -188,6 +200,11 @@ fn each_state_of_a_node_has_its_own_words() {
     }
     let words = Peer::status(418, "s3cret").refusal(Kind::Config);
     assert_eq!(words, "VAULT is no Vault (status 418); correct the address");
+    let absent = Peer::status(404, r#"{"errors":["namespace not found"]}"#).refusal(Kind::Config);
+    assert_eq!(
+        absent,
+        "Vault at VAULT has no namespace team; correct `namespace`, or make it: bao namespace create team"
+    );
     let words = Peer::status(403, r#"{"errors":["s3cret"]}"#).refusal(Kind::Denied);
     assert!(words.starts_with("Vault does not accept the token from "), "{words}");
 }
@@ -314,6 +331,8 @@ fn the_configuration_is_read_to_its_end() {
          secret_id_credential = \"s\"",
         "auth = \"jwt\"\nrole = \"r\"\njwt_env = \"J\"",
         "auth = \"kubernetes\"\nrole = \"r\"",
+        "auth = \"userpass\"\nuser = \"db-1\"\npassword_file = \"/p\"",
+        "auth = \"ldap\"\nauth_mount = \"corp/ldap\"\nuser = \"db$@example.com\"\npassword_env = \"P\"",
         "auth = \"cert\"\nclient_certificate_file = \"/c\"\nclient_key_file = \"/k\"",
     ] {
         let opened = opened(&format!("{BASE}{login}\nnamespace = \"a/b\"\nca_file = \"/ca\"\n"));
@@ -337,7 +356,25 @@ fn what_is_wrong_in_the_configuration_is_named() {
         ("address = [\"https://v\", \"v\"]\n", "is no address"),
         ("address = \"https://v\"\n", "lacks \"token_file\""),
         ("address = \"https://v\"\ntoken = \"hvs.x\"\n", "a secret may not stand"),
-        ("address = \"https://v\"\nauth = \"ldap\"\n", "is no way to log in"),
+        ("address = \"https://v\"\nauth = \"github\"\n", "is no way to log in"),
+        (
+            "address = \"https://v\"\nauth = \"aws\"\n",
+            "is a log-in that only AWS can sign for, and is not supported; use jwt where AWS gives the \
+             machine a signed token in a file, cert, approle, or the token_file of an agent that logs in \
+             by aws",
+        ),
+        ("address = \"https://v\"\nauth = \"azure\"\n", "is a log-in that only Azure can sign for"),
+        ("address = \"https://v\"\nauth = \"gcp\"\n", "that only Google Cloud can sign for"),
+        ("address = \"https://v\"\nauth = \"ldap\"\n", "lacks \"user\""),
+        ("address = \"https://v\"\nauth = \"userpass\"\nuser = \"u\"\n", "lacks \"password_file\""),
+        (
+            "address = \"https://v\"\nauth = \"userpass\"\nuser = \"a/b\"\npassword_file = \"/p\"\n",
+            "user: may have letters, digits and - _ . @ $ + ~",
+        ),
+        (
+            "address = \"https://v\"\nauth = \"userpass\"\nuser = \"u\"\npassword = \"hvs.x\"\n",
+            "a secret may not stand",
+        ),
         ("address = \"https://v\"\nauth = \"approle\"\n", "lacks \"role_id\""),
         ("address = \"https://v\"\nauth = \"cert\"\n", "lacks \"client_certificate_file\""),
         ("address = \"https://v\"\nauth = \"jwt\"\nrole = \"r\"\n", "lacks \"jwt_file\""),
@@ -446,7 +483,7 @@ fn an_engine_of_version_1_is_refused_by_what_it_answers() {
         assert!(said.contains("the KV engine at secret in Vault at http"), "{said}");
         assert!(
             said.ends_with(
-                "is of version 1; keyward needs version 2: run vault kv enable-versioning secret, or \
+                "is of version 1; keyward needs version 2: run vault kv enable-versioning -namespace=team secret, or \
                  name another `mount`"
             ),
             "{said}"

@@ -97,7 +97,8 @@ impl TransitWrapper {
         if answer.status == 404 {
             let what = format!("{} has no transit key {}", self.client.place(), self.name());
             return Err(Error::new(Kind::NotFound, what).advise(format!(
-                "correct `mount` and `key`, or make it: vault write -f {}",
+                "correct `mount` and `key`, or make it: {} {}",
+                self.client.command("write -f"),
                 self.path("keys")
             )));
         }
@@ -222,8 +223,9 @@ impl TransitWrapper {
         if answer.says("too old") {
             return Error::new(Kind::State, what("Vault no longer decrypts with that version"))
                 .advise(format!(
-                    "lower min_decryption_version: vault write {}/config min_decryption_version=1; \
+                    "lower min_decryption_version: {} {}/config min_decryption_version=1; \
                      then run `keyward keystore rewrap --to-latest`",
+                    self.client.command("write"),
                     self.path("keys")
                 ));
         }
