@@ -28,19 +28,31 @@ const TICK: Duration = Duration::from_millis(5);
 /// How much memory is read at a time, in bytes: a page, so that one that cannot be read hides no other.
 const PAGE: usize = 4096;
 
+/// What is searched for in memory.
+pub trait Needle {
+    /// How often it stands there.
+    fn times(&self, memory: &[u8]) -> usize;
+}
+
+impl Needle for Vec<u8> {
+    fn times(&self, memory: &[u8]) -> usize {
+        count(memory, self)
+    }
+}
+
 /// Fails if the server keeps one of `secrets`, each with its name, where a core would have it. A call
 /// to a key store that is under way rightly holds its credential; what is kept is found at every
 /// look. `known` is no secret and is kept: not to find it is an error. Gives the bytes searched.
-pub fn keeps_none(server: &Server, known: &[u8], secrets: &[(&str, Vec<u8>)]) -> Result<usize> {
+pub fn keeps_none(server: &Server, known: &[u8], secrets: &[(&str, impl Needle)]) -> Result<usize> {
     let mut look = 1;
     loop {
         let memory = dumpable(server)?;
         ensure!(count(&memory, known) > 0, "the search is blind");
-        let found = |(name, secret): &(&str, Vec<u8>)| match count(&memory, secret) {
+        let found = secrets.iter().filter_map(|(name, secret)| match secret.times(&memory) {
             0 => None,
             times => Some(format!("{name} stands in memory {times} times")),
-        };
-        let found: Vec<_> = secrets.iter().filter_map(found).collect();
+        });
+        let found: Vec<_> = found.collect();
         if found.is_empty() {
             return Ok(memory.len());
         }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use test_kit::command::answer;
 use test_kit::{Process, Result, Scratch, files, free_port};
 
+use crate::product::{Audit, Product};
 use crate::program;
 
 /// How long it may take to be ready on a busy machine.
@@ -18,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The token that may do everything.
 pub const ROOT_TOKEN: &str = "root-token";
+
+/// Where it writes each request and each answer.
+const AUDIT: &str = "audit.log";
 
 /// A running Vault in its development mode.
 pub struct DevVault {
@@ -41,11 +45,17 @@ impl DevVault {
     pub fn start_program(program: &Path) -> Result<Self> {
         let scratch = Scratch::new("vault-dev")?;
         let port = free_port()?;
+        let audit = Product::of(program).audit(&scratch.path().join(AUDIT));
         let log = File::create(scratch.path().join("vault.log"))?;
         let mut command = Process::command(program);
         command.args(["server", "-dev", "-dev-no-store-token"]);
         command.arg(format!("-dev-listen-address=127.0.0.1:{port}"));
         command.arg(format!("-dev-root-token-id={ROOT_TOKEN}"));
+        if let Audit::Config(lines) = &audit {
+            let config = scratch.path().join("vault.hcl");
+            files::write(&config, lines)?;
+            command.arg(format!("-config={}", config.display()));
+        }
         command.env("HOME", scratch.path()).current_dir(scratch.path());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let address = format!("http://127.0.0.1:{port}");
@@ -58,8 +68,10 @@ impl DevVault {
             }
             sleep(Duration::from_millis(100));
         }
-        let log = format!("file_path={}", vault.audit().display());
-        vault.vault(&["audit", "enable", "file", &log])?;
+        if let Audit::Command(words) = &audit {
+            let words: Vec<_> = words.iter().map(String::as_str).collect();
+            vault.vault(&words)?;
+        }
         Ok(vault)
     }
 
@@ -102,7 +114,8 @@ impl DevVault {
 
     /// How many requests it has answered so far.
     pub fn requests(&self) -> Result<usize> {
-        Ok(files::count(&files::read(&self.audit())?, br#""type":"request""#))
+        let log = files::read(&self.scratch.path().join(AUDIT))?;
+        Ok(files::count(&log, br#""type":"request""#))
     }
 
     /// Its folder.
@@ -116,10 +129,6 @@ impl DevVault {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
-    }
-
-    fn audit(&self) -> PathBuf {
-        self.scratch.path().join("audit.log")
     }
 }
 

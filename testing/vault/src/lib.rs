@@ -1,10 +1,12 @@
-//! A real Vault to try keyward on, in a folder of its own that goes with it: with TLS, on a port of
-//! the loopback that the system picked, its storage on disk (raft), unsealed.
+//! A real Vault or OpenBao to try keyward on, in a folder of its own that goes with it: with TLS, on a
+//! port of the loopback that the system picked, its storage on disk (raft), unsealed.
 //!
-//! `cargo xtask` builds the program once and tells the tests where it is.
+//! `cargo xtask` builds or installs the program once and tells the tests where it is. Its name says
+//! whose it is, and all in which the two differ is in [`Product`].
 
 pub mod dev;
 pub mod gateway;
+pub mod product;
 pub mod proxy;
 pub mod shared;
 pub mod vault;
@@ -15,6 +17,7 @@ use test_kit::{Result, cache};
 
 pub use dev::DevVault;
 pub use gateway::{Namespaced, Tunnel};
+pub use product::{Product, Secret};
 pub use proxy::{Fault, Proxy};
 pub use shared::Shared;
 pub use vault::Vault;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use test_kit::command::{answer, answer_to};
 use test_kit::{Result, Scratch, files};
 
-use crate::program;
+use crate::{Product, program};
 use test_kit::{Certificates, Process};
 
 /// How long it may take to be ready on a busy machine.
@@ -74,7 +74,7 @@ impl Vault {
 
     /// Starts the process again after [`kill`](Self::kill): it is sealed.
     pub fn run(&mut self) -> Result<()> {
-        let program = program().ok_or("there is no Vault; `cargo xtask setup` builds it")?;
+        let program = some_program()?;
         let config = self.write_config()?;
         let mut command = Process::command(program);
         command.arg("server").arg(format!("-config={}", config.display()));
@@ -149,6 +149,12 @@ impl Vault {
         said.map_err(|error| error.within(format!("vault {}", words.join(" "))))
     }
 
+    /// The same in a namespace.
+    pub fn vault_in(&self, namespace: &str, words: &[&str]) -> Result<String> {
+        let said = answer(self.command().args(words).env("VAULT_NAMESPACE", namespace))?.ok();
+        said.map_err(|error| error.within(format!("in {namespace}: vault {}", words.join(" "))))
+    }
+
     /// The same with `input` on its standard input, for policies.
     pub fn vault_with(&self, words: &[&str], input: &str) -> Result<String> {
         let said = answer_to(self.command().args(words), input)?.ok();
@@ -214,6 +220,11 @@ impl Vault {
         files::text(&self.path("vault.log")).unwrap_or_default()
     }
 
+    /// Whose it is.
+    pub fn product(&self) -> Result<Product> {
+        Ok(Product::of(&some_program()?))
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(program().unwrap_or_default());
         command.env("VAULT_ADDR", self.address());
@@ -229,11 +240,12 @@ impl Vault {
             "storage \"raft\" {{\n  path = {:?}\n  node_id = {:?}\n}}\n\
              listener \"tcp\" {{\n  address = \"127.0.0.1:{port}\"\n  tls_cert_file = {:?}\n  \
              tls_key_file = {:?}\n}}\n\
-             disable_mlock = true\napi_addr = \"{}\"\ncluster_addr = \"https://127.0.0.1:{}\"\n",
+             {}api_addr = \"{}\"\ncluster_addr = \"https://127.0.0.1:{}\"\n",
             at("data"),
             self.node,
             self.certificates.path("server.pem"),
             self.certificates.path("server.key"),
+            self.product()?.without_mlock(),
             self.address(),
             self.port + 1,
             port = self.port,
@@ -264,6 +276,10 @@ impl Vault {
             }
         }
     }
+}
+
+fn some_program() -> Result<PathBuf> {
+    Ok(program().ok_or("there is no Vault; `cargo xtask setup` builds it")?)
 }
 
 fn json(text: &str) -> Result<Value> {

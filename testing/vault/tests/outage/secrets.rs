@@ -2,13 +2,10 @@
 
 use test_kit::{Result, ensure, files, seen};
 use test_mariadb::{Server, Site, memory};
-use test_vault::Vault;
-
-/// How a Vault's tokens begin.
-const TOKEN: &str = "hvs.";
+use test_vault::{Secret, Vault};
 
 /// The secrets of `site`, each with its name.
-fn secrets(vault: &Vault, site: &Site) -> Result<Vec<(&'static str, Vec<u8>)>> {
+fn secrets(vault: &Vault, site: &Site) -> Result<Vec<(&'static str, Secret)>> {
     let line =
         |name: &str| Ok::<_, test_kit::Trouble>(files::text(&site.path(name))?.trim().to_owned());
     let secret_id = line("keyward/vault-secret-id")?;
@@ -17,12 +14,12 @@ fn secrets(vault: &Vault, site: &Site) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let words = ["kv", "get", "-mount=secret", "-field=data", "keyward/7"];
     let unused = vault.vault(&words)?.trim().to_owned();
     Ok(vec![
-        ("a token", TOKEN.into()),
-        ("the secret id", secret_id.into_bytes()),
-        ("the key of the stash", unhex(&stash_key)?),
-        ("the key of the stash in hex", stash_key.into_bytes()),
-        ("key 7", unhex(&unused)?),
-        ("key 7 in hex", unused.into_bytes()),
+        ("a token", Secret::AnyToken(vault.product()?)),
+        ("the secret id", Secret::bytes(secret_id)),
+        ("the key of the stash", Secret::bytes(unhex(&stash_key)?)),
+        ("the key of the stash in hex", Secret::bytes(stash_key)),
+        ("key 7", Secret::bytes(unhex(&unused)?)),
+        ("key 7 in hex", Secret::bytes(unused)),
     ])
 }
 
@@ -43,8 +40,9 @@ pub(crate) fn not_in_logs(vault: &Vault, site: &Site) -> Result<()> {
     let log = files::read(&site.log_file())?;
     let all = secrets(vault, site)?;
     ensure!(files::count(&log, b"keyward") > 0, "the search is blind");
-    for (name, secret) in all.iter().chain([&("the root token", vault.root_token().into())]) {
-        ensure!(files::count(&log, secret) == 0, "the server's log has {name}");
+    for (name, secret) in all.iter().chain([&("the root token", Secret::bytes(vault.root_token()))])
+    {
+        ensure!(secret.times(&log) == 0, "the server's log has {name}");
     }
     seen!(
         "{} lines of the server's logs hold none of them either",

@@ -221,6 +221,37 @@ fn by_approle_with_a_wrapped_secret_that_works_once() -> Result<()> {
 }
 
 #[test]
+fn by_a_users_name_and_password() -> Result<()> {
+    let (shared, scratch) = (Shared::get()?, Scratch::new("user")?);
+    let (vault, mount) = (&shared.vault, shared.new_name());
+    vault.vault(&["auth", "enable", &format!("-path={mount}"), "userpass"])?;
+    let user = format!("auth/{mount}/users/db-1.mariadb");
+    let made_for = |password: &str| format!("password={password}");
+    vault.vault(&["write", &user, &made_for("right-password"), "token_policies=keyward"])?;
+    let login = || -> Result<Login> {
+        let password = secret(&scratch, "password", "wrong-password\n")?;
+        Ok(Login::User { mount: mount.clone(), name: "db-1.mariadb".into(), password })
+    };
+    let wrapper = transit(&shared, login()?)?;
+    // After five failures Vault would refuse the right one as well.
+    for _ in 0..12 {
+        let said = refused(&wrapper)?;
+        ensure!(said.contains("the user's name or password is wrong"), "{said}");
+        ensure!(!said.contains("wrong-password"), "the password shows: {said}");
+    }
+    seen!("a wrong password, asked for once: {}", refused(&wrapper)?);
+    secret(&scratch, "password", "right-password\n")?;
+    works(&wrapper)?;
+    // The user's password is changed, and the tokens that were given for it are taken away.
+    vault.vault(&["write", &format!("{user}/password"), &made_for("next-password")])?;
+    let given = format!("auth/{mount}/login");
+    vault.vault(&["lease", "revoke", "-f", "-prefix", &given])?;
+    secret(&scratch, "password", "next-password\n")?;
+    sleep(Duration::from_millis(1100));
+    works(&wrapper)
+}
+
+#[test]
 fn by_a_certificate() -> Result<()> {
     let shared = Shared::get()?;
     let vault = &shared.vault;
