@@ -12,6 +12,7 @@ mod kryoptic;
 mod layer;
 mod mtr;
 mod mysql;
+mod openbao;
 mod package;
 mod podman;
 mod python;

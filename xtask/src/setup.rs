@@ -1,4 +1,4 @@
-//! Installs what the other tasks need: Debian's packages, a Vault built from its source, and LocalStack.
+//! Installs what the other tasks need: Debian's packages, a Vault built from its source, OpenBao, and LocalStack.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use nix::unistd::Uid;
 use test_kit::command::answer;
 use test_kit::{Result, Scratch, run, scratch};
 
-use crate::{job, podman, python, vault, vault_mtr};
+use crate::{job, openbao, podman, python, vault, vault_mtr};
 
 /// To build the library and the command: bindgen needs libclang and the server's headers, the
 /// tests compare with OpenSSL and have it encrypt key files.
@@ -94,6 +94,7 @@ pub(crate) fn task(_words: &[String]) -> Result<()> {
         .concat(),
     )?;
     vault::program()?;
+    openbao::program()?;
     vault_mtr::original()?;
     python::localstack()?;
     python::google()?;

@@ -1,5 +1,5 @@
 //! MariaDB's own suite for `hashicorp_key_management`, with the original plugin or with ours under
-//! its name, against a real Vault.
+//! its name, against a real Vault or OpenBao.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use test_vault::dev::ROOT_TOKEN;
 
 use crate::mtr::{Outcome, Whose, results};
 use crate::roots::cache;
-use crate::{job, setup, vault};
+use crate::{job, setup};
 
 const SUITE: &str = "plugin/hashicorp_key_management/vault";
 const PACKAGE: &str = "mariadb-plugin-hashicorp-key-management";
@@ -42,11 +42,11 @@ pub(crate) fn original() -> Result<PathBuf> {
 /// Runs the suite in a mount namespace of its own, so that the machine's plugins stay what they are.
 /// Two of its tests start a server themselves, which refuses root. They share their secrets, so that
 /// one runs after the other.
-pub(crate) fn measure(whose: Whose, log: &Path) -> Result<Outcome> {
-    let program = vault::program()?;
-    let vault = DevVault::start_program(&program)?;
+pub(crate) fn measure(whose: Whose, program: &Path, log: &Path) -> Result<Outcome> {
+    let vault = DevVault::start_program(program)?;
     let scratch = Scratch::new("vault-mtr")?;
-    // The user's cache is closed to others, the server's user among them.
+    // The user's cache is closed to others, the server's user among them. The tests call a `vault`,
+    // whosever it is.
     let bin = scratch.path().join("bin");
     fs::create_dir(&bin)?;
     fs::write(bin.join("vault"), "")?;

@@ -219,6 +219,22 @@ pub(crate) const LAYERS: &[Layer] = &[
         body: vault::mtr,
     },
     Layer {
+        name: "namespaces",
+        about: "keyward in namespaces of a real OpenBao: engines, log-ins; locked, sealed, absent",
+        extended: false,
+        packages: &[setup::SERVER],
+        released: true,
+        body: vault::namespaces,
+    },
+    Layer {
+        name: "openbao",
+        about: "vault, vault-mtr and the contract of its providers, on a real OpenBao",
+        extended: true,
+        packages: &[setup::SERVER, setup::BENCH, setup::MTR, setup::VAULT_PLUGIN],
+        released: true,
+        body: vault::on_openbao,
+    },
+    Layer {
         name: "aws",
         about: "keyward on AWS KMS, as LocalStack emulates it: errors, regions, roles; MariaDB on it",
         extended: false,

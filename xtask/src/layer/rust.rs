@@ -59,6 +59,16 @@ pub(super) fn contract(run: &Run) -> Result<Report> {
     tests(&mut command, run)
 }
 
+/// The contract of the providers that have these words in their names, on the Vault that `program` is.
+pub(super) fn contract_of(words: &[&str], run: &Run, program: &Path) -> Result<Report> {
+    let mut command = of_workspace(&["--test", CONTRACT, "--"]);
+    command
+        .args(words)
+        .env(scratch::ROOT_VARIABLE, scratch::root())
+        .env("KEYWARD_REQUIRE_ALL", "1");
+    tests(command.env(PROGRAM_VARIABLE, program), run)
+}
+
 /// The suite of the layer's name, with a second PKCS#11 module.
 pub(super) fn pkcs11(run: &Run) -> Result<Report> {
     suite_of(run, &[(kryoptic::VARIABLE, &kryoptic::module()?)])

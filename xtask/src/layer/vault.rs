@@ -1,4 +1,6 @@
-//! Vault as a layer: our own suites on a real one.
+//! Vault and OpenBao as layers: our own suites on a real one, and MariaDB's for its own plugin.
+
+use std::path::Path;
 
 use test_kit::Result;
 use test_vault::{ORIGINAL_VARIABLE, PROGRAM_VARIABLE};
@@ -6,18 +8,40 @@ use test_vault::{ORIGINAL_VARIABLE, PROGRAM_VARIABLE};
 use super::mtr::details;
 use super::{Report, Run, rust};
 use crate::mtr::{Whose, summary, worse};
-use crate::{vault, vault_mtr};
+use crate::{openbao, vault, vault_mtr};
 
 pub(super) fn run(run: &Run) -> Result<Report> {
-    let (program, original) = (vault::program()?, vault_mtr::original()?);
-    let places = [(PROGRAM_VARIABLE, &*program), (ORIGINAL_VARIABLE, &*original)];
+    suites(run, &vault::program()?)
+}
+
+pub(super) fn mtr(run: &Run) -> Result<Report> {
+    driver(run, &vault::program()?)
+}
+
+/// The suite of the layer's name, which needs OpenBao.
+pub(super) fn namespaces(run: &Run) -> Result<Report> {
+    rust::suite_of(run, &[(PROGRAM_VARIABLE, &openbao::program()?)])
+}
+
+/// All that runs on Vault, on OpenBao.
+pub(super) fn on_openbao(run: &Run) -> Result<Report> {
+    let program = openbao::program()?;
+    let mut report = suites(run, &program)?;
+    report.add(&rust::contract_of(&["vault_kv", "vault_transit"], run, &program)?);
+    report.add(&driver(run, &program)?);
+    Ok(report)
+}
+
+fn suites(run: &Run, program: &Path) -> Result<Report> {
+    let original = vault_mtr::original()?;
+    let places = [(PROGRAM_VARIABLE, program), (ORIGINAL_VARIABLE, &*original)];
     rust::suites_of(&["vault", "outage"], run, &places)
 }
 
 /// MariaDB's suite for its own plugin, with that one and with ours.
-pub(super) fn mtr(run: &Run) -> Result<Report> {
-    let original = vault_mtr::measure(Whose::Original, &run.log()?)?;
-    let ours = vault_mtr::measure(Whose::Ours, &run.log()?)?;
+fn driver(run: &Run, program: &Path) -> Result<Report> {
+    let original = vault_mtr::measure(Whose::Original, program, &run.log()?)?;
+    let ours = vault_mtr::measure(Whose::Ours, program, &run.log()?)?;
     let mut worse = worse(&original.results, &ours.results);
     // What fails with the original shows nothing of ours.
     let broken = original.results.iter().filter(|(_, end)| *end == "fail");
