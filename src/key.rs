@@ -2,14 +2,17 @@
 
 #![forbid(unsafe_code)]
 
+mod keyring;
+
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+pub use self::keyring::{KeyringKey, KeyringName, MasterKeyKind, MasterKeyName};
 use crate::env::Timestamp;
-use crate::error::{Error, Kind, Result, escaped};
+use crate::error::{Error, Kind, Result};
 use crate::hex::Hex;
 
 /// MariaDB's number for a key (`ENCRYPTION_KEY_ID`): 1 = system, 2 = temporary files. Never 0.
@@ -71,10 +74,26 @@ pub enum KeyName {
     /// A MySQL key; `auth_id` is empty for the server's own.
     Named {
         /// What it is, such as `INNODBKey-<uuid>-1`.
-        data_id: String,
+        data_id: KeyringName,
         /// Whose it is, such as `user@host`.
-        auth_id: String,
+        auth_id: KeyringName,
     },
+}
+
+impl KeyName {
+    /// MySQL's key `data_id` of `auth_id`, who is nobody where the key is the server's own.
+    pub fn named(data_id: impl Into<KeyringName>, auth_id: impl Into<KeyringName>) -> Self {
+        Self::Named { data_id: data_id.into(), auth_id: auth_id.into() }
+    }
+
+    /// What it says of itself where it is one of MySQL's master keys.
+    #[must_use]
+    pub fn master_key(&self) -> Option<MasterKeyName<'_>> {
+        match self {
+            Self::Named { data_id, auth_id } if auth_id.is_empty() => MasterKeyName::of(data_id),
+            _ => None,
+        }
+    }
 }
 
 impl From<KeyId> for KeyName {
@@ -87,12 +106,8 @@ impl fmt::Display for KeyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Id(id) => id.fmt(f),
-            Self::Named { data_id, auth_id } if auth_id.is_empty() => {
-                f.write_str(&escaped(data_id))
-            }
-            Self::Named { data_id, auth_id } => {
-                write!(f, "{}@{}", escaped(data_id), escaped(auth_id))
-            }
+            Self::Named { data_id, auth_id } if auth_id.is_empty() => data_id.fmt(f),
+            Self::Named { data_id, auth_id } => write!(f, "{data_id}@{auth_id}"),
         }
     }
 }
@@ -281,40 +296,6 @@ impl<'de> Deserialize<'de> for Cipher {
     }
 }
 
-/// The key of a MySQL keyring, as far as the server describes it: it alone knows what the type means.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct KeyringKey {
-    kind: Box<str>,
-    len: usize,
-}
-
-impl KeyringKey {
-    /// The longest type, in bytes. Those in use are AES, RSA, DSA and SECRET.
-    pub const MAX_KIND: usize = 128;
-
-    /// A key of `len` bytes and the type `kind`: printable ASCII without spaces.
-    pub fn new(kind: &str, len: usize) -> Result<Self> {
-        let fits = (1..=Self::MAX_KIND).contains(&kind.len());
-        if !fits || !kind.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Error::new(Kind::Config, "the type of the key is not a word")
-                .advise("use AES, RSA, DSA or SECRET"));
-        }
-        Ok(Self { kind: kind.into(), len })
-    }
-
-    /// Its type, such as `AES`.
-    #[must_use]
-    pub fn kind(&self) -> &str {
-        &self.kind
-    }
-
-    /// Its length in bytes.
-    #[must_use]
-    pub const fn key_len(&self) -> usize {
-        self.len
-    }
-}
-
 /// What a key version is for. Written as the cipher, or as `keyring:<type>:<bytes>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
@@ -345,7 +326,7 @@ impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pages(cipher) => cipher.fmt(f),
-            Self::Keyring(key) => write!(f, "keyring:{}:{}", key.kind, key.len),
+            Self::Keyring(key) => write!(f, "keyring:{}:{}", key.kind(), key.key_len()),
         }
     }
 }

@@ -115,8 +115,7 @@ fn everything() -> Keystore {
         all = with(&all, &key, cipher.parse().unwrap(), KeyState::Retired);
     }
     let named = |data_id: &str, auth_id: &str| {
-        let (data_id, auth_id) = (data_id.to_owned(), auth_id.to_owned());
-        KeyRef::new(KeyName::Named { data_id, auth_id }, KeyVersion::FIRST)
+        KeyRef::new(KeyName::named(data_id, auth_id), KeyVersion::FIRST)
     };
     all = with(&all, &named("INNODBKey-1", ""), Cipher::DEFAULT, KeyState::Active);
     all = with(&all, &named("\"müller\"\\\u{1}/", "root@%"), Cipher::DEFAULT, KeyState::Active);
@@ -197,10 +196,8 @@ fn no_dictionary_finds_a_secret_in_an_upgraded_file() {
     let store_key = || DataKey::copy_of(&bytes).unwrap();
     let before = Sealed::parse(&old).unwrap().open(store_key()).unwrap();
     // Any change will do: here the same weak secret again, under another name.
-    let named = |data_id: &str| {
-        let (data_id, auth_id) = (data_id.to_owned(), "root@localhost".to_owned());
-        KeyRef::new(KeyName::Named { data_id, auth_id }, KeyVersion::FIRST)
-    };
+    let named =
+        |data_id: &str| KeyRef::new(KeyName::named(data_id, "root@localhost"), KeyVersion::FIRST);
     let data = DataKey::copy_of(b"Sommer2026!").unwrap();
     let purpose: Purpose = "keyring:SECRET:11".parse().unwrap();
     let (key, state) = (named("again"), KeyState::Active);

@@ -113,7 +113,7 @@ fn of_mysql() -> Mark {
     let id = "11111111-2222-4333-8444-555555555555";
     let mut mark = Mark::new(id, "provider:vault", &FakeRng::new(2)).unwrap();
     for data_id in ["INNODBKey-0c6b-1", "MySQLReplicationKey_0c6b_1", "a user's secret"] {
-        let name = KeyName::Named { data_id: data_id.to_owned(), auth_id: String::new() };
+        let name = KeyName::named(data_id, "");
         let key = KeyRef::new(name, KeyVersion::FIRST);
         let data = data(&key);
         mark.list(key, &data);

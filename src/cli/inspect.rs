@@ -171,7 +171,7 @@ impl<'a> Seen<'a> {
             vec![file.clone(), key, version, state, usage, count, format.clone()]
         };
         let dash = || "-".to_owned();
-        if let Some(KeyName::Named { data_id, .. }) = self.report.keyring_key() {
+        if let Some(name) = self.report.keyring_key() {
             let state = match self.opens {
                 Some(Unwraps::Opens) => "opens",
                 Some(Unwraps::Held) => "held",
@@ -180,7 +180,8 @@ impl<'a> Seen<'a> {
                 None => "-",
             };
             let count = if *pages == 0 { 1 } else { *pages };
-            return vec![row([data_id, dash(), state.into(), "in use".into(), count.to_string()])];
+            let name = name.to_string();
+            return vec![row([name, dash(), state.into(), "in use".into(), count.to_string()])];
         }
         if needs.is_empty() {
             return vec![row([dash(), dash(), dash(), dash(), dash()])];

@@ -5,12 +5,16 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
 
 use crate::error::{Error, Kind, Result};
-use crate::key::{KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, KeyringKey, Purpose};
+use crate::key::{
+    KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, KeyringKey, KeyringName, Purpose,
+};
 use crate::manager::ExportedKey;
 use crate::secret::{self, DataKey};
 use crate::trust;
@@ -24,7 +28,7 @@ const MAX_CONFIG_LEN: u64 = 1 << 16;
 /// The only version of the format so far.
 const VERSION: &str = "1.0";
 
-/// What stands in the file; all of it borrowed, so that no key is copied out of locked memory.
+/// What stands in the file; the keys are borrowed, so that none is copied out of locked memory.
 #[derive(Deserialize)]
 struct Document<'a> {
     version: &'a str,
@@ -34,11 +38,14 @@ struct Document<'a> {
 
 #[derive(Deserialize)]
 struct Element<'a> {
-    user: &'a str,
-    data_id: &'a str,
+    user: Name,
+    data_id: Name,
     data_type: &'a str,
     data: &'a str,
 }
+
+/// A user or a data id: the server writes their bytes as they are, UTF-8 or not, and escapes some.
+struct Name(KeyringName);
 
 /// The component's own configuration, `component_keyring_file.cnf`.
 #[derive(Deserialize)]
@@ -95,14 +102,32 @@ pub fn parse(text: &[u8]) -> Result<Vec<ExportedKey>> {
     Ok(keys)
 }
 
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Name;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Name, E> {
+                Ok(Name(bytes.into()))
+            }
+        }
+        from.deserialize_bytes(Bytes)
+    }
+}
+
 impl Element<'_> {
     fn read(&self) -> Result<ExportedKey> {
-        let name = KeyName::Named { data_id: self.data_id.into(), auth_id: self.user.into() };
+        let name = KeyName::named(self.data_id.0.clone(), self.user.0.clone());
         let wrong = |what: &str| {
             Error::new(Kind::Config, format!("key {name}: {what}"))
                 .advise("compare the file with a backup of it")
         };
-        if self.data_id.is_empty() {
+        if self.data_id.0.is_empty() {
             return Err(wrong("its name is empty"));
         }
         let data = self.material().map_err(|error| wrong(error.what()))?;
@@ -182,6 +207,21 @@ mod tests {
         let empty = parse(file(&element("e", "SECRET", "")).as_bytes()).unwrap();
         assert_eq!(empty[0].info.purpose.to_string(), "keyring:SECRET:0");
         assert!(parse(file("").as_bytes()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_name_is_any_bytes() {
+        let all: Vec<u8> = (1..=255).collect();
+        let mut text = file(&element("ID", "SECRET", "5e")).into_bytes();
+        let written = all.iter().flat_map(|byte| match byte {
+            b'"' | b'\\' => vec![b'\\', *byte],
+            1..=31 => format!("\\u{byte:04X}").into_bytes(),
+            _ => vec![*byte],
+        });
+        let at = text.windows(2).position(|two| two == b"ID").unwrap();
+        text.splice(at..at + 2, written);
+        let keys = parse(&text).unwrap();
+        assert_eq!(keys[0].info.key.name, KeyName::named(all, ""));
     }
 
     #[test]

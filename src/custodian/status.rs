@@ -45,11 +45,12 @@ impl Custodian {
 
 impl Summary {
     pub(super) fn of(source: &dyn KeySource, rotation: Option<NextRotation>) -> Self {
-        let keys = source.keys();
-        let mut names: Vec<_> = keys.iter().map(|info| &info.key.name).collect();
-        names.dedup();
+        let mut keys = source.keys();
+        keys.retain(|info| info.state.decrypts());
+        let versions = keys.len();
+        keys.dedup_by(|one, other| one.key.name == other.key.name);
         let SourceState { generation, provider, stash, .. } = source.state();
-        Self { generation, provider, keys: names.len(), versions: keys.len(), rotation, stash }
+        Self { generation, provider, keys: keys.len(), versions, rotation, stash }
     }
 
     /// Brings it up to date; whether there was anything new. A source that counts no generations may

@@ -176,7 +176,7 @@ impl Report {
     pub fn keyring_key(&self) -> Option<KeyName> {
         let data_id = self.master_key.as_ref().map(MasterKey::name);
         let data_id = data_id.or_else(|| self.replication_key.clone())?;
-        Some(KeyName::Named { data_id, auth_id: String::new() })
+        Some(KeyName::named(data_id, ""))
     }
 
     /// How many pages, or logs, in use need this version.

@@ -116,7 +116,7 @@ impl Manager {
             let key = KeyRef::new(name.clone(), version);
             let change = manager.change(reason);
             let retired = before.with_state(&key, KeyState::Retired, &change)?;
-            let after = retired.with_state(&key, KeyState::Destroyed, &change)?;
+            let after = retired.with_state(&key, KeyState::Destroyed, &change)?.pruned();
             Ok(Some(Changed { after, events: vec![(Event::Destroyed, vec![key])] }))
         })
         .map(drop)

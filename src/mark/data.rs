@@ -181,7 +181,7 @@ impl<'a> Look<'a> {
         match Encrypted::open(&source)? {
             None => Ok(None),
             Some(Encrypted::Master(master)) => {
-                let name = KeyName::Named { data_id: master.name(), auth_id: String::new() };
+                let name = KeyName::named(master.name(), "");
                 let held = self.ring.named().get(&name).cloned();
                 let version = held.as_ref().map_or(KeyVersion::FIRST, |held| held.version());
                 let proof = held.map(|held| match master.opens_with(held.data()) {

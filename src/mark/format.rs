@@ -83,7 +83,8 @@ pub fn is_listed(name: &KeyName) -> bool {
     match name {
         KeyName::Id(_) => true,
         KeyName::Named { data_id, auth_id } => {
-            auth_id.is_empty() && MASTER_KEYS.iter().any(|begins| data_id.starts_with(begins))
+            let begins = |prefix: &&str| data_id.as_bytes().starts_with(prefix.as_bytes());
+            auth_id.is_empty() && MASTER_KEYS.iter().any(begins)
         }
     }
 }
@@ -262,7 +263,7 @@ mod tests {
     }
 
     fn named(data_id: &str, auth_id: &str) -> KeyName {
-        KeyName::Named { data_id: data_id.to_owned(), auth_id: auth_id.to_owned() }
+        KeyName::named(data_id, auth_id)
     }
 
     fn data(byte: u8) -> DataKey {

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -324,6 +325,21 @@ impl KeyEntry {
         let mut versions = self.versions.clone();
         versions[at] = Arc::new(next);
         self.with(versions)
+    }
+
+    /// The key without the entries of the destroyed versions `gone`; nothing where no other is left.
+    pub(super) fn without(&self, gone: &BTreeSet<KeyVersion>) -> Option<Self> {
+        let (gone, versions): (Vec<_>, Vec<_>) =
+            self.versions.iter().cloned().partition(|entry| gone.contains(&entry.version));
+        let newest_gone = gone.last().map(|entry| entry.version);
+        let pruned_through = self.pruned_through.max(newest_gone);
+        (!versions.is_empty()).then(|| Self { versions, pruned_through, ..self.clone() })
+    }
+
+    /// The highest number that any version of it has had, or is passed over.
+    pub(super) fn last_number(&self) -> Option<KeyVersion> {
+        let passed_over = self.next_from.and_then(|next| KeyVersion::new(next.get() - 1));
+        self.newest().map(|entry| entry.version).max(self.pruned_through).max(passed_over)
     }
 
     /// The key with every wrapped key as `rewrap` gives it.

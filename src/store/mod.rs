@@ -11,6 +11,7 @@ mod entry;
 mod file;
 mod format;
 mod numbers;
+mod prune;
 mod registers;
 mod seal;
 mod secret;

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Contents, KeyEntry, Keystore};
+use super::{Contents, KeyEntry, Keystore, Registers};
 use crate::env::{Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::key::{KeyName, KeyRef, KeyVersion};
+use crate::key::{KeyName, KeyVersion};
 use crate::secret::scrubbed;
 
 /// How many epochs are kept; the oldest go first.
@@ -63,7 +63,19 @@ impl Contents {
     pub fn next_version(&self, name: &KeyName, step: u32) -> Result<KeyVersion> {
         match self.key(name) {
             Some(key) => key.next_version(step),
-            None => Ok(self.registers.new_keys_from.unwrap_or(KeyVersion::FIRST)),
+            None => self.first_version(name),
+        }
+    }
+
+    /// The number of the first version of a key called `name`, which there is not: none that another of
+    /// the name may have had.
+    fn first_version(&self, name: &KeyName) -> Result<KeyVersion> {
+        let from = self.registers.new_keys_from.unwrap_or(KeyVersion::FIRST);
+        match (name, self.registers.pruned_names) {
+            (KeyName::Named { .. }, Some(pruned)) => {
+                pruned.plus(1).map(|after| after.max(from)).map_err(|_| none_left(name))
+            }
+            _ => Ok(from),
         }
     }
 
@@ -72,18 +84,9 @@ impl Contents {
     fn next_new_keys_from(&self, rng: &dyn Rng) -> Result<KeyVersion> {
         let newest = self.keys().filter_map(|key| key.next_version(1).ok());
         let counted = newest.filter(|version| version.get() < COUNTED);
-        let from = self.registers.new_keys_from.unwrap_or(KeyVersion::FIRST);
+        let Registers { new_keys_from, pruned_names, .. } = *self.registers;
+        let from = new_keys_from.max(pruned_names).unwrap_or(KeyVersion::FIRST);
         jumped(counted.fold(from, KeyVersion::max), rng)
-    }
-}
-
-impl Contents {
-    /// Whether the entry of a destroyed version that is missing was removed on purpose, after the
-    /// revision `known`: whoever knows no newer one cannot have seen it go.
-    #[must_use]
-    pub fn has_pruned(&self, key: &KeyRef, known: Revision) -> bool {
-        let through = self.key(&key.name).and_then(|entry| entry.pruned_through);
-        self.registers.pruned_through > Some(known) && through >= Some(key.version)
     }
 }
 
@@ -91,12 +94,10 @@ impl KeyEntry {
     /// The number that its next version has, `step` after its newest.
     pub fn next_version(&self, step: u32) -> Result<KeyVersion> {
         let newest = self.newest().map(|entry| entry.version).max(self.pruned_through);
-        let none = |_| {
-            let what = format!("key {} has no version numbers left", self.name);
-            Error::new(Kind::State, what).advise("make a key of another name")
-        };
         let after = newest.map_or(Ok(KeyVersion::FIRST), |version| version.plus(step.max(1)));
-        after.map_err(none).map(|after| self.next_from.map_or(after, |from| after.max(from)))
+        after
+            .map_err(|_| none_left(&self.name))
+            .map(|after| self.next_from.map_or(after, |from| after.max(from)))
     }
 
     /// The key in the next epoch.
@@ -135,6 +136,11 @@ impl Keystore {
         contents.registers = registers.into();
         Ok(upgraded.with(contents))
     }
+}
+
+fn none_left(name: &KeyName) -> Error {
+    let what = format!("key {name} has no version numbers left");
+    Error::new(Kind::State, what).advise("make a key of another name")
 }
 
 /// `version` and a random number of 2^16 to 2^20 more; near the end of the numbers, half of what is

@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::Keystore;
@@ -93,7 +95,7 @@ pub struct UsedApproval {
 }
 
 /// Where the audit trail stood.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrailAnchor {
     /// The number of its last line.
@@ -115,6 +117,9 @@ pub struct Registers {
     /// miss some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) pruned_through: Option<Revision>,
+    /// The highest version of all keyring keys whose entries were removed whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pruned_names: Option<KeyVersion>,
     /// Who uses the keystore, by mark.
     pub data_directories: Vec<DataDirectory>,
     /// Its backups, oldest first.
@@ -195,6 +200,14 @@ impl Keystore {
         let mut contents = self.contents.clone();
         contents.registers = registers.into();
         Ok(self.with(contents))
+    }
+
+    /// The keystore that knows the trail up to `anchor`.
+    #[must_use]
+    pub fn with_trail(&self, anchor: TrailAnchor) -> Self {
+        let mut contents = self.contents.clone();
+        Arc::make_mut(&mut contents.registers).trail = Some(anchor);
+        self.with(contents)
     }
 
     /// The keystore with a data directory that uses it: registered, or seen again.

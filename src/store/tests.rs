@@ -25,7 +25,7 @@ fn store_key(seed: u64) -> DataKey {
     DataKey::generate(STORE_KEY_LEN, &FakeRng::new(seed)).unwrap()
 }
 
-fn empty() -> Keystore {
+pub(super) fn empty() -> Keystore {
     let id = Keystore::new_id(&FakeRng::new(1)).unwrap();
     Keystore::create(&id, store_key(2), vec![wrapping("local")], NOW, &FakeRng::new(9)).unwrap()
 }
@@ -80,7 +80,7 @@ fn what_is_written_is_read_back() {
         keystore = with(&keystore, id, 1, KeyState::Active);
         keystore = with(&keystore, id, 3, KeyState::Active);
     }
-    let named = KeyName::Named { data_id: "INNODBKey-1".to_owned(), auth_id: String::new() };
+    let named = KeyName::named("INNODBKey-1", "");
     let data_key = data(9, 9);
     let new = NewVersion {
         key: KeyRef::new(named.clone(), KeyVersion::FIRST),
@@ -349,7 +349,7 @@ fn a_wrapped_key_opens_only_in_its_place() {
     let wrapped = sealer.wrap(&key, &home, &FakeRng::new(3)).unwrap();
     assert!(sealer.unwrap(&wrapped, &home).unwrap().expose() == key.expose());
     let other_name = KeyName::Id(KeyId::try_from(2).unwrap());
-    let text_name = KeyName::Named { data_id: "1".to_owned(), auth_id: String::new() };
+    let text_name = KeyName::named("1", "");
     let other_version = KeyVersion::try_from(2).unwrap();
     let other_purpose = &Purpose::from(Cipher { mode: PageMode::Cbc, ..Cipher::DEFAULT });
     for elsewhere in [

@@ -77,7 +77,7 @@ pub fn the_list_is_the_same_each_time<F: ServerFixture>() {
 pub fn an_unknown_key_is_not_found<F: ServerFixture>() {
     let Some(store) = start::<F>() else { return };
     let provider = store.open();
-    let named = KeyName::Named { data_id: "INNODBKey-x-1".into(), auth_id: String::new() };
+    let named = KeyName::named("INNODBKey-x-1", "");
     for key in [
         key(4_000_000, 1),
         key(1, 4_000_000),

@@ -212,7 +212,7 @@ fn nothing_needs_the_key_store_once_it_has_opened() {
 fn no_key_of_mysqls_is_made_while_the_key_store_is_away() {
     let bench = Bench::new();
     let server = bench.custodian(Role::Server);
-    let name = |id: &str| KeyName::Named { data_id: id.into(), auth_id: String::new() };
+    let name = |id: &str| KeyName::named(id, "");
     server.manager().unwrap().generate_named(&name("INNODBKey-1"), "AES", 32, REASON).unwrap();
     let (before, known) = (bench.files(), server.all_named().names().count());
     bench.key_store.away.store(true, Ordering::SeqCst);

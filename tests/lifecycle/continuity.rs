@@ -57,7 +57,7 @@ fn refusal(bench: &Bench, server: &Custodian) -> String {
 }
 
 fn name(id: &str) -> KeyName {
-    KeyName::Named { data_id: id.into(), auth_id: String::new() }
+    KeyName::named(id, "")
 }
 
 #[test]

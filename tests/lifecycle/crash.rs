@@ -340,7 +340,7 @@ fn a_change_that_expects_a_generation_is_made_once() {
 }
 
 fn name() -> KeyName {
-    KeyName::Named { data_id: "INNODBKey-1".into(), auth_id: "".into() }
+    KeyName::named("INNODBKey-1", "")
 }
 
 fn secret() -> DataKey {

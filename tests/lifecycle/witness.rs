@@ -300,7 +300,7 @@ fn changed(it: &Custodian, change: &StateChange) -> Result<()> {
 }
 
 fn named(id: &str) -> KeyName {
-    KeyName::Named { data_id: id.into(), auth_id: String::new() }
+    KeyName::named(id, "")
 }
 
 /// It may be the process's own keystore that is the newest, and nobody could rotate ever again.

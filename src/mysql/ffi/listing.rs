@@ -7,9 +7,12 @@ use super::{code, fill, guard, put};
 use crate::key::KeyName;
 use crate::mysql::{message, open};
 
+/// Two texts, in the server's own bytes.
+type Row = (Vec<u8>, Vec<u8>);
+
 /// Rows, and the one it is at.
 pub(super) struct Listing {
-    rows: Vec<(String, String)>,
+    rows: Vec<Row>,
     at: usize,
 }
 
@@ -41,22 +44,26 @@ const fn functions(
 }
 
 impl Listing {
-    fn row(&self) -> Option<&(String, String)> {
+    fn row(&self) -> Option<&Row> {
         self.rows.get(self.at)
     }
 }
 
 unsafe extern "C" fn describe(handle: *mut Handle) -> c_int {
     guard("keyring_component_metadata_query init", 1, || {
+        let bytes = |(name, value): (String, String)| (name.into_bytes(), value.into_bytes());
+        let rows = open::describe().into_iter().map(bytes).collect();
         // SAFETY: the server passes a place for the handle, for this call.
-        unsafe { begin(handle, open::describe()) }
+        unsafe { begin(handle, rows) }
     })
 }
 
 unsafe extern "C" fn list_keys(handle: *mut Handle) -> c_int {
     guard("keyring_keys_metadata_iterator init", 1, || {
         let split = |name| match name {
-            KeyName::Named { data_id, auth_id } => Some((data_id, auth_id)),
+            KeyName::Named { data_id, auth_id } => {
+                Some((data_id.as_bytes().to_vec(), auth_id.as_bytes().to_vec()))
+            }
             KeyName::Id(_) => None,
         };
         match open::names() {
@@ -72,7 +79,7 @@ unsafe extern "C" fn list_keys(handle: *mut Handle) -> c_int {
 
 /// # Safety
 /// `handle` is null or can be written.
-unsafe fn begin(handle: *mut Handle, rows: Vec<(String, String)>) -> c_int {
+unsafe fn begin(handle: *mut Handle, rows: Vec<Row>) -> c_int {
     let listing = Box::into_raw(Box::new(Listing { rows, at: 0 }));
     // SAFETY: this function's own condition.
     let put = unsafe { put(handle, listing) };
@@ -150,10 +157,10 @@ unsafe extern "C" fn get(
 ///
 /// # Safety
 /// As for [`fill`].
-unsafe fn fill_text(room: *mut c_char, len: usize, text: &str) -> Result<(), ()> {
+unsafe fn fill_text(room: *mut c_char, len: usize, text: &[u8]) -> Result<(), ()> {
     if text.len() >= len || room.is_null() {
         return Err(());
     }
     // SAFETY: this function's own condition.
-    unsafe { fill(room.cast(), len, text.as_bytes()) }
+    unsafe { fill(room.cast(), len, text) }
 }

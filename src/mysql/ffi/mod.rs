@@ -171,16 +171,25 @@ fn code(outcome: Result<(), ()>) -> c_int {
     c_int::from(outcome.is_err())
 }
 
-/// The text at `text`; none where that is null or not UTF-8.
+/// The bytes at `text`, up to its NUL; none where that is null.
 ///
 /// # Safety
 /// `text` is null, or ends in NUL and stays as it is while the result is in use.
-unsafe fn text<'a>(text: *const c_char) -> Option<&'a str> {
+unsafe fn before_nul<'a>(text: *const c_char) -> Option<&'a [u8]> {
     if text.is_null() {
         return None;
     }
     // SAFETY: not null, so by this function's own condition it ends in NUL and stays.
-    unsafe { CStr::from_ptr(text) }.to_str().ok()
+    Some(unsafe { CStr::from_ptr(text) }.to_bytes())
+}
+
+/// The text at `text`; none where that is null or not UTF-8.
+///
+/// # Safety
+/// As for [`before_nul`].
+unsafe fn text<'a>(text: *const c_char) -> Option<&'a str> {
+    // SAFETY: this function's own condition.
+    str::from_utf8(unsafe { before_nul(text) }?).ok()
 }
 
 /// The path at `text`; the root where that is null.
@@ -188,11 +197,8 @@ unsafe fn text<'a>(text: *const c_char) -> Option<&'a str> {
 /// # Safety
 /// As for [`text`].
 unsafe fn path(text: *const c_char) -> PathBuf {
-    if text.is_null() {
-        return PathBuf::from("/");
-    }
-    // SAFETY: not null, so by this function's own condition it ends in NUL and stays.
-    let bytes = unsafe { CStr::from_ptr(text) }.to_bytes();
+    // SAFETY: this function's own condition.
+    let bytes = unsafe { before_nul(text) }.unwrap_or(b"/");
     PathBuf::from(OsStr::from_bytes(bytes))
 }
 
@@ -202,14 +208,10 @@ unsafe fn path(text: *const c_char) -> PathBuf {
 /// As for [`text`], for both.
 unsafe fn name(data_id: *const c_char, auth_id: *const c_char) -> Option<KeyName> {
     // SAFETY: this function's own condition.
-    let data_id = unsafe { text(data_id) }.filter(|id| !id.is_empty())?;
-    let auth_id = if auth_id.is_null() {
-        ""
-    } else {
-        // SAFETY: this function's own condition.
-        unsafe { text(auth_id) }?
-    };
-    Some(KeyName::Named { data_id: data_id.to_owned(), auth_id: auth_id.to_owned() })
+    let data_id = unsafe { before_nul(data_id) }.filter(|id| !id.is_empty())?;
+    // SAFETY: as before.
+    let auth_id = unsafe { before_nul(auth_id) }.unwrap_or_default();
+    Some(KeyName::named(data_id, auth_id))
 }
 
 /// The bytes that a caller passed; none for a null with a length.

@@ -1,8 +1,10 @@
 //! From the stock component to ours and back, by MySQL's own tool and by the command; from one key
 //! store to another.
 
+use std::ops::RangeInclusive;
+
 use test_kit::{Result, ensure, files, seen};
-use test_mysql::{Keyring, Site};
+use test_mysql::{Keyring, Server, Site};
 
 use crate::stores::{Away, KeyStore};
 
@@ -85,6 +87,62 @@ fn by_the_command_and_back_by_the_servers_tool() -> Result<()> {
     ensure!(server.sql("SELECT SUM(a) FROM d.t")? == "3", "the rows are gone");
     ensure!(server.sql(FETCH)? == fetched, "other keys than before");
     seen!("4 keys of component_keyring_file taken by the command, used, and migrated back");
+    server.stop().map(drop)
+}
+
+/// Every byte that a C string can have, in two names; `keyring_udf` of a stock server stores them.
+#[test]
+fn names_of_any_bytes_go_both_ways() -> Result<()> {
+    let site = Site::new("bytes", Keyring::Stock)?;
+    let server = site.start()?;
+    server.sql(
+        "INSTALL PLUGIN keyring_udf SONAME 'keyring_udf.so';
+         CREATE FUNCTION keyring_key_store RETURNS INTEGER SONAME 'keyring_udf.so';
+         CREATE FUNCTION keyring_key_remove RETURNS INTEGER SONAME 'keyring_udf.so';
+         CREATE FUNCTION keyring_key_fetch RETURNS STRING SONAME 'keyring_udf.so'",
+    )?;
+    let hex =
+        |bytes: RangeInclusive<u8>| bytes.map(|byte| format!("{byte:02x}")).collect::<String>();
+    let names = [hex(1..=127), hex(128..=255), hex(233..=233)];
+    for name in &names {
+        server.sql(&format!("SELECT keyring_key_store(_binary x'{name}', 'SECRET', '{name}')"))?;
+    }
+    let kept = |server: &Server, with: Keyring| {
+        for name in &names {
+            let found = server.sql(&format!("SELECT keyring_key_fetch(_binary x'{name}')"))?;
+            ensure!(&found == name, "with {}: {found} is not {name}", with.name());
+        }
+        Ok(())
+    };
+    kept(&server, Keyring::Stock)?;
+    server.stop()?;
+    site.use_keyring(Keyring::Ours)?;
+    let file = site.keyring(Keyring::Stock).display().to_string();
+    let said = site.keyward(&["migrate", "--from-keyring-file", &file])?.ok()?;
+    ensure!(said.contains("3 key versions arrived, 3 of them new"), "{said}");
+    let server = site.start()?;
+    kept(&server, Keyring::Ours)?;
+    let listed = site.keyward(&["keys", "list"])?.ok()?;
+    ensure!(listed.contains("\n\\xe9@root@localhost "), "{listed}");
+    let json = site.keyward(&["--json", "keys", "list"])?.ok()?;
+    ensure!(json.contains(r#"{"hex":"e9"}"#) || json.contains("\"hex\": \"e9\""), "{json}");
+    let shown = site.keyward(&["keys", "show", "\\xe9@root@localhost"])?.ok()?;
+    ensure!(shown.contains("active"), "{shown}");
+    server.stop()?;
+    std::fs::remove_file(site.keyring(Keyring::Stock))?;
+    site.use_keyring(Keyring::Stock)?;
+    site.migrate(Keyring::Ours, Keyring::Stock)?;
+    let server = site.start()?;
+    kept(&server, Keyring::Stock)?;
+    server.stop()?;
+    std::fs::remove_file(site.keyring(Keyring::Ours))?;
+    std::fs::remove_file(site.wrapping_key())?;
+    site.use_keyring(Keyring::Ours)?;
+    site.migrate(Keyring::Stock, Keyring::Ours)?;
+    let server = site.start()?;
+    kept(&server, Keyring::Ours)?;
+    let removed = server.sql("SELECT keyring_key_remove(_binary x'e9')")?;
+    ensure!(removed == "1", "it cannot be removed: {removed}");
     server.stop().map(drop)
 }
 
