@@ -20,7 +20,7 @@ use crate::config::{self, Config, ProviderConfig};
 use crate::custodian::{Custodian, Source};
 use crate::env::{Deadline, Env, Level, Rng};
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Record, Trail};
+use crate::event::{Event, Head, Record, Trail};
 use crate::key::{Cipher, KeyId};
 use crate::manager::{Manager, Rollback};
 use crate::provider::{KekInfo, KeyServer, Probe, Provider};
@@ -28,7 +28,7 @@ use crate::secret::DataKey;
 use crate::source::{
     NamedServer, NamedWrapper, Reason, Role, ServedSource, Stash, fingerprint_to_pin,
 };
-use crate::store::{Keystore, Revision, STORE_KEY_LEN, StoreFile};
+use crate::store::{Keystore, Revision, STORE_KEY_LEN, StoreFile, TrailAnchor};
 use crate::trust;
 
 /// How long `init` waits for the lock of a keystore that nobody else can know yet.
@@ -260,16 +260,17 @@ fn commit_empty_keystore(
     let tell = |event| {
         let (actor, reason) = (reason.actor, reason.text);
         let record = Record { event, keys: &[], generation: 1, actor, reason };
-        Trail::beside(file.path()).append(&*env.clock, &record)
+        Trail::beside(file.path()).append_after(None, &*env.clock, &record)
     };
     // A trail that cannot be written stops us while nothing is made yet.
-    tell(Event::Intended).map_err(NotMade::nothing)?;
+    let Head { line, hash: head } = tell(Event::Intended).map_err(NotMade::nothing)?.head;
+    let keystore = keystore.with_trail(TrailAnchor { line, head });
     let (made, _) = file.commit(&lock, &keystore, &*env.rng).map_err(|error| NotMade {
         stays: is_in_place(&file, keystore.contents().id(), &error),
         error,
     })?;
     let witness = file.write_witness(&made, &*env.rng);
-    for outcome in [witness, tell(Event::KeystoreCreated)] {
+    for outcome in [witness, tell(Event::KeystoreCreated).map(drop)] {
         if let Err(error) = outcome {
             // The keystore itself is on disk.
             env.log.log(Level::Warning, &error.to_string());

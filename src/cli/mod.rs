@@ -1,6 +1,7 @@
 //! The command: one file a subcommand, or a folder for a group of them; what several need is in
 //! `helpers`.
 
+mod audit;
 mod doctor;
 mod helpers;
 mod init;
@@ -65,6 +66,9 @@ enum Command {
     /// The keystore as a whole: rewrap, accept-rollback
     #[command(subcommand)]
     Keystore(keystore::Command),
+    /// What was done to keys, by whom and why: show, verify, export
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Move from one key store to another; no page is touched
     Migrate(migrate::Migrate),
     /// Take over the keys of file_key_management, hashicorp_key_management or component_keyring_file
@@ -140,6 +144,7 @@ impl Command {
             Self::Inspect(options) => inspect::run(config, &options, printer),
             Self::Keys(command) => keys::run(config, command, printer),
             Self::Keystore(command) => keystore::run(config, &command, printer),
+            Self::Audit(command) => audit::run(config, &command, printer),
             Self::Migrate(options) => migrate::migrate(config, &options, printer),
             Self::Import(options) => migrate::import(config, &options, printer),
         }

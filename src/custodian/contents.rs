@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Custodian, SERVED_BY};
+use crate::event::{Head, Known};
 use crate::key::KeyName;
 use crate::store::{Contents, DataDirectory, Epoch, KeyEntry};
 
@@ -24,6 +25,22 @@ impl Custodian {
     #[must_use]
     pub fn entry(&self, name: &KeyName) -> Option<KeyEntry> {
         self.of_contents(|contents| contents.key(name).cloned()).flatten()
+    }
+
+    /// The same of all keys, by name.
+    #[must_use]
+    pub fn entries(&self) -> Vec<KeyEntry> {
+        self.of_contents(|contents| contents.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// What the keystore knows of its audit trail.
+    #[must_use]
+    pub fn known_of_trail(&self) -> Known {
+        let known = |contents: &Contents| {
+            let anchor = contents.registers().trail.map(|it| Head { line: it.line, hash: it.head });
+            Known { anchor, generation: contents.generation() }
+        };
+        self.of_contents(known).unwrap_or_default()
     }
 
     /// The wrappings of the store key in the order they were added: provider and wrapping key.

@@ -7,6 +7,8 @@ mod library;
 pub mod metrics;
 mod status;
 mod trail;
+mod verify;
 
 pub use status::{Answer, Degraded, RestartSafe, StashState, Status};
-pub use trail::{Event, Line, Record, Trail};
+pub use trail::{Appended, Event, Head, Line, Record, Trail};
+pub use verify::{Fault, Known, Verdict};

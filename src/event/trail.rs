@@ -1,12 +1,14 @@
-//! The audit trail: one JSON object a line, each chained to the one before by its hash, so that an
-//! edit, a gap or a reordering shows, except in the last line and after it.
+//! The audit trail: one JSON object a line, each chained to the one before by its hash. Each commit notes
+//! the newest line in the keystore, so that an edit, a gap, a reordering or a cut shows up to there.
 //!
 //! Written only under the keystore's lock, by whoever changes it: the server or the command.
 
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -15,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::env::{Clock, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::hex;
+use crate::hex::Hex;
 use crate::key::KeyRef;
 use crate::trust;
 
@@ -27,7 +29,7 @@ const MAX_LEN: u64 = 1 << 30;
 /// The way out where the trail cannot be gone on with.
 const ASIDE: &str = "move the file aside; a new trail begins by itself";
 /// What the first line is chained to.
-const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+pub(super) const GENESIS: Hex<32> = Hex([0; 32]);
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +84,12 @@ pub enum Event {
     DataDirectoryGone,
 }
 
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 /// One line of the trail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,9 +126,27 @@ pub struct Record<'a> {
     pub reason: &'a str,
 }
 
+/// A line of the trail by its number, and its SHA-256, which fixes it and all lines before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Head {
+    /// The line's number.
+    pub line: u64,
+    /// Its hash.
+    pub hash: Hex<32>,
+}
+
+/// What appending came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The new line.
+    pub head: Head,
+    /// The lines that are known, and no longer in the file.
+    pub gone: Option<RangeInclusive<u64>>,
+}
+
 /// The trail beside a keystore.
 pub struct Trail {
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 impl Trail {
@@ -132,10 +158,26 @@ impl Trail {
 
     /// Appends one line and waits until it is on disk.
     pub fn append(&self, clock: &dyn Clock, record: &Record<'_>) -> Result<()> {
+        self.append_after(None, clock, record).map(drop)
+    }
+
+    /// The same where the line `known` was there before: if the file does not reach it any more, the new
+    /// line is chained to it, and its number follows.
+    pub fn append_after(
+        &self,
+        known: Option<Head>,
+        clock: &dyn Clock,
+        record: &Record<'_>,
+    ) -> Result<Appended> {
         let mut file = self.open()?;
-        let (number, previous) = match self.last_line(&mut file)? {
+        let (next, previous) = match self.last_line(&mut file)? {
             Some(text) => (self.number_after(&text)?, digest(&text)),
-            None => (1, GENESIS.to_owned()),
+            None => (1, GENESIS),
+        };
+        let lost = known.filter(|known| known.line >= next);
+        let (number, previous) = match lost {
+            Some(lost) => (lost.line.checked_add(1).ok_or_else(|| self.broken())?, lost.hash),
+            None => (next, previous),
         };
         let line = Line {
             number,
@@ -145,14 +187,16 @@ impl Trail {
             generation: record.generation,
             actor: record.actor.to_owned(),
             reason: record.reason.to_owned(),
-            previous,
+            previous: previous.to_string(),
         };
         let mut text = serde_json::to_string(&line)
             .map_err(|e| Error::new(Kind::Internal, format!("cannot write an audit line: {e}")))?;
+        let head = Head { line: number, hash: digest(&text) };
         text.push('\n');
         file.write_all(text.as_bytes())
             .and_then(|()| file.sync_data())
-            .map_err(|e| Error::io("cannot append to the audit trail", &self.path, &e))
+            .map_err(|e| Error::io("cannot append to the audit trail", &self.path, &e))?;
+        Ok(Appended { head, gone: lost.map(|lost| next..=lost.line) })
     }
 
     /// Every line that can be read, and whether something is wrong with the others or with the chain:
@@ -183,11 +227,11 @@ impl Trail {
             .read_to_string(&mut text)
             .map_err(|e| self.failed("cannot read the audit trail", &e))?;
         let mut lines = Vec::new();
-        let mut previous = GENESIS.to_owned();
+        let mut previous = GENESIS;
         // By the line end alone: a return before it was not there when the line was written.
         for (n, text) in text.split_terminator('\n').enumerate() {
             let line = self.parse(text)?;
-            if line.previous != previous || line.number != n as u64 + 1 {
+            if line.previous != previous.to_string() || line.number != n as u64 + 1 {
                 let place = format!("{}:{}", self.path.display(), n + 1);
                 return Err(Error::new(
                     Kind::Corrupt,
@@ -202,7 +246,7 @@ impl Trail {
         Ok(lines)
     }
 
-    fn is_missing(&self) -> bool {
+    pub(super) fn is_missing(&self) -> bool {
         self.path.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
     }
 
@@ -218,7 +262,7 @@ impl Trail {
 
     /// The file that is there: no link, which could lead anywhere, and a regular one. A device has
     /// no end, and a pipe waits for one.
-    fn checked(&self, options: &mut OpenOptions) -> Result<File> {
+    pub(super) fn checked(&self, options: &mut OpenOptions) -> Result<File> {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
         let file = options.custom_flags(flags).open(&self.path);
         let file = file.map_err(|e| self.failed("cannot open the audit trail", &e))?;
@@ -237,7 +281,7 @@ impl Trail {
         Err(Error::new(Kind::Config, what).advise(ASIDE))
     }
 
-    fn failed(&self, doing: &str, cause: &io::Error) -> Error {
+    pub(super) fn failed(&self, doing: &str, cause: &io::Error) -> Error {
         if matches!(cause.raw_os_error(), Some(libc::ELOOP)) {
             let what = format!("the audit trail {} is a symbolic link", self.path.display());
             return Error::new(Kind::Config, what).advise(ASIDE);
@@ -294,8 +338,8 @@ impl Trail {
     }
 }
 
-fn digest(line: &str) -> String {
-    hex::text(&Sha256::digest(line.as_bytes()))
+pub(super) fn digest(line: impl AsRef<[u8]>) -> Hex<32> {
+    Hex(Sha256::digest(line.as_ref()).into())
 }
 
 #[cfg(test)]
@@ -322,7 +366,7 @@ mod tests {
         let (_folder, trail) = trail_of(3);
         let lines = trail.read().unwrap();
         assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), [1, 2, 3]);
-        assert_eq!(lines[0].previous, GENESIS);
+        assert_eq!(lines[0].previous, GENESIS.to_string());
     }
 
     #[test]

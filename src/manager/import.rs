@@ -5,7 +5,7 @@
 use super::{Changed, Manager};
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Record, Trail};
+use crate::event::Event;
 use crate::key::{KeyInfo, KeyRef};
 use crate::secret::DataKey;
 use crate::source::{KeySource as _, LOCK_WAIT, Reason};
@@ -58,14 +58,9 @@ impl Manager {
             .map(|info| keystore.data_key(&info.key).map(|data| ExportedKey { info, data }))
             .collect::<Result<Vec<_>>>()?;
         let names: Vec<KeyRef> = keys.iter().map(|key| key.info.key.clone()).collect();
-        let record = Record {
-            event: Event::Exported,
-            keys: &names,
-            generation: keystore.contents().generation(),
-            actor: reason.actor,
-            reason: reason.text,
-        };
-        Trail::beside(self.reader.file.path()).append(&*self.reader.env.clock, &record)?;
+        let (known, generation) =
+            (keystore.contents().registers().trail, keystore.contents().generation());
+        self.append(known, generation, Event::Exported, &names, reason)?;
         drop(lock);
         Ok(keys)
     }

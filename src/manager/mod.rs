@@ -25,9 +25,9 @@ pub use rewrap::{Rewrap, Rewrapped, WrapChange};
 pub use rollback::Rollback;
 pub use states::StateChange;
 
-use crate::env::{Deadline, Env};
+use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Record, Trail};
+use crate::event::{Appended, Event, Head, Record, Trail};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef};
 use crate::policy::{NextRotation, Policy};
 use crate::ring::Ring;
@@ -36,7 +36,7 @@ use crate::source::{
     KeySource, KeystoreReader, LOCK_WAIT, Looked, Maintenance, NamedWrapper, Reason, Role,
     SourceState, Which,
 };
-use crate::store::{Change, Contents, Keystore, StoreFile};
+use crate::store::{Change, Contents, Keystore, StoreFile, TrailAnchor};
 use policy_runner::PolicyRunner;
 use register::Registering;
 
@@ -143,12 +143,15 @@ impl Manager {
         let keys: Vec<KeyRef> = events.iter().flat_map(|(_, keys)| keys).cloned().collect();
         prove(&after, &keys)?;
         let generation = before.contents().generation() + 1;
-        self.append(generation, Event::Intended, &keys, reason)?;
+        let known = before.contents().registers().trail;
+        let anchor = self.append(known, generation, Event::Intended, &keys, reason)?;
+        let after = after.with_trail(anchor);
         let committed = self.reader.file.commit(&lock, &after, &*self.reader.env.rng);
         if committed.as_ref().err().is_none_or(|error| error.kind() == Kind::Unknown) {
             for (event, keys) in &events {
                 // The change itself is on disk; the trail shows its intent.
-                self.reader.warn_of(self.append(generation, *event, keys, reason));
+                let told = self.append(Some(anchor), generation, *event, keys, reason);
+                self.reader.warn_of(told.map(drop));
             }
         }
         match committed {
@@ -188,16 +191,33 @@ impl Manager {
         }
     }
 
+    /// Appends a line to the trail, which `known` was in before. What that comes to is for the keystore to
+    /// know.
     fn append(
         &self,
+        known: Option<TrailAnchor>,
         generation: u64,
         event: Event,
         keys: &[KeyRef],
         reason: Reason<'_>,
-    ) -> Result<()> {
+    ) -> Result<TrailAnchor> {
         let (actor, reason) = (reason.actor, reason.text);
         let record = Record { event, keys, generation, actor, reason };
-        Trail::beside(self.reader.file.path()).append(&*self.reader.env.clock, &record)
+        let known = known.map(|TrailAnchor { line, head: hash }| Head { line, hash });
+        let trail = Trail::beside(self.reader.file.path());
+        let Appended { head, gone } =
+            trail.append_after(known, &*self.reader.env.clock, &record)?;
+        if let Some(gone) = gone {
+            let line = format!(
+                "lines {} to {} of the audit trail are gone, and the next is {}: put a copy of them \
+                 aside for who asks; `keyward audit verify` shows what there is",
+                gone.start(),
+                gone.end(),
+                head.line
+            );
+            self.reader.env.log.log(Level::Warning, &line);
+        }
+        Ok(TrailAnchor { line: head.line, head: head.hash })
     }
 
     /// A change made now.

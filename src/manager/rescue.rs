@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq as _;
 use super::{ExportedKey, Manager};
 use crate::env::{Deadline, Level};
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Record, Trail};
+use crate::event::Event;
 use crate::key::{KeyId, KeyInfo, KeyRef, KeyState, KeyVersion, Purpose};
 use crate::ring::{Ring, RingKey};
 use crate::secret::{DataKey, scrubbed};
@@ -50,19 +50,21 @@ impl Manager {
         let next = self.wrapped_again(&next)?;
         let keys = living(next.contents());
         let generation = next.contents().generation() + 1;
-        let tell = |event| {
-            let (actor, reason) = (reason.actor, reason.text);
-            let record = Record { event, keys: &keys, generation, actor, reason };
-            // A damaged trail must not cost the keys.
-            self.reader.warn_of(Trail::beside(&path).append(&*self.reader.env.clock, &record));
+        // A damaged trail must not cost the keys.
+        let tell = |known, event| {
+            let told = self.append(known, generation, event, &keys, reason);
+            let anchor = told.as_ref().ok().copied();
+            self.reader.warn_of(told.map(drop));
+            anchor
         };
-        tell(Event::Intended);
+        let anchor = tell(next.contents().registers().trail, Event::Intended);
+        let next = anchor.map_or_else(|| next.clone(), |anchor| next.with_trail(anchor));
         let day = self.reader.env.clock.now().to_string();
         let day = day.split('T').next().unwrap_or_default();
         let prove = |sealed| self.prove_rescued(sealed);
         let aside =
             self.reader.file.write_aside(&lock, &next, day, prove, &*self.reader.env.rng)?;
-        tell(Event::Rescued);
+        tell(anchor, Event::Rescued);
         let written = self.reader.read_unguarded()?;
         self.reader.warn_of(self.reader.file.write_witness(&written.keystore, rng));
         self.reader.load(Some(&lock))?;

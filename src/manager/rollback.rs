@@ -37,10 +37,13 @@ impl Manager {
         let known = self.reader.file.guard().epoch_to_pass(&keystore, rng)?;
         let after = keystore.with_epoch_above(known, self.reader.env.clock.now(), rng)?;
         let generation = keystore.contents().generation() + 1;
-        self.append(generation, Event::Intended, &[], reason)?;
+        let known = keystore.contents().registers().trail;
+        let anchor = self.append(known, generation, Event::Intended, &[], reason)?;
+        let after = after.with_trail(anchor);
         let accepted = self.reader.file.commit(&lock, &after, rng);
         if accepted.as_ref().err().is_none_or(|error| error.kind() == Kind::Unknown) {
-            self.reader.warn_of(self.append(generation, Event::RollbackAccepted, &[], reason));
+            let told = self.append(Some(anchor), generation, Event::RollbackAccepted, &[], reason);
+            self.reader.warn_of(told.map(drop));
         }
         let (accepted, _) = accepted?;
         self.reader.warn_of(self.reader.file.write_witness(&accepted, rng));

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::custodian::Custodian;
 use crate::env::{Clock as _, System};
 use crate::error::{Error, Result};
-use crate::event::StashState;
+use crate::event::{StashState, Trail};
 use crate::key::KeyName;
 use crate::policy::Ahead;
 use crate::source::Role;
@@ -141,6 +141,7 @@ impl Findings {
         }
         if let Some(custodian) = &started {
             self.dates(config, custodian);
+            self.trail(config, custodian);
         }
         if let (Some(custodian), Some(Server { generation: Some(seen), .. })) = (started, server) {
             let generation = custodian.status().generation;
@@ -156,11 +157,30 @@ impl Findings {
         }
     }
 
+    /// Whether the audit trail is as the keystore knows it.
+    fn trail(&mut self, config: &Config, custodian: &Custodian) {
+        let trail = Trail::beside(&config.keystore.path);
+        let verdict = match trail.verify(custodian.known_of_trail()) {
+            Ok(verdict) => verdict,
+            Err(error) => return self.error("audit trail", &error),
+        };
+        match (verdict.faults.first(), verdict.anchored) {
+            (Some(fault), _) => {
+                let advice = Some("`keyward audit verify` shows all that is wrong");
+                self.add(Mark::Failed, format!("audit trail: {fault}"), advice);
+            }
+            (None, Some(line)) => {
+                let what =
+                    format!("audit trail: {} lines, proven up to line {line}", verdict.lines);
+                self.add(Mark::Ok, what, None);
+            }
+            (None, None) => {}
+        }
+    }
+
     /// A version that is dated after today never grows old enough to be rotated by time.
     fn dates(&mut self, config: &Config, custodian: &Custodian) {
-        let mut names: Vec<_> = custodian.keys().into_iter().map(|info| info.key.name).collect();
-        names.dedup();
-        let entries: Vec<_> = names.iter().filter_map(|name| custodian.entry(name)).collect();
+        let entries = custodian.entries();
         let now = System.now();
         if let Err(error) = config.policy.check_clock(now, entries.iter()) {
             return self.error("dates", &error);

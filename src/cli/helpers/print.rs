@@ -48,6 +48,11 @@ impl Printer {
         write_out(&tame(&json))
     }
 
+    /// Lines for another program, whatever was asked for.
+    pub(in crate::cli) fn export(&self, text: &str) -> Result<()> {
+        write_out(&tame(text))
+    }
+
     /// A line for people; machines have what they need.
     pub(in crate::cli) fn note(&self, text: &str) -> Result<()> {
         if self.json { Ok(()) } else { write_out(text) }

@@ -1,0 +1,82 @@
+//! `keyward audit export`: lines of the trail, for programs.
+
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use super::filter::Filter;
+use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::print::{Printer, plain};
+use crate::error::{Error, Kind, Result};
+use crate::event::Line;
+
+/// The columns of a CSV file.
+const HEAD: &str = "number,at,event,generation,keys,actor,reason,previous\n";
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct Options {
+    #[command(flatten)]
+    filter: Filter,
+    /// jsonl: the lines as they are; csv: a table with a head (RFC 4180, lines end with LF)
+    #[arg(long, value_enum, default_value = "jsonl")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Jsonl,
+    Csv,
+}
+
+pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
+    let lines = options.filter.lines(config, printer)?;
+    printer.export(&match options.format {
+        Format::Jsonl => lines.iter().map(json).collect::<Result<_>>()?,
+        Format::Csv => HEAD.to_owned() + &lines.iter().map(csv).collect::<String>(),
+    })?;
+    Ok(Exit::Success)
+}
+
+fn json(line: &Line) -> Result<String> {
+    let text = serde_json::to_string(line);
+    let text = text.map_err(|e| Error::new(Kind::Internal, format!("a line is no JSON: {e}")))?;
+    Ok(text + "\n")
+}
+
+fn csv(line: &Line) -> String {
+    let Line { number, at, event, keys, generation, actor, reason, previous } = line;
+    let keys: Vec<_> = keys.iter().map(ToString::to_string).collect();
+    let cells = [
+        number.to_string(),
+        at.to_string(),
+        event.to_string(),
+        generation.to_string(),
+        cell(&keys.join("; ")),
+        cell(actor),
+        cell(reason),
+        previous.clone(),
+    ];
+    cells.join(",") + "\n"
+}
+
+/// A text of somebody's, quoted. A table calculator takes one that begins with a sign for a formula, so it
+/// gets an apostrophe before it.
+fn cell(text: &str) -> String {
+    let formula = text.starts_with(['=', '+', '-', '@']);
+    let apostrophe = if formula { "'" } else { "" };
+    format!("\"{apostrophe}{}\"", plain(text).replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_one_cell_and_no_formula() {
+        assert_eq!(cell("a \"b\", c\nd"), "\"a \"\"b\"\", c\\nd\"");
+        assert_eq!(cell("=HYPERLINK(\"x\")"), "\"'=HYPERLINK(\"\"x\"\")\"");
+        assert_eq!(cell(""), "\"\"");
+    }
+}

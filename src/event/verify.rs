@@ -1,0 +1,443 @@
+//! Whether an audit trail is whole: its chain, and the line that the keystore knows.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{self, BufRead, BufReader};
+
+use serde::{Deserialize, Serialize};
+
+use super::trail::{GENESIS, Head, Trail, digest};
+use crate::error::Result;
+use crate::hex::Hex;
+
+/// What a keystore knows of its trail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The newest line that a commit noted in it.
+    pub anchor: Option<Head>,
+    /// Its generation; 0 where a key store serves the keys.
+    pub generation: u64,
+}
+
+/// What is wrong with a trail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "fault", rename_all = "kebab-case")]
+pub enum Fault {
+    /// A line is not one of ours.
+    Unreadable {
+        /// Its place in the file, from 1 on.
+        place: u64,
+    },
+    /// A line is not chained to the one before.
+    Broken {
+        /// Its place in the file, from 1 on.
+        place: u64,
+    },
+    /// Lines are not in the file.
+    Missing {
+        /// The first of them, by number.
+        from: u64,
+        /// The last.
+        to: u64,
+    },
+    /// The line that the keystore knows is another one.
+    Rebuilt {
+        /// Its number.
+        line: u64,
+    },
+    /// The file ends before the line that the keystore knows.
+    Cut {
+        /// The first number that is missing.
+        from: u64,
+        /// The last that is known.
+        to: u64,
+    },
+    /// A change is told that the keystore does not have.
+    Ahead {
+        /// The line's number.
+        line: u64,
+        /// The generation that it tells of.
+        generation: u64,
+    },
+}
+
+/// How a trail was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// How many lines there are.
+    pub lines: u64,
+    /// The number of the last; 0 where there is none.
+    pub last: u64,
+    /// The number of the line that the keystore knows: changes up to it show.
+    pub anchored: Option<u64>,
+    /// How many lines come after that: whoever may write the file can change them unnoticed.
+    pub not_anchored: u64,
+    /// Whether the file ends within a line, as a crash leaves it; the next change takes that away.
+    pub unfinished: bool,
+    /// What is wrong, in the order of the file.
+    pub faults: Vec<Fault>,
+}
+
+/// The part of a line that every release writes.
+#[derive(Deserialize)]
+struct Chained {
+    number: u64,
+    #[serde(default)]
+    event: String,
+    #[serde(default)]
+    generation: u64,
+    previous: Hex<32>,
+}
+
+/// What was read so far.
+struct Walk {
+    known: Known,
+    place: u64,
+    previous: Hex<32>,
+    verdict: Verdict,
+}
+
+impl Trail {
+    /// Checks every line, and the trail against what the keystore knows of it.
+    pub fn verify(&self, known: Known) -> Result<Verdict> {
+        if self.is_missing() {
+            return Ok(Walk::new(known).end());
+        }
+        let file = self.checked(OpenOptions::new().read(true))?;
+        judge(BufReader::new(file), known)
+            .map_err(|e| self.failed("cannot read the audit trail", &e))
+    }
+}
+
+fn judge(mut file: impl BufRead, known: Known) -> io::Result<Verdict> {
+    let (mut walk, mut line) = (Walk::new(known), Vec::new());
+    while file.read_until(b'\n', &mut line)? > 0 {
+        match line.strip_suffix(b"\n") {
+            Some(line) => walk.line(line),
+            None => walk.verdict.unfinished = true,
+        }
+        line.clear();
+    }
+    Ok(walk.end())
+}
+
+impl Walk {
+    fn new(known: Known) -> Self {
+        Self { known, place: 0, previous: GENESIS, verdict: Verdict::default() }
+    }
+
+    fn line(&mut self, text: &[u8]) {
+        self.place += 1;
+        self.verdict.lines += 1;
+        let (place, previous) = (self.place, self.previous);
+        self.previous = digest(text);
+        let Ok(line) = serde_json::from_slice::<Chained>(text) else {
+            self.verdict.last += 1;
+            return self.fault(Fault::Unreadable { place });
+        };
+        let expected = self.verdict.last + 1;
+        if line.number > expected {
+            self.fault(Fault::Missing { from: expected, to: line.number - 1 });
+        } else if line.number < expected || line.previous != previous {
+            self.fault(Fault::Broken { place });
+        }
+        self.verdict.last = line.number;
+        self.against_the_keystore(&line);
+    }
+
+    fn against_the_keystore(&mut self, line: &Chained) {
+        let Known { anchor, generation } = self.known;
+        match anchor.map(|anchor| (anchor, line.number.cmp(&anchor.line))) {
+            Some((anchor, std::cmp::Ordering::Equal)) if self.previous != anchor.hash => {
+                self.fault(Fault::Rebuilt { line: line.number });
+            }
+            Some((_, std::cmp::Ordering::Greater)) => {
+                self.verdict.not_anchored += 1;
+                // What was only intended may never have been done.
+                if line.generation > generation && line.event != "intended" {
+                    let (line, generation) = (line.number, line.generation);
+                    self.fault(Fault::Ahead { line, generation });
+                }
+            }
+            Some(_) => {}
+            None => self.verdict.not_anchored += 1,
+        }
+    }
+
+    fn end(mut self) -> Verdict {
+        self.verdict.anchored = self.known.anchor.map(|anchor| anchor.line);
+        if let Some(anchor) = self.known.anchor.filter(|anchor| self.verdict.last < anchor.line) {
+            self.fault(Fault::Cut { from: self.verdict.last + 1, to: anchor.line });
+        }
+        self.verdict
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        self.verdict.faults.push(fault);
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { place } => {
+                write!(f, "line {place} of the file is none that keyward wrote")
+            }
+            Self::Broken { place } => write!(
+                f,
+                "line {place} of the file does not follow the one before: either was changed, or \
+                 lines were swapped, put in or taken out there"
+            ),
+            Self::Missing { from, to } => write!(f, "{} missing", numbers(*from, *to)),
+            Self::Rebuilt { line } => write!(
+                f,
+                "line {line} is not the one that the keystore knows: it or a line before was changed, \
+                 and the chain was made again"
+            ),
+            Self::Cut { from, to } => write!(
+                f,
+                "the trail ends too early: {} missing, which the keystore knows",
+                numbers(*from, *to)
+            ),
+            Self::Ahead { line, generation } => write!(
+                f,
+                "line {line} tells of generation {generation}, which the keystore has not come to: an \
+                 older copy of it may have taken its place"
+            ),
+        }
+    }
+}
+
+fn numbers(from: u64, to: u64) -> String {
+    match from == to {
+        true => format!("line {from} is"),
+        false => format!("lines {from} to {to} are"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::env::Timestamp;
+    use crate::env::fake::FakeClock;
+    use crate::event::{Event, Line, Record};
+
+    /// How many lines the trail has, and the one that the keystore knows.
+    const LINES: u64 = 40;
+    const ANCHOR: u64 = 30;
+
+    fn trail() -> (tempfile::TempDir, Trail, Known) {
+        let folder = tempfile::tempdir().unwrap();
+        let trail = Trail::beside(&folder.path().join("keystore.json"));
+        let clock = FakeClock::at(Timestamp::from_unix(1_700_000_000));
+        let mut known = Known { anchor: None, generation: LINES };
+        for generation in 1..=LINES {
+            let event = if generation % 2 == 1 { Event::Intended } else { Event::Rotated };
+            let reason = format!("reason {generation}");
+            let record = Record { event, keys: &[], generation, actor: "me", reason: &reason };
+            let head = trail.append_after(known.anchor, &clock, &record).unwrap().head;
+            if generation == ANCHOR {
+                known.anchor = Some(head);
+            }
+        }
+        (folder, trail, known)
+    }
+
+    fn lines(trail: &Trail) -> Vec<String> {
+        fs::read_to_string(&trail.path).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn write(trail: &Trail, lines: &[String]) {
+        fs::write(&trail.path, lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+            .unwrap();
+    }
+
+    /// The chain made again over lines that somebody changed.
+    fn rebuilt(lines: &[String]) -> Vec<String> {
+        let mut previous = GENESIS;
+        let chain = lines.iter().enumerate().map(|(n, line)| {
+            let mut line: Line = serde_json::from_str(line).unwrap();
+            (line.number, line.previous) = (n as u64 + 1, previous.to_string());
+            let line = serde_json::to_string(&line).unwrap();
+            previous = digest(&line);
+            line
+        });
+        chain.collect()
+    }
+
+    /// SplitMix64: repeatable numbers.
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, end: usize) -> usize {
+            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            usize::try_from((z ^ (z >> 31)) % end as u64).unwrap()
+        }
+    }
+
+    const DAMAGES: [&str; 8] =
+        ["edit a byte", "delete", "insert", "swap", "cut", "begin later", "rebuild", "delete all"];
+
+    /// One damage to a line at or below the `end`-th.
+    fn damaged(lines: &[String], how: &str, end: usize, dice: &mut Dice) -> Vec<String> {
+        let mut lines = lines.to_vec();
+        let at = dice.below(end);
+        match how {
+            "edit a byte" => {
+                let byte = dice.below(lines[at].len());
+                let mut bytes = lines[at].clone().into_bytes();
+                bytes[byte] = if bytes[byte] == b'x' { b'y' } else { b'x' };
+                lines[at] = String::from_utf8(bytes).unwrap();
+            }
+            "delete" => drop(lines.remove(at)),
+            "insert" => lines.insert(at, lines[dice.below(end)].clone()),
+            "swap" => lines.swap(at, (at + 1) % end),
+            "cut" => lines.truncate(at),
+            "begin later" => drop(lines.drain(..=at)),
+            "rebuild" => {
+                lines[at] = lines[at].replace("reason ", "other ");
+                lines = rebuilt(&lines);
+            }
+            _ => lines.clear(),
+        }
+        lines
+    }
+
+    #[test]
+    fn a_whole_trail_is_right() {
+        let (_folder, trail, known) = trail();
+        let verdict = trail.verify(known).unwrap();
+        let whole = Verdict {
+            lines: LINES,
+            last: LINES,
+            anchored: Some(ANCHOR),
+            not_anchored: LINES - ANCHOR,
+            ..Verdict::default()
+        };
+        assert_eq!(verdict, whole);
+        let unknown = trail.verify(Known::default()).unwrap();
+        assert_eq!((unknown.anchored, unknown.not_anchored, unknown.faults), (None, LINES, vec![]));
+        fs::remove_file(&trail.path).unwrap();
+        assert_eq!(trail.verify(Known::default()).unwrap(), Verdict::default());
+    }
+
+    #[test]
+    fn every_damage_up_to_the_anchor_is_found() {
+        let (_folder, trail, known) = trail();
+        let (whole, mut dice) = (lines(&trail), Dice(20_261_130));
+        for round in 0..1_000 {
+            let how = DAMAGES[round % DAMAGES.len()];
+            let lines = damaged(&whole, how, usize::try_from(ANCHOR).unwrap(), &mut dice);
+            if lines == whole {
+                continue;
+            }
+            write(&trail, &lines);
+            let verdict = trail.verify(known).unwrap();
+            assert!(!verdict.faults.is_empty(), "round {round}: {how} was not found");
+        }
+    }
+
+    /// Only who kept a copy elsewhere can tell.
+    #[test]
+    fn after_the_anchor_the_last_line_and_a_chain_made_again_are_not_noticed() {
+        let (_folder, trail, known) = trail();
+        let (whole, mut dice) = (lines(&trail), Dice(7));
+        let (head, tail) = whole.split_at(usize::try_from(ANCHOR).unwrap());
+        for round in 0..1_000 {
+            let how = DAMAGES[round % DAMAGES.len()];
+            let mut lines = head.to_vec();
+            match how {
+                "rebuild" => {
+                    let mut all = whole.clone();
+                    let at = head.len() + dice.below(tail.len());
+                    all[at] = all[at].replace("reason ", "other ");
+                    lines = rebuilt(&all);
+                }
+                _ => lines.extend(damaged(tail, how, tail.len(), &mut dice)),
+            }
+            let is_prefix = whole.starts_with(&lines);
+            let last_alone = lines.len() == whole.len() && lines[..39] == whole[..39];
+            write(&trail, &lines);
+            let verdict = trail.verify(known).unwrap();
+            let unnoticed = is_prefix || last_alone || how == "rebuild";
+            let found = !verdict.faults.is_empty();
+            assert!(found || unnoticed, "round {round}: {how} was not found");
+            let counted = head.len() + usize::try_from(verdict.not_anchored).unwrap();
+            assert!(found || counted == lines.len(), "round {round}: {verdict:?}");
+        }
+    }
+
+    #[test]
+    fn each_fault_has_its_words() {
+        let (_folder, trail, known) = trail();
+        let whole = lines(&trail);
+        let told = |lines: &[String], known| {
+            write(&trail, lines);
+            let faults = trail.verify(known).unwrap().faults;
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            told(&whole[..20], known),
+            ["the trail ends too early: lines 21 to 30 are missing, which the keystore knows"]
+        );
+        let gap = [&whole[..10], &whole[12..]].concat();
+        assert_eq!(told(&gap, known), ["lines 11 to 12 are missing"]);
+        let mut other = whole.clone();
+        other[4] = other[4].replace("reason ", "other ");
+        let words = told(&other, known);
+        assert!(
+            words.len() == 1 && words[0].starts_with("line 6 of the file does not follow"),
+            "{words:?}"
+        );
+        let words = told(&rebuilt(&other), known);
+        assert!(
+            words.len() == 1 && words[0].starts_with("line 30 is not the one that"),
+            "{words:?}"
+        );
+        other[4] = "{}".to_owned();
+        let words = told(&other, known);
+        assert_eq!(words[0], "line 5 of the file is none that keyward wrote");
+        let older = Known { generation: 31, ..known };
+        let words = told(&whole, older);
+        assert!(
+            words.len() == 5 && words[0].starts_with("line 32 tells of generation 32"),
+            "{words:?}"
+        );
+    }
+
+    #[test]
+    fn a_trail_that_was_lost_goes_on_from_the_line_that_is_known() {
+        let (_folder, trail, known) = trail();
+        let whole = lines(&trail);
+        let clock = FakeClock::at(Timestamp::from_unix(1_700_000_000));
+        let record =
+            Record { event: Event::Rotated, keys: &[], generation: 41, actor: "me", reason: "" };
+        for (kept, gone) in [(0, 1..=ANCHOR), (20, 21..=ANCHOR)] {
+            write(&trail, &whole[..kept]);
+            let appended = trail.append_after(known.anchor, &clock, &record).unwrap();
+            assert_eq!((appended.head.line, appended.gone), (ANCHOR + 1, Some(gone.clone())));
+            let later = Known { anchor: Some(appended.head), generation: 41 };
+            let faults = trail.verify(later).unwrap().faults;
+            assert_eq!(faults, [Fault::Missing { from: *gone.start(), to: *gone.end() }]);
+        }
+        write(&trail, &whole);
+        let appended = trail.append_after(known.anchor, &clock, &record).unwrap();
+        assert_eq!((appended.head.line, appended.gone), (LINES + 1, None));
+    }
+
+    #[test]
+    fn a_line_that_a_crash_left_is_told() {
+        let (_folder, trail, known) = trail();
+        let mut text = fs::read(&trail.path).unwrap();
+        text.extend_from_slice(b"{\"number\":41");
+        fs::write(&trail.path, text).unwrap();
+        let verdict = trail.verify(known).unwrap();
+        assert!(verdict.unfinished && verdict.faults.is_empty() && verdict.lines == LINES);
+    }
+}

@@ -1,0 +1,85 @@
+//! `keyward audit`: what the trail tells, and that whoever changes it is noticed.
+
+use crate::command::Shell;
+
+fn trail(shell: &Shell) -> std::path::PathBuf {
+    shell.path("keystore/audit.jsonl")
+}
+
+fn rewrite(shell: &Shell, change: impl FnOnce(&str) -> String) {
+    let text = std::fs::read_to_string(trail(shell)).unwrap();
+    std::fs::write(trail(shell), change(&text)).unwrap();
+}
+
+#[test]
+fn a_trail_is_whole_until_somebody_changes_it() {
+    let shell = Shell::new();
+    shell.run(&["rotate", "1", "--reason", "first of January"]);
+    shell.run(&["rotate", "1", "--reason", "second of January"]);
+    let whole = shell.run(&["audit", "verify"]);
+    assert_eq!(whole.code, 0, "{whole:?}");
+    assert!(whole.out.contains("each chained to the one before"), "{whole:?}");
+    assert!(whole.out.contains("; 1 after it are not anchored yet"), "{whole:?}");
+    let text = std::fs::read_to_string(trail(&shell)).unwrap();
+
+    let count = text.lines().count();
+    rewrite(&shell, |text| text.replace("first of January", "first of jANUARY"));
+    let edited = shell.run(&["audit", "verify"]);
+    assert!(
+        edited.code == 1 && edited.out.contains("does not follow the one before"),
+        "{edited:?}"
+    );
+    let shown = shell.run(&["audit", "show"]);
+    assert!(shown.code == 0 && shown.err.contains("the audit trail is not whole"), "{shown:?}");
+
+    rewrite(&shell, |_| text.lines().take(count - 2).map(|line| format!("{line}\n")).collect());
+    let cut = shell.run(&["audit", "verify"]);
+    let words = format!("the trail ends too early: line {} is missing", count - 1);
+    assert!(cut.code == 1 && cut.out.contains(&words), "{cut:?}");
+    // The next change is made, goes on after it and says so; what is missing stays missing.
+    let rotated = shell.run(&["rotate", "1"]);
+    let gone =
+        format!("lines {0} to {0} of the audit trail are gone, and the next is {count}", count - 1);
+    assert!(rotated.code == 0 && rotated.err.contains(&gone), "{rotated:?}");
+    let after = shell.run(&["audit", "verify"]);
+    assert!(
+        after.code == 1 && after.out.contains(&format!("line {} is missing", count - 1)),
+        "{after:?}"
+    );
+
+    std::fs::remove_file(trail(&shell)).unwrap();
+    let removed = shell.run(&["audit", "verify"]);
+    assert!(removed.code == 1 && removed.out.contains("the trail ends too early"), "{removed:?}");
+}
+
+#[test]
+fn lines_are_shown_and_exported_by_what_they_are_about() {
+    let shell = Shell::new();
+    shell.run(&["keys", "create", "7"]);
+    shell.run(&["rotate", "7", "--reason", "=1+1, \"yearly\""]);
+    let shown = |words: &[&str]| {
+        let answer = shell.run(&[&["audit", "show"], words].concat());
+        assert_eq!(answer.code, 0, "{answer:?}");
+        answer.out
+    };
+    let of_key = shown(&["--key", "7"]);
+    assert_eq!(of_key.lines().count(), 5, "{of_key}");
+    assert!(of_key.contains("rotated") && of_key.contains("key 7 version 3"), "{of_key}");
+    assert_eq!(shown(&["--key", "7", "--event", "rotated"]).lines().count(), 2);
+    assert_eq!(shown(&["--since", "1h", "--last", "2"]).lines().count(), 3);
+    assert_eq!(shown(&["--until", "2020-01-01T00:00:00Z"]).lines().count(), 1);
+    assert_eq!(shown(&["--actor", "nobody of that name"]).lines().count(), 1);
+    shell.fails(
+        &["audit", "show", "--event", "turned"],
+        2,
+        "error: invalid value 'turned' for '--event <EVENT>': \"turned\" is no event of the trail\n\n\
+         For more information, try '--help'.",
+    );
+
+    let export = |words: &[&str]| shell.run(&[&["audit", "export"], words].concat()).out;
+    assert_eq!(export(&[]), std::fs::read_to_string(trail(&shell)).unwrap());
+    let csv = export(&["--format", "csv", "--key", "7", "--event", "rotated"]);
+    assert!(csv.starts_with("number,at,event,generation,keys,actor,reason,previous\n"), "{csv}");
+    assert!(csv.contains(",\"key 7 version 3\",\""), "{csv}");
+    assert!(csv.contains(",\"'=1+1, \"\"yearly\"\"\","), "{csv}");
+}
