@@ -3,13 +3,14 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
-use crate::key::{KeyId, KeyName, KeyRef, KeyState, KeyVersion};
+use crate::key::{KeyId, KeyName, KeyRef, KeyState, KeyVersion, MasterKeyKind};
 use crate::store::{KeyEntry, VersionEntry};
 
 /// By how much a rotation raises the version when the configuration does not say: InnoDB
@@ -66,6 +67,15 @@ pub enum DueAction {
     Retain(KeyRef, Timestamp),
     /// A pending version was planned by a clock that ran ahead: it is to be active then.
     Plan(KeyRef, Timestamp),
+}
+
+/// A master key of MySQL's whose time is over: its server alone makes the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueMasterKey {
+    /// What the key is for.
+    pub kind: MasterKeyKind,
+    /// The `server_uuid` of its server.
+    pub server: String,
 }
 
 /// How the last rotation of a key can be taken back.
@@ -143,6 +153,24 @@ impl Policy {
             self.due_of_key(now, keystore, id, key, &mut due_actions);
         }
         due_actions
+    }
+
+    /// The master keys of MySQL's that are due; `notify_before` and `activate_after` are not for them.
+    #[must_use]
+    pub fn master_keys_due<'a>(
+        &self,
+        now: Timestamp,
+        keystore: &str,
+        keys: impl Iterator<Item = &'a KeyEntry>,
+    ) -> Vec<DueMasterKey> {
+        let due = |key: &KeyEntry| {
+            let master = key.name().master_key()?;
+            let ageless = key.active().is_some_and(|active| self.is_ahead(now, began(active)));
+            let at = self.next_rotation(keystore, key)?;
+            let server = master.server.to_owned();
+            (at <= now || ageless).then_some(DueMasterKey { kind: master.kind, server })
+        };
+        that_rotate(keys).into_iter().filter_map(due).collect()
     }
 
     /// Checks that time can tell what is due: the clock is not before everything that ever happened to
@@ -227,9 +255,13 @@ impl Policy {
         }
     }
 
-    /// When the active version of a key is to be replaced by the next.
+    /// When the active version of a key is to be replaced by the next, or a master key of MySQL's, if it
+    /// is its server's newest, by another. The other keys of MySQL's never are.
     #[must_use]
     pub fn next_rotation(&self, keystore: &str, key: &KeyEntry) -> Option<Timestamp> {
+        if matches!(key.name(), KeyName::Named { .. }) {
+            key.name().master_key()?;
+        }
         let age = self.rotate_after?.saturating_sub(self.jitter_of(keystore));
         Some(plus(began(key.active()?), age))
     }
@@ -241,14 +273,12 @@ impl Policy {
         keystore: &str,
         keys: impl Iterator<Item = &'a KeyEntry>,
     ) -> Option<NextRotation> {
-        // MySQL rotates its keys itself, under new names.
-        let ours = keys.filter(|key| matches!(key.name(), KeyName::Id(_)));
-        let waiting = ours.filter(|key| planned(key).is_none());
+        let waiting = that_rotate(keys).into_iter().filter(|key| planned(key).is_none());
         let at = waiting.filter_map(|key| self.next_rotation(keystore, key)).min()?;
         Some(NextRotation { at, told_from: self.told_from(at) })
     }
 
-    /// The rotation to announce now: the active version, and when it is replaced.
+    /// The rotation of a key of MariaDB's to announce now: the active version, and when it is replaced.
     #[must_use]
     pub fn notice(
         &self,
@@ -256,8 +286,9 @@ impl Policy {
         keystore: &str,
         key: &KeyEntry,
     ) -> Option<(KeyRef, Timestamp)> {
+        let KeyName::Id(id) = *key.name() else { return None };
         let at = self.next_rotation(keystore, key)?;
-        let active = KeyRef::new(key.name().clone(), key.active()?.version);
+        let active = KeyRef::new(id, key.active()?.version);
         (self.told_from(at) <= now && now < at && planned(key).is_none()).then_some((active, at))
     }
 
@@ -330,6 +361,27 @@ impl Policy {
         let most = self.jitter.as_secs();
         Duration::from_secs(most.checked_add(1).map_or(random, |numbers| random % numbers))
     }
+}
+
+/// Those of `keys` that rotate: MariaDB's, and of MySQL's the newest master key of each kind and server.
+#[must_use]
+pub fn that_rotate<'a>(keys: impl Iterator<Item = &'a KeyEntry>) -> Vec<&'a KeyEntry> {
+    let mut rotating = Vec::new();
+    let mut newest = BTreeMap::new();
+    for key in keys {
+        match (key.name(), key.name().master_key()) {
+            (KeyName::Id(_), _) => rotating.push(key),
+            (_, Some(master)) if key.active().is_some() => {
+                let known = newest.entry((master.kind, master.server)).or_insert((0, key));
+                if known.0 <= master.number {
+                    *known = (master.number, key);
+                }
+            }
+            _ => {}
+        }
+    }
+    rotating.extend(newest.into_values().map(|(_, key)| key));
+    rotating
 }
 
 /// The pending version that is to become active, and when. One below the active version never is:

@@ -98,7 +98,7 @@ fn what_is_no_keystore_file_is_refused() {
     assert!(
         none.to_string().ends_with(
             "put it back from a backup: only it has the keys; where there never was one, keyward \
-             init makes it"
+             init makes it, or the first start of a MySQL server whose component names its `path`"
         ),
         "{none}"
     );

@@ -252,7 +252,7 @@ impl Plan {
         if options.dir.is_none() && config.extension().is_some_and(|ending| ending == "cnf") {
             let what = format!("{} is for MySQL's component", config.display());
             return Err(Error::new(Kind::Config, what)
-                .advise("leave --config away, or name a .toml: that is what init writes"));
+                .advise("the server's first start makes its `path`; for `config`, name a .toml"));
         }
         let (config, keystore) = match &options.dir {
             Some(dir) => (dir.join("keyward.toml"), dir.join("keystore/keystore.json")),

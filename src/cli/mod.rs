@@ -127,7 +127,7 @@ impl Arguments {
         }
         let account = if second { None } else { privilege::account_for(&config, user.as_deref())? };
         match account {
-            Some(account) => privilege::run_as(&account, &config, &call[1..], command.socket()),
+            Some(account) => privilege::run_as(&account, &config, &call[1..], command.server()),
             None => command.run(&config, printer),
         }
     }
@@ -150,14 +150,14 @@ impl Command {
         }
     }
 
-    /// Where the server is that it may ask.
-    fn socket(&self) -> Option<PathBuf> {
+    /// How to reach the server that it may ask.
+    fn server(&self) -> server::Options {
         let options = match self {
             Self::Doctor(options) => Some(options),
             Self::Keys(command) => command.server(),
-            Self::Rotate(options) => Some(&options.server),
+            Self::Rotate(options) => return options.server(),
             _ => None,
         };
-        options?.socket.clone()
+        options.cloned().unwrap_or_default()
     }
 }

@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+mod master_keys;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,7 +31,8 @@ pub(super) struct Options {
     /// Rotate every key, in one commit
     #[arg(long, conflicts_with = "id")]
     all: bool,
-    /// Do what the policy wants done by now, for cron or a timer; the server does it by itself
+    /// Do what the policy wants done by now, for cron or a timer. MariaDB does it by itself; MySQL is
+    /// asked to rotate the master keys that are due
     #[arg(long, conflicts_with_all = ["id", "all", "now"])]
     due: bool,
     /// Do not wait for activate_after; a pending version becomes active at once
@@ -50,7 +53,14 @@ pub(super) struct Options {
     #[arg(long, default_value = "keyward rotate", value_name = "TEXT")]
     reason: String,
     #[command(flatten)]
-    pub(super) server: server::Options,
+    server: server::Options,
+}
+
+impl Options {
+    /// How to reach the server, and whether it is to rotate keys.
+    pub(super) fn server(&self) -> server::Options {
+        server::Options { rotates: self.due, ..self.server.clone() }
+    }
 }
 
 pub(super) fn run(config: &Path, options: Options, printer: &Printer) -> Result<Exit> {
@@ -65,7 +75,7 @@ pub(super) fn run(config: &Path, options: Options, printer: &Printer) -> Result<
     }
     let which = options.id.map_or(Which::All, Which::One);
     let changed = match (options.due, options.now) {
-        (true, _) => custodian.manager()?.run_policy()?,
+        (true, _) => run_policy(&custodian, &config, &options)?,
         (false, true) => {
             custodian.manager()?.change_state(&StateChange::RotateNow(which), reason)?
         }
@@ -98,6 +108,12 @@ pub(super) fn run(config: &Path, options: Options, printer: &Printer) -> Result<
         .advise(advice + &follow::advice(&active));
     printer.error(&failure);
     Ok(Exit::Unfinished)
+}
+
+fn run_policy(custodian: &Custodian, config: &Config, options: &Options) -> Result<Vec<KeyRef>> {
+    let mut changed = custodian.manager()?.run_policy()?;
+    changed.extend(master_keys::rotate_due(custodian, config, &options.server())?);
+    Ok(changed)
 }
 
 fn wait(keys: &[KeyRef], options: &Options) -> Result<Left> {
@@ -134,9 +150,7 @@ fn next_versions(custodian: &Custodian, config: &Config, options: &Options) -> V
 
 /// The keys that the policy wants rotated or activated now.
 fn due_ids(custodian: &Custodian, config: &Config) -> Vec<KeyId> {
-    let mut names: Vec<_> = custodian.keys().into_iter().map(|info| info.key.name).collect();
-    names.dedup();
-    let entries: Vec<_> = names.iter().filter_map(|name| custodian.entry(name)).collect();
+    let entries = custodian.entries();
     let due_actions = config.policy.due(System.now(), &custodian.keystore_id(), entries.iter());
     let id = |due: &DueAction| match due {
         DueAction::Rotate(id) => Some(*id),
@@ -172,7 +186,11 @@ fn nothing_changed(custodian: &Custodian, due: bool) -> &'static str {
     }
 }
 
+/// Whether pages are encrypted with it from now on.
 fn is_active(custodian: &Custodian, key: &KeyRef) -> bool {
+    if id_of(key).is_none() {
+        return false;
+    }
     let entry = custodian.entry(&key.name);
     let state = entry.and_then(|entry| entry.version(key.version).map(|one| one.state));
     state == Some(KeyState::Active)

@@ -402,7 +402,10 @@ impl StoreFile {
         if stamp.owner != 0 && stamp.owner != user {
             let advice = match user {
                 0 => "run the command as that user, or name its account with --user".to_owned(),
-                _ => format!("run chown on it, as the server's user has id {user}"),
+                _ => format!(
+                    "if the server runs as user {user}, run chown on it; else run this as root, or as \
+                     its owner"
+                ),
             };
             return refused(&format!("belongs to user {}", stamp.owner), advice);
         }
@@ -450,7 +453,8 @@ impl StoreFile {
                     true => "put it back from a backup: only it has the keys",
                     false => {
                         "put it back from a backup: only it has the keys; where there never \
-                              was one, keyward init makes it"
+                              was one, keyward init makes it, or the first start of a MySQL \
+                              server whose component names its `path`"
                     }
                 };
                 Error::new(Kind::NotFound, what).advise(advice)

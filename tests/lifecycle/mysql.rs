@@ -38,8 +38,8 @@ fn init_prints_both_files_and_makes_no_keys() {
     assert_eq!(
         refused.err,
         format!(
-            "keyward: DIR/{CNF} is for MySQL's component; leave --config away, or name a .toml: \
-             that is what init writes\n"
+            "keyward: DIR/{CNF} is for MySQL's component; the server's first start makes its \
+             `path`; for `config`, name a .toml\n"
         )
     );
 }
@@ -99,4 +99,29 @@ fn a_rollback_names_the_tablespaces_that_need_a_lost_master_key() {
     );
     assert_eq!((refused.code, refused.err), (1, told));
     assert_eq!(shell.run(&[&words[..], &["--reason", "no", "--lose-data"]].concat()).code, 0);
+}
+
+#[test]
+fn no_key_of_mariadbs_is_made_in_mysqls_keystore() {
+    let shell = Shell::empty();
+    let stock = shell.path("component_keyring_file");
+    std::fs::copy("tests/golden/keyring/component_keyring_file.json", &stock).unwrap();
+    crate::command::close(&stock);
+    let imported = shell.run(&["import", "--from-keyring-file", stock.to_str().unwrap()]);
+    assert_eq!(imported.code, 0, "{imported:?}");
+    shell.fails(
+        &["keys", "create", "7"],
+        1,
+        "keyward: key 7 would be MariaDB's, and the keystore is a MySQL server's; MySQL makes its \
+         own keys when it needs them; --config names another keystore",
+    );
+    let shown = shell.run(&["keys", "show", "INNODBKey-a7c99ba7-e639-11f1-b21a-02fc00000001-1"]);
+    assert!(shown.code == 0 && !shown.out.contains("due"), "{shown:?}");
+    shell.configure("[policy]\nrotate_after = \"90d\"\n");
+    let due = "  due: `keyward rotate --due` has the server make the next\n";
+    for (number, is_newest) in [(1, false), (2, true)] {
+        let name = format!("INNODBKey-a7c99ba7-e639-11f1-b21a-02fc00000001-{number}");
+        let shown = shell.run(&["keys", "show", &name]);
+        assert_eq!(shown.out.ends_with(due), is_newest, "{shown:?}");
+    }
 }

@@ -9,9 +9,10 @@ use keyward::config::Config;
 use keyward::custodian::Custodian;
 use keyward::env::fake::FakeClock;
 use keyward::env::{Clock, Env, Level, Timestamp};
-use keyward::key::{Cipher, KeyState};
+use keyward::key::{Cipher, KeyName, KeyState};
 use keyward::manager::{Manager, Rewrap};
 use keyward::policy::{Ahead, DueAction, Policy};
+use keyward::secret::DataKey;
 use keyward::source::{Role, Which};
 use keyward::store::StoreFile;
 
@@ -380,4 +381,48 @@ fn doctor_and_the_timer_tell_of_a_date_in_the_future() {
     assert!(due.err.starts_with("keyward: warning: key 1 version 3 is dated 2096"), "{due:?}");
     assert!(due.out.starts_with("key 1 version 5 is active\n"), "{due:?}");
     assert_eq!(dates(&shell.run(&["doctor"]).out), "");
+}
+
+/// The names that a server gives its master keys.
+fn master_key(kind: &str, server: u32, apart: char, number: u32) -> KeyName {
+    KeyName::named(format!("{kind}{server:08}-e639-11f1-b21a-02fc00000001{apart}{number}"), "")
+}
+
+#[test]
+fn of_mysqls_keys_the_newest_master_keys_are_due() {
+    let bench = Bench::new();
+    let policy = Policy { rotate_after: Some(days(90)), ..Policy::default() };
+    let custodian = custodian(&bench, &policy, Role::Command);
+    let innodb = |server, number| master_key("INNODBKey-", server, '-', number);
+    let binlog = |server, number| master_key("MySQLReplicationKey_", server, '_', number);
+    let secret = KeyName::named("a secret", "joe@localhost");
+    let store = |name: &KeyName| {
+        let data = DataKey::copy_of(&[1; 32]).unwrap();
+        custodian.manager().unwrap().store_named(name, "AES", &data, REASON).unwrap();
+    };
+    let due = || -> Vec<_> {
+        let entries = custodian.entries();
+        let due = policy.master_keys_due(bench.clock.now(), "id", entries.iter());
+        due.into_iter().map(|key| (key.kind.to_string(), key.server[..8].to_owned())).collect()
+    };
+    for name in [innodb(1, 9), innodb(2, 1), binlog(1, 1), secret.clone()] {
+        store(&name);
+    }
+    bench.clock.advance(days(60));
+    store(&innodb(1, 10));
+    assert_eq!(due(), []);
+    bench.clock.advance(days(30));
+    let of = |kind: &str, server: u32| (kind.to_owned(), format!("{server:08}"));
+    assert_eq!(due(), [of("InnoDB", 2), of("binary log", 1)]);
+    bench.clock.advance(days(60));
+    assert_eq!(due(), [of("InnoDB", 1), of("InnoDB", 2), of("binary log", 1)]);
+    // The policy itself rotates none of them.
+    let rotated = custodian.manager().unwrap().run_policy().unwrap();
+    assert!(rotated.iter().all(|key| matches!(key.name, KeyName::Id(_))), "{rotated:?}");
+    let entry = |name: &KeyName| custodian.entry(name).unwrap();
+    assert_eq!(policy.next_rotation("id", &entry(&secret)), None);
+    assert_eq!(policy.notice(bench.clock.now(), "id", &entry(&binlog(1, 1))), None);
+    // What is due longest: MariaDB's keys have just rotated.
+    let coming = policy.coming("id", custodian.entries().iter()).unwrap();
+    assert_eq!(coming.at.as_unix(), START.as_unix() + 90 * DAY);
 }

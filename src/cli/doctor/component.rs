@@ -63,7 +63,7 @@ pub(super) fn check(
         Err(words) => {
             library(findings, path);
             manifest(findings);
-            let advice = "start it, or name its socket with --socket";
+            let advice = server::advice(&words);
             findings.add(Mark::Skipped, format!("server: {words}"), Some(advice));
         }
     }

@@ -222,7 +222,7 @@ impl Findings {
         let server = match server {
             Ok(server) => server,
             Err(words) => {
-                let advice = "start it, or name its socket with --socket";
+                let advice = server::advice(&words);
                 return self.add(Mark::Skipped, format!("server: {words}"), Some(advice));
             }
         };

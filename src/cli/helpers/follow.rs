@@ -230,8 +230,7 @@ pub(in crate::cli) fn advice(keys: &[KeyRef]) -> String {
 
 /// The error where the server could not be asked.
 pub(in crate::cli) fn unanswered(words: &str) -> Error {
-    Error::new(Kind::State, format!("cannot ask the server: {words}"))
-        .advise("start it, or name its socket with --socket")
+    Error::new(Kind::State, format!("cannot ask the server: {words}")).advise(server::advice(words))
 }
 
 /// One line that is written over on a terminal, or a line now and then.

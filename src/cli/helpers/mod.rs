@@ -10,5 +10,6 @@ pub(super) mod open;
 pub(super) mod outcome;
 pub(super) mod print;
 pub(super) mod privilege;
+pub(super) mod reach;
 pub(super) mod scan;
 pub(super) mod server;

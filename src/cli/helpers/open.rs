@@ -2,8 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
+
+use nix::unistd::geteuid;
 
 use super::print;
 use crate::assemble;
@@ -16,8 +19,22 @@ use crate::source::Role;
 /// Reads the configuration and opens the keys.
 pub(in crate::cli) fn open(config: &Path) -> Result<(Config, Custodian)> {
     let config = Config::load(config)?;
+    refuse_strangers(&config.keystore.path)?;
     let custodian = assemble::start(&config, Role::Command, env())?;
     Ok((config, custodian))
+}
+
+/// Says who may open a `keystore` of another account's: to that account it could only say chown.
+fn refuse_strangers(keystore: &Path) -> Result<()> {
+    let (own, owner) = (geteuid().as_raw(), keystore.symlink_metadata().map(|found| found.uid()));
+    match owner {
+        Ok(owner) if owner != 0 && owner != own => {
+            let what =
+                format!("{} belongs to user {owner}, and you are user {own}", keystore.display());
+            Err(Error::new(Kind::Denied, what).advise("run the command as root, or as that user"))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(in crate::cli) fn env() -> Env {

@@ -12,7 +12,7 @@ mod stage;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ pub(in crate::cli) use stage::{actor, enter};
 use crate::assemble;
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::print::arrived;
+use crate::cli::helpers::reach;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 
@@ -53,16 +54,16 @@ pub(in crate::cli) fn account_for(config: &Path, user: Option<&str>) -> Result<O
     Err(Error::new(Kind::Denied, what).advise("run the command as root, or as that user"))
 }
 
-/// Runs this very call as `account`, shows what it prints, and asks the server at `socket` for it.
+/// Runs this very call as `account`, shows what it prints, and asks the server that `options` name for it.
 pub(in crate::cli) fn run_as(
     account: &Account,
     config: &Path,
     call: &[OsString],
-    socket: Option<PathBuf>,
+    options: reach::Options,
 ) -> Result<Exit> {
     let (mut child, door) = start(account, config, call, &[])?;
     let printed = relay::show(&mut child);
-    door::serve(door, socket);
+    door::serve(door, options);
     let exit = end(&mut child)?;
     arrived(printed.wait(LAST_WORDS))?;
     Ok(exit)

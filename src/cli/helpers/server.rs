@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use crate::cli::helpers::privilege;
+pub(in crate::cli) use crate::cli::helpers::reach::Options;
 use crate::key::{KeyId, KeyVersion};
 use crate::trust;
 
@@ -21,17 +22,11 @@ const MAX_WORDS: u64 = 1 << 16;
 /// How long one answer may take: the server's socket may be a stranger's, who gives none.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a rotation may take: the server writes the header of every tablespace.
+const LONG_PATIENCE: Duration = Duration::from_secs(600);
+
 /// Where clients are, whatever PATH says.
 const FOLDERS: &[&str] = &["/usr/bin", "/usr/local/bin"];
-
-/// How to reach the server.
-#[derive(clap::Args, Default)]
-#[group(skip)]
-pub(in crate::cli) struct Options {
-    /// The server's socket [default: the client's own configuration]
-    #[arg(long, value_name = "FILE")]
-    pub(in crate::cli) socket: Option<PathBuf>,
-}
 
 /// What matters to us of a running server.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -117,6 +112,8 @@ const COMPONENT_QUERY: &str = "\
     select 'innodb_undo_log_encrypt', if(@@innodb_undo_log_encrypt, 'ON', 'OFF'); \
     select 'binlog_encryption', if(@@binlog_encryption, 'ON', 'OFF') where @@log_bin";
 
+const MASTER_KEYS_QUERY: &str = "select @@server_uuid, @@binlog_encryption";
+
 const NEEDS_QUERY: &str = "\
     select 'datadir', @@datadir, '', ''; \
     select 'folder', variable_value, '', '' from information_schema.global_variables \
@@ -128,7 +125,7 @@ const NEEDS_QUERY: &str = "\
     select 'space', current_key_id, min_key_version, name \
         from information_schema.innodb_tablespaces_encryption where encryption_scheme <> 0 or min_key_version <> 0";
 
-/// All that we ever ask a server. Root asks it for the account, and nothing else.
+/// All that we ever ask of a server. Root asks it for the account, and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Question {
     /// How the plugin is loaded, and what moves pages.
@@ -139,13 +136,20 @@ pub(in crate::cli) enum Question {
     Spaces = 3,
     /// How MySQL's component is loaded.
     Component = 4,
+    /// Whose master keys MySQL rotates, and which.
+    MasterKeys = 5,
+    /// It is to make the next master key of InnoDB.
+    RotateInnodb = 6,
+    /// It is to make the next master key of the binary log.
+    RotateBinlog = 7,
 }
 
 impl Question {
     /// The question of that number.
     pub(in crate::cli) fn of(number: u8) -> Option<Self> {
-        let all = [Self::Server, Self::Needs, Self::Spaces, Self::Component];
-        all.into_iter().find(|one| *one as u8 == number)
+        let of_mariadb = [Self::Server, Self::Needs, Self::Spaces];
+        let of_mysql = [Self::Component, Self::MasterKeys, Self::RotateInnodb, Self::RotateBinlog];
+        of_mariadb.into_iter().chain(of_mysql).find(|one| *one as u8 == number)
     }
 
     /// Whose client asks it, and in which words.
@@ -155,6 +159,22 @@ impl Question {
             Self::Needs => ("mariadb", NEEDS_QUERY),
             Self::Spaces => ("mariadb", SPACES_QUERY),
             Self::Component => ("mysql", COMPONENT_QUERY),
+            Self::MasterKeys => ("mysql", MASTER_KEYS_QUERY),
+            Self::RotateInnodb => ("mysql", "alter instance rotate innodb master key"),
+            Self::RotateBinlog => ("mysql", "alter instance rotate binlog master key"),
+        }
+    }
+
+    /// Whether `options` are those of a call that asks so.
+    pub(in crate::cli) fn is_for(self, options: &Options) -> bool {
+        options.rotates || !matches!(self, Self::RotateInnodb | Self::RotateBinlog)
+    }
+
+    /// How long the answer may take.
+    fn patience(self) -> Duration {
+        match self {
+            Self::RotateInnodb | Self::RotateBinlog => LONG_PATIENCE,
+            _ => PATIENCE,
         }
     }
 }
@@ -171,26 +191,27 @@ pub(in crate::cli) fn ask(options: &Options) -> Result<Server, String> {
 
 /// What the client prints for `question`, a line a row, tabs between columns.
 pub(in crate::cli) fn query(options: &Options, question: Question) -> Result<String, String> {
-    privilege::ask(question, options.socket.clone())
+    privilege::ask(question, options)
 }
 
 /// Has the client ask. It is called by its whole path, and the server, which may be a stranger, can
-/// have it read no file and wait no longer than [`PATIENCE`].
-pub(in crate::cli) fn call_client(
-    question: Question,
-    socket: Option<PathBuf>,
-) -> Result<String, String> {
+/// have it read no file and wait no longer than [`Question::patience`].
+pub(in crate::cli) fn call_client(question: Question, options: &Options) -> Result<String, String> {
     let (program, text) = question.words();
     let no_client = |e: &dyn std::fmt::Display| format!("the {program} client cannot be run: {e}");
     let path = find_client(program)
         .ok_or_else(|| no_client(&"it is in no folder of PATH that only root can change"))?;
     let mut client = Command::new(path);
     privilege::own_environment(&mut client);
-    if let Some(socket) = &socket {
+    // The client wants it before all else.
+    if let Some(file) = &options.defaults_extra_file {
+        client.arg(format!("--defaults-extra-file={}", file.display()));
+    }
+    if let Some(socket) = &options.socket {
         client.arg(format!("--socket={}", socket.display()));
     }
     client.args(["--batch", "--skip-column-names", "--connect-timeout=5", "--local-infile=0"]);
-    answer_of(client.args(["-e", text]), PATIENCE).unwrap_or_else(|e| Err(no_client(&e)))
+    answer_of(client.args(["-e", text]), question.patience()).unwrap_or_else(|e| Err(no_client(&e)))
 }
 
 /// What `client` prints; `Err` holds its complaint, or ours.
@@ -216,9 +237,23 @@ fn answer_of(client: &mut Command, patience: Duration) -> io::Result<Result<Stri
 /// CR_CONNECTION_ERROR (socket) and CR_CONN_HOST_ERROR (host) of the client library.
 const NOBODY_THERE: [u32; 2] = [2002, 2003];
 
+/// ER_ACCESS_DENIED_ERROR, ER_SPECIFIC_ACCESS_DENIED_ERROR and ER_ACCESS_DENIED_NO_PASSWORD_ERROR.
+const DENIED: [u32; 3] = [1045, 1227, 1698];
+
 /// Whether the client, which complains in `words`, met nobody.
 pub(in crate::cli) fn is_away(words: &str) -> bool {
     error_number(words).is_some_and(|number| NOBODY_THERE.contains(&number))
+}
+
+/// What to do about a client that complains in `words`.
+pub(in crate::cli) fn advice(words: &str) -> &'static str {
+    match error_number(words) {
+        Some(number) if DENIED.contains(&number) => {
+            "name an option file with the user and password of an account that may, by \
+             --defaults-extra-file"
+        }
+        _ => "start it, or name its socket with --socket",
+    }
 }
 
 /// The number in a client's complaint: `ERROR 2002 (HY000): ...`.

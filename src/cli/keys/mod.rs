@@ -121,10 +121,23 @@ fn create(
     printer: &Printer,
 ) -> Result<Exit> {
     let (_, custodian) = open(config)?;
+    refuse_in_mysqls(&custodian, id)?;
     let actor = privilege::actor();
     let made = custodian.create(id, cipher, Reason { actor: &actor, text: reason })?;
     printer.show(&made, &format!("{made} made\n"))?;
     Ok(Exit::Success)
+}
+
+/// MySQL asks for none of MariaDB's keys.
+fn refuse_in_mysqls(custodian: &Custodian, id: KeyId) -> Result<()> {
+    let keys = custodian.keys();
+    let is_mysqls = |info: &KeyInfo| matches!(info.key.name, KeyName::Named { .. });
+    if keys.is_empty() || !keys.iter().all(is_mysqls) {
+        return Ok(());
+    }
+    let what = format!("key {id} would be MariaDB's, and the keystore is a MySQL server's");
+    Err(Error::new(Kind::State, what)
+        .advise("MySQL makes its own keys when it needs them; --config names another keystore"))
 }
 
 /// What `keys wait` shows machines.

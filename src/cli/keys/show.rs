@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::custodian::Custodian;
 use crate::env::Timestamp;
 use crate::key::{CheckValue, KeyName, KeyState, KeyVersion};
+use crate::policy;
 use crate::store::{Event, KeyEntry, VersionEntry};
 
 /// A key, for machines.
@@ -33,8 +34,12 @@ struct Version {
 
 impl Shown {
     pub(super) fn of(config: &Config, custodian: &Custodian, key: &KeyEntry) -> Self {
+        let entries = custodian.entries();
+        let rotates =
+            policy::that_rotate(entries.iter()).iter().any(|one| one.name() == key.name());
+        let at = config.policy.next_rotation(&custodian.keystore_id(), key);
         Self {
-            next_rotation: config.policy.next_rotation(&custodian.keystore_id(), key),
+            next_rotation: at.filter(|_| rotates),
             versions: key.versions().map(Version::of).collect(),
             key: KeyEntry::name(key).clone(),
         }
@@ -62,7 +67,12 @@ impl Shown {
             text += &format!("{}\n", plain(line));
         }
         if let Some(at) = self.next_rotation {
-            text += &format!("{at}  the policy rotates key {}\n", self.key);
+            text += &match self.key {
+                KeyName::Id(id) => format!("{at}  the policy rotates key {id}\n"),
+                KeyName::Named { .. } => {
+                    format!("{at}  due: `keyward rotate --due` has the server make the next\n")
+                }
+            };
         }
         text
     }

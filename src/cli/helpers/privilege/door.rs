@@ -1,15 +1,15 @@
 //! What the account's command may ask of root: one of the questions that we have for the server.
 //! Which ones there are is written here and in no message, so whoever got hold of the other end can
-//! ask nothing else.
+//! ask nothing else; a rotation only where root's own call is for one.
 
 #![forbid(unsafe_code)]
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use crate::cli::helpers::reach::Options;
 use crate::cli::helpers::server::{self, Question};
 
 /// The longest answer, in bytes: a line for each of 100,000 tablespaces.
@@ -27,8 +27,8 @@ pub(super) fn find() {
 }
 
 /// Asks the server, by root where we are root's second command.
-pub(in crate::cli) fn ask(question: Question, socket: Option<PathBuf>) -> Result<String, String> {
-    let Some(door) = DOOR.get() else { return server::call_client(question, socket) };
+pub(in crate::cli) fn ask(question: Question, options: &Options) -> Result<String, String> {
+    let Some(door) = DOOR.get() else { return server::call_client(question, options) };
     let mut door = door.lock().unwrap_or_else(PoisonError::into_inner);
     exchange(&mut door, question).unwrap_or_else(|e| Err(format!("cannot ask root: {e}")))
 }
@@ -45,17 +45,18 @@ fn exchange(door: &mut UnixStream, question: Question) -> io::Result<Result<Stri
     Ok(if good == [1] { Ok(text) } else { Err(text) })
 }
 
-/// Answers, of the server at root's own `socket`, until the other end is closed or says what is no
+/// Answers, of the server that root's own `options` name, until the other end is closed or says what is no
 /// question. Apart, since something that the other command left behind may hold its end for ever.
-pub(super) fn serve(mut door: UnixStream, socket: Option<PathBuf>) {
-    std::thread::spawn(move || while serve_one(&mut door, socket.as_ref()).is_ok() {});
+pub(super) fn serve(mut door: UnixStream, options: Options) {
+    std::thread::spawn(move || while serve_one(&mut door, &options).is_ok() {});
 }
 
-fn serve_one(door: &mut UnixStream, socket: Option<&PathBuf>) -> io::Result<()> {
+fn serve_one(door: &mut UnixStream, options: &Options) -> io::Result<()> {
     let mut number = [0];
     door.read_exact(&mut number)?;
-    let question = Question::of(number[0]).ok_or(io::ErrorKind::InvalidData)?;
-    let (good, text) = match server::call_client(question, socket.cloned()) {
+    let question = Question::of(number[0]).filter(|question| question.is_for(options));
+    let question = question.ok_or(io::ErrorKind::InvalidData)?;
+    let (good, text) = match server::call_client(question, options) {
         Ok(text) => (1, text),
         Err(words) => (0, words),
     };
@@ -71,11 +72,12 @@ mod tests {
 
     #[test]
     fn only_our_own_questions_are_answered() {
-        for request in [&[99][..], &[0], b"select 1;", b"\\! id\n"] {
+        let rotate = Question::RotateInnodb as u8;
+        for request in [&[99][..], &[0], &[rotate], b"select 1;", b"\\! id\n"] {
             let (mut ours, mut theirs) = UnixStream::pair().unwrap();
             theirs.write_all(request).unwrap();
             theirs.shutdown(std::net::Shutdown::Write).unwrap();
-            assert!(serve_one(&mut ours, None).is_err(), "{request:?}");
+            assert!(serve_one(&mut ours, &Options::default()).is_err(), "{request:?}");
         }
     }
 }

@@ -9,7 +9,7 @@ use test_mysql::{Keyring, Site, root};
 #[test]
 fn shows_and_manages_mysqls_keys() -> Result<()> {
     let site = Site::new("command", Keyring::Ours)?;
-    client(&site)?;
+    client(&site, "--no-defaults --user=root")?;
     before_the_first_start(&site)?;
     let server = site.start()?;
     server.sql("CREATE DATABASE d; CREATE TABLE d.t (a INT) ENCRYPTION = 'Y'")?;
@@ -86,18 +86,19 @@ fn doctor(site: &Site) -> Result<Answer> {
     answer(&mut command)
 }
 
-/// The client of the server's own release, as a program that can be called by its name.
-fn client(site: &Site) -> Result<()> {
+/// The client of the server's own release, as a program that can be called by its name; `first` comes
+/// before what it is called with.
+pub(crate) fn client(site: &Site, first: &str) -> Result<()> {
     let client = root::program("usr/bin/mysql");
     let words = std::iter::once(client.get_program()).chain(client.get_args());
     let words: Vec<_> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
     let script = site.path("bin/mysql");
-    let text = format!("#!/bin/sh\nexec {} --no-defaults --user=root \"$@\"\n", words.join(" "));
+    let text = format!("#!/bin/sh\nexec {} {first} \"$@\"\n", words.join(" "));
     files::write(&script, text)?;
     files::chmod(&script, 0o755)
 }
 
-fn says(answer: &Answer, code: i32, words: &[&str]) -> Result<()> {
+pub(crate) fn says(answer: &Answer, code: i32, words: &[&str]) -> Result<()> {
     let text = answer.text();
     ensure!(answer.code == code, "ended with {}, not {code}:\n{text}", answer.code);
     for word in words {

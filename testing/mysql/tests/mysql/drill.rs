@@ -129,7 +129,12 @@ fn registered(site: &Site, server: Server) -> Result<()> {
     server.sql("ALTER INSTANCE ROTATE INNODB MASTER KEY")?;
     let (data, copy) = (text(&site.data()), text(&site.path("newer/data")));
     ensure!(site.keyward(&["status"])?.ok()?.contains(&data), "it is not registered");
-    site.keyward(&["keys", "create", "7"])?.ok()?;
+    // A MariaDB may share the keystore: its keys are imported.
+    let (keys, cnf) = (site.path("mariadb-keys"), site.path("mariadb.cnf"));
+    files::write(&keys, format!("1;{0}\n7;{0}\n", "a1".repeat(32)))?;
+    files::chmod(&keys, 0o600)?;
+    files::write(&cnf, format!("[mariadb]\nfile_key_management_filename = {}\n", text(&keys)))?;
+    site.keyward(&["import", "--from-mycnf", &text(&cnf)])?.ok()?;
     for _ in 0..2 {
         site.keyward(&["rotate", "7"])?.ok()?;
     }

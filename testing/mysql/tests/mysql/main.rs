@@ -7,6 +7,7 @@ mod drill;
 mod inspect;
 mod migrate;
 mod outage;
+mod policy;
 mod rescue;
 mod stores;
 mod story;
