@@ -36,11 +36,17 @@ wrapper_contract! {
     kmip_2_0_gcm: super::fixtures::kmip::Gcm20,
     local_key_file: super::fixtures::local::KeyFile,
     local_passphrase: super::fixtures::local::Passphrase,
+    #[cfg(feature = "pkcs11")]
     pkcs11_gcm: super::fixtures::pkcs11::Gcm,
+    #[cfg(feature = "pkcs11")]
     pkcs11_kwp: super::fixtures::pkcs11::Kwp,
+    #[cfg(feature = "pkcs11")]
     pkcs11_kw: super::fixtures::pkcs11::Kw,
+    #[cfg(feature = "pkcs11")]
     pkcs11_kryoptic: super::fixtures::pkcs11::Kryoptic,
+    #[cfg(feature = "pkcs11")]
     pkcs11_kryoptic_oaep: super::fixtures::pkcs11::KryopticOaep,
+    #[cfg(feature = "pkcs11")]
     pkcs11_oaep: super::fixtures::pkcs11::Oaep,
     vault_transit: super::fixtures::vault::Transit,
     vault_transit_derived: super::fixtures::vault::DerivedTransit,

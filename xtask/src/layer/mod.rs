@@ -7,6 +7,7 @@ mod cosmian;
 mod docker;
 mod docker_mtr;
 mod emulated;
+mod features;
 mod fuzz;
 mod gcp;
 mod hostile;
@@ -65,6 +66,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[setup::HSM, setup::KMIP],
         released: false,
         body: rust::contract,
+    },
+    Layer {
+        name: "features",
+        about: "without the providers that can be left out, and with each of them alone",
+        extended: true,
+        packages: &[],
+        released: false,
+        body: features::run,
     },
     Layer {
         name: "model",

@@ -12,7 +12,7 @@ use crate::{job, kryoptic, python, vault};
 
 use super::{Report, Run};
 
-const LIMIT: Duration = Duration::from_secs(1800);
+pub(super) const LIMIT: Duration = Duration::from_secs(1800);
 
 /// The test that every provider is put through; a layer of its own.
 const CONTRACT: &str = "provider_contract";
