@@ -3,7 +3,9 @@
 
 use std::time::Instant;
 
-use test_cloud::REGION;
+use test_cloud::azure::{CLIENT_ID, CLIENT_SECRET};
+use test_cloud::gcp::Answer as Reply;
+use test_cloud::{FakeAzure, FakeGcp, REGION};
 use test_kit::account::give_to_server;
 use test_kit::command::{Answer, answer};
 use test_kit::files::{self, Snapshot};
@@ -25,13 +27,19 @@ const TABLES: &[Table] = &[
 ];
 
 /// From one to the next, and home again.
-const JOURNEY: [&str; 6] = ["local", "pkcs11", "kmip", "aws-kms", "vault-transit", "local"];
+const JOURNEY: [&str; 8] =
+    ["local", "gcp-kms", "azure-keyvault", "aws-kms", "vault-transit", "kmip", "pkcs11", "local"];
+
+/// Those that one company's outage takes away.
+const CLOUDS: [&str; 3] = ["gcp-kms", "azure-keyvault", "aws-kms"];
 
 /// A site, and every key store beside it.
 struct Room {
     site: Site,
     hsm: Hsm,
     kmip: Kmip,
+    gcp: FakeGcp,
+    azure: FakeAzure,
     aws: std::sync::Arc<test_cloud::Shared>,
     vault: Vault,
 }
@@ -53,7 +61,9 @@ impl Room {
         let kmip = Kmip::start()?;
         std::fs::create_dir(site.path("etc/kmip"))?;
         test_kmip::give_client_files(kmip.certificates(), &site.path("etc/kmip"))?;
-        Ok(Self { site, hsm, kmip, aws: test_cloud::Shared::get()?, vault: Vault::start()? })
+        let (gcp, azure) = (FakeGcp::start()?, FakeAzure::start()?);
+        let (aws, vault) = (test_cloud::Shared::get()?, Vault::start()?);
+        Ok(Self { site, hsm, kmip, gcp, azure, aws, vault })
     }
 
     /// The variable that tells the module where its tokens are.
@@ -87,6 +97,20 @@ impl Room {
             path("etc/kmip/client.pem"),
             path("etc/kmip/client.key")
         );
+        private(&self.site, "etc/google.json", &self.gcp.service_account()?.to_string())?;
+        let gcp = format!(
+            "key = {:?}\nendpoint = {:?}\ncredentials_file = {}\n",
+            self.gcp.new_key("kek"),
+            self.gcp.url(),
+            path("etc/google.json")
+        );
+        private(&self.site, "etc/azure-secret", CLIENT_SECRET)?;
+        let azure = format!(
+            "key = {:?}\nauthority_host = {:?}\nclient_id = {CLIENT_ID:?}\nclient_secret_file = {}\n",
+            self.azure.new_key("kek", "RSA")?,
+            self.azure.url(),
+            path("etc/azure-secret")
+        );
         private(&self.site, "etc/aws", &test_cloud::shared::credentials())?;
         let aws = format!(
             "key = {:?}\nendpoint = {:?}\ncredentials_file = {}\n",
@@ -105,11 +129,29 @@ impl Room {
             path("etc/vault-ca.pem"),
             path("etc/vault-token")
         );
-        let all = [("pkcs11", hsm), ("kmip", kmip), ("aws-kms", aws), ("vault-transit", vault)];
+        let all = [
+            ("pkcs11", hsm),
+            ("kmip", kmip),
+            ("gcp-kms", gcp),
+            ("azure-keyvault", azure),
+            ("aws-kms", aws),
+            ("vault-transit", vault),
+        ];
         let section = |(name, lines): (&'static str, String)| {
             (name, format!("\n[[provider]]\nname = \"{name}\"\ntype = \"{name}\"\n{lines}"))
         };
         Ok(all.map(section).to_vec())
+    }
+
+    /// The section of a provider whose cloud is away: nobody listens at its endpoint. Azure's is named in
+    /// its key, and answers 503 instead.
+    fn away(&self, section: &str) -> String {
+        let endpoints = [self.gcp.url(), self.aws.localstack.url()];
+        let away = endpoints.iter().fold(section.to_owned(), |section, url| {
+            let endpoint = format!("endpoint = {url:?}");
+            section.replace(&endpoint, "endpoint = \"http://127.0.0.1:1\"")
+        });
+        away + "timeout = \"3s\"\n"
     }
 
     fn vault_ca(&self) -> Result<Vec<u8>> {
@@ -130,7 +172,7 @@ fn through_every_key_store_and_home_without_touching_a_page() -> Result<()> {
     server.stop()?;
     let pages = Snapshot::of(&room.site.data().join("test"))?;
 
-    let local = files::text(&room.site.config())?;
+    let local = pinned(&room)?;
     let (head, home) =
         local.split_once("[[provider]]").ok_or("no provider in the configuration")?;
     let mut sections = room.sections()?;
@@ -163,7 +205,39 @@ fn through_every_key_store_and_home_without_touching_a_page() -> Result<()> {
         ensure!(now == pages, "{from} to {to}: a page was written");
         seen!("{from} -> {to}: {} ms, checksums equal, no page rewritten", took.as_millis());
     }
+    files::write(&room.site.config(), &every)?;
+    room.keyward(&["migrate", "--from", "local", "--to", "gcp-kms"])?.ok()?;
+    for name in ["azure-keyvault", "aws-kms"] {
+        room.keyward(&["keystore", "rewrap", "--add", name])?.ok()?;
+    }
+    for here in CLOUDS {
+        let of_cloud = |(name, _): &&(&str, String)| CLOUDS.contains(name);
+        let clouds = sections.iter().filter(of_cloud).map(|(name, section)| match *name == here {
+            true => section.clone(),
+            false => room.away(section),
+        });
+        files::write(&room.site.config(), format!("{head}{}", clouds.collect::<String>()))?;
+        room.azure.fail(move |_| (here != "azure-keyvault").then(|| Reply::text(503, "")));
+        let began = Instant::now();
+        let server = room.start()?;
+        let took = began.elapsed();
+        let provider = server.status("Keyward_provider")?;
+        ensure!(provider == here, "{provider} opened it while {here} alone is there");
+        ensure!(server.checksums(CHECKED)? == rows, "{here} alone: the rows have changed");
+        server.stop()?;
+        seen!("wrapped by three clouds, {here} alone there: a start in {} ms", took.as_millis());
+    }
     Ok(())
+}
+
+/// The configuration that `init` wrote, and the keystore's fingerprint in it: an RSA key wraps for anybody.
+fn pinned(room: &Room) -> Result<String> {
+    let status = room.keyward(&["--json", "status"])?.ok()?;
+    let status: serde_json::Value = serde_json::from_str(&status).map_err(|e| e.to_string())?;
+    let fingerprint = status["fingerprint"].as_str().ok_or("no fingerprint")?;
+    let text = files::text(&room.site.config())?;
+    ensure!(text.contains("[keystore]\n"), "no [keystore]:\n{text}");
+    Ok(text.replacen("[keystore]\n", &format!("[keystore]\nfingerprint = {fingerprint:?}\n"), 1))
 }
 
 /// Writes a file that only the server may read.

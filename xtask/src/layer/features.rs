@@ -18,7 +18,8 @@ pub(super) fn run(run: &Run) -> Result<Report> {
         clippy.args(chosen).args(["--", "-D", "warnings"]);
         let done = job::logged(&mut clippy, &run.log()?, LIMIT)?;
         report.add(&Report::step(done.ok, &format!("with {feature:?} alone\n{}", done.text)));
-        let mut tests = cargo(&["test", "--no-fail-fast", "--lib", "--bins", "--test", "lifecycle"]);
+        let mut tests =
+            cargo(&["test", "--no-fail-fast", "--lib", "--bins", "--test", "lifecycle"]);
         report.add(&rust::tests(tests.args(chosen), run)?);
     }
     Ok(report)
