@@ -9,5 +9,6 @@ mod migrate;
 mod outage;
 mod policy;
 mod rescue;
+mod restore;
 mod stores;
 mod story;
