@@ -37,8 +37,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "custodian",
         &[
-            "env", "error", "event", "key", "manager", "policy", "provider", "ring", "secret",
-            "source", "store",
+            "env", "error", "event", "hex", "key", "manager", "policy", "provider", "ring",
+            "secret", "source", "store",
         ],
     ),
     (

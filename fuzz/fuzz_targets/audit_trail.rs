@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use keyward::event::{Event, Record, Trail};
+use keyward::event::checkpoint::Signed;
+use keyward::event::{Event, Known, Record, Trail};
 use keyward::env::{Timestamp, fake::FakeClock};
 
 mod told;
@@ -21,6 +22,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let file = KEYSTORE.with_file_name("audit.jsonl");
     std::fs::write(&file, bytes).expect("there is room in memory");
     let before = told(trail.read());
+    let verdict = told(trail.verify(Known::default())).expect("it can be read");
+    assert!(before.is_none() || verdict.faults.is_empty());
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        told(Signed::parse(text, "k").and_then(|signed| signed.verified(&[])));
+    }
     let record =
         Record { event: Event::Rotated, keys: &[], generation: 1, actor: "me", reason: "" };
     let clock = FakeClock::at(Timestamp::from_unix(1_800_000_000));

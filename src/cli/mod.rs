@@ -66,7 +66,7 @@ enum Command {
     /// The keystore as a whole: rewrap, accept-rollback
     #[command(subcommand)]
     Keystore(keystore::Command),
-    /// What was done to keys, by whom and why: show, verify, export
+    /// What was done to keys, by whom and why: show, verify, checkpoint, export
     #[command(subcommand)]
     Audit(audit::Command),
     /// Move from one key store to another; no page is touched

@@ -4,6 +4,7 @@
 
 use super::{Custodian, SERVED_BY};
 use crate::event::{Head, Known};
+use crate::hex::Hex;
 use crate::key::KeyName;
 use crate::store::{Contents, DataDirectory, Epoch, KeyEntry};
 
@@ -60,6 +61,15 @@ impl Custodian {
         let last = |contents: &Contents| contents.registers().epochs().last().cloned();
         let epoch: Epoch = self.of_contents(last).flatten()?;
         Some((epoch.number, epoch.fingerprint().to_string()))
+    }
+
+    /// The public keys of all epochs that are kept, the present one's last.
+    #[must_use]
+    pub fn epoch_keys(&self) -> Vec<Hex<32>> {
+        let keys = |contents: &Contents| {
+            contents.registers().epochs().iter().map(|epoch| epoch.public_key).collect()
+        };
+        self.of_contents(keys).unwrap_or_default()
     }
 
     /// The registered data directories, by mark.

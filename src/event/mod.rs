@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod checkpoint;
 mod library;
 pub mod metrics;
 mod status;

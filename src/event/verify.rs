@@ -42,12 +42,12 @@ pub enum Fault {
         /// The last.
         to: u64,
     },
-    /// The line that the keystore knows is another one.
+    /// The line that the keystore, or a checkpoint, knows is another one.
     Rebuilt {
         /// Its number.
         line: u64,
     },
-    /// The file ends before the line that the keystore knows.
+    /// The file ends before that line.
     Cut {
         /// The first number that is missing.
         from: u64,
@@ -100,7 +100,7 @@ struct Walk {
 }
 
 impl Trail {
-    /// Checks every line, and the trail against what the keystore knows of it.
+    /// Checks every line, and the trail against what the keystore, or a checkpoint, knows of it.
     pub fn verify(&self, known: Known) -> Result<Verdict> {
         if self.is_missing() {
             return Ok(Walk::new(known).end());
@@ -193,12 +193,12 @@ impl fmt::Display for Fault {
             Self::Missing { from, to } => write!(f, "{} missing", numbers(*from, *to)),
             Self::Rebuilt { line } => write!(
                 f,
-                "line {line} is not the one that the keystore knows: it or a line before was changed, \
-                 and the chain was made again"
+                "line {line} is not the one that was noted: it or a line before was changed, and the \
+                 chain was made again"
             ),
             Self::Cut { from, to } => write!(
                 f,
-                "the trail ends too early: {} missing, which the keystore knows",
+                "the trail ends too early: {} missing, of which the last was noted",
                 numbers(*from, *to)
             ),
             Self::Ahead { line, generation } => write!(
@@ -384,7 +384,7 @@ mod tests {
         };
         assert_eq!(
             told(&whole[..20], known),
-            ["the trail ends too early: lines 21 to 30 are missing, which the keystore knows"]
+            ["the trail ends too early: lines 21 to 30 are missing, of which the last was noted"]
         );
         let gap = [&whole[..10], &whole[12..]].concat();
         assert_eq!(told(&gap, known), ["lines 11 to 12 are missing"]);
@@ -397,7 +397,7 @@ mod tests {
         );
         let words = told(&rebuilt(&other), known);
         assert!(
-            words.len() == 1 && words[0].starts_with("line 30 is not the one that"),
+            words.len() == 1 && words[0].starts_with("line 30 is not the one that was noted"),
             "{words:?}"
         );
         other[4] = "{}".to_owned();

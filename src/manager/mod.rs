@@ -27,6 +27,7 @@ pub use states::StateChange;
 
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
+use crate::event::checkpoint::Checkpoint;
 use crate::event::{Appended, Event, Head, Record, Trail};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef};
 use crate::policy::{NextRotation, Policy};
@@ -189,6 +190,19 @@ impl Manager {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A signed checkpoint of the trail, at the line that the keystore knows.
+    pub fn checkpoint(&mut self) -> Result<String> {
+        self.load()?;
+        let keystore = self.reader.keystore()?;
+        let Some(TrailAnchor { line, head: hash }) = keystore.contents().registers().trail else {
+            return Err(Error::new(Kind::State, "the keystore does not know its trail yet")
+                .advise("the next change notes it"));
+        };
+        let checkpoint = Checkpoint::new(keystore.contents().id(), Head { line, hash });
+        let (key, signature) = keystore.sign(&checkpoint.text())?;
+        Ok(checkpoint.note(&key, &signature))
     }
 
     /// Appends a line to the trail, which `known` was in before. What that comes to is for the keystore to

@@ -110,6 +110,15 @@ impl KeystoreSecret {
         Ok(epoch)
     }
 
+    /// The key of `epoch`, and its signature over `text`, which begins with the name of what it is: no two
+    /// kinds of texts begin alike, nor as an epoch's does.
+    pub(super) fn sign(&self, epoch: u64, text: &str) -> Result<(Hex<32>, [u8; 64])> {
+        let signer = self.signer(epoch)?;
+        let signature = signer.sign(text.as_bytes());
+        let signature = signature.as_ref().try_into().map_err(|_| unusable())?;
+        Ok((public_key(&signer)?, signature))
+    }
+
     /// Checks that the last of `epochs` has this secret's key, and each was signed by the one before.
     pub(super) fn check_epochs(&self, epochs: &[Epoch]) -> Result<()> {
         let broken = |epoch: &Epoch| {

@@ -12,6 +12,7 @@ use super::secret::KeystoreSecret;
 use super::store_key::count_wraps;
 use crate::env::Rng;
 use crate::error::{Error, Kind, Result};
+use crate::hex::Hex;
 use crate::secret::scrubbed;
 
 impl Keystore {
@@ -43,6 +44,15 @@ impl Keystore {
             next.secret = Some(Arc::new(secret));
             Ok(next)
         })
+    }
+
+    /// The key of the present epoch, and its signature over `text`. `State` in a keystore of format 1.
+    pub fn sign(&self, text: &str) -> Result<(Hex<32>, [u8; 64])> {
+        let secret = self.secret.as_deref().ok_or_else(|| {
+            Error::new(Kind::State, "a keystore of format 1 has no key to sign with")
+                .advise("the next change brings it to format 2")
+        })?;
+        scrubbed(|| secret.sign(self.contents.epoch(), text))
     }
 
     /// Its secret; a keystore of format 1 has none before it is upgraded.

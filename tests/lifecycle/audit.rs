@@ -19,7 +19,7 @@ fn a_trail_is_whole_until_somebody_changes_it() {
     let whole = shell.run(&["audit", "verify"]);
     assert_eq!(whole.code, 0, "{whole:?}");
     assert!(whole.out.contains("each chained to the one before"), "{whole:?}");
-    assert!(whole.out.contains("; 1 after it are not anchored yet"), "{whole:?}");
+    assert!(whole.out.contains("; 1 line after it is not anchored yet"), "{whole:?}");
     let text = std::fs::read_to_string(trail(&shell)).unwrap();
 
     let count = text.lines().count();
@@ -82,4 +82,49 @@ fn lines_are_shown_and_exported_by_what_they_are_about() {
     assert!(csv.starts_with("number,at,event,generation,keys,actor,reason,previous\n"), "{csv}");
     assert!(csv.contains(",\"key 7 version 3\",\""), "{csv}");
     assert!(csv.contains(",\"'=1+1, \"\"yearly\"\"\","), "{csv}");
+}
+
+#[test]
+fn a_checkpoint_kept_elsewhere_shows_what_the_keystore_cannot() {
+    let shell = Shell::new();
+    shell.run(&["rotate", "1"]);
+    let folder = shell.path("keystore");
+    let before: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (std::fs::read(&path).unwrap(), path))
+        .collect();
+    shell.run(&["rotate", "1"]);
+    let note = shell.run(&["audit", "checkpoint"]);
+    assert!(note.code == 0 && note.out.starts_with("keyward/audit/"), "{note:?}");
+    let kept = shell.path("checkpoint");
+    std::fs::write(&kept, &note.out).unwrap();
+    let kept = kept.to_str().unwrap();
+    let verify = || shell.run(&["audit", "verify", "--checkpoint", kept]);
+    let whole = verify();
+    assert!(
+        whole.code == 0 && whole.out.contains("of which DIR/checkpoint is a checkpoint"),
+        "{whole:?}"
+    );
+    shell.run(&["rotate", "1"]);
+    assert_eq!(verify().code, 0, "the trail has grown");
+
+    // Keystore, guard and trail are all put back to one older time.
+    for (bytes, path) in &before {
+        std::fs::write(path, bytes).unwrap();
+    }
+    assert_eq!(shell.run(&["audit", "verify"]).code, 0, "they agree");
+    let rolled_back = verify();
+    let words = "WRONG  by DIR/checkpoint: the trail ends too early: ";
+    assert!(rolled_back.code == 1 && rolled_back.out.contains(words), "{rolled_back:?}");
+    shell.run(&["rotate", "1", "--reason", "another life"]);
+    let other = verify();
+    let words = "WRONG  by DIR/checkpoint: line ";
+    assert!(other.code == 1 && other.out.contains(words), "{other:?}");
+
+    std::fs::write(shell.path("checkpoint"), note.out.replacen("\n", "\n1", 1)).unwrap();
+    let forged = verify();
+    assert!(forged.code == 1 && forged.err.contains("has signed the checkpoint"), "{forged:?}");
+    let key = shell.run(&["audit", "checkpoint", "--key"]);
+    assert!(key.out.starts_with("keyward/audit/") && key.out.contains('+'), "{key:?}");
 }

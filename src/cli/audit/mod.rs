@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod checkpoint;
 mod export;
 mod filter;
 mod show;
@@ -20,7 +21,9 @@ pub(super) enum Command {
     /// Show lines of the audit trail
     Show(show::Options),
     /// Check the audit trail: its chain, and the line that the keystore knows
-    Verify,
+    Verify(verify::Options),
+    /// Sign how far the audit trail has come, for a copy elsewhere
+    Checkpoint(checkpoint::Options),
     /// Write lines of the audit trail for another program
     Export(export::Options),
 }
@@ -28,7 +31,8 @@ pub(super) enum Command {
 pub(super) fn run(config: &Path, command: &Command, printer: &Printer) -> Result<Exit> {
     match command {
         Command::Show(options) => show::run(config, options, printer),
-        Command::Verify => verify::run(config, printer),
+        Command::Verify(options) => verify::run(config, options, printer),
+        Command::Checkpoint(options) => checkpoint::run(config, options, printer),
         Command::Export(options) => export::run(config, options, printer),
     }
 }

@@ -2,19 +2,89 @@
 
 #![forbid(unsafe_code)]
 
-use std::path::Path;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
 
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::open::open;
 use crate::cli::helpers::print::{Printer, plain_lines};
-use crate::error::Result;
-use crate::event::{Trail, Verdict};
+use crate::custodian::Custodian;
+use crate::error::{Error, Result};
+use crate::event::checkpoint::{self, Signed};
+use crate::event::{Fault, Head, Known, Trail, Verdict};
 
-pub(super) fn run(config: &Path, printer: &Printer) -> Result<Exit> {
+#[derive(clap::Args)]
+pub(in crate::cli) struct Options {
+    /// A checkpoint that was kept elsewhere: the trail must still have its line
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Vec<PathBuf>,
+}
+
+/// The verdict, and what speaks against it.
+#[derive(Serialize)]
+struct Judged {
+    #[serde(flatten)]
+    verdict: Verdict,
+    checkpoints: Vec<AgainstCheckpoint>,
+}
+
+/// How the trail stands to one checkpoint.
+#[derive(Serialize)]
+struct AgainstCheckpoint {
+    file: PathBuf,
+    line: u64,
+    faults: Vec<Fault>,
+}
+
+pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
     let (config, custodian) = open(config)?;
-    let verdict = Trail::beside(&config.keystore.path).verify(custodian.known_of_trail())?;
-    printer.show(&verdict, &plain_lines(&text(&verdict)))?;
-    Ok(if verdict.faults.is_empty() { Exit::Success } else { Exit::Failure })
+    let trail = Trail::beside(&config.keystore.path);
+    let mut judged =
+        Judged { verdict: trail.verify(custodian.known_of_trail())?, checkpoints: Vec::new() };
+    for file in &options.checkpoint {
+        let head = checkpoint(file, &custodian).map_err(|bad| bad.within(file.display()))?;
+        // The keystore's generation was looked at before.
+        let known = Known { anchor: Some(head), generation: u64::MAX };
+        let mut faults = trail.verify(known)?.faults;
+        faults.retain(|fault| matches!(fault, Fault::Rebuilt { .. } | Fault::Cut { .. }));
+        let file = file.clone();
+        judged.checkpoints.push(AgainstCheckpoint { file, line: head.line, faults });
+    }
+    printer.show(&judged, &plain_lines(&judged.text()))?;
+    Ok(if judged.is_whole() { Exit::Success } else { Exit::Failure })
+}
+
+/// The line of the checkpoint in `file`, which a key of this keystore has signed.
+fn checkpoint(file: &Path, custodian: &Custodian) -> Result<Head> {
+    let mut text = String::new();
+    let opened = File::open(file).map_err(|e| Error::io("cannot open", file, &e))?;
+    let read = opened.take(checkpoint::MAX_LEN).read_to_string(&mut text);
+    read.map_err(|e| Error::io("cannot read", file, &e))?;
+    Signed::parse(&text, &custodian.keystore_id())?.verified(&custodian.epoch_keys())
+}
+
+impl Judged {
+    fn is_whole(&self) -> bool {
+        self.verdict.faults.is_empty() && self.checkpoints.iter().all(|one| one.faults.is_empty())
+    }
+
+    fn text(&self) -> String {
+        let mut text = text(&self.verdict);
+        for AgainstCheckpoint { file, line, faults } in &self.checkpoints {
+            let file = file.display();
+            match faults.is_empty() {
+                true => text += &format!("it has line {line}, of which {file} is a checkpoint\n"),
+                false => {
+                    let lines = faults.iter().map(|fault| format!("WRONG  by {file}: {fault}\n"));
+                    text += &lines.collect::<String>();
+                }
+            }
+        }
+        text
+    }
 }
 
 fn text(verdict: &Verdict) -> String {
@@ -26,10 +96,16 @@ fn text(verdict: &Verdict) -> String {
         (false, _) => format!("{lines} lines, up to {last}\n"),
     };
     text += &match anchored {
-        Some(line) => format!(
-            "the keystore knows line {line}; {not_anchored} after it are not anchored yet: a change of \
-             these would not be noticed\n"
-        ),
+        Some(line) => {
+            let beyond = match not_anchored {
+                1 => "1 line after it is".to_owned(),
+                many => format!("{many} lines after it are"),
+            };
+            format!(
+                "the keystore knows line {line}; {beyond} not anchored yet: a change there need not be \
+                 noticed\n"
+            )
+        }
         None => "no keystore of keyward's knows the trail: who may write it can make all of it \
                  again unnoticed\n"
             .to_owned(),

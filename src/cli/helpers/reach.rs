@@ -12,7 +12,7 @@ pub(in crate::cli) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) socket: Option<PathBuf>,
     /// An option file that the client reads besides its own, with `user` and `password` in its
-    /// section [client]
+    /// section `[client]`
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) defaults_extra_file: Option<PathBuf>,
     /// Whether this call may have it rotate its master keys.
