@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +12,11 @@ use crate::error::{Error, Kind, Result, escaped};
 use crate::hex;
 
 /// One half of a key's name in MySQL's keyring: any bytes, mostly UTF-8. In JSON a text is a string,
-/// other bytes are `{"hex": "636166e9"}`. Shown with each such byte as `\xe9`.
+/// other bytes are `{"hex": "636166e9"}`. Shown with each such byte as `\xe9`. Cheap to clone: each commit
+/// copies the names of all keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
-pub struct KeyringName(Box<[u8]>);
+pub struct KeyringName(Arc<[u8]>);
 
 impl KeyringName {
     /// Its bytes.
@@ -25,13 +27,13 @@ impl KeyringName {
 
     /// How many bytes it has.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Whether it has none.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
@@ -80,7 +82,7 @@ enum Written {
 
 impl From<KeyringName> for Written {
     fn from(name: KeyringName) -> Self {
-        match String::from_utf8(name.0.into_vec()) {
+        match String::from_utf8(name.0.to_vec()) {
             Ok(text) => Self::Text(text),
             Err(bytes) => Self::Bytes { hex: hex::text(bytes.as_bytes()) },
         }
@@ -149,7 +151,7 @@ impl fmt::Display for MasterKeyKind {
 /// The key of a MySQL keyring, as far as the server describes it: it alone knows what the type means.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeyringKey {
-    kind: Box<str>,
+    kind: Arc<str>,
     len: usize,
 }
 

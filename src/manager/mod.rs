@@ -28,7 +28,7 @@ pub use states::StateChange;
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
 use crate::event::checkpoint::Checkpoint;
-use crate::event::{Appended, Event, Head, Record, Trail};
+use crate::event::{Appended, Event, Fault, Head, Record, Trail};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef};
 use crate::policy::{NextRotation, Policy};
 use crate::ring::Ring;
@@ -222,11 +222,10 @@ impl Manager {
         let Appended { head, gone } =
             trail.append_after(known, &*self.reader.env.clock, &record)?;
         if let Some(gone) = gone {
+            let missing = Fault::Missing { from: *gone.start(), to: *gone.end() };
             let line = format!(
-                "lines {} to {} of the audit trail are gone, and the next is {}: put a copy of them \
-                 aside for who asks; `keyward audit verify` shows what there is",
-                gone.start(),
-                gone.end(),
+                "of the audit trail {missing}, and it goes on with line {}; keep the older trail, if there \
+                 is one, for who asks: `keyward audit verify` shows what is here",
                 head.line
             );
             self.reader.env.log.log(Level::Warning, &line);

@@ -29,6 +29,8 @@ fn a_trail_is_whole_until_somebody_changes_it() {
         edited.code == 1 && edited.out.contains("does not follow the one before"),
         "{edited:?}"
     );
+    let doctor = shell.run(&["doctor"]);
+    assert!(doctor.code == 1 && doctor.out.contains("FAIL  audit trail: line "), "{doctor:?}");
     let shown = shell.run(&["audit", "show"]);
     assert!(shown.code == 0 && shown.err.contains("the audit trail is not whole"), "{shown:?}");
 
@@ -39,7 +41,7 @@ fn a_trail_is_whole_until_somebody_changes_it() {
     // The next change is made, goes on after it and says so; what is missing stays missing.
     let rotated = shell.run(&["rotate", "1"]);
     let gone =
-        format!("lines {0} to {0} of the audit trail are gone, and the next is {count}", count - 1);
+        format!("audit trail line {} is missing, and it goes on with line {count}", count - 1);
     assert!(rotated.code == 0 && rotated.err.contains(&gone), "{rotated:?}");
     let after = shell.run(&["audit", "verify"]);
     assert!(
@@ -50,6 +52,9 @@ fn a_trail_is_whole_until_somebody_changes_it() {
     std::fs::remove_file(trail(&shell)).unwrap();
     let removed = shell.run(&["audit", "verify"]);
     assert!(removed.code == 1 && removed.out.contains("the trail ends too early"), "{removed:?}");
+    // A keystore that was restored without its trail looks so.
+    let doctor = shell.run(&["doctor"]);
+    assert!(doctor.out.contains("warn  audit trail: the trail ends too early"), "{doctor:?}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::custodian::Custodian;
 use crate::env::{Clock as _, System};
 use crate::error::{Error, Result};
-use crate::event::{StashState, Trail};
+use crate::event::{Fault, StashState, Trail};
 use crate::key::KeyName;
 use crate::policy::Ahead;
 use crate::source::Role;
@@ -164,10 +164,15 @@ impl Findings {
             Ok(verdict) => verdict,
             Err(error) => return self.error("audit trail", &error),
         };
+        // A keystore that was restored without its trail has none of the lines before.
+        let is_absent = |fault: &Fault| matches!(fault, Fault::Missing { .. });
+        let is_restored = verdict.lines == 0 || verdict.faults.iter().all(is_absent);
         match (verdict.faults.first(), verdict.anchored) {
             (Some(fault), _) => {
-                let advice = Some("`keyward audit verify` shows all that is wrong");
-                self.add(Mark::Failed, format!("audit trail: {fault}"), advice);
+                let mark = if is_restored { Mark::Warning } else { Mark::Failed };
+                let advice =
+                    "`keyward audit verify` shows all; put the whole trail back if there is one";
+                self.add(mark, format!("audit trail: {fault}"), Some(advice));
             }
             (None, Some(line)) => {
                 let what =
