@@ -14,6 +14,7 @@ pub mod fakecloud;
 pub mod gcp;
 pub mod http;
 pub mod localstack;
+pub mod outage;
 pub mod shared;
 mod tls;
 

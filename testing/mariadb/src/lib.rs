@@ -6,6 +6,7 @@
 
 pub mod backup;
 pub mod launch;
+pub mod load;
 pub mod memory;
 pub mod power;
 pub mod rows;

@@ -7,6 +7,7 @@ mod many;
 mod mariadb;
 mod microsoft;
 mod moving;
+mod outage;
 mod rotation;
 mod trouble;
 

@@ -23,7 +23,7 @@ const START: [&str; 3] = ["challenge", "token", "unwrapkey"];
 #[test]
 fn fake_azure_the_life_of_a_key_in_key_vault() -> Result<()> {
     let fake = FakeAzure::start()?;
-    let site = init(&fake)?;
+    let site = init(&fake, "azure-keyvault")?;
     only_what_is_pinned_opens(&site)?;
     let server = begin(&site)?;
     server.sql("SET GLOBAL keyward_rotate_key = -1")?;
@@ -97,8 +97,8 @@ fn through_a_disabled_key(fake: &FakeAzure, site: &Site, server: Server) -> Resu
 }
 
 /// A server's folder, set up by `keyward init` on a new key.
-fn init(fake: &FakeAzure) -> Result<Site> {
-    let mut site = Site::new("azure-keyvault")?;
+pub(crate) fn init(fake: &FakeAzure, name: &str) -> Result<Site> {
+    let mut site = Site::new(name)?;
     let secret = site.path("etc/secret");
     files::write(&secret, CLIENT_SECRET)?;
     files::chmod(&secret, 0o600)?;

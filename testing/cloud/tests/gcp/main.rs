@@ -5,6 +5,7 @@ mod credentials;
 mod google;
 mod many;
 mod mariadb;
+mod outage;
 mod rotation;
 mod trouble;
 

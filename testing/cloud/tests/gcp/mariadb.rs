@@ -21,7 +21,7 @@ const CURE: &str = "is disabled; gcloud kms keys versions enable 1 --key=db --ke
 fn fake_gcp_the_life_of_a_key_in_kms() -> Result<()> {
     let fake = FakeGcp::start()?;
     let key = format!("{RING}/cryptoKeys/db");
-    let site = init(&fake, &key)?;
+    let site = init(&fake, &key, "gcp-kms")?;
     let server = begin(&site)?;
     server.sql("SET GLOBAL keyward_rotate_key = -1")?;
     wait_for_version(&server, "test/%", 3)?;
@@ -91,8 +91,8 @@ fn through_a_disabled_key(
 }
 
 /// A server's folder, set up by `keyward init` on a new `key`.
-fn init(fake: &FakeGcp, key: &str) -> Result<Site> {
-    let mut site = Site::new("gcp-kms")?;
+pub(crate) fn init(fake: &FakeGcp, key: &str, name: &str) -> Result<Site> {
+    let mut site = Site::new(name)?;
     let credentials = site.path("etc/google.json");
     files::write(&credentials, fake.service_account()?.to_string())?;
     files::chmod(&credentials, 0o600)?;

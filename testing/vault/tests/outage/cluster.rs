@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use test_kit::{Result, ensure, files, seen};
 use test_vault::Vault;
 
-use crate::load::{self, Load};
 use crate::{lines, rotated, secrets, site};
+use test_mariadb::load::{self, Load};
 
 /// An election takes a while, and the nodes send us to the dead leader meanwhile.
 const PATIENCE: Duration = Duration::from_secs(120);

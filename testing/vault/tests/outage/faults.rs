@@ -9,8 +9,8 @@ use test_kit::{Result, ensure, files, seen};
 use test_mariadb::{Server, Site};
 use test_vault::{Fault, Proxy, Vault};
 
-use crate::load::{self, Figures, Load};
 use crate::{TIMEOUT, extended, lines, secrets, site};
+use test_mariadb::load::{self, Figures, Load};
 
 /// What goes wrong.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use test_kit::{Result, ensure, files, seen};
 use test_mariadb::Server;
 use test_vault::Vault;
 
-use crate::load::{self, Load};
 use crate::{extended, lines, rotated, secrets, site};
+use test_mariadb::load::{self, Load};
 
 /// A token this young is not taken for the cause of a denial.
 const FRESH: Duration = Duration::from_millis(1100);

@@ -4,7 +4,6 @@ mod cluster;
 mod faults;
 mod gateways;
 mod lease;
-mod load;
 mod rights;
 mod secrets;
 

@@ -3,33 +3,35 @@
 use std::process::{Child, Command, Stdio};
 
 use test_kit::{Answer, Process, Result, ensure};
-use test_mariadb::Server;
+
+use crate::Server;
 
 /// The tables, and the rows of each.
 const TABLES: u32 = 2;
 const ROWS: u32 = 2000;
 
 /// sysbench at work.
-pub(crate) struct Load(Child);
+pub struct Load(Child);
 
 /// What it counted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Figures {
-    pub(crate) transactions: u64,
+pub struct Figures {
+    /// All that were committed.
+    pub transactions: u64,
     /// Deadlocks between its own threads, which it tries again.
-    pub(crate) deadlocks: u64,
+    pub deadlocks: u64,
     /// The longest transaction, in milliseconds.
-    pub(crate) longest: f64,
+    pub longest: f64,
 }
 
 /// Makes the tables.
-pub(crate) fn prepare(server: &Server) -> Result<()> {
+pub fn prepare(server: &Server) -> Result<()> {
     server.sql("SET GLOBAL innodb_default_encryption_key_id = 3; CREATE DATABASE sb")?;
     Answer::from(sysbench(server, 1).arg("prepare").output()?).ok().map(drop)
 }
 
-/// That every row is there and can be read.
-pub(crate) fn complete(server: &Server) -> Result<()> {
+/// Checks that every row is there and can be read.
+pub fn complete(server: &Server) -> Result<()> {
     for table in 1..=TABLES {
         let rows = server.sql(&format!("SELECT COUNT(*), SUM(c = '') FROM sb.sbtest{table}"))?;
         ensure!(rows == format!("{ROWS}\t0"), "sbtest{table}: {rows}");
@@ -39,13 +41,13 @@ pub(crate) fn complete(server: &Server) -> Result<()> {
 
 impl Load {
     /// Begins, for so many seconds.
-    pub(crate) fn start(server: &Server, seconds: u64) -> Result<Self> {
+    pub fn start(server: &Server, seconds: u64) -> Result<Self> {
         let mut command = sysbench(server, seconds);
         Ok(Self(command.arg("run").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?))
     }
 
     /// Waits for its end; an error where a transaction failed or the server went away.
-    pub(crate) fn finish(self) -> Result<Figures> {
+    pub fn finish(self) -> Result<Figures> {
         let said = Answer::from(self.0.wait_with_output()?).ok()?;
         ensure!(number(&said, "reconnects:")? == 0.0, "{said}");
         ensure!(!said.contains("FATAL"), "{said}");
@@ -66,7 +68,7 @@ fn sysbench(server: &Server, seconds: u64) -> Command {
     command.args(["--mysql-user=root", "--mysql-db=sb", "--threads=2", "--percentile=99"]);
     command.arg(format!("--tables={TABLES}")).arg(format!("--table-size={ROWS}"));
     command.arg(format!("--time={seconds}")).stdin(Stdio::null());
-    if crate::extended() {
+    if std::env::var_os("KEYWARD_EXTENDED").is_some() {
         // For many minutes: a load, and not all that the machine can do.
         command.arg("--rate=100");
     }
