@@ -133,7 +133,8 @@ impl Signed {
                 Kind::Denied,
                 "no epoch's key of this keystore has signed the checkpoint: it was changed, or is of \
                  another keystore of the same id",
-            )),
+            )
+            .advise("compare it with the copy that the auditor keeps")),
         }
     }
 }

@@ -111,6 +111,22 @@ impl Trail {
     }
 }
 
+impl Verdict {
+    /// Whether the trail tells of a change that the keystore does not have.
+    #[must_use]
+    pub fn is_ahead(&self) -> bool {
+        self.faults.iter().any(|fault| matches!(fault, Fault::Ahead { .. }))
+    }
+
+    /// Takes back what the keystore has come to since it was read.
+    pub fn catch_up(&mut self, now: Known) {
+        self.faults.retain(|fault| match fault {
+            Fault::Ahead { generation, .. } => now.generation < *generation,
+            _ => true,
+        });
+    }
+}
+
 fn judge(mut file: impl BufRead, known: Known) -> io::Result<Verdict> {
     let (mut walk, mut line) = (Walk::new(known), Vec::new());
     while file.read_until(b'\n', &mut line)? > 0 {
@@ -134,10 +150,10 @@ impl Walk {
         let (place, previous) = (self.place, self.previous);
         self.previous = digest(text);
         let Ok(line) = serde_json::from_slice::<Chained>(text) else {
-            self.verdict.last += 1;
+            self.verdict.last = self.verdict.last.saturating_add(1);
             return self.fault(Fault::Unreadable { place });
         };
-        let expected = self.verdict.last + 1;
+        let expected = self.verdict.last.saturating_add(1);
         if line.number > expected {
             self.fault(Fault::Missing { from: expected, to: line.number - 1 });
         } else if line.number < expected || line.previous != previous {
@@ -429,6 +445,28 @@ mod tests {
         write(&trail, &whole);
         let appended = trail.append_after(known.anchor, &clock, &record).unwrap();
         assert_eq!((appended.head.line, appended.gone), (LINES + 1, None));
+    }
+
+    #[test]
+    fn a_change_that_came_while_the_trail_was_read_is_no_fault() {
+        let (_folder, trail, known) = trail();
+        let before = Known { generation: 35, ..known };
+        let mut verdict = trail.verify(before).unwrap();
+        assert!(verdict.is_ahead() && verdict.faults.len() == 3, "{verdict:?}");
+        verdict.catch_up(Known { generation: 38, ..known });
+        assert_eq!(verdict.faults, [Fault::Ahead { line: 40, generation: 40 }]);
+        verdict.catch_up(known);
+        assert!(!verdict.is_ahead() && verdict.faults.is_empty());
+    }
+
+    #[test]
+    fn no_number_is_too_high() {
+        let (_folder, trail, known) = trail();
+        let mut lines = lines(&trail);
+        lines[39] = lines[39].replace("\"number\":40", &format!("\"number\":{}", u64::MAX));
+        lines.extend([lines[39].clone(), "{}".to_owned(), lines[0].clone()]);
+        write(&trail, &lines);
+        assert!(trail.verify(known).unwrap().faults.len() >= 4);
     }
 
     #[test]

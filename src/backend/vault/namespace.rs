@@ -69,7 +69,7 @@ fn absent(place: &str, name: &str) -> Error {
     Error::new(Kind::Config, what).advise(advice)
 }
 
-/// The line that does so to the namespace: a name has no slash in it, where it is stands beside it.
+/// The command for the namespace: OpenBao takes its parent and its own name apart.
 fn command(verb: &str, namespace: &str) -> String {
     match namespace.rsplit_once('/') {
         None => format!("bao namespace {verb} {namespace}"),

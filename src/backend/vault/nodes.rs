@@ -243,7 +243,7 @@ impl Exchange<'_> {
     }
 }
 
-/// What stands beside each request.
+/// The headers of a request.
 fn headers(namespace: Option<&str>, token: Option<&str>) -> Vec<(HeaderName, Zeroizing<String>)> {
     let header =
         |name, value: &str| (HeaderName::from_static(name), Zeroizing::new(value.to_owned()));

@@ -56,7 +56,7 @@ fn csv(line: &Line) -> String {
         cell(&keys.join("; ")),
         cell(actor),
         cell(reason),
-        previous.clone(),
+        cell(previous),
     ];
     cells.join(",") + "\n"
 }

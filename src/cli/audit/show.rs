@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::filter::Filter;
 use crate::cli::helpers::exit::Exit;
-use crate::cli::helpers::print::{Printer, table};
+use crate::cli::helpers::print::{Printer, plain, table};
 use crate::error::Result;
 use crate::event::Line;
 
@@ -60,7 +60,7 @@ fn text(lines: &[Line]) -> String {
 
 /// The same without a head.
 fn rows(lines: &[Line]) -> String {
-    cells(lines).iter().map(|row| row.join("  ") + "\n").collect()
+    cells(lines).iter().map(|row| plain(&row.join("  ")) + "\n").collect()
 }
 
 fn cells(lines: &[Line]) -> Vec<Vec<String>> {
@@ -84,5 +84,22 @@ fn keys(line: &Line) -> String {
         0 if named.is_empty() => "-".to_owned(),
         0 => named.join(", "),
         more => format!("{}, {more} more", named.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_somebody_prepared_is_one_line() {
+        let line = serde_json::json!({
+            "number": 1, "at": "2026-11-30T00:00:00Z", "event": "rotated", "keys": [], "generation": 1,
+            "actor": "a\nb", "reason": "\u{1b}[2J", "previous": "",
+        });
+        let lines = [serde_json::from_value::<Line>(line).unwrap()];
+        for shown in [text(&lines), rows(&lines)] {
+            assert!(shown.contains("a\\nb") && !shown.contains("\u{1b}[2J"), "{shown:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::cli::helpers;
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::open::open;
 use crate::cli::helpers::print::{Printer, plain_lines};
@@ -42,8 +43,8 @@ struct AgainstCheckpoint {
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
     let (config, custodian) = open(config)?;
     let trail = Trail::beside(&config.keystore.path);
-    let mut judged =
-        Judged { verdict: trail.verify(custodian.known_of_trail())?, checkpoints: Vec::new() };
+    let verdict = helpers::trail::verify(&config, &custodian)?;
+    let mut judged = Judged { verdict, checkpoints: Vec::new() };
     for file in &options.checkpoint {
         let head = checkpoint(file, &custodian).map_err(|bad| bad.within(file.display()))?;
         // The keystore's generation was looked at before.

@@ -15,11 +15,12 @@ use crate::cli::helpers::open::env;
 use crate::cli::helpers::print::age;
 use crate::cli::helpers::print::{Mark, Printer, plain};
 use crate::cli::helpers::server::{self, Server};
+use crate::cli::helpers::trail;
 use crate::config::Config;
 use crate::custodian::Custodian;
 use crate::env::{Clock as _, System};
 use crate::error::{Error, Result};
-use crate::event::{Fault, StashState, Trail};
+use crate::event::{Fault, StashState};
 use crate::key::KeyName;
 use crate::policy::Ahead;
 use crate::source::Role;
@@ -159,8 +160,7 @@ impl Findings {
 
     /// Whether the audit trail is as the keystore knows it.
     fn trail(&mut self, config: &Config, custodian: &Custodian) {
-        let trail = Trail::beside(&config.keystore.path);
-        let verdict = match trail.verify(custodian.known_of_trail()) {
+        let verdict = match trail::verify(config, custodian) {
             Ok(verdict) => verdict,
             Err(error) => return self.error("audit trail", &error),
         };

@@ -13,3 +13,4 @@ pub(super) mod privilege;
 pub(super) mod reach;
 pub(super) mod scan;
 pub(super) mod server;
+pub(super) mod trail;
