@@ -1,4 +1,4 @@
-//! What 10,000 keys cost: `cargo bench --bench keystore`.
+//! What 10, 1,000 and 10,000 keys cost: `cargo bench --bench keystore`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -9,25 +9,30 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use keyward::env::{Deadline, System};
-use keyward::key::{KeyId, KeyRef, KeyState};
+use keyward::key::{KeyRef, KeyState};
 use keyward::secret::{DataKey, lock_state, scrubbed};
-use keyward::store::{Change, Keystore, STORE_KEY_LEN, Sealed, StoreFile};
+use keyward::store::{Change, KeyEntry, Keystore, STORE_KEY_LEN, Sealed, StoreFile};
 
 use keystores::{NOW, keystore, open, rotated, store_key};
 
-const KEYS: u32 = 10_000;
+const SIZES: [u32; 3] = [10, 1_000, 10_000];
 
 /// Each is done so often, and the fastest time told.
 const ROUNDS: usize = 7;
 
 fn main() {
+    SIZES.into_iter().for_each(measure);
+    assert!(store_key().expose().len() == STORE_KEY_LEN);
+}
+
+fn measure(keys: u32) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = StoreFile::at(folder.path().join("keystore.json"));
-    let mut keystore = committed(&file, &keystore(KEYS));
+    let mut keystore = committed(&file, &keystore(keys));
     let bytes = fs::read(file.path()).expect("the keystore");
     println!(
-        "{KEYS} keys, {} bytes a key on disk, {} in all",
-        bytes.len() / KEYS as usize,
+        "\n{keys} keys, {} bytes a key on disk, {} in all",
+        bytes.len() / keys as usize,
         bytes.len()
     );
 
@@ -39,16 +44,16 @@ fn main() {
     });
     show("read, parse, verify, unwrap all", || {
         let keystore = open(&file).expect("it opens");
-        assert_eq!(all_keys(&keystore).len(), KEYS as usize);
+        assert_eq!(all_keys(&keystore).len(), keys as usize);
     });
     let mut version = 1;
     show("lock, read, open, rotate one, commit", || {
         version += 2;
-        keystore = committed(&file, &rotated(&open(&file).expect("it opens"), 5000, version));
+        keystore = committed(&file, &rotated(&open(&file).expect("it opens"), keys / 2, version));
     });
     show("the same, the keystore open already", || {
         version += 2;
-        keystore = committed(&file, &rotated(&keystore, 5000, version));
+        keystore = committed(&file, &rotated(&keystore, keys / 2, version));
     });
     show("new store key: wrap all again, commit", || {
         let new = DataKey::generate(STORE_KEY_LEN, &System).expect("a key");
@@ -58,21 +63,18 @@ fn main() {
     });
     show("one change of state, not written", || {
         let change = Change { at: NOW, actor: "bench".to_owned(), reason: String::new() };
-        let key = keystores::key(77, 1);
+        let key = keystores::key(7, 1);
         keystore.with_state(&key, KeyState::Retired, &change).expect("retired");
     });
     let keys = all_keys(&keystore);
     println!("{} keys in memory: {}", keys.len(), lock_state());
-    assert!(store_key().expose().len() == STORE_KEY_LEN);
 }
 
 fn all_keys(keystore: &Keystore) -> Vec<DataKey> {
-    let newest = |id| {
-        let name = KeyId::try_from(id).expect("an id").into();
-        let key = keystore.contents().key(&name).expect("the key");
-        KeyRef::new(name, key.newest().expect("a version").version)
-    };
-    scrubbed(|| (1..=KEYS).map(|id| keystore.data_key(&newest(id)).expect("it opens")).collect())
+    let newest =
+        |key: &KeyEntry| KeyRef::new(key.name().clone(), key.newest().expect("a version").version);
+    let keys = keystore.contents().keys().map(newest);
+    scrubbed(|| keys.map(|key| keystore.data_key(&key).expect("it opens")).collect())
 }
 
 fn committed(file: &StoreFile, changed: &Keystore) -> Keystore {

@@ -33,6 +33,68 @@ fn a_commit_is_seen_by_everybody() {
     assert!(read.data_key(&key(1, 3)).is_ok());
 }
 
+/// A change of one key of many adds a line to the file, until there are too many of them.
+#[test]
+fn a_long_file_grows_by_what_was_changed() {
+    let (_folder, file) = committed_with(400);
+    let found = || fs::metadata(file.path()).unwrap();
+    let (mut inode, mut len, mut anew) = (found().ino(), found().len(), 0);
+    let mut document = len;
+    let mut keystore = open(&file).unwrap();
+    for version in 2..=200 {
+        let changed = rotated(&keystore, 100 + version, 3);
+        keystore = match version % 3 {
+            // As another process would.
+            0 => commit(&file, &rotated(&open(&file).unwrap(), 100 + version, 3)).unwrap(),
+            _ => commit(&file, &changed).unwrap(),
+        };
+        let now = found();
+        match now.ino() == inode {
+            true => assert!(now.len() > len && now.len() < len + 2_500, "{version}"),
+            false => (document, anew) = (now.len(), anew + 1),
+        }
+        assert!(now.len() <= document + document / 4, "{version}");
+        (inode, len) = (now.ino(), now.len());
+        if version % 20 == 0 {
+            assert_eq!(open(&file).unwrap().contents(), keystore.contents(), "{version}");
+        }
+    }
+    assert!((2..=10).contains(&anew), "written whole {anew} times");
+    assert!(open(&file).unwrap().data_key(&key(277, 3)).is_ok());
+}
+
+#[test]
+fn a_line_is_added_to_the_file_that_was_read_and_to_no_other() {
+    let (_folder, file) = committed_with(400);
+    let old = open(&file).unwrap();
+    commit(&file, &rotated(&old, 1, 3)).unwrap();
+    let error = commit(&file, &rotated(&old, 2, 3)).err().unwrap();
+    assert_eq!(error.kind(), Kind::Conflict);
+    assert!(error.to_string().contains("it is of generation 2 now, not generation 1"), "{error}");
+
+    // Another change of the same length made another generation 2.
+    let known = open(&file).unwrap();
+    let bytes = fs::read(file.path()).unwrap();
+    fs::write(
+        file.path(),
+        String::from_utf8(bytes).unwrap().split_inclusive("\n}\n").next().unwrap(),
+    )
+    .unwrap();
+    commit(&file, &rotated(&open(&file).unwrap(), 2, 3)).unwrap();
+    let inode = fs::metadata(file.path()).unwrap().ino();
+    let next = commit(&file, &rotated(&known, 3, 3)).unwrap();
+    assert_ne!(fs::metadata(file.path()).unwrap().ino(), inode, "written whole");
+    assert_eq!(open(&file).unwrap().contents(), next.contents());
+
+    // A second name is somebody's copy.
+    let copy = file.path().with_extension("copy");
+    fs::hard_link(file.path(), &copy).unwrap();
+    let before = fs::read(&copy).unwrap();
+    commit(&file, &rotated(&next, 4, 3)).unwrap();
+    assert_eq!(fs::read(&copy).unwrap(), before);
+    assert_ne!(fs::read(file.path()).unwrap(), before);
+}
+
 #[test]
 fn the_file_is_its_owners_alone() {
     let (folder, file) = committed();
@@ -303,9 +365,13 @@ fn lock_file(file: &StoreFile) -> PathBuf {
 
 /// A keystore of four keys in a folder of its own.
 fn committed() -> (TempDir, StoreFile) {
+    committed_with(4)
+}
+
+fn committed_with(keys: u32) -> (TempDir, StoreFile) {
     let folder = tempfile::tempdir().unwrap();
     let file = StoreFile::at(folder.path().join("keystore.json"));
-    commit(&file, &keystore(4)).unwrap();
+    commit(&file, &keystore(keys)).unwrap();
     (folder, file)
 }
 

@@ -11,15 +11,16 @@ mod keystores;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use keyward::env::fake::FakeRng;
-use keyward::env::{Rng, Timestamp};
+use keyward::env::{Deadline, Rng, Timestamp};
 use keyward::hex::Hex;
 use keyward::key::{Cipher, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
 use keyward::secret::DataKey;
 use keyward::store::{
     Approvers, Backup, Change, DataDirectory, Keystore, NewVersion, Registers, Revision,
-    STORE_KEY_LEN, Sealed, TrailAnchor, UsedApproval, Wrapping,
+    STORE_KEY_LEN, Sealed, StoreFile, TrailAnchor, UsedApproval, Wrapping,
 };
 use keyward::{Kind, Result};
 
@@ -42,11 +43,13 @@ fn every_golden_file_does_as_its_name_says() {
 /// The files that today's keyward writes, byte for byte. `KEYWARD_GOLDEN=write` makes missing ones.
 #[test]
 fn todays_files_are_written_the_same() {
-    for (name, keystore) in
-        [("v2-empty", empty()), ("v2-keys", keystore(3)), ("v2-all", everything())]
-    {
+    for (name, bytes) in [
+        ("v2-empty", written(&empty())),
+        ("v2-keys", written(&keystore(3))),
+        ("v2-all", written(&everything())),
+        ("v2-lines", with_lines()),
+    ] {
         let path = folder().join(format!("{name}.opens.json"));
-        let bytes = written(&keystore);
         if !path.exists() && std::env::var("KEYWARD_GOLDEN").is_ok_and(|value| value == "write") {
             fs::write(&path, &bytes).unwrap();
         }
@@ -131,6 +134,28 @@ fn everything() -> Keystore {
     let wrappings = vec![wrapping("local"), second];
     all = all.with_store_key(store_key(2), wrappings, later, &FakeRng::new(99)).unwrap();
     all.with_next_epoch(later, &FakeRng::new(98)).unwrap().with_registers(registered).unwrap()
+}
+
+/// A long keystore, as lines are added to it: a rotation, a new key, the same destroyed, a register.
+fn with_lines() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = StoreFile::at(folder.path().join("keystore.json")).with_lines_from(0);
+    let commit = |changed: &Keystore| {
+        file.commit(&file.lock(soon()).unwrap(), changed, &FakeRng::new(1)).unwrap().0
+    };
+    let named = KeyRef::new(KeyName::named("backup", "root@%"), KeyVersion::FIRST);
+    let mut all = commit(&keystore(36));
+    all = commit(&rotated(&all, 3, 3));
+    all = commit(&with(&all, &named, Cipher::DEFAULT, KeyState::Retired));
+    all = commit(&all.with_state(&named, KeyState::Destroyed, &change("removed")).unwrap());
+    let add_recipient = |registers: &mut Registers| {
+        registers.backup_recipients = vec!["age1pq1qqqq".to_owned()];
+        Ok(())
+    };
+    all = commit(&all.with_registers(add_recipient).unwrap());
+    let bytes = fs::read(file.path()).unwrap();
+    assert_eq!(open(&bytes).unwrap().contents(), all.contents());
+    bytes
 }
 
 fn registered(registers: &mut Registers) -> Result<()> {
@@ -218,11 +243,10 @@ fn no_dictionary_finds_a_secret_in_an_upgraded_file() {
 /// What a commit of `changed` leaves where `bytes` were.
 fn committed_over(bytes: &[u8], changed: &Keystore) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
-    let file = keyward::store::StoreFile::at(folder.path().join("keystore.json"));
+    let file = StoreFile::at(folder.path().join("keystore.json"));
     fs::write(file.path(), bytes).unwrap();
     fs::set_permissions(file.path(), fs::Permissions::from_mode(0o600)).unwrap();
-    let soon = keyward::env::Deadline::after(std::time::Duration::from_secs(5));
-    file.commit(&file.lock(soon).unwrap(), changed, &FakeRng::new(4)).unwrap();
+    file.commit(&file.lock(soon()).unwrap(), changed, &FakeRng::new(4)).unwrap();
     fs::read(file.path()).unwrap()
 }
 
@@ -250,10 +274,13 @@ fn change(reason: &str) -> Change {
 /// What a first commit writes.
 fn written(keystore: &Keystore) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
-    let file = keyward::store::StoreFile::at(folder.path().join("keystore.json"));
-    let soon = keyward::env::Deadline::after(std::time::Duration::from_secs(5));
-    file.commit(&file.lock(soon).unwrap(), keystore, &FakeRng::new(1)).unwrap();
+    let file = StoreFile::at(folder.path().join("keystore.json"));
+    file.commit(&file.lock(soon()).unwrap(), keystore, &FakeRng::new(1)).unwrap();
     fs::read(file.path()).unwrap()
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(5))
 }
 
 fn files() -> Vec<PathBuf> {

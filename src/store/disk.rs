@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
@@ -20,11 +20,12 @@ pub trait Disk: Send + Sync {
     /// more than `max` bytes.
     fn read(&self, path: &Path, max: usize) -> io::Result<(Vec<u8>, Stamp)>;
 
-    /// The first `len` bytes of a file, or all of a shorter one, and its stamp.
-    fn read_beginning(&self, path: &Path, len: usize) -> io::Result<(Vec<u8>, Stamp)> {
-        let (mut bytes, stamp) = self.read(path, usize::MAX)?;
-        bytes.truncate(len);
-        Ok((bytes, stamp))
+    /// The first and the last `len` bytes of a file, or twice all of a shorter one, and its stamp.
+    fn read_ends(&self, path: &Path, len: usize) -> io::Result<(Ends, Stamp)> {
+        let (bytes, stamp) = self.read(path, usize::MAX)?;
+        let (first, last) = (len.min(bytes.len()), bytes.len().saturating_sub(len));
+        let [beginning, end] = [&bytes[..first], &bytes[last..]].map(<[u8]>::to_vec);
+        Ok((Ends { beginning, end }, stamp))
     }
 
     /// What tells a file or folder from a changed one.
@@ -33,6 +34,13 @@ pub trait Disk: Send + Sync {
     /// A new file; `AlreadyExists` where there is one. It has `mode` and belongs to `owner` (user,
     /// group) where we may give it away.
     fn create(&self, path: &Path, mode: u32, owner: (u32, u32)) -> io::Result<Box<dyn DiskFile>>;
+
+    /// The file to be written to behind its end. `NotFound` where it is not the one of `stamp` any more, or
+    /// goes by a second name: somebody may keep that as a copy.
+    fn open_end(&self, path: &Path, stamp: &Stamp) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Makes what was written to a file, by whomever, survive a power cut.
+    fn sync_file(&self, path: &Path) -> io::Result<()>;
 
     /// Puts `from` in the place of `to`, in one step.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -67,6 +75,17 @@ pub trait Disk: Send + Sync {
 pub trait DiskFile: Write {
     /// Makes what was written survive a power cut.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Takes away what is behind its first `len` bytes.
+    fn cut(&mut self, len: u64) -> io::Result<()>;
+}
+
+/// How a file begins and ends.
+pub struct Ends {
+    /// Its first bytes.
+    pub beginning: Vec<u8>,
+    /// Its last bytes.
+    pub end: Vec<u8>,
 }
 
 /// A lock that is held until it is dropped.
@@ -109,17 +128,20 @@ impl Disk for OsDisk {
         let Some(len) = usize::try_from(stamp.len).ok().filter(|len| *len <= max) else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "too long"));
         };
-        // As long as it was when it was stamped: a commit replaces the file and never writes to it.
+        // As long as it was when it was stamped: a commit may add a line to it meanwhile.
         let mut bytes = vec![0; len];
         file.read_exact(&mut bytes)?;
         Ok((bytes, stamp))
     }
 
-    fn read_beginning(&self, path: &Path, len: usize) -> io::Result<(Vec<u8>, Stamp)> {
+    fn read_ends(&self, path: &Path, len: usize) -> io::Result<(Ends, Stamp)> {
         let (file, stamp) = open(path)?;
-        let mut bytes = Vec::with_capacity(len);
-        file.take(len as u64).read_to_end(&mut bytes)?;
-        Ok((bytes, stamp))
+        let len = stamp.len.min(len as u64);
+        let read = |at: u64| {
+            let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
+            file.read_exact_at(&mut bytes, at).map(|()| bytes)
+        };
+        Ok((Ends { beginning: read(0)?, end: read(stamp.len - len)? }, stamp))
     }
 
     fn stamp(&self, path: &Path) -> io::Result<Stamp> {
@@ -130,6 +152,20 @@ impl Disk for OsDisk {
         let file = trust::create(path, mode)?;
         give(&file, owner)?;
         Ok(Box::new(file))
+    }
+
+    fn open_end(&self, path: &Path, stamp: &Stamp) -> io::Result<Box<dyn DiskFile>> {
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = OpenOptions::new().append(true).custom_flags(flags).open(path)?;
+        let found = file.metadata()?;
+        match Stamp::of(&found) == *stamp && found.nlink() == 1 {
+            true => Ok(Box::new(file)),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        open(path)?.0.sync_all()
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -231,6 +267,10 @@ fn give(file: &File, (user, group): (u32, u32)) -> io::Result<()> {
 impl DiskFile for File {
     fn sync(&mut self) -> io::Result<()> {
         self.sync_all()
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.set_len(len)
     }
 }
 

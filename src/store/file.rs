@@ -9,17 +9,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::disk::{Disk, DiskLock, OsDisk, Stamp};
+use super::disk::{Disk, DiskLock, Ends, OsDisk, Stamp};
 use super::witness::{self, Proof, Witness};
-use super::{Keystore, Revision, Sealed, format};
+use super::{Keystore, Revision, Sealed, lines};
 use crate::env::{Deadline, Rng};
 use crate::error::{Error, Kind, Result, io_cause};
 
 /// No keystore is longer, in bytes: 100,000 keys with ten versions each have a third of it.
 const MAX_LEN: usize = 1 << 30;
 
-/// How much of it is read to see which it is, in bytes: five short lines.
-const HEADER_LEN: usize = 1024;
+/// How much of its beginning and its end is read to see which it is, in bytes: five short lines, and one
+/// with a change of some keys.
+const ENDS_LEN: usize = 16 << 10;
+
+/// From which length on, in bytes, a commit adds a line to a keystore: that of some 300 keys. A shorter
+/// one is rewritten as fast, and stays one JSON document.
+const LINES_FROM: usize = 128 << 10;
 
 /// How often a lock is asked for again while somebody else has it. Nobody is next in line: whoever asks
 /// more often waits less.
@@ -36,6 +41,13 @@ const MODE: u32 = 0o600;
 pub struct StoreFile {
     path: PathBuf,
     disk: Arc<dyn Disk>,
+    lines_from: usize,
+}
+
+/// A keystore's file before a commit.
+struct Before {
+    stamp: Stamp,
+    ends: Ends,
 }
 
 /// The right to commit: nobody else, in this process or another, has it at the same time.
@@ -87,7 +99,13 @@ impl StoreFile {
     /// The keystore at `path` of another file system than the machine's.
     #[must_use]
     pub fn on(path: impl Into<PathBuf>, disk: Arc<dyn Disk>) -> Self {
-        Self { path: path.into(), disk }
+        Self { path: path.into(), disk, lines_from: LINES_FROM }
+    }
+
+    /// The same, where commits add lines from that length on, in bytes.
+    #[must_use]
+    pub fn with_lines_from(self, len: usize) -> Self {
+        Self { lines_from: len, ..self }
     }
 
     /// Where it is.
@@ -108,12 +126,16 @@ impl StoreFile {
     }
 
     /// Reads the file as it is, and makes sure that it stays: a generation whose writer died before
-    /// it synced the folder must not be used, and then be gone after a power cut.
+    /// it synced them must not be used, and then be gone after a power cut.
     pub fn read(&self) -> Result<(Sealed, Stamp)> {
         self.check_folder()?;
         let (bytes, stamp) = self.read_bytes()?;
         let sealed = Sealed::parse(&bytes).map_err(|bad| bad.within(self.path.display()))?;
-        match self.disk.sync_folder(self.folder()) {
+        let synced = match sealed.has_lines() {
+            true => self.disk.sync_file(&self.path),
+            false => Ok(()),
+        };
+        match synced.and_then(|()| self.disk.sync_folder(self.folder())) {
             // Whoever may not sync, or on a disk that cannot, has only others' commits to trust.
             Err(cause) if !is_refusal(&cause) => Err(self.failed("cannot sync", &cause)),
             _ => Ok((sealed, stamp)),
@@ -152,10 +174,64 @@ impl StoreFile {
         }
         let folder = self.check_folder()?;
         self.remove_leftovers()?;
-        let mode = self.check_base(changed)?;
+        let before = self.check_base(changed)?;
         let next = changed.upgraded(rng)?.next_generation();
-        next.read_back()?;
-        let bytes = next.to_bytes()?;
+        let added = self.add_line(lock, before.as_ref(), &next)?;
+        let (next, stamp) = match added {
+            Some(added) => added,
+            None => {
+                let mode = before.map_or(MODE, |before| before.stamp.mode & 0o640);
+                self.replace(lock, next, mode, &folder, rng)?
+            }
+        };
+        match lock.held.sync_folder() {
+            Ok(()) => Ok((next, stamp)),
+            Err(cause) => {
+                Err(self.unknown(&next, "was written, but a power cut may undo it", &cause))
+            }
+        }
+    }
+
+    /// Writes the next generation as a line behind the file, where that does. None where the file has to
+    /// be written whole, be it that the disk did not take the line.
+    fn add_line(
+        &self,
+        lock: &StoreLock,
+        before: Option<&Before>,
+        next: &Keystore,
+    ) -> Result<Option<(Keystore, Stamp)>> {
+        let is_there = |before: &&Before| next.is_in(before.stamp.len, &before.ends.end);
+        let Some(Before { stamp, .. }) = before.filter(is_there) else { return Ok(None) };
+        let Some((line, next)) = next.as_line(self.lines_from)? else { return Ok(None) };
+        self.check_held(lock)?;
+        let Ok(mut file) = self.disk.open_end(&self.path, stamp) else { return Ok(None) };
+        let written = file.write_all(&line).and_then(|()| file.sync());
+        match written.and_then(|()| self.disk.stamp(&self.path)) {
+            Ok(now) if (now.device, now.inode) == (stamp.device, stamp.inode) => {
+                Ok(Some((next, now)))
+            }
+            Ok(_) => {
+                let what = format!("{} was replaced meanwhile", self.path.display());
+                Err(Error::new(Kind::Conflict, what).advise("nothing was changed: try again"))
+            }
+            // What is not there for certain must not be gone on from.
+            Err(cause) => match file.cut(stamp.len) {
+                Ok(()) => Ok(None),
+                Err(_) => Err(self.unknown(&next, "may have been written", &cause)),
+            },
+        }
+    }
+
+    /// Writes the next generation as a file of its own in the place of the former one.
+    fn replace(
+        &self,
+        lock: &StoreLock,
+        next: Keystore,
+        mode: u32,
+        folder: &Stamp,
+        rng: &dyn Rng,
+    ) -> Result<(Keystore, Stamp)> {
+        let (bytes, next) = next.into_document()?;
         let temporary = self.temporary(rng)?;
         let prepared = self
             .write(&temporary, &bytes, mode, (folder.owner, folder.group))
@@ -167,12 +243,7 @@ impl StoreFile {
             let _ = self.disk.remove(&temporary);
         })?;
         self.put_in_place(&temporary, &stamp, &next)?;
-        match lock.held.sync_folder() {
-            Ok(()) => Ok((next, stamp)),
-            Err(cause) => {
-                Err(self.unknown(&next, "was written, but a power cut may undo it", &cause))
-            }
-        }
+        Ok((next, stamp))
     }
 
     /// The rename. On a file system of another machine it may have happened though it failed.
@@ -312,18 +383,18 @@ impl StoreFile {
         file.sync()
     }
 
-    /// Checks that the file is what `changed` was made from. Gives its permissions, for the next one.
-    fn check_base(&self, changed: &Keystore) -> Result<u32> {
+    /// Checks that the file is what `changed` was made from; for a first commit, that there is none.
+    fn check_base(&self, changed: &Keystore) -> Result<Option<Before>> {
         let base = changed.contents();
         let conflict = |what: String| {
             let advice = "somebody else changed it: read it again";
             Err(Error::new(Kind::Conflict, format!("{}: {what}", self.path.display()))
                 .advise(advice))
         };
-        let (found, stamp) = match self.peek() {
+        let (found, before) = match self.peek() {
             Ok(read) => read,
             Err(none) if none.kind() == Kind::NotFound && base.generation() == 0 => {
-                return Ok(MODE);
+                return Ok(None);
             }
             Err(bad) => return Err(bad),
         };
@@ -337,18 +408,20 @@ impl StoreFile {
         if is != changed.base() {
             return conflict(format!("it is of {is} now, not {}", changed.base()));
         }
-        Ok(stamp.mode & 0o640)
+        Ok(Some(before))
     }
 
     /// The id and revision of the file as it is.
-    fn peek(&self) -> Result<(Result<(String, Revision)>, Stamp)> {
+    fn peek(&self) -> Result<(Result<(String, Revision)>, Before)> {
         let failed = |cause| self.failed("cannot read", &cause);
-        let (beginning, stamp) =
-            self.disk.read_beginning(&self.path, HEADER_LEN).map_err(failed)?;
+        let (ends, stamp) = self.disk.read_ends(&self.path, ENDS_LEN).map_err(failed)?;
         self.check_stamp(&stamp)?;
-        match format::peek_beginning(&beginning) {
-            Some(found) => Ok((found, stamp)),
-            None => self.read_bytes().map(|(bytes, stamp)| (format::peek(&bytes), stamp)),
+        match lines::peek_ends(&ends.beginning, &ends.end) {
+            Some(found) => Ok((found, Before { stamp, ends })),
+            None => {
+                let (bytes, stamp) = self.read_bytes()?;
+                Ok((lines::peek(&bytes), Before { stamp, ends }))
+            }
         }
     }
 

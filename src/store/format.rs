@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{KeyEntry, VersionEntry, Wrapped};
@@ -56,7 +57,7 @@ struct Document {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct KeyDocument {
+pub(super) struct KeyDocument {
     name: KeyName,
     #[serde(default)]
     next_from: Option<KeyVersion>,
@@ -76,10 +77,11 @@ struct Header {
     generation: u64,
 }
 
-/// The contents of a keystore file and its check, which nobody has verified yet.
-pub(super) fn parse(bytes: &[u8]) -> Result<(Contents, MacText)> {
-    let document: Document =
-        serde_json::from_slice(bytes).map_err(|cause| not_this_format(bytes, &cause))?;
+/// The contents of a keystore file's document and its check, which nobody has verified yet, and where
+/// the document ends.
+pub(super) fn parse(bytes: &[u8]) -> Result<(Contents, MacText, usize)> {
+    let (document, end) =
+        first::<Document>(bytes).map_err(|cause| not_this_format(bytes, &cause))?;
     check_header(&document.format, u64::from(document.version))?;
     document.check_members()?;
     let store_keys: Vec<_> = document.store_keys.into_iter().map(Arc::new).collect();
@@ -95,20 +97,24 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Contents, MacText)> {
         keys: Arc::new(keys.collect::<Result<_>>()?),
     };
     check_contents(&contents, document.epoch)?;
-    Ok((contents, document.mac))
+    Ok((contents, document.mac, end))
 }
 
-/// What `peek` says, of the beginning of a file as commits write it: the members that every version has
-/// are its first lines, and no line breaks within a value. Nothing where it was laid out otherwise.
+/// The first JSON value of a text, and where it ends.
+pub(super) fn first<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<(T, usize)> {
+    let mut values = serde_json::Deserializer::from_slice(text).into_iter();
+    match values.next() {
+        Some(value) => value.map(|value| (value, values.byte_offset())),
+        None => Err(serde::de::Error::custom("nothing")),
+    }
+}
+
+/// The id and revision of a document as commits write it, of its beginning: the members that every version
+/// has are its first lines, and no line breaks within a value. Nothing where it was laid out otherwise.
 pub(super) fn peek_beginning(bytes: &[u8]) -> Option<Result<(String, Revision)>> {
     let end = bytes.windows(AFTER_HEADER.len()).position(|part| part == AFTER_HEADER)?;
     let header = [bytes.get(..end)?, b"}"].concat();
     serde_json::from_slice(&header).ok().map(revision)
-}
-
-/// The id and revision of a keystore file, in a fraction of the time that `parse` takes.
-pub(super) fn peek(bytes: &[u8]) -> Result<(String, Revision)> {
-    revision(serde_json::from_slice(bytes).map_err(|cause| not_this_format(bytes, &cause))?)
 }
 
 fn revision(header: Header) -> Result<(String, Revision)> {
@@ -117,14 +123,13 @@ fn revision(header: Header) -> Result<(String, Revision)> {
     Ok((id, Revision { epoch: epoch.unwrap_or(1), generation }))
 }
 
-/// The file, with the check that `mac` makes. Within `secret::scrubbed` only.
-pub(super) fn write(contents: &Contents, mac: FileMac) -> Result<Vec<u8>> {
+/// The document, with the check that `mac` makes. Within `secret::scrubbed` only.
+pub(super) fn write(contents: &Contents, mac: FileMac) -> Result<(Vec<u8>, MacText)> {
     let mut out = Writer::new(contents, mac);
     out.contents(contents).map_err(unwritable)?;
-    let Writer { mut file, mac } = out;
-    let mac = MacText(mac.finish());
+    let (mut file, mac) = out.finish();
     file.extend_from_slice(format!(",\n  \"mac\": \"{mac}\"\n}}\n").as_bytes());
-    Ok(file)
+    Ok((file, mac))
 }
 
 /// Keeps the text of `entry` for the next file.
@@ -139,7 +144,7 @@ pub(super) fn keep_text(entry: &VersionEntry) -> Result<()> {
 pub(super) fn verify(contents: &Contents, text: MacText, mac: FileMac) -> Result<bool> {
     let mut out = Writer::new(contents, mac);
     out.contents(contents).map_err(unwritable)?;
-    Ok(out.mac.verify(&text.0))
+    Ok(out.verify(&text))
 }
 
 impl Document {
@@ -168,7 +173,7 @@ impl Document {
 }
 
 impl KeyDocument {
-    fn entry(self) -> Result<KeyEntry> {
+    pub(super) fn entry(self) -> Result<KeyEntry> {
         let versions = self.versions.into_iter().map(Arc::new).collect();
         let mut entry = KeyEntry::new(self.name, versions)?;
         entry.next_from = self.next_from;
@@ -179,15 +184,30 @@ impl KeyDocument {
 
 /// Writes everything but the check itself. What goes through `text` is checked, what goes through
 /// `space` is only there for people, so that a file laid out again still opens.
-struct Writer {
+pub(super) struct Writer {
     file: Vec<u8>,
     mac: FileMac,
+    is_laid_out: bool,
 }
 
 impl Writer {
     fn new(contents: &Contents, mac: FileMac) -> Self {
         let versions: usize = contents.keys.iter().map(|key| key.versions().len()).sum();
-        Self { file: Vec::with_capacity(2048 + 400 * versions), mac }
+        Self { file: Vec::with_capacity(2048 + 400 * versions), mac, is_laid_out: true }
+    }
+
+    pub(super) fn in_one_line(mac: FileMac) -> Self {
+        Self { file: Vec::new(), mac, is_laid_out: false }
+    }
+
+    /// What was written, and the check over it.
+    pub(super) fn finish(self) -> (Vec<u8>, MacText) {
+        (self.file, MacText(self.mac.finish()))
+    }
+
+    /// Whether `mac` is the check over what was written.
+    pub(super) fn verify(self, mac: &MacText) -> bool {
+        self.mac.verify(&mac.0)
     }
 
     fn contents(&mut self, contents: &Contents) -> serde_json::Result<()> {
@@ -206,11 +226,16 @@ impl Writer {
         }
         self.list("store_keys", &contents.store_keys, |out, entry| out.value(entry.as_ref()))?;
         self.list("keys", &contents.keys, |out, key| out.key(key))?;
-        self.mac.update(b"}");
+        self.closed();
         Ok(())
     }
 
-    fn key(&mut self, key: &KeyEntry) -> serde_json::Result<()> {
+    /// The end, which the check covers; the check itself comes before it.
+    pub(super) fn closed(&mut self) {
+        self.mac.update(b"}");
+    }
+
+    pub(super) fn key(&mut self, key: &KeyEntry) -> serde_json::Result<()> {
         self.text("{\"name\":");
         self.value(key.name())?;
         let numbers = [("next_from", key.next_from), ("pruned_through", key.pruned_through)];
@@ -233,7 +258,7 @@ impl Writer {
         Ok(())
     }
 
-    fn member(
+    pub(super) fn member(
         &mut self,
         name: &str,
         value: &(impl Serialize + ?Sized),
@@ -243,7 +268,7 @@ impl Writer {
         self.value(value)
     }
 
-    fn list<T>(
+    pub(super) fn list<T>(
         &mut self,
         name: &str,
         items: &[T],
@@ -270,14 +295,14 @@ impl Writer {
         self.space(" ");
     }
 
-    fn value(&mut self, value: &(impl Serialize + ?Sized)) -> serde_json::Result<()> {
+    pub(super) fn value(&mut self, value: &(impl Serialize + ?Sized)) -> serde_json::Result<()> {
         let from = self.file.len();
         serde_json::to_writer(&mut self.file, value)?;
         self.mac.update(&self.file[from..]);
         Ok(())
     }
 
-    fn text(&mut self, text: &str) {
+    pub(super) fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
     }
 
@@ -287,7 +312,9 @@ impl Writer {
     }
 
     fn space(&mut self, space: &str) {
-        self.file.extend_from_slice(space.as_bytes());
+        if self.is_laid_out {
+            self.file.extend_from_slice(space.as_bytes());
+        }
     }
 }
 
@@ -388,7 +415,7 @@ fn check_id(id: &str) -> Result<()> {
 
 /// Why the text could not be read: not ours, a newer one's, or damaged, and where.
 fn not_this_format(bytes: &[u8], cause: &serde_json::Error) -> Error {
-    if let Ok(header) = serde_json::from_slice::<Header>(bytes)
+    if let Ok((header, _)) = first::<Header>(bytes)
         && let Err(known) = check_header(&header.format, header.version)
     {
         return known;
@@ -398,7 +425,7 @@ fn not_this_format(bytes: &[u8], cause: &serde_json::Error) -> Error {
         .advise("restore it from a backup")
 }
 
-fn unwritable(cause: serde_json::Error) -> Error {
+pub(super) fn unwritable(cause: serde_json::Error) -> Error {
     let kind = io::Error::from(cause).kind();
     Error::new(Kind::Internal, format!("the keystore cannot be written as JSON: {kind}"))
 }

@@ -10,10 +10,12 @@ mod disk;
 mod entry;
 mod file;
 mod format;
+mod lines;
 mod numbers;
 mod prune;
 mod registers;
 mod seal;
+mod sealed;
 mod secret;
 mod stash;
 mod store_key;
@@ -33,6 +35,7 @@ pub use registers::{
     MAX_USED_APPROVALS, Registers, TrailAnchor, UsedApproval,
 };
 pub use seal::{MAX_WRAPS, STORE_KEY_LEN};
+pub use sealed::Sealed;
 pub use stash::Served;
 pub use witness::Witness;
 
@@ -43,6 +46,7 @@ use crate::provider::{WrapContext, WrappedKey};
 use crate::secret::{DataKey, scrubbed};
 use entry::{Text, Wrapped};
 use format::MacText;
+use lines::Layout;
 use seal::{Binding, FileMac, Sealer};
 use secret::KeystoreSecret;
 use store_key::count_wraps;
@@ -184,11 +188,17 @@ impl Contents {
     /// The same with `key` in the place of the one of its name, or added.
     fn with_key(&self, key: KeyEntry) -> Self {
         let mut next = self.clone();
-        match self.place(key.name()) {
-            Ok(at) => Arc::make_mut(&mut next.keys)[at] = Arc::new(key),
-            Err(at) => Arc::make_mut(&mut next.keys).insert(at, Arc::new(key)),
-        }
+        next.put(Arc::new(key));
         next
+    }
+
+    fn put(&mut self, key: Arc<KeyEntry>) {
+        let place = self.place(key.name());
+        let keys = Arc::make_mut(&mut self.keys);
+        match place {
+            Ok(at) => keys[at] = key,
+            Err(at) => keys.insert(at, key),
+        }
     }
 
     /// The same with those keys alone of which a version was not written before.
@@ -213,61 +223,6 @@ impl Contents {
     }
 }
 
-/// A keystore that was read and nobody has verified.
-pub struct Sealed {
-    contents: Contents,
-    mac: MacText,
-}
-
-impl Sealed {
-    /// Reads the text of a keystore file. `Corrupt` where it breaks a rule, `Unsupported` where a
-    /// newer keyward wrote it.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
-        format::parse(bytes).map(|(contents, mac)| Self { contents, mac })
-    }
-
-    /// What it says it holds: enough to find a provider and to tell people, never to act upon.
-    #[must_use]
-    pub fn unverified(&self) -> &Contents {
-        &self.contents
-    }
-
-    /// Opens it with its active store key, and verifies all of it.
-    pub fn open(self, store_key: DataKey) -> Result<Keystore> {
-        let place = format!("keystore {} {}", self.contents.id, self.contents.revision());
-        let at = |bad: Error| bad.within(&place);
-        let entry = self.contents.active_store_key().map_err(at)?;
-        if store_key.check_value() != entry.check {
-            let what = format!("another key than its store key {} came back", entry.number);
-            return Err(at(Error::new(Kind::Corrupt, what)
-                .advise("its wrapping belongs to another keystore, or the file was changed")));
-        }
-        scrubbed(|| self.verified(store_key)).map_err(at)
-    }
-
-    fn verified(self, store_key: DataKey) -> Result<Keystore> {
-        let Self { contents, mac } = self;
-        let secret = match &contents.secret {
-            Some(Wrapped { store_key: number, data }) => {
-                let sealer = Sealer::new(&store_key)?;
-                let secret = sealer.unwrap_secret(data, &contents.id, *number)?;
-                Some(Arc::new(KeystoreSecret::new(secret, &contents.id)?))
-            }
-            None => None,
-        };
-        let base = contents.revision();
-        let keystore = Keystore { contents, store_key: Arc::new(store_key), secret, base };
-        if !format::verify(&keystore.contents, mac, keystore.file_mac()?)? {
-            let what = "its contents were changed by something else than keyward, or are damaged";
-            return Err(Error::new(Kind::Corrupt, what).advise("restore it from a backup"));
-        }
-        if let Some(secret) = &keystore.secret {
-            secret.check_epochs(keystore.contents.registers.epochs())?;
-        }
-        Ok(keystore)
-    }
-}
-
 /// An open keystore: verified, and able to unwrap its data keys. Changes give a new one with the
 /// same generation; several of them, one after the other, make one commit.
 #[derive(Clone)]
@@ -277,6 +232,16 @@ pub struct Keystore {
     /// None in one that was read in format 1, until a commit upgrades it.
     secret: Option<Arc<KeystoreSecret>>,
     base: Revision,
+    /// The file that has what was read or committed last, where a line can be added to it.
+    file: Option<Arc<Written>>,
+}
+
+/// A keystore file as it was read or written.
+struct Written {
+    contents: Contents,
+    /// The last check in it.
+    mac: MacText,
+    layout: Layout,
 }
 
 /// A new data key and what is to be known of it.
@@ -326,7 +291,8 @@ impl Keystore {
         };
         let contents = contents.with_store_key(&store_key, wrappings, now, 0)?;
         let base = contents.revision();
-        Self { contents, store_key: Arc::new(store_key), secret: None, base }.upgraded(rng)
+        Self { contents, store_key: Arc::new(store_key), secret: None, base, file: None }
+            .upgraded(rng)
     }
 
     /// What stands in it.
@@ -452,18 +418,33 @@ impl Keystore {
         })
     }
 
-    /// The text of the keystore file. Only a commit raises the generation, so write a changed
-    /// keystore by [`StoreFile::commit`].
+    /// The text of the keystore file, without lines. Only a commit raises the generation, so write a
+    /// changed keystore by [`StoreFile::commit`].
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.document().map(|(bytes, _)| bytes)
+    }
+
+    /// The same, and the check in it.
+    fn document(&self) -> Result<(Vec<u8>, MacText)> {
         self.secret()?;
         scrubbed(|| format::write(&self.contents, self.file_mac()?))
+    }
+
+    /// The whole file for a commit, and itself once that is written.
+    fn into_document(mut self) -> Result<(Vec<u8>, Self)> {
+        self.read_back()?;
+        let (bytes, mac) = self.document()?;
+        let layout = Layout { document: bytes.len(), all: bytes.len() };
+        let contents = self.contents.clone();
+        self.file = Some(Arc::new(Written { contents, mac, layout }));
+        Ok((bytes, self))
     }
 
     /// Never replace a file by one that we could not read ourselves: writes what is new in it, reads that
     /// back and keeps the text of it. The rest was read back when an earlier commit wrote it.
     fn read_back(&self) -> Result<()> {
         let new = self.contents.unwritten();
-        let bytes = scrubbed(|| format::write(&new, self.file_mac()?))?;
+        let (bytes, _) = scrubbed(|| format::write(&new, self.file_mac()?))?;
         if format::parse(&bytes)?.0 != new {
             return Err(Error::new(Kind::Internal, "the keystore would not be read as written"));
         }
@@ -486,6 +467,11 @@ impl Keystore {
             Some(secret) => secret.file_mac(&self.store_key),
             None => FileMac::of_format_1(&self.store_key, &self.contents.id),
         }
+    }
+
+    /// Within `scrubbed` only.
+    fn line_mac(&self) -> Result<FileMac> {
+        self.secret()?.line_mac(&self.store_key)
     }
 
     fn with(&self, contents: Contents) -> Self {

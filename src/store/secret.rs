@@ -23,6 +23,7 @@ const LEN: usize = 32;
 /// The HKDF labels of what derives from it.
 const CHECK_LABEL: &[u8] = b"keyward check value key v2";
 const FILE_LABEL: &[u8] = b"keyward keystore mac v2";
+const LINE_LABEL: &[u8] = b"keyward keystore line mac v2";
 const SEED_LABEL: &[u8] = b"keyward epoch signing seed v1";
 
 /// What an epoch's signature is over begins with it.
@@ -78,8 +79,17 @@ impl KeystoreSecret {
         Ok(check)
     }
 
-    /// The running check over the file, under a key that takes secret and store key to know.
+    /// The running check over the file's document, under a key that takes secret and store key to know.
     pub(super) fn file_mac(&self, store_key: &DataKey) -> Result<FileMac> {
+        self.mac(store_key, FILE_LABEL)
+    }
+
+    /// The same for a line behind the document.
+    pub(super) fn line_mac(&self, store_key: &DataKey) -> Result<FileMac> {
+        self.mac(store_key, LINE_LABEL)
+    }
+
+    fn mac(&self, store_key: &DataKey, label: &[u8]) -> Result<FileMac> {
         let (secret, store_key) = (self.key.expose(), store_key.expose());
         let both = SecretBytes::build(secret.len() + store_key.len(), |both| {
             let (first, second) = both.split_at_mut(secret.len());
@@ -87,7 +97,7 @@ impl KeystoreSecret {
             second.copy_from_slice(store_key);
             Ok::<_, Error>(())
         })?;
-        FileMac::under(&derived(&self.keystore, both.expose(), &[FILE_LABEL])?)
+        FileMac::under(&derived(&self.keystore, both.expose(), &[label])?)
     }
 
     /// The epoch after `former` and above `known`, begun `now` and signed by the former's key.

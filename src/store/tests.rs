@@ -6,7 +6,7 @@ use crate::key::{Cipher, KeyId, KeyVersion, PageMode};
 
 const NOW: Timestamp = Timestamp::from_unix(1_772_366_400);
 
-fn change(reason: &str) -> Change {
+pub(super) fn change(reason: &str) -> Change {
     Change { at: NOW, actor: "test".to_owned(), reason: reason.to_owned() }
 }
 
@@ -21,7 +21,7 @@ fn wrapping(provider: &str) -> Wrapping {
     Wrapping { provider: provider.to_owned(), key }
 }
 
-fn store_key(seed: u64) -> DataKey {
+pub(super) fn store_key(seed: u64) -> DataKey {
     DataKey::generate(STORE_KEY_LEN, &FakeRng::new(seed)).unwrap()
 }
 
@@ -30,7 +30,7 @@ pub(super) fn empty() -> Keystore {
     Keystore::create(&id, store_key(2), vec![wrapping("local")], NOW, &FakeRng::new(9)).unwrap()
 }
 
-fn at(id: u32, version: u32) -> KeyRef {
+pub(super) fn at(id: u32, version: u32) -> KeyRef {
     KeyRef::new(KeyId::try_from(id).unwrap(), KeyVersion::try_from(version).unwrap())
 }
 
@@ -38,7 +38,7 @@ fn data(id: u32, version: u32) -> DataKey {
     DataKey::generate(32, &FakeRng::new(u64::from(id) << 32 | u64::from(version))).unwrap()
 }
 
-fn with(keystore: &Keystore, id: u32, version: u32, state: KeyState) -> Keystore {
+pub(super) fn with(keystore: &Keystore, id: u32, version: u32, state: KeyState) -> Keystore {
     try_with(keystore, id, version, state).unwrap()
 }
 
@@ -468,7 +468,7 @@ fn the_beginning_of_a_file_tells_which_it_is() {
     let bytes = keystore.to_bytes().unwrap();
     let is = (keystore.contents().id().to_owned(), keystore.contents().revision());
     assert_eq!(format::peek_beginning(&bytes[..300]).unwrap().unwrap(), is);
-    assert_eq!(format::peek(&bytes).unwrap(), is);
+    assert_eq!(lines::peek(&bytes).unwrap(), is);
     let text = String::from_utf8(bytes).unwrap();
     let other_ways =
         [text[..100].to_owned(), text.replace('\n', ""), text.replace("\"id\"", "\"i\"")];

@@ -72,6 +72,14 @@ impl SimDisk {
         self.world().locks.clear();
     }
 
+    /// As if the file had been found like this after a power cut.
+    #[allow(dead_code, reason = "each test program uses a part of it")]
+    pub(crate) fn overwrite(&self, path: &str, bytes: &[u8]) {
+        let mut world = self.world();
+        let file = world.find(path.as_ref()).unwrap();
+        world.files[file] = (bytes.to_vec(), bytes.to_vec());
+    }
+
     /// How many steps there were since `meet`.
     pub(crate) fn steps(&self) -> usize {
         self.world().steps
@@ -173,6 +181,23 @@ impl Disk for SimDisk {
         Ok(Box::new(SimFile { disk: self.clone(), file }))
     }
 
+    fn open_end(&self, path: &Path, stamp: &Stamp) -> io::Result<Box<dyn DiskFile>> {
+        let world = self.step()?;
+        let file = world.find(path)?;
+        match world.stamp(file) == *stamp {
+            true => Ok(Box::new(SimFile { disk: self.clone(), file })),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        let file = self.step()?.find(path)?;
+        let mut world = self.world();
+        let (bytes, synced) = &mut world.files[file];
+        synced.clone_from(bytes);
+        Ok(())
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut world = self.step()?;
         let file = world.find(from)?;
@@ -248,6 +273,12 @@ impl DiskFile for SimFile {
         let mut world = self.disk.step()?;
         let (bytes, synced) = &mut world.files[self.file];
         synced.clone_from(bytes);
+        Ok(())
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        let mut world = self.disk.step()?;
+        world.files[self.file].0.truncate(len.try_into().unwrap());
         Ok(())
     }
 }

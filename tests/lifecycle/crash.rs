@@ -46,6 +46,14 @@ impl Disk for Placed {
         self.disk.create(&self.there(path), mode, owner)
     }
 
+    fn open_end(&self, path: &Path, stamp: &Stamp) -> io::Result<Box<dyn DiskFile>> {
+        self.disk.open_end(&self.there(path), stamp)
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        self.disk.sync_file(&self.there(path))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.disk.rename(&self.there(from), &self.there(to))
     }

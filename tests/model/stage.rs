@@ -92,6 +92,16 @@ impl Disk for Stage {
         self.disk.create(&self.there(path), mode, owner)
     }
 
+    fn open_end(&self, path: &Path, stamp: &Stamp) -> io::Result<Box<dyn DiskFile>> {
+        self.step();
+        self.disk.open_end(&self.there(path), stamp)
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        self.step();
+        self.disk.sync_file(&self.there(path))
+    }
+
     /// Nothing happens at it: what keeps a lock looks at it right before.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.disk.rename(&self.there(from), &self.there(to))

@@ -53,6 +53,15 @@ def check(document, by=None):
     return hmac.new(derived, text.encode(), hashlib.sha256).hexdigest()
 
 
+def check_line(line, before, document):
+    """HMAC-SHA-256 over the check before it and the line's compact JSON without `mac`."""
+    key = store_key(document["store_keys"][-1]["number"])
+    derived = hkdf(document["id"], secret(document) + key, b"keyward keystore line mac v2")
+    body = {name: value for name, value in line.items() if name != "mac"}
+    text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+    return hmac.new(derived, bytes.fromhex(before) + text.encode(), hashlib.sha256).hexdigest()
+
+
 def write(name, document, signed=False):
     if signed:
         # The secret of the file as it was, for what breaks it or its binding.
@@ -228,6 +237,51 @@ def second_format():
     edit("living-without-check", lambda d: first(d).pop("check"), both=True)
 
 
+def lines_behind():
+    """What is wrong in the lines behind a document."""
+    text = (HERE / "v2-lines.opens.json").read_text()
+    end = text.index("\n}\n") + 3
+    document, lines = json.loads(text[:end]), [json.loads(line) for line in text[end:].splitlines()]
+    assert check(document) == document["mac"] and len(lines) == 4
+    for line, former in zip(lines, [document] + lines):
+        assert check_line(line, former["mac"], document) == line["mac"], line["generation"]
+
+    def put_lines(name, lines, outcome="corrupt", signed=False):
+        mac = document["mac"]
+        for line in lines if signed else []:
+            mac = line["mac"] = check_line(line, mac, document)
+        texts = [json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n" for line in lines]
+        name = "signed-" + name if signed else name
+        write(f"line-{name}.{outcome}", text[:end] + "".join(texts))
+
+    def edited(name, at, change, signed=True):
+        some = copy.deepcopy(lines)
+        change(some[at])
+        put_lines(name, some, signed=signed)
+
+    removing = {"generation": 6, "wraps": lines[3]["wraps"], "registers": lines[3]["registers"], "removed": [5], "keys": []}
+    put_lines("none", [], "opens")
+    put_lines("removing", copy.deepcopy(lines) + [removing], "opens", signed=True)
+    write("line-cut-off.opens", text[:-40])
+    write("line-barely-begun.opens", text[:end] + '{"gen')
+    write("line-of-zeros.opens", text + "\0" * 700)
+    write("line-cut-off-before-another.corrupt", text[: end + 200] + "\n" + text[end:])
+    put_lines("missing", lines[:1] + lines[2:])
+    put_lines("missing", copy.deepcopy(lines[:1] + lines[2:]), signed=True)
+    put_lines("twice", lines[:2] + lines[1:])
+    put_lines("swapped", [lines[1], lines[0]] + lines[2:])
+    put_lines("one-more", lines + [{"comment": "hello"}])
+    edited("wraps-edited", 0, lambda line: put(line, "wraps", line["wraps"] + 1), signed=False)
+    edited("wraps-fewer", 0, lambda line: put(line, "wraps", 1))
+    edited("of-another-epoch", 3, lambda line: put(line["registers"]["epochs"][0], "number", 2))
+    edited("registers-missing", 2, lambda line: line.pop("registers"))
+    edited("unknown-member", 2, lambda line: put(line, "comment", "hello"))
+    edited("key-edited", 0, lambda line: put(line["keys"][0]["versions"][0], "cipher", "aes-256-cbc"), signed=False)
+    edited("removes-what-is-not-there", 3, lambda line: line["removed"].append(4711))
+    edited("key-without-version", 0, lambda line: put(line["keys"][0], "versions", []))
+    edited("wrapped-by-another-store-key", 0, lambda line: put(line["keys"][0]["versions"][1]["wrapped"], "store_key", 2))
+
+
 for FORMAT in (1, 2):
     ALL_TEXT, ALL = read("all")
     KEYS = read("keys")[1]
@@ -235,3 +289,4 @@ for FORMAT in (1, 2):
     both_formats()
     if FORMAT == 2:
         second_format()
+        lines_behind()
