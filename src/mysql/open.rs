@@ -29,7 +29,7 @@ use crate::secret::{self, DataKey};
 use crate::source::{Reason, Role};
 use crate::trust;
 
-/// Who changes keys, as history and audit trail have it.
+/// Who changes keys, as history and audit trail have it, where the server does so by itself.
 const ACTOR: &str = "mysqld";
 
 /// The longest key id and the longest user of a new key, in bytes: what the columns of
@@ -114,27 +114,36 @@ pub(super) fn names() -> Result<Vec<KeyName>> {
     Ok(open()?.custodian.all_named().names().cloned().collect())
 }
 
-/// Stores a key; when this returns, it is on disk.
-pub(super) fn store(name: &KeyName, kind: &str, data: &DataKey) -> Result<()> {
+/// Stores a key for `client`; when this returns, it is on disk.
+pub(super) fn store(
+    client: Option<&str>,
+    name: &KeyName,
+    kind: &str,
+    data: &DataKey,
+) -> Result<()> {
     check_new(name, kind)?;
-    change(|custodian| custodian.manager()?.store_named(name, kind, data, because("stored")))
+    change(client, "stored", |custodian, reason| {
+        custodian.manager()?.store_named(name, kind, data, reason)
+    })
 }
 
 /// Makes and stores a random key of `len` bytes.
-pub(super) fn generate(name: &KeyName, kind: &str, len: usize) -> Result<()> {
+pub(super) fn generate(client: Option<&str>, name: &KeyName, kind: &str, len: usize) -> Result<()> {
     check_new(name, kind)?;
-    change(|custodian| custodian.manager()?.generate_named(name, kind, len, because("generated")))
+    change(client, "generated", |custodian, reason| {
+        custodian.manager()?.generate_named(name, kind, len, reason)
+    })
 }
 
 /// Removes a key for ever.
-pub(super) fn remove(name: &KeyName) -> Result<()> {
-    change(|custodian| custodian.manager()?.remove_named(name, because("removed")))
+pub(super) fn remove(client: Option<&str>, name: &KeyName) -> Result<()> {
+    change(client, "removed", |custodian, reason| custodian.manager()?.remove_named(name, reason))
 }
 
 /// Writes all keys in memory into a new keystore, unless the present one has them; how many versions
 /// were written. Without a configuration the wrapping key is keyward's own to make, should it be lost
 /// as well.
-pub(super) fn rescue() -> Result<usize> {
+pub(super) fn rescue(client: Option<&str>) -> Result<usize> {
     let open = open()?;
     open.refuse_if_read_only()?;
     let key_file = crate::config::key_file_beside(&open.data_file);
@@ -144,7 +153,8 @@ pub(super) fn rescue() -> Result<usize> {
         let line = format!("made wrapping key {}: back it up", key_file.display());
         ServerLog.log(Level::Note, &line);
     }
-    let rescued = open.custodian.rescue(because("keyward_rescue()"))?;
+    let reason = Reason { actor: client.unwrap_or(ACTOR), text: "keyward_rescue()" };
+    let rescued = open.custodian.rescue(reason)?;
     state_mut().failure = None;
     Ok(rescued.versions)
 }
@@ -288,6 +298,7 @@ impl Open {
         let way_round = matches!(component, Component::Config(_)).then_some(assemble::WAY_ROUND);
         let assemble::Marked { custodian, mark } =
             assemble::start_for(&config, instance, way_round, role, env.clone())?;
+        refuse_without_master_keys(before, &custodian, &config.keystore.path)?;
         let (library, instance) = (library.to_owned(), instance.to_owned());
         let read = move || Component::find(&library, &instance)?.config(&library.join(FILE_NAME));
         assemble::watch_restart(&custodian, Box::new(read), &env);
@@ -327,10 +338,14 @@ fn check_new(name: &KeyName, kind: &str) -> Result<()> {
 
 /// Changes a key, and remembers for the status why that failed: the server tells its client only
 /// that it did.
-fn change(work: impl FnOnce(&Custodian) -> Result<()>) -> Result<()> {
+fn change(
+    client: Option<&str>,
+    text: &'static str,
+    work: impl FnOnce(&Custodian, Reason<'_>) -> Result<()>,
+) -> Result<()> {
     let open = open()?;
     open.refuse_if_read_only()?;
-    let outcome = work(&open.custodian);
+    let outcome = work(&open.custodian, Reason { actor: client.unwrap_or(ACTOR), text });
     let failure = match &outcome {
         Err(error) if message::asked_in_vain(error) => return outcome,
         Err(error) => Some(error.to_string()),
@@ -419,19 +434,38 @@ fn refuse_to_lose(before: Option<&Open>, path: &Path) -> Result<()> {
     ))
 }
 
+/// Refuses another keystore that lacks a master key in memory, or has another one under its name: the
+/// server's data need it, though maybe nothing on the disk says so yet.
+fn refuse_without_master_keys(before: Option<&Open>, now: &Custodian, path: &Path) -> Result<()> {
+    let Some(before) = before else { return Ok(()) };
+    if before.custodian.keystore_id() == now.keystore_id() {
+        return Ok(());
+    }
+    let (in_use, there) = (before.custodian.all_named(), now.all_named());
+    let is_there = |name: &KeyName, key: &NamedKey| {
+        there.get(name).is_some_and(|other| other.data().same_as(key.data()))
+    };
+    let mut lost =
+        in_use.iter().filter(|(name, key)| name.master_key().is_some() && !is_there(name, key));
+    let Some((name, _)) = lost.next() else { return Ok(()) };
+    let what =
+        format!("{} is another keystore and lacks key {name}, which is in use", path.display());
+    Err(Error::new(Kind::Conflict, what).advise(format!(
+        "name the place of the one before, {}; to change to another, copy all keys into it first, by          mysql_migrate_keyring",
+        before.data_file.display()
+    )))
+}
+
 fn make_where_missing(path: &Path, instance: &Path, env: &Env) -> Result<()> {
     assemble::refuse_a_second_keystore(path, instance, env)?;
-    if assemble::ensure_keystore(path, because("first start"), env)? {
+    let reason = Reason { actor: ACTOR, text: "first start" };
+    if assemble::ensure_keystore(path, reason, env)? {
         let key = crate::config::key_file_beside(path);
         let (path, key) = (path.display(), key.display());
         let line = format!("made keystore {path} and its wrapping key {key}: back up both, apart");
         ServerLog.log(Level::Note, &line);
     }
     Ok(())
-}
-
-fn because(text: &'static str) -> Reason<'static> {
-    Reason { actor: ACTOR, text }
 }
 
 fn state_mut() -> std::sync::RwLockWriteGuard<'static, State> {

@@ -13,10 +13,12 @@ fn declares_one_component() {
     let server = Server::open();
     let name = unsafe { CStr::from_ptr(server.component.name) };
     assert_eq!(name.to_str(), Ok("component_keyring_keyward"));
-    let needs = unsafe { server.component.requires.read() };
-    assert_eq!(unsafe { CStr::from_ptr(needs.name) }, c"log_builtins");
-    assert!(!needs.place.is_null());
-    let end = unsafe { server.component.requires.add(1).read() };
+    for (nth, name) in [c"registry", c"log_builtins"].into_iter().enumerate() {
+        let needs = unsafe { server.component.requires.add(nth).read() };
+        assert_eq!(unsafe { CStr::from_ptr(needs.name) }, name);
+        assert!(!needs.place.is_null());
+    }
+    let end = unsafe { server.component.requires.add(2).read() };
     assert!(end.name.is_null());
     assert!(!server.component.metadata.is_null());
     assert!(!server.is_initialized());
@@ -64,6 +66,30 @@ fn a_reload_without_the_keystore_loses_no_key_in_use() {
     std::fs::rename(&away, server.keystore()).unwrap();
     assert_eq!(server.load(), 0);
     assert_eq!(key(), Some(before));
+}
+
+/// Another keystore, which may have been made by mistake, is taken while the server runs only if it has the
+/// master keys.
+#[test]
+fn a_reload_of_another_keystore_loses_no_master_key() {
+    const NAME: &str = "INNODBKey-a7c99ba7-e639-11f1-b21a-02fc00000001-1";
+    let server = Server::loaded();
+    assert_eq!(server.store("a password", "joe@%", b"secret", "SECRET"), 0);
+    let without = std::fs::read(server.keystore()).unwrap();
+    std::fs::remove_file(server.keystore()).unwrap();
+    assert_eq!(server.restart(), 0);
+    assert_eq!(server.generate(NAME, "AES", 32), 0);
+    let (key, with) = (server.fetch(NAME, "").unwrap(), std::fs::read(server.keystore()).unwrap());
+    std::fs::write(server.keystore(), &without).unwrap();
+    assert_eq!(server.load(), 1);
+    let said = server.described("Last_error");
+    let place = server.keystore();
+    let wanted = format!("{} is another keystore and lacks key {NAME}", place.display());
+    assert!(said.contains(&wanted) && said.contains("mysql_migrate_keyring"), "{said}");
+    assert_eq!(server.fetch(NAME, "").unwrap(), key, "it serves on");
+    std::fs::write(server.keystore(), &with).unwrap();
+    assert_eq!(server.load(), 0);
+    assert_eq!(server.fetch(NAME, "").unwrap(), key);
 }
 
 /// Where the data need a master key, a keystore that lacks it or has another is refused, none is made,

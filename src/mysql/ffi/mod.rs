@@ -7,6 +7,7 @@
 
 #![allow(unsafe_code)]
 
+mod caller;
 mod cipher;
 mod listing;
 pub(super) mod log;
@@ -90,7 +91,8 @@ static PROVIDES: [Provided; 9] = [
     Provided { name: ptr::null(), functions: ptr::null() },
 ];
 
-static REQUIRES: [Required; 2] = [
+static REQUIRES: [Required; 3] = [
+    Required { name: c"registry".as_ptr(), place: caller::REGISTRY.as_ptr() },
     Required { name: c"log_builtins".as_ptr(), place: log::SERVICE.as_ptr() },
     Required { name: ptr::null(), place: ptr::null_mut() },
 ];

@@ -8,7 +8,7 @@
 use std::ffi::{c_char, c_longlong, c_uchar, c_uint, c_void};
 use std::ptr;
 
-use super::guard;
+use super::{caller, guard};
 use crate::mysql::{message, open};
 
 /// How long a message may be, with its NUL: `MYSQL_ERRMSG_SIZE`.
@@ -63,7 +63,8 @@ pub(crate) unsafe extern "C" fn keyward_rescue(
         0
     };
     let outcome = guard("keyward_rescue", None, || {
-        let outcome = open::rescue().map_err(|error| message::failed("rescue the keys", &error));
+        let outcome = open::rescue(caller::client().as_deref())
+            .map_err(|error| message::failed("rescue the keys", &error));
         outcome.ok()
     });
     outcome

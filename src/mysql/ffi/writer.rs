@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_int, c_uchar};
 
-use super::{bytes, code, guard, name, text};
+use super::{bytes, caller, code, guard, name, text};
 use crate::error::{Error, Kind, Result};
 use crate::key::KeyName;
 use crate::mysql::{message, open};
@@ -45,14 +45,14 @@ unsafe extern "C" fn store(
         let (name, kind) = unsafe { (name(data_id, auth_id), text(kind)) };
         // SAFETY: the server passes `len` bytes of key, or null, that stay for this call.
         let data = unsafe { bytes(data, len) };
-        run("store", name, |name| {
+        run("store", name, |name, client| {
             let none = || Error::new(Kind::Config, format!("its {len} bytes are at no address"));
             let data = data.ok_or_else(none)?;
             let data = DataKey::of_keyring(data.len(), |to| {
                 to.copy_from_slice(data);
                 Ok(())
             })?;
-            open::store(name, kind_of(kind)?, &data)
+            open::store(client, name, kind_of(kind)?, &data)
         })
     })
 }
@@ -60,7 +60,7 @@ unsafe extern "C" fn store(
 unsafe extern "C" fn remove(data_id: *const c_char, auth_id: *const c_char) -> c_int {
     guard("keyring_writer remove", 1, || {
         // SAFETY: the server passes texts that end in NUL or null, and stay for this call.
-        run("remove", unsafe { name(data_id, auth_id) }, open::remove)
+        run("remove", unsafe { name(data_id, auth_id) }, |name, client| open::remove(client, name))
     })
 }
 
@@ -73,16 +73,23 @@ unsafe extern "C" fn generate(
     guard("keyring_generator generate", 1, || {
         // SAFETY: the server passes texts that end in NUL or null, and stay for this call.
         let (name, kind) = unsafe { (name(data_id, auth_id), text(kind)) };
-        run("generate", name, |name| open::generate(name, kind_of(kind)?, len))
+        run("generate", name, |name, client| open::generate(client, name, kind_of(kind)?, len))
     })
 }
 
-fn run(verb: &str, name: Option<KeyName>, work: impl FnOnce(&KeyName) -> Result<()>) -> c_int {
+/// Does the work on the key called `name`, for the client who asks.
+fn run(
+    verb: &str,
+    name: Option<KeyName>,
+    work: impl FnOnce(&KeyName, Option<&str>) -> Result<()>,
+) -> c_int {
     let nameless = || Error::new(Kind::Config, "its name is empty or not UTF-8");
     let called = name.as_ref().map(ToString::to_string).unwrap_or_default();
     // Whoever may store a key may not fill the log with its name.
     let called: String = called.chars().take(MAX_SHOWN).collect();
-    let outcome = name.as_ref().ok_or_else(nameless).and_then(work);
+    let client = caller::client();
+    let named = name.as_ref().ok_or_else(nameless);
+    let outcome = named.and_then(|name| work(name, client.as_deref()));
     code(outcome.map_err(|error| message::failed(&format!("{verb} key {called}"), &error)))
 }
 

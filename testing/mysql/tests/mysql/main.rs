@@ -7,6 +7,7 @@ mod drill;
 mod inspect;
 mod migrate;
 mod outage;
+mod parity;
 mod policy;
 mod rescue;
 mod restore;
