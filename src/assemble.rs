@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Head, Record, Trail};
 use crate::key::{Cipher, KeyId};
 use crate::manager::{Manager, Rollback};
-use crate::provider::{KekInfo, KeyServer, Probe, Provider};
+use crate::provider::{End, FreshLogin, KekInfo, KeyServer, Probe, Provider};
 use crate::secret::DataKey;
 use crate::source::{
     NamedServer, NamedWrapper, Reason, Role, ServedSource, Stash, fingerprint_to_pin,
@@ -61,16 +61,43 @@ pub fn start(config: &Config, role: Role, env: Env) -> Result<Custodian> {
     Custodian::start(source(config, &env)?, role, env)
 }
 
-/// What each configured provider says of itself, by name.
-pub fn probe(config: &Config, env: &Env) -> Vec<(String, Result<Probe>)> {
+/// A provider that was asked.
+pub struct Probed {
+    /// Its name.
+    pub name: String,
+    /// What it says of itself.
+    pub answer: Result<Probe>,
+    /// What its log-ins need and what ends by itself.
+    pub ends: Vec<End>,
+}
+
+/// What each configured provider says of itself.
+pub fn probe(config: &Config, env: &Env) -> Vec<Probed> {
     let ask = |provider: &ProviderConfig| {
-        let by = Deadline::after(provider.timeout);
-        match backend::open(&provider.section, &env.rng)? {
-            Provider::Serves(server) => server.probe(by),
-            Provider::Wraps(wrapper) => wrapper.probe(by),
-        }
+        let (name, by) = (provider.name.clone(), Deadline::after(provider.timeout));
+        let (answer, ends) = match backend::open(&provider.section, &env.rng) {
+            Ok(Provider::Serves(server)) => (server.probe(by), server.ends(env.clock.now())),
+            Ok(Provider::Wraps(wrapper)) => (wrapper.probe(by), wrapper.ends(env.clock.now())),
+            Err(error) => (Err(error), Vec::new()),
+        };
+        Probed { name, answer, ends }
     };
-    config.providers.iter().map(|provider| (provider.name.clone(), ask(provider))).collect()
+    config.providers.iter().map(ask).collect()
+}
+
+/// The first provider that each log-in may cost a credential, and why: nothing that runs by itself, again
+/// and again, may open it.
+pub fn spends_credentials(config: &Config, env: &Env) -> Result<Option<(String, &'static str)>> {
+    for provider in &config.providers {
+        let login = match open(provider, env)? {
+            Provider::Serves(server) => server.fresh_login(),
+            Provider::Wraps(wrapper) => wrapper.fresh_login(),
+        };
+        if let FreshLogin::Spends(why) = login {
+            return Ok(Some((provider.name.clone(), why)));
+        }
+    }
+    Ok(None)
 }
 
 /// Makes a new wrapping key file for the provider `local`; never overwrites one.

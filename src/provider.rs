@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +75,12 @@ pub trait KeyServer: Send + Sync {
         Duration::from_millis(500)
     }
 
+    /// What its log-ins need and what ends by itself, as far as that is known at the moment `now`: a token
+    /// after a call. Nobody is asked.
+    fn ends(&self, _now: Timestamp) -> Vec<End> {
+        Vec::new()
+    }
+
     /// What must be done now and then though nobody asks for a key.
     fn maintenance(&self) -> Option<Arc<dyn Maintain>> {
         None
@@ -102,6 +109,12 @@ pub trait KeyWrapper: Send + Sync {
         true
     }
 
+    /// What its log-ins need and what ends by itself, as far as that is known at the moment `now`: a token
+    /// after a call. Nobody is asked.
+    fn ends(&self, _now: Timestamp) -> Vec<End> {
+        Vec::new()
+    }
+
     /// What can be told of the wrapping key.
     fn describe(&self, by: Deadline) -> Result<KekInfo>;
 
@@ -122,6 +135,27 @@ pub trait KeyWrapper: Send + Sync {
     fn maintenance(&self) -> Option<Arc<dyn Maintain>> {
         None
     }
+}
+
+/// Something that a log-in needs, and that ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// What.
+    pub what: Ending,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The certificate in this file.
+    Certificate(PathBuf),
+    /// A token that was made elsewhere.
+    Token {
+        /// Whether it lives on if a server renews it.
+        renewable: bool,
+    },
 }
 
 /// What it would mean for a running server to open a key store once more, as its next start will.

@@ -8,6 +8,7 @@ mod init;
 mod inspect;
 mod keys;
 mod keystore;
+mod metrics;
 mod migrate;
 mod rotate;
 mod status;
@@ -69,6 +70,8 @@ enum Command {
     /// What was done to keys, by whom and why: show, verify, checkpoint, export
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Write the metrics for Prometheus
+    Metrics(metrics::Options),
     /// Move from one key store to another; no page is touched
     Migrate(migrate::Migrate),
     /// Take over the keys of file_key_management, hashicorp_key_management or component_keyring_file
@@ -126,9 +129,18 @@ impl Arguments {
             return init::run(&config, options, caller, printer);
         }
         let account = if second { None } else { privilege::account_for(&config, user.as_deref())? };
-        match account {
-            Some(account) => privilege::run_as(&account, &config, &call[1..], command.server()),
-            None => command.run(&config, printer),
+        match (account, command) {
+            // Its file may be where the account writes nothing.
+            (Some(account), Command::Metrics(options)) => {
+                options.run_as(&account, &config, &call[1..])
+            }
+            (None, Command::Metrics(options)) if second => {
+                metrics::run(&config, &options.without_file(), printer)
+            }
+            (Some(account), command) => {
+                privilege::run_as(&account, &config, &call[1..], command.server())
+            }
+            (None, command) => command.run(&config, printer),
         }
     }
 }
@@ -145,6 +157,7 @@ impl Command {
             Self::Keys(command) => keys::run(config, command, printer),
             Self::Keystore(command) => keystore::run(config, &command, printer),
             Self::Audit(command) => audit::run(config, &command, printer),
+            Self::Metrics(options) => metrics::run(config, &options, printer),
             Self::Migrate(options) => migrate::migrate(config, &options, printer),
             Self::Import(options) => migrate::import(config, &options, printer),
         }
@@ -154,6 +167,7 @@ impl Command {
     fn server(&self) -> server::Options {
         let options = match self {
             Self::Doctor(options) => Some(options),
+            Self::Metrics(options) => Some(&options.server),
             Self::Keys(command) => command.server(),
             Self::Rotate(options) => return options.server(),
             _ => None,

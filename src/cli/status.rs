@@ -8,14 +8,15 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
 use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::facts;
 use crate::cli::helpers::open::open;
 use crate::cli::helpers::print::age;
 use crate::cli::helpers::print::{Printer, plain, plain_lines};
+use crate::config::Config;
 use crate::custodian::Custodian;
 use crate::env::{Clock, System, Timestamp};
 use crate::error::Result;
-use crate::event::metrics::{self, Facts, KeystoreFacts, Renderer, Shown, Value};
-use crate::key::KeyState;
+use crate::event::metrics::{self, Facts, Renderer, Shown, Value};
 use crate::store::DataDirectory;
 
 /// The metrics, and who uses the keystore.
@@ -26,23 +27,16 @@ struct Report {
 
 pub(super) fn run(config: &Path, printer: &Printer) -> Result<Exit> {
     let (config, custodian) = open(config)?;
-    let report = Report::of(config.keystore.path.display().to_string(), &custodian);
+    let report = Report::of(&config, &custodian);
     printer.show(&report, &plain_lines(&report.text()))?;
     Ok(Exit::Success)
 }
 
 impl Report {
-    fn of(path: String, custodian: &Custodian) -> Self {
-        let active = custodian.keys().into_iter().filter(|info| info.state == KeyState::Active);
-        let keystore = KeystoreFacts {
-            path,
-            id: custodian.keystore_id(),
-            epoch: custodian.epoch(),
-            wrapped_by: custodian.wrappings().into_iter().map(|(provider, _)| provider).collect(),
-            oldest_active: active.filter_map(|info| info.created).min(),
-        };
+    fn of(config: &Config, custodian: &Custodian) -> Self {
+        let keystore = facts::of(config, custodian);
         let keys = custodian.status();
-        let facts = Facts { keys: Some(&keys), server: None, keystore: Some(&keystore) };
+        let facts = Facts { keys: Some(&keys), keystore: Some(&keystore), ..Facts::default() };
         let metrics = metrics::shown(Renderer::Command, facts);
         Self { metrics, data_directories: custodian.data_directories() }
     }
@@ -81,7 +75,8 @@ fn in_words(value: &Value) -> Option<String> {
         Value::Text(text) => plain(text),
         Value::Names(names) if names.is_empty() => return None,
         Value::Names(names) => names.join(", "),
-        Value::Nothing => return None,
+        // Prometheus alone gets them.
+        Value::Each(_) | Value::Nothing => return None,
     })
 }
 

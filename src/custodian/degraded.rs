@@ -2,10 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::{Shared, lock};
-use crate::env::Level;
+use crate::env::{Level, Timestamp};
 use crate::error::Error;
 use crate::event::Degraded;
 use crate::source::KeySource;
@@ -17,7 +18,23 @@ impl Shared {
             Some(_) => lock(&self.back_off).failed(&*self.env.rng),
             None => lock(&self.back_off).succeeded(),
         }
-        self.note_state(failure.map(ToString::to_string).or_else(|| source.state().losses));
+        let state = source.state();
+        // Our own keystore is read again without its provider: the restart check asks that one.
+        if failure.is_none() && state.generation == 0 && state.outage.is_none() {
+            self.note_answer();
+        }
+        self.note_state(failure.map(ToString::to_string).or(state.losses));
+    }
+
+    /// Notes that a provider did what it was asked.
+    pub(super) fn note_answer(&self) {
+        self.answered.store(self.env.clock.now().as_unix(), Ordering::Relaxed);
+    }
+
+    /// When a provider did so last.
+    pub(super) fn provider_answered(&self) -> Option<Timestamp> {
+        let at = self.answered.load(Ordering::Relaxed);
+        (at > 0).then(|| Timestamp::from_unix(at))
     }
 
     /// Notes what the key store lost, as a change found it, unless reading has failed.

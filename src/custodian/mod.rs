@@ -58,6 +58,8 @@ struct Shared {
     lookups: Option<Lookups>,
     degraded: Mutex<Option<Degraded>>,
     restart: restart::Watch,
+    /// When a provider answered last, in Unix seconds; 0 = not yet.
+    answered: AtomicU64,
     back_off: Mutex<BackOff>,
     rotations: AtomicU64,
     maintenance: Vec<Maintenance>,
@@ -87,6 +89,7 @@ impl Custodian {
         let lookups = read.lookup_options().map(Lookups::new);
         drop(read);
         let outage = state.outage;
+        let answered = if outage.is_none() { env.clock.now().as_unix() } else { 0 };
         let back_off = outage.as_ref().map_or_else(BackOff::default, |_| BackOff::begun(&*env.rng));
         let shared = Arc::new(Shared {
             ring: Arc::clone(&ring),
@@ -96,6 +99,7 @@ impl Custodian {
             lookups,
             degraded: Mutex::new(outage.map(|cause| Degraded { since: env.clock.now(), cause })),
             restart: restart::Watch::new(role),
+            answered: AtomicU64::new(answered),
             back_off: Mutex::new(back_off),
             rotations: AtomicU64::new(0),
             maintenance,

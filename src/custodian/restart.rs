@@ -256,6 +256,7 @@ impl Checker {
             Ok(listed) => listed,
             Err(error) => return without_listing(error.within(of(&name)), stash),
         };
+        shared.note_answer();
         let held = held(&shared.ring);
         if let Some(key) = held.iter().find(|key| !is_listed(key, &listed, &shared.ring)) {
             let what = format!("provider {name:?} no longer has {key} as it is in use");
@@ -322,6 +323,7 @@ fn check_keystore(next: &KeystoreReader, shared: &Shared) -> RestartSafe {
     let live = shared.source().contents().cloned();
     let refused = match next.read_guarded(None) {
         Ok((opened, _)) => {
+            shared.note_answer();
             return live.map_or(RestartSafe::yes(""), |live| {
                 compare(opened.keystore.contents(), &live, &path.display())
             });
@@ -343,6 +345,7 @@ fn check_keystore(next: &KeystoreReader, shared: &Shared) -> RestartSafe {
     for (name, why) in untried {
         match opens_now(next, shared, name) {
             Ok(()) => {
+                shared.note_answer();
                 let reason = format!("provider {name:?} opens the keystore now; {why}");
                 return RestartSafe::unknown(reason);
             }

@@ -14,6 +14,7 @@ use crate::source::{KeySource, SourceState};
 pub(super) struct Summary {
     pub(super) generation: u64,
     pub(super) provider: String,
+    pub(super) trail_line: u64,
     pub(super) keys: usize,
     pub(super) versions: usize,
     pub(super) rotation: Option<NextRotation>,
@@ -38,6 +39,8 @@ impl Custodian {
             next_rotation: summary.rotation.as_ref().map(|coming| coming.at),
             rotation_due: summary.rotation.as_ref().is_some_and(|coming| coming.told_from <= now),
             restart: self.shared.restart.last(),
+            provider_answered: self.shared.provider_answered(),
+            trail_line: summary.trail_line,
             started: self.shared.started,
         }
     }
@@ -49,8 +52,8 @@ impl Summary {
         keys.retain(|info| info.state.decrypts());
         let versions = keys.len();
         keys.dedup_by(|one, other| one.key.name == other.key.name);
-        let SourceState { generation, provider, stash, .. } = source.state();
-        Self { generation, provider, keys: keys.len(), versions, rotation, stash }
+        let SourceState { generation, provider, trail_line, stash, .. } = source.state();
+        Self { generation, provider, trail_line, keys: keys.len(), versions, rotation, stash }
     }
 
     /// Brings it up to date; whether there was anything new. A source that counts no generations may

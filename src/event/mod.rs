@@ -6,6 +6,7 @@
 pub mod checkpoint;
 mod library;
 pub mod metrics;
+pub mod prometheus;
 mod status;
 mod trail;
 mod verify;

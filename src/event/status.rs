@@ -31,6 +31,10 @@ pub struct Status {
     pub rotation_due: bool,
     /// Whether a restart would succeed.
     pub restart: RestartSafe,
+    /// When a provider did last what it was asked: unwrapped the store key, or listed its keys.
+    pub provider_answered: Option<Timestamp>,
+    /// The newest line of the audit trail that the keystore knows; 0 where there is none.
+    pub trail_line: u64,
     /// When this process began to serve.
     pub started: Timestamp,
 }

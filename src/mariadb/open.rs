@@ -84,7 +84,7 @@ impl Open {
         let keys = self.custodian.status();
         let mark = self.mark.as_ref().map_or_else(String::new, |mark| mark.state());
         let server = ServerFacts { mark, ..ServerFacts::default() };
-        let facts = Facts { keys: Some(&keys), server: Some(&server), keystore: None };
+        let facts = Facts { keys: Some(&keys), server: Some(&server), ..Facts::default() };
         metrics::shown(Renderer::MariaDb, facts)
     }
 

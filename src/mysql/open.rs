@@ -235,7 +235,7 @@ impl State {
             last_error: last_error.cloned().unwrap_or_default(),
         };
         let keys = open.map(|open| open.custodian.status());
-        let facts = Facts { keys: keys.as_ref(), server: Some(&server), keystore: None };
+        let facts = Facts { keys: keys.as_ref(), server: Some(&server), ..Facts::default() };
         let mut metrics = metrics::shown(Renderer::MySql, facts);
         if !open.is_some_and(|open| open.configured) {
             metrics.retain(is_wrong);

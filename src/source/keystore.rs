@@ -75,6 +75,10 @@ impl KeystoreReader {
     pub(crate) fn state(&self) -> SourceState {
         SourceState {
             generation: self.contents().map_or(0, Contents::generation),
+            trail_line: self
+                .contents()
+                .and_then(|contents| contents.registers().trail)
+                .map_or(0, |known| known.line),
             provider: self.opened.as_ref().map_or_else(String::new, |read| read.provider.clone()),
             ..SourceState::default()
         }

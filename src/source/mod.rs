@@ -123,6 +123,8 @@ pub struct SourceState {
     pub generation: u64,
     /// The name of the provider that gave the keys.
     pub provider: String,
+    /// The newest line of the audit trail that our own keystore knows; 0 where there is none.
+    pub trail_line: u64,
     /// The offline copy, where one is configured.
     pub stash: Option<StashState>,
     /// Why the key store could not be asked, while the keys came from the offline copy.

@@ -450,6 +450,7 @@ impl KeySource for ServedSource {
         SourceState {
             generation: 0,
             provider: self.server.name.clone(),
+            trail_line: 0,
             stash: self.stash.as_ref().map(Stash::state),
             outage: self.outage.clone(),
             losses: self.losses(),

@@ -5,6 +5,7 @@
 
 mod account;
 mod files;
+mod metrics;
 mod output;
 mod surroundings;
 mod table;

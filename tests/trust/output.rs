@@ -12,13 +12,14 @@ use nix::unistd::geteuid;
 use crate::{NOBODY, Site, chmod, said};
 
 /// Each way to print: calls that look, that change something and that explain, for people and machines.
-const CALLS: [&[&str]; 16] = [
+const CALLS: [&[&str]; 17] = [
     &["--help"],
     &["--version"],
     &["keys", "--help"],
     &["status"],
     &["--json", "status"],
     &["doctor"],
+    &["metrics"],
     &["keys", "list"],
     &["--json", "keys", "list"],
     &["keys", "show", "1"],

@@ -14,6 +14,7 @@ mod failure;
 #[cfg(fuzzing)]
 pub mod scripted;
 mod tls;
+mod validity;
 
 use std::time::Duration;
 

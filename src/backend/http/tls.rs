@@ -14,8 +14,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 
+use super::validity::not_after;
 use crate::config::Section;
+use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
+use crate::provider::{End, Ending};
 use crate::secret::read_file;
 use crate::trust::{self, Folder, Refusal};
 
@@ -126,6 +129,23 @@ impl TlsConfig {
                 format!("{} and {} do not belong together", certificate.display(), key.display());
             Error::new(Kind::Config, what).advise("name a certificate and its own key")
         })
+    }
+
+    /// When the certificates in its files end: of the authorities the last, as another may follow in the same
+    /// file, of our own chain the first. What cannot be read has no end: calls say why.
+    pub(in crate::backend) fn ends(&self) -> Vec<End> {
+        let ends = |path: &Path| -> Vec<Timestamp> {
+            let read = certificates(path, self.as_original).unwrap_or_default();
+            read.iter().filter_map(|certificate| not_after(certificate)).collect()
+        };
+        let end = |path: &PathBuf, at: Option<Timestamp>| {
+            Some(End { what: Ending::Certificate(path.clone()), at: at? })
+        };
+        let authority =
+            self.ca_file.as_ref().and_then(|path| end(path, ends(path).into_iter().max()));
+        let own = &self.client_certificate;
+        let own = own.as_ref().and_then(|path| end(path, ends(path).into_iter().min()));
+        authority.into_iter().chain(own).collect()
     }
 
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Verifier> {

@@ -18,6 +18,7 @@ use super::tags::PROTOCOL_VERSION;
 use super::ttlv::Item;
 use crate::env::{Deadline, Retry, Rng, run_apart};
 use crate::error::{Error, Kind, Result};
+use crate::provider::End;
 
 /// In which release a server is asked which ones it speaks. That question came with 1.1, and some
 /// servers answer nothing that is older than their own.
@@ -36,6 +37,11 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(settings: Settings, rng: Arc<dyn Rng>) -> Self {
         Self { settings, rng, preferred: AtomicUsize::new(0), advice: &FOR_SECTIONS }
+    }
+
+    /// When certificates end.
+    pub(super) fn ends(&self) -> Vec<End> {
+        self.settings.trust.ends()
     }
 
     /// Begins an operation, which `what` names. Nobody is called yet.

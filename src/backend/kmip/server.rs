@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::key::{
     CheckValue, Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode,
 };
-use crate::provider::{KeyServer, Probe};
+use crate::provider::{End, KeyServer, Probe};
 use crate::secret::DataKey;
 
 /// The keys under one prefix of a KMIP server.
@@ -371,6 +371,10 @@ impl KeyServer for KmipServer {
             ));
         }
         Ok(Probe { facts })
+    }
+
+    fn ends(&self, _: Timestamp) -> Vec<End> {
+        self.client.ends()
     }
 
     fn place(&self) -> String {

@@ -11,9 +11,9 @@ use super::kek::Kek;
 use super::mechanism::choose;
 use super::settings::{KeyChoice, WrapMechanism, WrapperSettings};
 use crate::config::Section;
-use crate::env::{Deadline, Rng};
+use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::provider::{KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
+use crate::provider::{End, KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
 use crate::secret::DataKey;
 
 /// Begins what a wrapped key is bound by, so that nothing else could be taken for one.
@@ -186,6 +186,10 @@ impl KeyWrapper for KmipWrapper {
         let kek = self.key.newest(&mut exchange)?;
         let way = self.way(&mut exchange, &kek)?;
         Ok(self.info(&kek, way))
+    }
+
+    fn ends(&self, _: Timestamp) -> Vec<End> {
+        self.client.ends()
     }
 
     fn probe(&self, by: Deadline) -> Result<Probe> {

@@ -10,9 +10,9 @@ use super::super::http::Method;
 use super::nodes::{Answer, Exchange, Nodes};
 use super::session::Session;
 use super::settings::Settings;
-use crate::env::{Deadline, Rng};
+use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::provider::Maintain;
+use crate::provider::{End, Maintain};
 
 /// One Vault and our log-in to it, shared by all threads.
 pub struct Client {
@@ -59,6 +59,12 @@ impl Client {
             "" => format!("vault {words}"),
             namespace => format!("vault {words} -namespace={namespace}"),
         }
+    }
+
+    /// When certificates end, and the token that we were given.
+    pub(super) fn ends(&self, now: Timestamp) -> Vec<End> {
+        let token = self.session.given_token_ends(now);
+        self.nodes.trust().ends().into_iter().chain(token).collect()
     }
 
     /// `Vault at https://vault:8200`, for people.

@@ -67,6 +67,11 @@ impl Nodes {
         format!("Vault at {}", places.join(", "))
     }
 
+    /// Whom their TLS must be, and who we are.
+    pub(super) fn trust(&self) -> &TlsConfig {
+        &self.trust
+    }
+
     /// Spreads what several processes would do at the same time.
     pub(super) fn rng(&self) -> &dyn Rng {
         &*self.rng

@@ -26,7 +26,7 @@ use crate::error::{Error, Kind, Result};
 use crate::key::{
     CheckValue, Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode,
 };
-use crate::provider::{FreshLogin, KeyServer, Maintain, Probe};
+use crate::provider::{End, FreshLogin, KeyServer, Maintain, Probe};
 use crate::secret::DataKey;
 
 /// How many keys are read before the next are asked for, so that not all answers are held at once.
@@ -524,6 +524,10 @@ impl KeyServer for KvServer {
 
     fn refresh(&self) -> Duration {
         self.refresh
+    }
+
+    fn ends(&self, now: Timestamp) -> Vec<End> {
+        self.client.ends(now)
     }
 
     fn fresh_login(&self) -> FreshLogin {

@@ -14,9 +14,9 @@ use zeroize::Zeroizing;
 use super::super::http::Method;
 use super::login::{Jwt, Login, RoleId};
 use super::nodes::{Answer, Exchange, Nodes};
-use crate::env::{Deadline, Rng, jittered};
+use crate::env::{Deadline, Rng, Timestamp, jittered};
 use crate::error::{Error, Kind, Result};
-use crate::provider::FreshLogin;
+use crate::provider::{End, Ending, FreshLogin};
 use crate::secret::SecretBytes;
 use crate::secret::source::{SecretSource, without_line_end};
 use crate::trust;
@@ -187,6 +187,17 @@ impl Session {
         let state = self.state();
         let lease = state.token.as_ref().and_then(|token| token.lease.as_ref());
         matches!(self.login, Login::Token(_)) && lease.is_some_and(|lease| lease.renewable)
+    }
+
+    /// When the token ends that the configuration gives, once a call has shown it; one that a log-in made is
+    /// followed by the next.
+    pub(super) fn given_token_ends(&self, now: Timestamp) -> Option<End> {
+        let state = self.state();
+        let lease = state.token.as_ref().and_then(|token| token.lease.as_ref())?;
+        let left = lease.ends.saturating_duration_since(Instant::now()).as_secs();
+        let what = Ending::Token { renewable: lease.renewable };
+        let end = End { what, at: Timestamp::from_unix(now.as_unix().saturating_add(left)) };
+        matches!(self.login, Login::Token(_)).then_some(end)
     }
 
     /// Renews the token if two thirds of its lease have passed; logs in again where it cannot be

@@ -18,7 +18,9 @@ use super::settings::TransitSettings;
 use crate::config::Section;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::provider::{FreshLogin, KekInfo, KeyWrapper, Maintain, Probe, WrapContext, WrappedKey};
+use crate::provider::{
+    End, FreshLogin, KekInfo, KeyWrapper, Maintain, Probe, WrapContext, WrappedKey,
+};
 use crate::secret::DataKey;
 use crate::secret::aead::Parts;
 
@@ -312,6 +314,10 @@ impl KeyWrapper for TransitWrapper {
         }
         facts.extend(rights);
         Ok(Probe { facts })
+    }
+
+    fn ends(&self, now: Timestamp) -> Vec<End> {
+        self.client.ends(now)
     }
 
     fn fresh_login(&self) -> FreshLogin {

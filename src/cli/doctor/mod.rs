@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::assemble;
+use crate::assemble::{self, Probed};
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::open::env;
 use crate::cli::helpers::print::age;
@@ -23,10 +23,14 @@ use crate::error::{Error, Result};
 use crate::event::{Fault, StashState};
 use crate::key::KeyName;
 use crate::policy::Ahead;
+use crate::provider::{End, Ending};
 use crate::source::Role;
 
 /// A server looks for a new generation twice a second.
 const NOTICED_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long before their end certificates and tokens are warned of.
+const SOON: Duration = Duration::from_secs(14 * 86_400);
 
 #[derive(Serialize)]
 struct Finding {
@@ -123,11 +127,12 @@ impl Findings {
     }
 
     fn keys(&mut self, config: &Config, server: Option<&Server>, options: &server::Options) {
-        for (name, outcome) in assemble::probe(config, &env()) {
-            self.of(&format!("provider {name:?}"), outcome, |probe| {
+        for Probed { name, answer, ends } in assemble::probe(config, &env()) {
+            self.of(&format!("provider {name:?}"), answer, |probe| {
                 let facts: Vec<_> = probe.facts.iter().map(|(k, v)| format!("{k} {v}")).collect();
                 facts.join(", ")
             });
+            ends.iter().for_each(|end| self.end(&name, end));
         }
         let started = assemble::start(config, Role::Command, env());
         let started = self.of("keys", started, |custodian: &Custodian| {
@@ -156,6 +161,27 @@ impl Findings {
                 );
             }
         }
+    }
+
+    /// What a log-in of `provider` needs and how long that lasts.
+    fn end(&mut self, provider: &str, End { what, at }: &End) {
+        let (what, advice) = match what {
+            Ending::Certificate(path) => {
+                (format!("certificate {}", path.display()), "put a renewed one in its place")
+            }
+            Ending::Token { renewable: false } => ("token".into(), "give it a new one before"),
+            // A running server renews it.
+            Ending::Token { renewable: true } => return,
+        };
+        let now = System.now();
+        let is_near = at.since(now) < SOON;
+        let when = match *at > now {
+            true => format!("ends at {at}, in {}", age(at.since(now))),
+            false => format!("ended at {at}"),
+        };
+        let mark = if is_near { Mark::Warning } else { Mark::Ok };
+        let what = format!("provider {provider:?}: {what} {when}");
+        self.add(mark, what, is_near.then_some(advice));
     }
 
     /// Whether the audit trail is as the keystore knows it.

@@ -177,6 +177,12 @@ pub(in crate::cli) fn check(spaces: Result<Spaces, String>, keys: &[KeyRef]) -> 
     spaces.map_err(|words| unanswered(&words))?.stuck(&wanted(keys))
 }
 
+/// What the server, as it answered, has left to re-encrypt with the versions `keys`: pages and tablespaces.
+pub(in crate::cli) fn left(spaces: &Spaces, keys: &[KeyRef]) -> (u64, u64) {
+    let left = spaces.left(&wanted(keys));
+    (left.pages, left.tablespaces as u64)
+}
+
 /// Waits until the server has no page left that an older version than one of `keys` encrypts, or
 /// until `limit` has passed: what is left.
 pub(in crate::cli) fn wait(

@@ -4,8 +4,8 @@ pub(super) mod arguments;
 pub(super) mod belongs;
 pub(super) mod confine;
 pub(super) mod exit;
+pub(super) mod facts;
 pub(super) mod follow;
-
 pub(super) mod open;
 pub(super) mod outcome;
 pub(super) mod print;

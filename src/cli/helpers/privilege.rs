@@ -11,13 +11,14 @@ mod stage;
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, User, geteuid};
+use nix::unistd::{Gid, Pid, Uid, User, geteuid, setgroups, setresgid, setresuid};
 
 pub(in crate::cli) use account::{Account, find, no_user};
 pub(in crate::cli) use door::ask;
@@ -85,6 +86,39 @@ pub(in crate::cli) fn step_as(
         Exit::Success => relay::text(&text, LAST_WORDS).map(Said::Text),
         failed => Ok(Said::Failed(failed)),
     }
+}
+
+/// The same for a call whose output root puts where the account could not: it must be text. The server that
+/// `options` name is asked for it.
+pub(in crate::cli) fn text_as(
+    account: &Account,
+    config: &Path,
+    call: &[OsString],
+    options: reach::Options,
+) -> Result<Said> {
+    let (mut child, door) = start(account, config, call, &[])?;
+    let (text, printed) = relay::keep(&mut child);
+    door::serve(door, options);
+    let exit = end(&mut child)?;
+    let _ = printed.wait(LAST_WORDS);
+    match exit {
+        Exit::Success => relay::text(&text, LAST_WORDS).map(Said::Text),
+        failed => Ok(Said::Failed(failed)),
+    }
+}
+
+/// Has root become the owner of `folder` for good, unless that is root: what is written there afterwards
+/// is written with no other rights. Nothing but writing may follow.
+pub(in crate::cli) fn become_owner_of(folder: &Path) -> Result<()> {
+    let found = folder.symlink_metadata().map_err(|e| Error::io("cannot look at", folder, &e))?;
+    if !geteuid().is_root() || found.uid() == 0 {
+        return Ok(());
+    }
+    let (user, group) = (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()));
+    setgroups(&[group])
+        .and_then(|()| setresgid(group, group, group))
+        .and_then(|()| setresuid(user, user, user))
+        .map_err(|e| Error::new(Kind::Denied, format!("cannot act as user {user}: {e}")))
 }
 
 fn start(

@@ -106,6 +106,8 @@ const SPACES_QUERY: &str = "\
         left join information_schema.innodb_sys_tablespaces s on s.space = e.space \
         where e.encryption_scheme = 1 and e.min_key_version > 0";
 
+const STATUS_QUERY: &str = "show global status like 'keyward\\_%'";
+
 const COMPONENT_QUERY: &str = "\
     select status_key, status_value from performance_schema.keyring_component_status; \
     select 'innodb_redo_log_encrypt', if(@@innodb_redo_log_encrypt, 'ON', 'OFF'); \
@@ -142,12 +144,14 @@ pub(in crate::cli) enum Question {
     RotateInnodb = 6,
     /// It is to make the next master key of the binary log.
     RotateBinlog = 7,
+    /// MariaDB's status variables of keyward.
+    Status = 8,
 }
 
 impl Question {
     /// The question of that number.
     pub(in crate::cli) fn of(number: u8) -> Option<Self> {
-        let of_mariadb = [Self::Server, Self::Needs, Self::Spaces];
+        let of_mariadb = [Self::Server, Self::Needs, Self::Spaces, Self::Status];
         let of_mysql = [Self::Component, Self::MasterKeys, Self::RotateInnodb, Self::RotateBinlog];
         of_mariadb.into_iter().chain(of_mysql).find(|one| *one as u8 == number)
     }
@@ -158,6 +162,7 @@ impl Question {
             Self::Server => ("mariadb", QUERY),
             Self::Needs => ("mariadb", NEEDS_QUERY),
             Self::Spaces => ("mariadb", SPACES_QUERY),
+            Self::Status => ("mariadb", STATUS_QUERY),
             Self::Component => ("mysql", COMPONENT_QUERY),
             Self::MasterKeys => ("mysql", MASTER_KEYS_QUERY),
             Self::RotateInnodb => ("mysql", "alter instance rotate innodb master key"),
@@ -187,6 +192,28 @@ pub(in crate::cli) fn ask_needs(options: &Options) -> Result<Needs, String> {
 /// Asks the server; `Err` holds the client's own words.
 pub(in crate::cli) fn ask(options: &Options) -> Result<Server, String> {
     query(options, Question::Server).map(|text| Server::parse(&text))
+}
+
+/// What keyward says of itself in the server: in MariaDB its status variables, in MySQL the rows of its
+/// component, names as `event::metrics` has them. Nothing where keyward is not in use there.
+pub(in crate::cli) fn ask_status(
+    options: &Options,
+    of_mysql: bool,
+) -> Result<Vec<(String, String)>, String> {
+    let question = if of_mysql { Question::Component } else { Question::Status };
+    let text = query(options, question)?;
+    Ok(match of_mysql {
+        true if text.lines().any(|line| line == "Component_status\tActive") => {
+            text.lines().filter_map(row).collect()
+        }
+        true => Vec::new(),
+        false => text.lines().filter_map(|line| row(line.get("Keyward_".len()..)?)).collect(),
+    })
+}
+
+fn row(line: &str) -> Option<(String, String)> {
+    let (name, value) = line.split_once('\t')?;
+    Some((name.to_owned(), value.to_owned()))
 }
 
 /// What the client prints for `question`, a line a row, tabs between columns.

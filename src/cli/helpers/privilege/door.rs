@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn only_our_own_questions_are_answered() {
         let rotate = Question::RotateInnodb as u8;
-        for request in [&[99][..], &[0], &[rotate], b"select 1;", b"\\! id\n"] {
+        for request in [&[99][..], &[0], &[9], &[rotate], b"select 1;", b"\\! id\n"] {
             let (mut ours, mut theirs) = UnixStream::pair().unwrap();
             theirs.write_all(request).unwrap();
             theirs.shutdown(std::net::Shutdown::Write).unwrap();
