@@ -67,6 +67,13 @@ timer() { # the unit of the timer, on a keystore in which nothing is due
     systemctl list-timers keyward-rotate.timer | grep keyward-rotate.service
 }
 
+metrics() { # the other timer's unit, once the collector has its folder
+    mkdir -p /var/lib/prometheus/node-exporter
+    systemctl start keyward-metrics.service
+    is "its result" "$(systemctl show --property=Result --value keyward-metrics.service)" success
+    grep '^keyward_server_up{.*} 1$' /var/lib/prometheus/node-exporter/keyward.prom
+}
+
 credential() { # a passphrase that the unit alone can read, as the drop-in says; then it alone opens
     systemd-creds setup
     mkdir -p /etc/credstore.encrypted /etc/systemd/system/mariadb.service.d
@@ -92,4 +99,4 @@ credential() { # a passphrase that the unit alone can read, as the drop-in says;
     row
 }
 
-run_steps "vault_server role role_again table upgrade timer credential" "$@"
+run_steps "vault_server role role_again table upgrade timer metrics credential" "$@"

@@ -63,6 +63,10 @@ pub(crate) const PACKAGE: &[&str] =
 pub(crate) const PACKAGING: &[&str] =
     &["apparmor", "systemd", "selinux-policy-dev", "make", "ansible-core", "shellcheck"];
 
+/// To collect metrics and to judge them.
+pub(crate) const MONITORING: &[&str] =
+    &["prometheus", "prometheus-mysqld-exporter", "prometheus-node-exporter", "curl"];
+
 /// To load a server.
 pub(crate) const BENCH: &[&str] = &["sysbench"];
 
@@ -85,6 +89,7 @@ pub(crate) fn task(_words: &[String]) -> Result<()> {
             VAULT_PLUGIN,
             KMIP,
             EMULATOR,
+            MONITORING,
             BENCH,
             MODEL,
             PACKAGE,

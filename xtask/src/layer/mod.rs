@@ -14,6 +14,7 @@ mod hostile;
 mod journey;
 mod kernels;
 mod lint;
+mod monitoring;
 mod mtr;
 mod mysql;
 mod package;
@@ -298,6 +299,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         packages: &[setup::SERVER, setup::HSM, setup::KMIP],
         released: true,
         body: journey::run,
+    },
+    Layer {
+        name: "monitoring",
+        about: "metrics, alerts and dashboards in a real Prometheus: all arrive, each alert comes with its fault",
+        extended: true,
+        packages: &[setup::SERVER, setup::MONITORING],
+        released: true,
+        body: monitoring::run,
     },
     Layer {
         name: "fuzz",

@@ -62,7 +62,8 @@ fn units() -> Result<()> {
     let scratch = Scratch::new("units")?;
     let units = scratch.path().join("units");
     files::copy(&packaging("systemd"), &units)?;
-    for name in ["keyward-rotate.service", "keyward-rotate.timer"] {
+    for name in ["rotate.service", "rotate.timer", "metrics.service", "metrics.timer"] {
+        let name = format!("keyward-{name}");
         let file = units.join(name);
         files::write(&file, files::text(&file)?.replace("/usr/bin/keyward", "/bin/true"))?;
         let mut verify = Command::new("systemd-analyze");

@@ -21,6 +21,8 @@ const FILES: &[(&str, &str)] = &[
     ("packaging/apparmor/keyward", "etc/apparmor.d/abstractions/keyward"),
     ("packaging/systemd/keyward-rotate.service", "lib/systemd/system/keyward-rotate.service"),
     ("packaging/systemd/keyward-rotate.timer", "lib/systemd/system/keyward-rotate.timer"),
+    ("packaging/systemd/keyward-metrics.service", "lib/systemd/system/keyward-metrics.service"),
+    ("packaging/systemd/keyward-metrics.timer", "lib/systemd/system/keyward-metrics.timer"),
     ("packaging/selinux/keyward.te", "usr/share/doc/keyward/examples/selinux/keyward.te"),
     ("packaging/selinux/keyward.fc", "usr/share/doc/keyward/examples/selinux/keyward.fc"),
     (
@@ -48,6 +50,8 @@ pub(super) fn lay_out(job: &Job) -> Result<()> {
     copy(&job.built.library(), &tree.join(PLUGINS).join("keyward.so"))?;
     symlink("keyward.so", tree.join(PLUGINS).join("component_keyring_keyward.so"))?;
     files::copy(&repository.join("docs"), &tree.join(DOCS).join("docs"))?;
+    let examples = tree.join(DOCS).join("examples");
+    files::copy(&repository.join("packaging/monitoring"), &examples.join("monitoring"))?;
     files::copy(&repository.join(SUITES), &source.join(SUITES))?;
     files::write(&tree.join(DOCS).join("third-party-licenses.txt"), job.linked.licences()?)?;
     let mut pages = Command::new(job.built.pages());

@@ -18,6 +18,8 @@ use super::{Report, Run};
 /// What the deb has at least: permissions, then the path, and where a link leads.
 const DEB: &[&str] = &[
     "-rw-r--r-- ./etc/apparmor.d/abstractions/keyward",
+    "-rw-r--r-- ./lib/systemd/system/keyward-metrics.service",
+    "-rw-r--r-- ./lib/systemd/system/keyward-metrics.timer",
     "-rw-r--r-- ./lib/systemd/system/keyward-rotate.service",
     "-rw-r--r-- ./lib/systemd/system/keyward-rotate.timer",
     "-rwxr-xr-x ./usr/bin/keyward",
@@ -28,6 +30,7 @@ const DEB: &[&str] = &[
     "-rw-r--r-- ./usr/share/doc/keyward/changelog.gz",
     "-rw-r--r-- ./usr/share/doc/keyward/copyright",
     "-rw-r--r-- ./usr/share/doc/keyward/docs/mariadb.md",
+    "-rw-r--r-- ./usr/share/doc/keyward/examples/monitoring/keyward.rules.yml",
     "-rw-r--r-- ./usr/share/doc/keyward/third-party-licenses.txt.gz",
     "-rw-r--r-- ./usr/share/fish/vendor_completions.d/keyward.fish",
     "-rw-r--r-- ./usr/share/keyward/mariadb.cnf",
@@ -50,6 +53,7 @@ const TEST: &[&str] = &[
 const RPM: &[&str] = &[
     "/etc/my.cnf.d/keyward.cnf",
     "/usr/bin/keyward",
+    "/usr/lib/systemd/system/keyward-metrics.timer",
     "/usr/lib/systemd/system/keyward-rotate.timer",
     "/usr/lib64/mariadb/plugin/keyward.so",
     "/usr/lib64/mysql/plugin/component_keyring_keyward.so",
