@@ -21,12 +21,12 @@ use crate::custodian::{Custodian, Source};
 use crate::env::{Deadline, Env, Level, Rng};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Head, Record, Trail};
-use crate::key::{Cipher, KeyId};
+use crate::key::{Cipher, KeyId, KeyRef};
 use crate::manager::{Manager, Rollback};
 use crate::provider::{End, FreshLogin, KekInfo, KeyServer, Probe, Provider};
 use crate::secret::DataKey;
 use crate::source::{
-    NamedServer, NamedWrapper, Reason, Role, ServedSource, Stash, fingerprint_to_pin,
+    LOCK_WAIT, NamedServer, NamedWrapper, Reason, Role, ServedSource, Stash, fingerprint_to_pin,
 };
 use crate::store::{Keystore, Revision, STORE_KEY_LEN, StoreFile, TrailAnchor};
 use crate::trust;
@@ -336,6 +336,29 @@ pub fn rollback(config: &Config, env: &Env) -> Result<Rollback> {
 /// [`Manager::accept_rollback`].
 pub fn accept_rollback(config: &Config, reason: Reason<'_>, env: &Env) -> Result<Revision> {
     keystore(config, wrappers(config, env)?, env).accept_rollback(reason)
+}
+
+/// Notes in the audit trail that somebody is about to read what `keys` keep secret: of the keystore, or of
+/// where one would be if a key store serves the keys. Without such a folder there is nobody's trail.
+pub fn note(
+    config: &Config,
+    custodian: &Custodian,
+    event: Event,
+    keys: &[KeyRef],
+    reason: Reason<'_>,
+    env: &Env,
+) -> Result<()> {
+    if let Ok(mut manager) = custodian.manager() {
+        return manager.note(event, keys, reason);
+    }
+    let beside = StoreFile::at(&config.keystore.path);
+    if !beside.path().parent().is_some_and(Path::is_dir) {
+        return Ok(());
+    }
+    let Reason { actor, text } = reason;
+    let record = Record { event, keys, generation: 0, actor, reason: text };
+    let _lock = beside.lock(Deadline::after(LOCK_WAIT))?;
+    Trail::beside(beside.path()).append(&*env.clock, &record)
 }
 
 /// Either all providers wrap the key of our own keystore, or one serves keys, and the others seal

@@ -16,7 +16,8 @@
 //!   source           |                  reads keys: a keystore, or a key store that serves them
 //!      |             |
 //!   store  event  ring                  the keystore's file | audit trail and metrics | keys in memory
-//!   policy  mark  inspect               when a rotation is due | the data directory's mark | data files
+//!   policy  mark  inspect  binlog       when a rotation is due | the data directory's mark | data files |
+//!                                       binary logs, decrypted
 //!   provider  config                    the traits of a key store | the configuration file
 //!   cipher  secret                      pages | locked memory, secrets from files
 //!   key  error  env  hex  trust         a key's names | the one error | clock, randomness, threads |
@@ -28,6 +29,7 @@
 
 pub mod assemble;
 pub mod backend;
+pub mod binlog;
 pub mod cipher;
 pub mod cli;
 pub mod compat;

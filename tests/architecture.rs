@@ -18,6 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("secret", &["env", "error", "key", "trust"]),
     ("cipher", &["secret", "error"]),
     ("inspect", &["env", "error", "key", "secret", "trust"]),
+    ("binlog", &["cipher", "error", "inspect", "key", "secret"]),
     ("provider", &["env", "error", "key", "secret"]),
     ("config", &["error", "key", "policy", "secret", "trust"]),
     ("backend", &["config", "env", "error", "hex", "key", "provider", "secret", "trust"]),
@@ -114,6 +115,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &[
             "assemble",
+            "binlog",
             "cipher",
             "compat",
             "config",

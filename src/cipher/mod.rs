@@ -263,6 +263,18 @@ impl Context {
         Ok(len)
     }
 
+    /// As [`update`](Self::update), where `dst` has bytes already.
+    ///
+    /// # Errors
+    /// As there.
+    #[allow(unsafe_code)]
+    pub fn update_over(&mut self, src: &[u8], dst: &mut [u8]) -> Result<usize, CipherError> {
+        // SAFETY: a byte is a valid `MaybeUninit` of one, and `update` only ever writes bytes to it, so
+        // that each is initialised afterwards as it was before.
+        let room = unsafe { &mut *(std::ptr::from_mut(dst) as *mut [MaybeUninit<u8>]) };
+        self.update(src, room)
+    }
+
     /// Ends the message and wipes the context. The tail belongs behind what the updates wrote.
     ///
     /// # Errors

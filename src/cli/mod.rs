@@ -2,6 +2,7 @@
 //! `helpers`.
 
 mod audit;
+mod binlog;
 mod doctor;
 mod helpers;
 mod init;
@@ -22,6 +23,7 @@ use clap::{Parser, Subcommand};
 use crate::config;
 use crate::error::{Error, Kind, Result};
 pub use helpers::exit::Exit;
+use helpers::outlet::Outlet;
 use helpers::print::{Printer, arrived};
 use helpers::{privilege, server};
 
@@ -61,6 +63,8 @@ enum Command {
     Rotate(rotate::Options),
     /// Show which key versions data files need, read from the files alone
     Inspect(inspect::Options),
+    /// Write encrypted binary or relay logs as plain ones, for mariadb-binlog and mysqlbinlog
+    Binlog(binlog::Options),
     /// The life of keys: list, show, create, wait, undo, retire, compromise, destroy
     #[command(subcommand)]
     Keys(keys::Command),
@@ -138,7 +142,11 @@ impl Arguments {
                 metrics::run(&config, &options.without_file(), printer)
             }
             (Some(account), command) => {
-                privilege::run_as(&account, &config, &call[1..], command.server())
+                let (call, server) = (&call[1..], command.server());
+                match command.outlet()? {
+                    None => privilege::run_as(&account, &config, call, server),
+                    Some(outlet) => privilege::write_as(&account, &config, call, server, outlet),
+                }
             }
             (None, command) => command.run(&config, printer),
         }
@@ -154,12 +162,21 @@ impl Command {
             Self::Status => status::run(config, printer),
             Self::Rotate(options) => rotate::run(config, options, printer),
             Self::Inspect(options) => inspect::run(config, &options, printer),
+            Self::Binlog(options) => binlog::run(config, &options),
             Self::Keys(command) => keys::run(config, command, printer),
             Self::Keystore(command) => keystore::run(config, &command, printer),
             Self::Audit(command) => audit::run(config, &command, printer),
             Self::Metrics(options) => metrics::run(config, &options, printer),
             Self::Migrate(options) => migrate::migrate(config, &options, printer),
             Self::Import(options) => migrate::import(config, &options, printer),
+        }
+    }
+
+    /// Where its output goes if that is no text.
+    fn outlet(&self) -> Result<Option<Outlet>> {
+        match self {
+            Self::Binlog(options) => options.outlet().map(Some),
+            _ => Ok(None),
         }
     }
 

@@ -68,6 +68,8 @@ pub enum Event {
     Imported,
     /// Keys are about to be taken to another key store.
     Exported,
+    /// Binary or relay logs are about to be decrypted.
+    BinaryLogRead,
     /// An older copy of the keystore is to be the one in force.
     RollbackAccepted,
     /// The keys in a server's memory were written into a new keystore.

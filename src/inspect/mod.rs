@@ -29,6 +29,7 @@ use serde::Serialize;
 
 pub use bytes::Source;
 pub use mysql::MasterKey;
+pub use mysql_log::BinlogHeader;
 pub use proof::{Encrypted, Proof, Space};
 pub use walk::walk;
 

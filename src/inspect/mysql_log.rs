@@ -24,8 +24,14 @@ const REDO_KEY: usize = 2 * BLOCK + 48;
 pub(super) const BINLOG_MAGIC: &[u8] = b"\xfdbin";
 /// The version of that header.
 const BINLOG_VERSION: u8 = 1;
+/// How many bytes of the file that header takes.
+const BINLOG_HEADER: usize = BLOCK;
 /// The field with the key's name: tag, length, name.
 const NAME: u8 = 1;
+/// The field with the log's own secret as that key wraps it: tag, 32 bytes.
+const SECRET: u8 = 2;
+/// The field with the initialisation vector of that: tag, 16 bytes.
+const IV: u8 = 3;
 /// What the name of every such key begins with.
 const REPLICATION_KEY: &str = "MySQLReplicationKey_";
 
@@ -57,7 +63,7 @@ pub(super) fn redo(source: &(impl Source + ?Sized)) -> io::Result<Report> {
 
 /// Reads the header of an encrypted binary log, which keeps the log's own key, wrapped by the key that it names.
 pub(super) fn binlog(source: &(impl Source + ?Sized)) -> io::Result<Report> {
-    let head = head(source, BLOCK)?;
+    let head = head(source, BINLOG_HEADER)?;
     let Some(name) = name_of_key(&head) else {
         let why = "it names its key in a way that is not known here";
         return Ok(Report::unclear(Kind::BinaryLog, why));
@@ -66,6 +72,32 @@ pub(super) fn binlog(source: &(impl Source + ?Sized)) -> io::Result<Report> {
     report.format = "MySQL, encrypted".to_owned();
     report.replication_key = Some(name.to_owned());
     Ok(report)
+}
+
+/// The header of an encrypted binary log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BinlogHeader {
+    /// What the keyring calls the key.
+    pub key: String,
+    /// The log's own secret, wrapped by AES-256-CBC under that key.
+    pub secret: [u8; 32],
+    /// The initialisation vector of that.
+    pub iv: [u8; 16],
+}
+
+impl BinlogHeader {
+    /// How many bytes of the file it takes; the encrypted log follows.
+    pub const LEN: u64 = BINLOG_HEADER as u64;
+
+    /// The header that a file begins with; nothing where it is of no form known here.
+    #[must_use]
+    pub fn of(head: &[u8]) -> Option<Self> {
+        let key = name_of_key(head)?;
+        let rest = head.get(BINLOG_MAGIC.len() + 3 + key.len()..BINLOG_HEADER)?;
+        let (secret, rest) = rest.strip_prefix(&[SECRET])?.split_first_chunk()?;
+        let iv = rest.strip_prefix(&[IV])?.first_chunk()?;
+        Some(Self { key: key.to_owned(), secret: *secret, iv: *iv })
+    }
 }
 
 fn name_of_key(head: &[u8]) -> Option<&str> {

@@ -3,12 +3,11 @@
 #![forbid(unsafe_code)]
 
 use super::{Changed, Manager};
-use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::key::{KeyInfo, KeyRef};
 use crate::secret::DataKey;
-use crate::source::{KeySource as _, LOCK_WAIT, Reason};
+use crate::source::{KeySource as _, Reason};
 use crate::store::{Keystore, NewVersion};
 
 /// A key version on its way, its check value proven.
@@ -51,17 +50,13 @@ impl Manager {
     /// line of it before anybody has a key.
     pub fn export(&mut self, reason: Reason<'_>) -> Result<Vec<ExportedKey>> {
         self.load()?;
-        let lock = self.reader.file.lock(Deadline::after(LOCK_WAIT))?;
         let keystore = self.reader.keystore()?;
         let infos = self.keys().into_iter().filter(|info| info.state.decrypts());
         let keys = infos
             .map(|info| keystore.data_key(&info.key).map(|data| ExportedKey { info, data }))
             .collect::<Result<Vec<_>>>()?;
         let names: Vec<KeyRef> = keys.iter().map(|key| key.info.key.clone()).collect();
-        let (known, generation) =
-            (keystore.contents().registers().trail, keystore.contents().generation());
-        self.append(known, generation, Event::Exported, &names, reason)?;
-        drop(lock);
+        self.note(Event::Exported, &names, reason)?;
         Ok(keys)
     }
 

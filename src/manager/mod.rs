@@ -205,6 +205,16 @@ impl Manager {
         Ok(checkpoint.note(&key, &signature))
     }
 
+    /// Notes in the trail that somebody reads what `keys` keep secret, and changes nothing else. For before he
+    /// has it.
+    pub fn note(&mut self, event: Event, keys: &[KeyRef], reason: Reason<'_>) -> Result<()> {
+        self.load()?;
+        let _lock = self.reader.file.lock(Deadline::after(LOCK_WAIT))?;
+        let contents = self.reader.keystore()?.contents();
+        let (known, generation) = (contents.registers().trail, contents.generation());
+        self.append(known, generation, event, keys, reason).map(drop)
+    }
+
     /// Appends a line to the trail, which `known` was in before. What that comes to is for the keystore to
     /// know.
     fn append(

@@ -12,7 +12,7 @@ use nix::unistd::geteuid;
 use crate::{NOBODY, Site, chmod, said};
 
 /// Each way to print: calls that look, that change something and that explain, for people and machines.
-const CALLS: [&[&str]; 17] = [
+const CALLS: [&[&str]; 19] = [
     &["--help"],
     &["--version"],
     &["keys", "--help"],
@@ -30,6 +30,8 @@ const CALLS: [&[&str]; 17] = [
     &["migrate", "--from", "local", "--to-file", "KEYS"],
     &["import", "--from-keyring-file", "KEYRING", "--dry-run"],
     &["inspect", "DATA"],
+    &["binlog", "LOG"],
+    &["binlog", "LOG", "LOG", "--progress"],
 ];
 
 /// The account's part alone, and root's in front of it.
@@ -44,6 +46,7 @@ pub(crate) fn calls(site: &Site) -> Vec<Vec<String>> {
     chown(site.path("out"), owner, None).unwrap();
     fs::create_dir(site.path("data")).unwrap();
     fs::copy("tests/golden/inspect/aria.MAD", site.path("data/t.MAD")).unwrap();
+    fs::copy("tests/golden/binlog/mysql.plain", site.path("data/log.000001")).unwrap();
     fs::copy("tests/golden/keyring/component_keyring_file.json", site.path("keyring")).unwrap();
     chmod(&site.path("keyring"), 0o600);
     chown(site.path("keyring"), owner, None).unwrap();
@@ -51,6 +54,7 @@ pub(crate) fn calls(site: &Site) -> Vec<Vec<String>> {
         "KEYS" => site.text("out/keys"),
         "KEYRING" => site.text("keyring"),
         "DATA" => site.text("data"),
+        "LOG" => site.text("data/log.000001"),
         word => word.to_owned(),
     };
     CALLS.iter().map(|call| call.iter().map(named).collect()).collect()

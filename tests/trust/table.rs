@@ -94,6 +94,11 @@ fn no_subcommand_writes_more_than_the_table_says() {
             row if row.ends_with("| keystore, rollback guard, lock, audit trail |") => {
                 [LOOKING, CHANGING].concat()
             }
+            row if row
+                .ends_with("| rollback guard, lock, audit trail, and the file of `--to` |") =>
+            {
+                [&LOOKING[..], &["audit.jsonl", "plain"]].concat()
+            }
             row if row.ends_with("| the same, and the file of `--to-file` |") => {
                 [&LOOKING[..], &CHANGING, &["keys"]].concat()
             }

@@ -8,6 +8,7 @@ pub(super) mod facts;
 pub(super) mod follow;
 pub(super) mod open;
 pub(super) mod outcome;
+pub(super) mod outlet;
 pub(super) mod print;
 pub(super) mod privilege;
 pub(super) mod reach;

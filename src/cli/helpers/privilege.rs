@@ -22,10 +22,11 @@ use nix::unistd::{Gid, Pid, Uid, User, geteuid, setgroups, setresgid, setresuid}
 
 pub(in crate::cli) use account::{Account, find, no_user};
 pub(in crate::cli) use door::ask;
-pub(in crate::cli) use stage::{actor, enter};
+pub(in crate::cli) use stage::{actor, enter, is_second};
 
 use crate::assemble;
 use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::outlet::Outlet;
 use crate::cli::helpers::print::arrived;
 use crate::cli::helpers::reach;
 use crate::config::Config;
@@ -68,6 +69,27 @@ pub(in crate::cli) fn run_as(
     let exit = end(&mut child)?;
     arrived(printed.wait(LAST_WORDS))?;
     Ok(exit)
+}
+
+/// The same for a call whose output is no text, and goes to `outlet` as it is. That is root's, and the
+/// account gets no hold of it.
+pub(in crate::cli) fn write_as(
+    account: &Account,
+    config: &Path,
+    call: &[OsString],
+    options: reach::Options,
+    mut outlet: Outlet,
+) -> Result<Exit> {
+    let failed = |e| Error::new(Kind::Internal, format!("cannot pass on the output: {e}"));
+    let to = outlet.file().map_err(failed)?;
+    let ended = start(account, config, call, &[]).and_then(|(mut child, door)| {
+        let printed = relay::pass(&mut child, to);
+        door::serve(door, options);
+        let exit = end(&mut child)?;
+        outlet.note_loss(printed.wait(LAST_WORDS));
+        Ok(exit)
+    });
+    outlet.end(ended)
 }
 
 /// The same for a step of ours, whose output we read: `call` with `more` in its environment.

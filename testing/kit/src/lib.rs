@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod artefacts;
+pub mod binlog;
 pub mod cache;
 pub mod certificates;
 pub mod command;

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::process::Child;
 use std::sync::Arc;
@@ -13,6 +14,9 @@ use crate::error::{Error, Kind, Result, plays_tricks};
 
 /// The longest answer of a step, in bytes.
 const MAX_TEXT: u64 = 1 << 16;
+
+/// How much is copied at once, in bytes: what a pipe holds.
+const ROOM: usize = 1 << 16;
 
 /// The most that can still be in a pipe after the other's end, in bytes (`pipe-max-size` of proc(5)).
 const MAX_LEFT: usize = 1 << 20;
@@ -59,7 +63,14 @@ impl Copying {
 /// Copies both of its outputs to ours.
 pub(super) fn show(child: &mut Child) -> Printed {
     let errors = errors(child);
-    let out = child.stdout.take().map(|from| copy(from, io::stdout()));
+    let out = child.stdout.take().map(|from| copy(from, io::stdout(), Some(Filter::default())));
+    Printed(out.into_iter().chain(errors).collect())
+}
+
+/// Copies what it prints to `to`, which is no terminal, byte by byte, and what it complains of to ours.
+pub(super) fn pass(child: &mut Child, to: File) -> Printed {
+    let errors = errors(child);
+    let out = child.stdout.take().map(|from| copy(from, to, None));
     Printed(out.into_iter().chain(errors).collect())
 }
 
@@ -84,7 +95,7 @@ pub(super) fn text(text: &Receiver<io::Result<Vec<u8>>>, time: Duration) -> Resu
 
 /// What cannot be complained of anywhere is no failure.
 fn errors(child: &mut Child) -> Option<Copying> {
-    child.stderr.take().map(|from| copy(from, Forgiving(io::stderr())))
+    child.stderr.take().map(|from| copy(from, Forgiving(io::stderr()), Some(Filter::default())))
 }
 
 /// An output that takes whatever comes.
@@ -102,22 +113,30 @@ impl<W: Write> Write for Forgiving<W> {
     }
 }
 
-fn copy(from: impl Read + Send + 'static, to: impl Write + Send + 'static) -> Copying {
+fn copy(
+    from: impl Read + Send + 'static,
+    to: impl Write + Send + 'static,
+    filter: Option<Filter>,
+) -> Copying {
     let (say, done) = channel();
     let state = Arc::<State>::default();
     let shared = Arc::clone(&state);
-    std::thread::spawn(move || say.send(copy_all(from, to, &shared)));
+    std::thread::spawn(move || say.send(copy_all(from, to, filter, &shared)));
     Copying { state, done }
 }
 
-fn copy_all(mut from: impl Read, mut to: impl Write, state: &State) -> io::Result<()> {
-    let mut filter = Filter::default();
-    let mut room = [0; 8192];
+fn copy_all(
+    mut from: impl Read,
+    mut to: impl Write,
+    mut filter: Option<Filter>,
+    state: &State,
+) -> io::Result<()> {
+    let mut room = vec![0; ROOM];
     let mut left = MAX_LEFT;
     while let Ok(len @ 1..) = from.read(&mut room) {
-        let text = filter.pass(&room[..len]);
+        let text = filter.as_mut().map(|filter| filter.pass(&room[..len]));
         state.writes.store(true, Ordering::Relaxed);
-        to.write_all(&text).and_then(|()| to.flush())?;
+        to.write_all(text.as_deref().unwrap_or(&room[..len])).and_then(|()| to.flush())?;
         state.writes.store(false, Ordering::Relaxed);
         if state.ended.load(Ordering::Relaxed) {
             left = left.saturating_sub(len);
@@ -204,16 +223,16 @@ mod tests {
         let short = Duration::from_millis(50);
         let (from, mut end) = io::pipe().unwrap();
         let taken = Arc::<Mutex<Vec<u8>>>::default();
-        let copying = copy(from, Slow(Arc::clone(&taken)));
+        let copying = copy(from, Slow(Arc::clone(&taken)), Some(Filter::default()));
         end.write_all(b"all of it").unwrap();
         drop(end);
         Printed(vec![copying]).wait(short).unwrap();
         assert_eq!(*taken.lock().unwrap(), b"all of it");
         // Something says no more and keeps the pipe; something else never stops.
         let (from, silent) = io::pipe().unwrap();
-        Printed(vec![copy(from, io::sink())]).wait(short).unwrap();
+        Printed(vec![copy(from, io::sink(), Some(Filter::default()))]).wait(short).unwrap();
         let (other, mut endless) = io::pipe().unwrap();
-        let copying = copy(other, io::sink());
+        let copying = copy(other, io::sink(), None);
         let writer = std::thread::spawn(move || while endless.write_all(&[b'x'; 4096]).is_ok() {});
         Printed(vec![copying]).wait(short).unwrap();
         writer.join().unwrap();
@@ -223,7 +242,7 @@ mod tests {
         end.write_all(b"lost").unwrap();
         drop(end);
         let full = std::fs::File::create("/dev/full").unwrap();
-        let lost = Printed(vec![copy(from, full)]).wait(Duration::from_secs(5)).unwrap_err();
+        let lost = Printed(vec![copy(from, full, None)]).wait(Duration::from_secs(5)).unwrap_err();
         assert_eq!(lost.kind(), io::ErrorKind::StorageFull);
     }
 

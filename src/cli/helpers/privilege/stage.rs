@@ -23,6 +23,11 @@ const WORD: &str = "@account";
 /// Who called the first command.
 static ACTOR: OnceLock<String> = OnceLock::new();
 
+/// Whether we are root's second command.
+pub(in crate::cli) fn is_second() -> bool {
+    ACTOR.get().is_some()
+}
+
 /// What the second command is called with, before the call proper.
 pub(super) fn words(account: &Account) -> [OsString; 3] {
     let groups: Vec<_> = account.groups().iter().map(ToString::to_string).collect();

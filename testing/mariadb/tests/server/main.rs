@@ -1,6 +1,7 @@
 //! keyward on a real server, as an operator meets it.
 
 mod backup;
+mod binlog;
 mod continuity;
 mod dropin;
 mod encrypts;

@@ -1,5 +1,6 @@
 //! keyward as MySQL's keyring, on a real server.
 
+mod binlog;
 mod command;
 mod configuration;
 mod crash;
