@@ -1,22 +1,18 @@
 //! Rotations by policy in the server while rows are written, and the end of the first versions.
 
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use test_kit::account::give_to_server;
-use test_kit::{Answer, Process, Result, ensure, files, seen};
+use test_kit::{Result, ensure, files, seen};
+use test_mariadb::load::{Load, WRITES};
 use test_mariadb::{Server, Session, Site};
 
 use crate::{configure, text};
 
 /// How often the policy rotates every key.
 const PERIOD: Duration = Duration::from_secs(20);
-
-/// The tables that sysbench writes to, and the rows of each.
-const TABLES: u32 = 4;
-const ROWS: u32 = 20_000;
 
 /// How long rows are written.
 fn duration() -> Duration {
@@ -60,12 +56,11 @@ fn the_policy_rotates_under_load_and_old_versions_are_destroyed() -> Result<()> 
 /// Makes the tables, all of them with the first version, and copies one of their files away.
 fn prepare(site: &Site) -> Result<std::path::PathBuf> {
     let server = site.start()?;
+    WRITES.prepare(&server)?;
     server.sql(
-        "SET GLOBAL innodb_default_encryption_key_id = 3; CREATE DATABASE sb;
-         CREATE TABLE sb.ledger (id INT PRIMARY KEY, body TEXT NOT NULL)
+        "CREATE TABLE sb.ledger (id INT PRIMARY KEY, body TEXT NOT NULL)
              ENCRYPTED=YES ENCRYPTION_KEY_ID=3",
     )?;
-    Answer::from(sysbench(&server, 1).arg("prepare").output()?).ok()?;
     server.stop()?;
     let copy = site.path("copied");
     std::fs::create_dir(&copy)?;
@@ -73,24 +68,9 @@ fn prepare(site: &Site) -> Result<std::path::PathBuf> {
     Ok(copy)
 }
 
-/// sysbench on the tables, without the word that says what to do.
-fn sysbench(server: &Server, seconds: u64) -> Command {
-    let mut command = Process::command("sysbench");
-    command.args(["oltp_write_only", "--db-driver=mysql"]);
-    command.arg(format!("--mysql-socket={}", server.socket().display()));
-    command.args(["--mysql-user=root", "--mysql-db=sb", "--threads=2", "--percentile=99"]);
-    command.arg(format!("--tables={TABLES}")).arg(format!("--table-size={ROWS}"));
-    command.arg(format!("--time={seconds}")).stdin(Stdio::null());
-    command
-}
-
 /// Writes rows by sysbench and beside it in a ledger; gives the rows of the ledger.
 fn load(server: &Server) -> Result<u32> {
-    let mut running = sysbench(server, duration().as_secs())
-        .arg("run")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let mut running = WRITES.start(server, duration().as_secs())?;
     let over = AtomicBool::new(false);
     let (written, watched) = thread::scope(|scope| {
         let writer = scope.spawn(|| write(server, &over));
@@ -100,8 +80,7 @@ fn load(server: &Server) -> Result<u32> {
     });
     let written = written.map_err(|_| "the writer panicked")??;
     let (reached, used) = watched?;
-    let said = Answer::from(running.wait_with_output()?).ok()?;
-    ensure!(number(&said, "reconnects:")? == 0, "{said}");
+    let figures = running.finish()?;
     // Each rotation raises the version by two; the first and the last may fall outside.
     let rotations = (1..).take_while(|n| PERIOD * *n < duration()).count();
     let least = (1..rotations).fold(1, |version: u32, _| version + 2);
@@ -113,17 +92,17 @@ fn load(server: &Server) -> Result<u32> {
          {written} rows in a ledger; version {used} in use, none below {reached}",
         duration().as_secs(),
         PERIOD.as_secs(),
-        number(&said, "transactions:")?,
-        number(&said, "ignored errors:")?
+        figures.transactions,
+        figures.deadlocks
     );
     Ok(written)
 }
 
 /// Follows the versions until sysbench is done: the highest that every tablespace reached, and the
 /// highest that was in use.
-fn watch(server: &Server, running: &mut Child) -> Result<(u32, u32)> {
+fn watch(server: &Server, running: &mut Load) -> Result<(u32, u32)> {
     let (mut reached, mut used) = (0, 0);
-    while running.try_wait()?.is_none() {
+    while running.goes_on()? {
         let [oldest, _, latest] = versions(server)?;
         ensure!(oldest >= reached, "a tablespace went back from version {reached} to {oldest}");
         (reached, used) = (oldest, latest);
@@ -168,17 +147,9 @@ fn versions(server: &Server) -> Result<[u32; 3]> {
     numbers.try_into().map_err(|_| format!("the server said {row}").into())
 }
 
-/// An error unless no row is lost or wrong. sysbench deletes a row and inserts it again in one
-/// transaction, so that each table keeps its rows.
+/// An error unless no row is lost or wrong.
 fn complete(server: &Server, written: u32) -> Result<()> {
-    for table in 1..=TABLES {
-        let rows = server.sql(&format!(
-            "SELECT COUNT(*), COUNT(DISTINCT id), MIN(id), MAX(id) FROM sb.sbtest{table}"
-        ))?;
-        ensure!(rows == format!("{ROWS}\t{ROWS}\t1\t{ROWS}"), "sbtest{table}: {rows}");
-        let check = server.sql(&format!("CHECK TABLE sb.sbtest{table}"))?;
-        ensure!(check.ends_with("\tOK"), "{check}");
-    }
+    WRITES.complete(server)?;
     let ledger =
         server.sql("SELECT COUNT(*), MAX(id), SUM(body <> REPEAT(MD5(id), 30)) FROM sb.ledger")?;
     ensure!(ledger == format!("{written}\t{written}\t0"), "ledger: {written} rows, found {ledger}");
@@ -228,11 +199,4 @@ fn of_the_redo_log(site: &mut Site) -> Result<()> {
     let asked = trail.matches("destroy").count();
     ensure!(asked >= 3, "the audit trail has {asked} lines of it");
     Ok(())
-}
-
-/// The number behind `label` in what sysbench printed.
-fn number(text: &str, label: &str) -> Result<u64> {
-    let line = text.lines().find_map(|line| line.trim().strip_prefix(label));
-    let word = line.and_then(|line| line.split_whitespace().next());
-    Ok(word.ok_or_else(|| format!("no {label} in\n{text}"))?.parse()?)
 }

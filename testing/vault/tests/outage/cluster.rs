@@ -7,7 +7,7 @@ use test_kit::{Result, ensure, files, seen};
 use test_vault::Vault;
 
 use crate::{lines, rotated, secrets, site};
-use test_mariadb::load::{self, Load};
+use test_mariadb::load::MIXED;
 
 /// An election takes a while, and the nodes send us to the dead leader meanwhile.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -49,9 +49,9 @@ fn a_leader_killed_and_each_node_sealed_fail_no_transaction() -> Result<()> {
     files::write(&site.config(), config.replace(&one, &format!("address = {all:?}")))?;
 
     let server = site.start()?;
-    load::prepare(&server)?;
+    MIXED.prepare(&server)?;
     rotated(&server, Duration::ZERO)?;
-    let load = Load::start(&server, if crate::extended() { 300 } else { 45 })?;
+    let load = MIXED.start(&server, if crate::extended() { 300 } else { 45 })?;
     let killed = cluster.leader()?;
     cluster.0[killed].kill()?;
     let took = rotated(&server, PATIENCE)?;
@@ -73,7 +73,7 @@ fn a_leader_killed_and_each_node_sealed_fail_no_transaction() -> Result<()> {
     let figures = load.finish()?;
     seen!("{} transactions, 0 failed, the longest {:.0} ms", figures.transactions, figures.longest);
     ensure!(server.status("Keyward_degraded")? == "0", "{}", lines(&server.log()).join("\n"));
-    load::complete(&server)?;
+    MIXED.complete(&server)?;
     secrets::not_in_memory(&cluster.0[0], &site, &server)?;
     server.stop()?;
     // Any one node is enough for a start, the first in the list or not.
@@ -83,7 +83,7 @@ fn a_leader_killed_and_each_node_sealed_fail_no_transaction() -> Result<()> {
     let server = site.start()?;
     seen!("a start without the first node takes {:.1} s", began.elapsed().as_secs_f64());
     ensure!(server.status("Keyward_stash_in_use")? == "0", "the stash was needed");
-    load::complete(&server)?;
+    MIXED.complete(&server)?;
     server.stop()?;
     secrets::not_in_logs(&cluster.0[1], &site)
 }

@@ -10,7 +10,7 @@ use test_mariadb::{Server, Site};
 use test_vault::{Fault, Proxy, Vault};
 
 use crate::{TIMEOUT, extended, lines, secrets, site};
-use test_mariadb::load::{self, Figures, Load};
+use test_mariadb::load::{Figures, MIXED};
 
 /// What goes wrong.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,8 +58,8 @@ fn no_fault_of_vaults_fails_a_transaction_or_keeps_a_server_with_a_stash_from_st
     let proxy = Proxy::start(vault.port(), vault.certificates())?;
     let site = site("outage-faults", &vault, &proxy.address())?;
     let mut server = site.start()?;
-    load::prepare(&server)?;
-    let calm = Load::start(&server, length().as_secs())?.finish()?;
+    MIXED.prepare(&server)?;
+    let calm = MIXED.start(&server, length().as_secs())?.finish()?;
     seen!(
         "{} s each; without any fault: {} transactions, the longest {:.0} ms",
         length().as_secs(),
@@ -71,7 +71,7 @@ fn no_fault_of_vaults_fails_a_transaction_or_keeps_a_server_with_a_stash_from_st
         let mut field = Field { vault: &vault, proxy: &proxy, site: &site, trouble: *trouble };
         server = field.through(server, name, words).map_err(|error| error.within(name))?;
     }
-    load::complete(&server)?;
+    MIXED.complete(&server)?;
     secrets::not_in_memory(&vault, &site, &server)?;
     server.stop()?;
     secrets::not_in_logs(&vault, &site)
@@ -92,7 +92,7 @@ impl Field<'_> {
         let began = Instant::now();
         let server = self.site.start()?;
         let with = began.elapsed();
-        load::complete(&server)?;
+        MIXED.complete(&server)?;
         let in_use = server.status("Keyward_stash_in_use")? == "1";
         ensure!(in_use || may_pass(self.trouble), "it started without its stash\n{}", server.log());
         unknown_keys_cost_no_time(&server)?;
@@ -118,7 +118,7 @@ impl Field<'_> {
     /// The trouble begins while sysbench works; what that says, and the line in the log.
     fn under_load(&self, server: &Server, words: &str) -> Result<(Figures, String)> {
         let before = lines(&server.log()).len();
-        let load = Load::start(server, length().as_secs() + 1)?;
+        let load = MIXED.start(server, length().as_secs() + 1)?;
         sleep(Duration::from_millis(500));
         self.begin()?;
         // The store may have been listed a moment ago; for a key that it does not know it is asked.

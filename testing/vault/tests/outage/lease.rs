@@ -8,7 +8,7 @@ use test_mariadb::Server;
 use test_vault::Vault;
 
 use crate::{extended, lines, rotated, secrets, site};
-use test_mariadb::load::{self, Load};
+use test_mariadb::load::MIXED;
 
 /// A token this young is not taken for the cause of a denial.
 const FRESH: Duration = Duration::from_millis(1100);
@@ -21,9 +21,9 @@ fn tokens_of_20_seconds_fail_no_call_and_lost_ones_are_replaced() -> Result<()> 
     let site = site("outage-lease", &vault, &vault.address())?;
     vault.vault(&["write", ROLE, "token_ttl=20s", "token_max_ttl=45s"])?;
     let server = site.start()?;
-    load::prepare(&server)?;
+    MIXED.prepare(&server)?;
     let seconds = if extended() { 600 } else { 60 };
-    let load = Load::start(&server, seconds)?;
+    let load = MIXED.start(&server, seconds)?;
     let (began, mut rotations) = (Instant::now(), 0);
     while began.elapsed() < Duration::from_secs(seconds) {
         rotated(&server, Duration::ZERO)?;
@@ -40,7 +40,7 @@ fn tokens_of_20_seconds_fail_no_call_and_lost_ones_are_replaced() -> Result<()> 
     revoked(&vault, &server)?;
     let said = secret_replaced(&vault, &site, &server)?;
     seen!("while there was no good secret id: {said}");
-    load::complete(&server)?;
+    MIXED.complete(&server)?;
     secrets::not_in_memory(&vault, &site, &server)?;
     server.stop()?;
     secrets::not_in_logs(&vault, &site)
