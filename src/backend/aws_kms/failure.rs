@@ -183,14 +183,26 @@ fn denied(action: &str, key: &str) -> Error {
 }
 
 pub(super) fn disabled(key: &str) -> Error {
+    let id = id_of(key);
     Error::new(Kind::State, format!("key {key} is disabled"))
-        .advise(format!("aws kms enable-key --key-id {key}"))
+        .advise(format!("aws kms enable-key --key-id {id}"))
 }
 
 pub(super) fn pending_deletion(key: &str) -> Error {
+    let id = id_of(key);
     Error::new(Kind::State, format!("key {key} is going to be deleted")).advise(format!(
-        "at once: aws kms cancel-key-deletion --key-id {key}, then aws kms enable-key --key-id {key}"
+        "at once: aws kms cancel-key-deletion --key-id {id}, then aws kms enable-key --key-id {id}"
     ))
+}
+
+/// The key as a shell gives it to what takes no alias.
+fn id_of(key: &str) -> String {
+    match key.starts_with("alias/") || key.contains(":alias/") {
+        true => {
+            format!("$(aws kms describe-key --key-id {key} --query KeyMetadata.Arn --output text)")
+        }
+        false => key.to_owned(),
+    }
 }
 
 pub(super) fn unusable(key: &str, state: &str) -> Error {
@@ -280,6 +292,19 @@ mod tests {
     fn sorted(code: &str, message: &str, status: u16) -> Error {
         let place = "https://kms.eu-central-1.amazonaws.com";
         refused(&CallContext { action: "kms:Decrypt", key: KEY, place }, code, message, status)
+    }
+
+    #[test]
+    fn a_key_that_is_named_by_an_alias_is_enabled_by_its_arn() {
+        let of =
+            |key| [disabled(key), pending_deletion(key)].map(|error| error.to_string()).join("\n");
+        assert!(of(KEY).contains(&format!("enable-key --key-id {KEY}")));
+        for alias in ["alias/db", "arn:aws:kms:eu-central-1:111122223333:alias/db"] {
+            let id = format!(
+                "--key-id $(aws kms describe-key --key-id {alias} --query KeyMetadata.Arn --output text)"
+            );
+            assert_eq!(of(alias).matches(&id).count(), 3, "{}", of(alias));
+        }
     }
 
     #[test]

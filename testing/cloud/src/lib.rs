@@ -13,6 +13,7 @@ pub mod fake;
 pub mod fakecloud;
 pub mod gcp;
 pub mod http;
+pub mod life;
 pub mod localstack;
 pub mod outage;
 pub mod shared;

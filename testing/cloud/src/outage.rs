@@ -1,10 +1,12 @@
 //! A real MariaDB under sysbench's load while its cloud fails: what that costs, and how it comes back.
 
+use std::net::{SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use test_kit::listening::{Listening, join};
 use test_kit::{Result, ensure, seen};
-use test_mariadb::load::{self, Load};
+use test_mariadb::load::MIXED;
 use test_mariadb::{Server, Site};
 
 /// How long each trouble lasts under load, in seconds.
@@ -26,36 +28,55 @@ pub enum Trouble {
     /// The cloud wants fewer calls.
     Throttled,
     /// The region is out of order.
+    OutOfOrder,
+    /// Nobody listens where the region was.
     Away,
 }
 
-/// A cloud of ours that can fail.
+impl Trouble {
+    /// All of them.
+    const ALL: [Self; 5] =
+        [Self::KeyDisabled, Self::TokenRefused, Self::Throttled, Self::OutOfOrder, Self::Away];
+}
+
+/// A cloud that can fail.
 pub trait Cloud {
-    /// Lets the trouble begin, or, with none, end.
-    fn suffer(&self, trouble: Option<Trouble>);
+    /// Lets the trouble begin, or, with none, end. One that is away needs nothing done.
+    fn suffer(&self, trouble: Option<Trouble>) -> Result<()>;
 
     /// Words that keyward's reason has, while it lasts.
     fn words(&self, trouble: Trouble) -> &'static str;
 }
 
-/// Each trouble under load on the server of `site`: no transaction fails or waits, a rotation is refused with
-/// its reason, and goes well as soon as it is over. Then the server is killed under load.
-pub fn through(site: &Site, cloud: &impl Cloud) -> Result<()> {
-    let server = site.start()?;
-    load::prepare(&server)?;
-    seen!("trouble | failed of | longest | restart safe, reason | recovery");
-    for trouble in [Trouble::KeyDisabled, Trouble::TokenRefused, Trouble::Throttled, Trouble::Away]
-    {
-        one(&server, cloud, trouble).map_err(|error| error.within(format!("{trouble:?}")))?;
-    }
-    load::complete(&server)?;
-    killed(site, server)
+/// A port that hands on what comes to `cloud`, and can be closed.
+pub fn front(cloud: SocketAddr) -> Result<Listening> {
+    Listening::start(move |client| {
+        // Whoever is called while nobody is there hangs up, too.
+        let Ok(cloud) = TcpStream::connect(cloud) else { return };
+        join(&client, &cloud, &|| false, [&mut || (), &mut || ()]);
+    })
 }
 
-fn one(server: &Server, cloud: &impl Cloud, trouble: Trouble) -> Result<()> {
-    let load = Load::start(server, SECONDS)?;
+/// Each trouble under load on the server of `site`, which reaches the cloud by `front`: no transaction fails or
+/// waits, a rotation is refused with its reason, and goes well as soon as it is over. Then the server is killed
+/// under load.
+pub fn through(site: &Site, cloud: &impl Cloud, front: &Listening) -> Result<()> {
+    let server = site.start()?;
+    MIXED.prepare(&server)?;
+    seen!("trouble | failed of | longest | restart safe, reason | recovery");
+    for trouble in Trouble::ALL {
+        let outcome = one(&server, cloud, front, trouble);
+        outcome.map_err(|error| error.within(format!("{trouble:?}")))?;
+    }
+    MIXED.complete(&server)?;
+    MIXED.killed(site, server)
+}
+
+fn one(server: &Server, cloud: &impl Cloud, front: &Listening, trouble: Trouble) -> Result<()> {
+    let load = MIXED.start(server, SECONDS)?;
     sleep(Duration::from_millis(500));
-    cloud.suffer(Some(trouble));
+    cloud.suffer(Some(trouble))?;
+    front.refuse(trouble == Trouble::Away);
     let said = server.sql_refused(ROTATE)?;
     ensure!(said.contains("no new key is made"), "{said}");
     let figures = load.finish()?;
@@ -63,7 +84,8 @@ fn one(server: &Server, cloud: &impl Cloud, trouble: Trouble) -> Result<()> {
     let safe = server.status("Keyward_restart_safe")?;
     let reason = server.status("Keyward_restart_safe_reason")?;
     ensure!(safe != "yes" && reason.contains(cloud.words(trouble)), "{safe}: {reason}");
-    cloud.suffer(None);
+    cloud.suffer(None)?;
+    front.refuse(false);
     let began = Instant::now();
     while let Err(error) = server.sql(ROTATE) {
         ensure!(began.elapsed() < Duration::from_secs(60), "it does not recover: {error}");
@@ -79,23 +101,4 @@ fn one(server: &Server, cloud: &impl Cloud, trouble: Trouble) -> Result<()> {
         took.as_secs_f64()
     );
     Ok(())
-}
-
-/// SIGKILL under load; each row whose insertion was acknowledged is there after the restart.
-fn killed(site: &Site, server: Server) -> Result<()> {
-    const ROWS: u32 = 100;
-    server.sql("CREATE TABLE sb.told (i INT PRIMARY KEY) ENCRYPTED=YES ENCRYPTION_KEY_ID=3")?;
-    let load = Load::start(&server, SECONDS)?;
-    for row in 0..ROWS {
-        server.sql(&format!("INSERT INTO sb.told VALUES ({row})"))?;
-    }
-    server.kill()?;
-    // It lost its server.
-    drop(load.finish());
-    let server = site.start()?;
-    let rows = server.sql("SELECT COUNT(*) FROM sb.told")?;
-    ensure!(rows == ROWS.to_string(), "{rows} of {ROWS} acknowledged rows are there");
-    load::complete(&server)?;
-    seen!("killed under load: {rows} of {ROWS} acknowledged rows are there");
-    server.stop().map(drop)
 }

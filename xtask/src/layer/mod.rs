@@ -246,9 +246,9 @@ pub(crate) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "aws",
-        about: "keyward on AWS KMS, as LocalStack emulates it: errors, regions, roles; MariaDB on it",
+        about: "keyward on AWS KMS, as LocalStack emulates it: errors, regions, roles; MariaDB on it, under load while KMS fails",
         extended: false,
-        packages: &[setup::SERVER],
+        packages: &[setup::SERVER, setup::BENCH],
         released: true,
         body: aws::run,
     },

@@ -159,6 +159,12 @@ impl FakeAzure {
         Ok(Self { address, stopped, state, thread: Some(thread), scratch })
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn url(&self) -> String {

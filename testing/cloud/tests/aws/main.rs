@@ -6,6 +6,7 @@ mod chain;
 mod dropin;
 mod many;
 mod mariadb;
+mod outage;
 mod reach;
 mod regions;
 mod trouble;

@@ -4,33 +4,31 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::json;
+use test_cloud::life::{self, TABLES};
 use test_cloud::{FakeAws, REGION, Shared, shared};
 use test_kit::account::give_to_server;
-use test_kit::files::{all, holding};
 use test_kit::{Result, ensure, files, seen};
-use test_mariadb::rows::{PLAINTEXT, Table, check, create, wait_for_version};
-use test_mariadb::{Server, Site, memory};
+use test_mariadb::rows::{Table, check, wait_for_version};
+use test_mariadb::{Server, Site};
 
 /// The tables whose rows are compared.
 const CHECKED: &[&str] = &["test.plain_key", "test.key_three"];
 
-const TABLES: &[Table] = &[
-    Table { name: "plain_key", options: "ENCRYPTED=YES", rows: 2000 },
-    Table { name: "key_three", options: "ENCRYPTED=YES ENCRYPTION_KEY_ID=3", rows: 2000 },
-];
+/// How the error names the cure.
+const CURE: &str = "is disabled; aws kms enable-key --key-id";
 
 #[test]
 fn the_life_of_a_key_in_kms() -> Result<()> {
     let shared = Shared::get()?;
     let kms = FakeAws::before(shared.localstack.address())?;
-    let site = init(&kms, &format!("alias/{}", shared.new_name()))?;
-    let server = begin(&site)?;
+    let site = init(&kms.url(), &format!("alias/{}", shared.new_name()))?;
+    let server = life::begin(&site, "encrypts and decrypts")?;
     server.sql("SET GLOBAL keyward_rotate_key = -1")?;
     wait_for_version(&server, "test/%", 3)?;
     site.keyward(&["rotate", "--all"])?.ok()?;
     wait_for_version(&server, "test/%", 5)?;
     check(&server, TABLES)?;
-    nothing_in_memory(&server)?;
+    life::nothing_in_memory(&server, "the secret access key", shared::SECRET.into())?;
     server.stop()?;
 
     let before = (blob(&site)?, kms.take_actions().len());
@@ -47,6 +45,10 @@ fn the_life_of_a_key_in_kms() -> Result<()> {
     let calls = kms.take_actions();
     ensure!(calls == ["Decrypt"], "a start called {calls:?}");
     seen!("KEK rotated and followed by `rewrap --to-latest`; a start is one call: {calls:?}");
+    let server = life::through_a_disabled_key(&site, server, CURE, |enabled| {
+        let action = if enabled { "EnableKey" } else { "DisableKey" };
+        shared.localstack.kms(REGION, action, &json!({ "KeyId": key })).map(drop)
+    })?;
     survive_an_outage(kms, &site, server)
 }
 
@@ -54,8 +56,8 @@ fn the_life_of_a_key_in_kms() -> Result<()> {
 fn new_material_by_the_command() -> Result<()> {
     let shared = Shared::get()?;
     let kms = FakeAws::before(shared.localstack.address())?;
-    let site = init(&kms, &shared.localstack.new_key(REGION)?)?;
-    let server = begin(&site)?;
+    let site = init(&kms.url(), &shared.localstack.new_key(REGION)?)?;
+    let server = life::begin(&site, "encrypts and decrypts")?;
     let (key, before) = (key_of(&site)?, blob(&site)?);
     kms.take_actions();
     let said = site.keyward(&["keystore", "rewrap", "--new-kek", "aws-kms"])?.ok()?;
@@ -85,7 +87,7 @@ fn from_a_key_file_to_kms_and_back() -> Result<()> {
     let mut site = Site::with_keyward("aws-migrate")?;
     site.encrypt_everything();
     site.set("innodb_fast_shutdown = 0");
-    let server = begin(&site)?;
+    let server = life::begin(&site, "encrypts and decrypts")?;
     let sums = server.checksums(CHECKED)?;
     server.stop()?;
     let pages = table_files(&site)?;
@@ -108,11 +110,11 @@ fn with_one_region_down_the_other_opens() -> Result<()> {
     let shared = Shared::get()?;
     let near = FakeAws::before(shared.localstack.address())?;
     let far = FakeAws::before(shared.localstack.address())?;
-    let site = init(&near, &shared.localstack.new_key(REGION)?)?;
+    let site = init(&near.url(), &shared.localstack.new_key(REGION)?)?;
     let key = shared.localstack.new_key("us-east-1")?;
     add_provider(&site, "kms-virginia", &key, &far.url())?;
     site.keyward(&["keystore", "rewrap"])?.ok()?;
-    let server = begin(&site)?;
+    let server = life::begin(&site, "encrypts and decrypts")?;
     server.stop()?;
     drop((near, far.take_actions()));
     let began = Instant::now();
@@ -128,16 +130,16 @@ fn with_one_region_down_the_other_opens() -> Result<()> {
     Ok(())
 }
 
-/// A server's folder, set up by `keyward init` on `key` of the KMS behind `kms`; a new key where it is
+/// A server's folder, set up by `keyward init` on `key` of the KMS at `endpoint`; a new key where it is
 /// an alias.
-fn init(kms: &FakeAws, key: &str) -> Result<Site> {
+pub(crate) fn init(endpoint: &str, key: &str) -> Result<Site> {
     let mut site = Site::new("aws-kms")?;
     let credentials = credentials(&site)?;
     let folder = site.path("keyward").display().to_string();
     let settings = [
         format!("key={key}"),
         format!("region={REGION}"),
-        format!("endpoint={}", kms.url()),
+        format!("endpoint={endpoint}"),
         format!("credentials_file={credentials}"),
     ];
     let mut words = vec!["init", "--dir", &folder, "--provider", "aws-kms"];
@@ -169,24 +171,6 @@ fn add_provider(site: &Site, name: &str, key: &str, endpoint: &str) -> Result<()
         credentials(site)?
     );
     files::write(&site.config(), text + &more)
-}
-
-/// Starts the server, makes the tables, and has `doctor` look at it all.
-fn begin(site: &Site) -> Result<Server> {
-    site.keyward(&["keys", "create", "3"])?.ok()?;
-    let server = site.start()?;
-    create(&server, TABLES)?;
-    server.write_pages()?;
-    let clear = holding(&all(&site.data()), PLAINTEXT)?;
-    ensure!(clear.is_empty(), "in the clear: {clear:?}");
-    let socket = server.socket().display().to_string();
-    let said = site.keyward(&["doctor", "--socket", &socket])?;
-    ensure!(said.code == 0, "{}", said.text());
-    let threads = server.threads()?;
-    let ours = threads.iter().filter(|(_, name)| name == "keyward").count();
-    let tokio = threads.iter().filter(|(_, name)| name.contains("tokio")).count();
-    ensure!((ours, tokio) == (1, 0), "{ours} threads of keyward, {tokio} of a runtime");
-    Ok(server)
 }
 
 /// KMS away while the server runs, while it starts, and back at the same address is another test's
@@ -236,13 +220,4 @@ fn blob(site: &Site) -> Result<String> {
 
 fn key_of(site: &Site) -> Result<String> {
     Ok(wrapping(site)?["kek"].as_str().ok_or("no kek")?.to_owned())
-}
-
-/// What a core file would hold has no credentials.
-fn nothing_in_memory(server: &Server) -> Result<()> {
-    let socket = server.socket().display().to_string();
-    let secret = ("the secret access key", shared::SECRET.as_bytes().to_vec());
-    let searched = memory::keeps_none(server, socket.as_bytes(), &[secret])?;
-    seen!("{} MB of memory: no secret access key", searched >> 20);
-    Ok(())
 }

@@ -12,19 +12,20 @@ struct Google {
 }
 
 impl Cloud for Google {
-    fn suffer(&self, trouble: Option<Trouble>) {
+    fn suffer(&self, trouble: Option<Trouble>) -> Result<()> {
         let is_disabled = trouble == Some(Trouble::KeyDisabled);
         self.fake.set_version(&self.key, 1, if is_disabled { "DISABLED" } else { "ENABLED" });
         self.fake.fail(move |_| match trouble? {
-            Trouble::KeyDisabled => None,
+            Trouble::KeyDisabled | Trouble::Away => None,
             Trouble::TokenRefused => {
                 Some(Answer::error(401, "UNAUTHENTICATED", "the token has expired", &Value::Null))
             }
             Trouble::Throttled => {
                 Some(Answer::error(429, "RESOURCE_EXHAUSTED", "quota exceeded", &Value::Null))
             }
-            Trouble::Away => Some(Answer::text(503, "")),
+            Trouble::OutOfOrder => Some(Answer::text(503, "")),
         });
+        Ok(())
     }
 
     fn words(&self, trouble: Trouble) -> &'static str {
@@ -32,7 +33,8 @@ impl Cloud for Google {
             Trouble::KeyDisabled => "is disabled; gcloud kms keys versions enable 1",
             Trouble::TokenRefused => "does not accept our token",
             Trouble::Throttled => "asks us to come back later",
-            Trouble::Away => "status 503",
+            Trouble::OutOfOrder => "status 503",
+            Trouble::Away => "connection refused",
         }
     }
 }
@@ -40,7 +42,9 @@ impl Cloud for Google {
 #[test]
 fn fake_gcp_no_trouble_of_kms_fails_a_transaction() -> Result<()> {
     let (fake, key) = (FakeGcp::start()?, format!("{RING}/cryptoKeys/db"));
-    let site = crate::mariadb::init(&fake, &key, "gcp-outage")?;
+    let front = outage::front(fake.address())?;
+    let endpoint = format!("http://127.0.0.1:{}", front.port());
+    let site = crate::mariadb::init(&fake, &endpoint, &key, "gcp-outage")?;
     site.keyward(&["keys", "create", "3"])?.ok()?;
-    outage::through(&site, &Google { fake, key })
+    outage::through(&site, &Google { fake, key }, &front)
 }
