@@ -258,7 +258,7 @@ const PARTS: &[(&str, &[&str])] = &[
     ),
     ("local", &["derive", "keyfile"]),
     ("pkcs11", &["worker_pool", "module", "payload", "uri"]),
-    ("vault", &["login", "namespace", "nodes", "rights", "secrets", "session"]),
+    ("vault", &["jwt", "login", "namespace", "nodes", "rights", "secrets", "session"]),
 ];
 
 #[test]

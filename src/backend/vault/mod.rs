@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod jwt;
 mod login;
 mod lookup;
 mod namespace;

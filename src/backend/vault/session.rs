@@ -4,7 +4,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::super::http::Method;
+use super::jwt::Claims;
 use super::login::{Jwt, Login, RoleId};
 use super::nodes::{Answer, Exchange, Nodes};
 use crate::env::{Deadline, Rng, Timestamp, jittered};
@@ -316,7 +317,11 @@ impl Session {
                     Jwt::Pod(path) => pod_token(path)?,
                 };
                 let body = json!({ "role": role, "jwt": *jwt });
-                log_in_at(to, mount, &body, "the role does not accept this JWT")?
+                let path = format!("auth/{mount}/login");
+                match to.send(&Method::POST, &path, Some(&body), None)? {
+                    answer if answer.is_ok() => logged_in(to, mount, &answer)?,
+                    answer => return Err(jwt_refusal(to, mount, role, &jwt, answer.status)),
+                }
             }
             Login::Certificate { mount, role } => {
                 let body = role.as_ref().map_or_else(|| json!({}), |role| json!({ "name": role }));
@@ -469,6 +474,21 @@ fn refusal(to: &Exchange<'_>, mount: &str, status: u16, reason: &str) -> Error {
         )),
         _ => error.advise(advice),
     }
+}
+
+/// The same for a signed token, which tells of itself what the role may not like; Vault counts no
+/// failures with these.
+fn jwt_refusal(to: &Exchange<'_>, mount: &str, role: &str, jwt: &str, status: u16) -> Error {
+    let Some(claims) = Claims::of(jwt).filter(|_| status != 404) else {
+        return refusal(to, mount, status, "the role does not accept this JWT");
+    };
+    let namespace = to.in_namespace();
+    let option = to.namespace().map_or_else(String::new, |name| format!("-namespace={name} "));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = Timestamp::from_unix(now.as_secs());
+    let [reason, advice] = claims.refused(mount, role, &option, now);
+    let what = format!("Vault refuses our log-in at auth/{mount}{namespace}: {reason}");
+    Error::new(Kind::Denied, what).advise(advice)
 }
 
 fn read(source: &SecretSource) -> Result<SecretBytes> {

@@ -4,6 +4,7 @@
 //! `cargo xtask` builds or installs the program once and tells the tests where it is. Its name says
 //! whose it is, and all in which the two differ is in [`Product`].
 
+pub mod cluster;
 pub mod dev;
 pub mod gateway;
 pub mod product;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 use test_kit::{Result, cache};
 
+pub use cluster::Cluster;
 pub use dev::DevVault;
 pub use gateway::{Namespaced, Tunnel};
 pub use product::{Product, Secret};
@@ -30,6 +32,9 @@ pub const PROGRAM_VARIABLE: &str = "KEYWARD_VAULT";
 pub fn program() -> Option<PathBuf> {
     cache::find(PROGRAM_VARIABLE, "vault-1.21.2/vault")
 }
+
+/// Where `cargo xtask` tells the tests that Kubernetes' API server, its command and its store are.
+pub const KUBERNETES_VARIABLE: &str = "KEYWARD_KUBERNETES";
 
 /// Where `cargo xtask` tells the tests that MariaDB's own `hashicorp_key_management.so` is.
 pub const ORIGINAL_VARIABLE: &str = "KEYWARD_ORIGINAL_VAULT_PLUGIN";

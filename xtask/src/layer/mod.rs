@@ -237,6 +237,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         body: vault::namespaces,
     },
     Layer {
+        name: "kubernetes",
+        about: "keyward logs in to OpenBao by tokens of a real API server: rotated, ended, of others, of an account deleted",
+        extended: true,
+        packages: &[setup::SERVER],
+        released: true,
+        body: vault::kubernetes,
+    },
+    Layer {
         name: "openbao",
         about: "vault, vault-mtr and the contract of its providers, on a real OpenBao",
         extended: true,

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use test_kit::Result;
-use test_vault::{ORIGINAL_VARIABLE, PROGRAM_VARIABLE};
+use test_vault::{KUBERNETES_VARIABLE, ORIGINAL_VARIABLE, PROGRAM_VARIABLE};
 
 use super::mtr::details;
 use super::{Report, Run, rust};
 use crate::mtr::{Whose, summary, worse};
-use crate::{openbao, vault, vault_mtr};
+use crate::{kubernetes, openbao, vault, vault_mtr};
 
 pub(super) fn run(run: &Run) -> Result<Report> {
     suites(run, &vault::program()?)
@@ -21,6 +21,12 @@ pub(super) fn mtr(run: &Run) -> Result<Report> {
 /// The suite of the layer's name, which needs OpenBao.
 pub(super) fn namespaces(run: &Run) -> Result<Report> {
     rust::suite_of(run, &[(PROGRAM_VARIABLE, &openbao::program()?)])
+}
+
+/// The suite of the layer's name, which needs an API server of Kubernetes that OpenBao asks.
+pub(super) fn kubernetes(run: &Run) -> Result<Report> {
+    let (bao, kubernetes) = (openbao::program()?, kubernetes::programs()?);
+    rust::suite_of(run, &[(PROGRAM_VARIABLE, &bao), (KUBERNETES_VARIABLE, &kubernetes)])
 }
 
 /// All that runs on Vault, on OpenBao.

@@ -295,7 +295,9 @@ fn by_a_signed_token_as_kubernetes_gives_one() -> Result<()> {
         &shared,
         login(Jwt::Secret(secret(&scratch, "other", &signer.sign("somebody-else")?)?)),
     )?)?;
-    ensure!(said.contains("the role does not accept this JWT"), "{said}");
+    let words = "role database does not accept the JWT of system:serviceaccount:db:mariadb for somebody-else";
+    ensure!(said.contains(words), "{said}");
+    seen!("a JWT for somebody else: {said}");
     Ok(())
 }
 
