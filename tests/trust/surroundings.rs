@@ -54,6 +54,34 @@ fn secret(site: &Site, name: &str, text: &str) -> String {
 const LOG_IN: &str = "{\"type\": \"authorized_user\", \"client_id\": \"a\", \"client_secret\": \"b\", \
                       \"refresh_token\": \"c\", \"token_uri\": \"http://127.0.0.1:1\"}";
 
+/// A Key Vault as far as its challenge: who calls it looks for credentials next. Gives its address.
+fn key_vault() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let vault = format!("http://{}", listener.local_addr().unwrap());
+    let challenge = format!(
+        "HTTP/1.1 401 no\r\nwww-authenticate: Bearer authorization=\"http://127.0.0.1:1/tenant\", \
+         resource=\"{vault}\"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut room) = (stream.unwrap(), [0; 4096]);
+            let _ = stream.read(&mut room);
+            let _ = stream.write_all(challenge.as_bytes());
+        }
+    });
+    vault
+}
+
+/// An application's certificate and key in one text, as `az` writes them.
+fn certificate(site: &Site) -> String {
+    let (key, certificate) = (site.path("app.key"), site.path("app.pem"));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=app", "-keyout"]);
+    openssl.arg(&key).arg("-out").arg(&certificate).stderr(Stdio::null());
+    assert!(openssl.status().unwrap().success());
+    [key, certificate].map(|file| fs::read_to_string(file).unwrap()).concat()
+}
+
 #[test]
 fn a_file_that_the_environment_names_is_judged_like_one_of_the_configuration() {
     let site = Site::new();
@@ -67,9 +95,13 @@ fn a_file_that_the_environment_names_is_judged_like_one_of_the_configuration() {
              region = \"eu-central-1\"\nendpoint = \"http://127.0.0.1:1\"\ntimeout = \"300ms\"\n\
              [[provider]]\nname = \"gcp\"\ntype = \"gcp-kms\"\n\
              key = \"projects/p/locations/l/keyRings/r/cryptoKeys/k\"\n\
-             endpoint = \"http://127.0.0.1:1\"\ntimeout = \"300ms\"\n"
+             endpoint = \"http://127.0.0.1:1\"\ntimeout = \"300ms\"\n\
+             [[provider]]\nname = \"azure\"\ntype = \"azure-keyvault\"\nkey = \"{}/keys/k\"\n\
+             authority_host = \"http://127.0.0.1:1\"\nclient_id = \"a\"\ntimeout = \"1s\"\n",
+            key_vault()
         ),
     );
+    let certificate = certificate(&site);
     load_module(&site, Path::new("/bin/true"));
     let file = site.path("file");
     for (variable, provider) in [
@@ -80,9 +112,16 @@ fn a_file_that_the_environment_names_is_judged_like_one_of_the_configuration() {
         ("AWS_WEB_IDENTITY_TOKEN_FILE", "aws"),
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "aws"),
         ("GOOGLE_APPLICATION_CREDENTIALS", "gcp"),
+        ("AZURE_FEDERATED_TOKEN_FILE", "azure"),
+        ("AZURE_CLIENT_CERTIFICATE_PATH", "azure"),
         ("SOFTHSM2_CONF", "hsm"),
     ] {
-        let content = if provider == "gcp" { LOG_IN } else { "" };
+        let content = match variable {
+            "GOOGLE_APPLICATION_CREDENTIALS" => LOG_IN,
+            "AZURE_FEDERATED_TOKEN_FILE" => "a token",
+            "AZURE_CLIENT_CERTIFICATE_PATH" => &certificate,
+            _ => "",
+        };
         fs::write(&file, content).unwrap();
         let said_of_it = |mode: u32, owner: Option<u32>| {
             chmod(&file, mode);
