@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use keyward::env::{Timestamp, fake::FakeClock};
 use keyward::event::checkpoint::Signed;
 use keyward::event::{Event, Known, Record, Trail};
-use keyward::env::{Timestamp, fake::FakeClock};
 
 mod told;
 use told::told;

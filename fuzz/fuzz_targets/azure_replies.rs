@@ -110,7 +110,11 @@ fn act(wrapper: &KeyVaultWrapper, algorithm: &str, doing: &str) {
 }
 
 fn theirs(wrapped: &WrappedKey) {
-    assert!(key().version_in(&wrapped.kek).is_some() && !wrapped.blob.is_empty(), "{}", wrapped.kek);
+    assert!(
+        key().version_in(&wrapped.kek).is_some() && !wrapped.blob.is_empty(),
+        "{}",
+        wrapped.kek
+    );
 }
 
 fn described(info: &KekInfo) {

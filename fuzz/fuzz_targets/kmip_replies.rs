@@ -9,8 +9,8 @@ use std::time::Duration;
 use keyward::backend::http::TlsConfig;
 use keyward::backend::kmip::message::Version;
 use keyward::backend::kmip::{
-    Address, KeyChoice, KmipServer, KmipWrapper, ServerSettings, Settings, WrapMechanism, WrapperSettings,
-    scripted,
+    Address, KeyChoice, KmipServer, KmipWrapper, ServerSettings, Settings, WrapMechanism,
+    WrapperSettings, scripted,
 };
 use keyward::env::{Rng, fake::FakeRng};
 use keyward::key::{KeyId, KeyInfo, KeyRef, KeyVersion, PageMode};

@@ -15,6 +15,8 @@ const LIMIT: Duration = Duration::from_secs(1200);
 
 const STEPS: &[&[&str]] = &[
     &["fmt", "--all", "--check"],
+    // A workspace of its own.
+    &["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"],
     &[
         "clippy",
         "--workspace",
