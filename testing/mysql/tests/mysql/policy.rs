@@ -26,6 +26,8 @@ fn the_policy_rotates_the_master_keys_through_the_server() -> Result<()> {
     )?;
     let before = master_keys(&server)?;
     std::thread::sleep(Duration::from_secs(3));
+    let (next, due) = (server.component("Next_rotation")?, server.component("Rotation_due")?);
+    ensure!(next.parse().is_ok_and(|at: u64| at > 0) && due == "1", "{next:?}, {due:?}");
     let refused = rotate(&site)?;
     says(
         &refused,
