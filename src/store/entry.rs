@@ -336,6 +336,36 @@ impl KeyEntry {
         (!versions.is_empty()).then(|| Self { versions, pruned_through, ..self.clone() })
     }
 
+    /// What was changed in it since `before`: the key with those of its versions alone that are new or
+    /// others. Nothing where more than that was changed.
+    pub(super) fn changed_since(&self, before: &Self) -> Option<Self> {
+        let of_before = |entry: &Arc<VersionEntry>| before.place(entry.version).ok();
+        let mut versions = self.versions.clone();
+        let kept = versions.iter().filter_map(of_before).count();
+        versions.retain(|entry| {
+            of_before(entry).is_none_or(|at| !Arc::ptr_eq(entry, &before.versions[at]))
+        });
+        (kept == before.versions.len() && !versions.is_empty())
+            .then(|| Self { versions, ..self.clone() })
+    }
+
+    /// The key with `changes`, which [`changed_since`](Self::changed_since) found.
+    pub(super) fn with_changes(&self, changes: &Self) -> Result<Self> {
+        let mut versions = self.versions.clone();
+        for entry in &changes.versions {
+            match versions.binary_search_by_key(&entry.version, |other| other.version) {
+                Ok(at) => versions[at] = Arc::clone(entry),
+                Err(at) => versions.insert(at, Arc::clone(entry)),
+            }
+        }
+        let Self { next_from, pruned_through, .. } = *changes;
+        Self::new(self.name.clone(), versions).map(|entry| Self {
+            next_from,
+            pruned_through,
+            ..entry
+        })
+    }
+
     /// The highest number that any version of it has had, or is passed over.
     pub(super) fn last_number(&self) -> Option<KeyVersion> {
         let passed_over = self.next_from.and_then(|next| KeyVersion::new(next.get() - 1));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::disk::{Disk, DiskLock, Ends, OsDisk, Stamp};
+use super::disk::{Disk, DiskLock, OsDisk, Stamp};
 use super::witness::{self, Proof, Witness};
 use super::{Keystore, Revision, Sealed, lines};
 use crate::env::{Deadline, Rng};
@@ -19,8 +19,8 @@ use crate::error::{Error, Kind, Result, io_cause};
 const MAX_LEN: usize = 1 << 30;
 
 /// How much of its beginning and its end is read to see which it is, in bytes: five short lines, and one
-/// with a change of some keys.
-const ENDS_LEN: usize = 16 << 10;
+/// with a change of some keys, or with a change of many.
+const ENDS_LEN: [usize; 2] = [16 << 10, 1 << 20];
 
 /// From which length on, in bytes, a commit adds a line to a keystore: that of some 300 keys. A shorter
 /// one is rewritten as fast, and stays one JSON document.
@@ -47,7 +47,8 @@ pub struct StoreFile {
 /// A keystore's file before a commit.
 struct Before {
     stamp: Stamp,
-    ends: Ends,
+    /// Its last bytes.
+    end: Vec<u8>,
 }
 
 /// The right to commit: nobody else, in this process or another, has it at the same time.
@@ -200,7 +201,7 @@ impl StoreFile {
         before: Option<&Before>,
         next: &Keystore,
     ) -> Result<Option<(Keystore, Stamp)>> {
-        let is_there = |before: &&Before| next.is_in(before.stamp.len, &before.ends.end);
+        let is_there = |before: &&Before| next.is_in(before.stamp.len, &before.end);
         let Some(Before { stamp, .. }) = before.filter(is_there) else { return Ok(None) };
         let Some((line, next)) = next.as_line(self.lines_from)? else { return Ok(None) };
         self.check_held(lock)?;
@@ -414,15 +415,15 @@ impl StoreFile {
     /// The id and revision of the file as it is.
     fn peek(&self) -> Result<(Result<(String, Revision)>, Before)> {
         let failed = |cause| self.failed("cannot read", &cause);
-        let (ends, stamp) = self.disk.read_ends(&self.path, ENDS_LEN).map_err(failed)?;
-        self.check_stamp(&stamp)?;
-        match lines::peek_ends(&ends.beginning, &ends.end) {
-            Some(found) => Ok((found, Before { stamp, ends })),
-            None => {
-                let (bytes, stamp) = self.read_bytes()?;
-                Ok((lines::peek(&bytes), Before { stamp, ends }))
+        for len in ENDS_LEN {
+            let (ends, stamp) = self.disk.read_ends(&self.path, len).map_err(failed)?;
+            self.check_stamp(&stamp)?;
+            if let Some(found) = lines::peek_ends(&ends.beginning, &ends.end) {
+                return Ok((found, Before { stamp, end: ends.end }));
             }
         }
+        let (bytes, stamp) = self.read_bytes()?;
+        Ok((lines::peek(&bytes), Before { stamp, end: bytes }))
     }
 
     fn read_bytes(&self) -> Result<(Vec<u8>, Stamp)> {

@@ -49,8 +49,10 @@ pub(super) struct Line {
     wraps: u64,
     registers: Arc<Registers>,
     removed: Vec<KeyName>,
-    /// Keys that are new or were changed, whole.
+    /// Keys that are new, or of which versions are gone: whole.
     keys: Vec<Arc<KeyEntry>>,
+    /// Keys of which versions are new or were changed: with these alone.
+    changed: Vec<Arc<KeyEntry>>,
     /// Over the line and the check before it: its own, or none before it was written.
     mac: Option<MacText>,
 }
@@ -63,6 +65,7 @@ struct LineDocument {
     registers: Registers,
     removed: Vec<KeyName>,
     keys: Vec<KeyDocument>,
+    changed: Vec<KeyDocument>,
     mac: MacText,
 }
 
@@ -169,12 +172,17 @@ impl Line {
             registers: Arc::clone(&after.registers),
             removed: Vec::new(),
             keys: Vec::new(),
+            changed: Vec::new(),
             mac: None,
         };
         for (name, key) in after.changed_since(Some(before)) {
-            match key {
-                Some(key) => line.keys.push(Arc::new(key.clone())),
-                None => line.removed.push(name.clone()),
+            let Some(key) = key else {
+                line.removed.push(name.clone());
+                continue;
+            };
+            match before.key(name).and_then(|before| key.changed_since(before)) {
+                Some(changes) => line.changed.push(Arc::new(changes)),
+                None => line.keys.push(Arc::new(key.clone())),
             }
         }
         Some(line)
@@ -184,27 +192,28 @@ impl Line {
         let (document, len) = format::first::<LineDocument>(bytes).map_err(|cause| {
             damaged(&format!("a line behind the document cannot be read: {}", json_place(&cause)))
         })?;
-        let LineDocument { generation, wraps, registers, removed, keys, mac } = document;
-        let keys = keys.into_iter().map(|key| key.entry().map(Arc::new)).collect::<Result<_>>()?;
-        let registers = registers.into();
-        Ok((Self { generation, wraps, registers, removed, keys, mac: Some(mac) }, len))
+        let LineDocument { generation, wraps, registers, removed, keys, changed, mac } = document;
+        let entries = |keys: Vec<KeyDocument>| {
+            keys.into_iter().map(|key| key.entry().map(Arc::new)).collect::<Result<_>>()
+        };
+        let (keys, changed, registers) = (entries(keys)?, entries(changed)?, registers.into());
+        let mac = Some(mac);
+        Ok((Self { generation, wraps, registers, removed, keys, changed, mac }, len))
     }
 
     /// Changes `contents` as it says.
     pub(super) fn apply(&self, contents: &mut Contents) -> Result<()> {
-        let broken = |what: &str| {
-            let what = format!("the line of generation {}: {what}", self.generation);
-            Err(damaged(&what))
-        };
+        let broken =
+            |what: &str| damaged(&format!("the line of generation {}: {what}", self.generation));
         if contents.generation.checked_add(1) != Some(self.generation) {
-            return broken("it is not the next generation");
+            return Err(broken("it is not the next generation"));
         }
         if self.registers.last_epoch() != contents.registers.last_epoch() {
-            return broken("it begins another epoch");
+            return Err(broken("it begins another epoch"));
         }
         let mut active = contents.active_store_key()?.clone();
         if self.wraps < active.wraps {
-            return broken("it has counted less than the one before");
+            return Err(broken("it has counted less than the one before"));
         }
         active.wraps = self.wraps;
         contents.store_keys.pop();
@@ -213,12 +222,20 @@ impl Line {
         contents.registers = Arc::clone(&self.registers);
         for name in &self.removed {
             let Ok(at) = contents.place(name) else {
-                return broken(&format!("it removes key {name}, which is not there"));
+                return Err(broken(&format!("it removes key {name}, which is not there")));
             };
             Arc::make_mut(&mut contents.keys).remove(at);
         }
         for key in &self.keys {
             contents.put(Arc::clone(key));
+        }
+        for changes in &self.changed {
+            let name = changes.name();
+            let Some(key) = contents.key(name) else {
+                return Err(broken(&format!("it changes key {name}, which is not there")));
+            };
+            let key = key.with_changes(changes).map_err(|bad| broken(bad.what()))?;
+            contents.put(Arc::new(key));
         }
         Ok(())
     }
@@ -285,6 +302,7 @@ impl Writer {
         self.member("registers", &*line.registers, ",")?;
         self.list("removed", &line.removed, Writer::value)?;
         self.list("keys", &line.keys, |out, key| out.key(key))?;
+        self.list("changed", &line.changed, |out, key| out.key(key))?;
         self.closed();
         Ok(())
     }

@@ -53,6 +53,24 @@ impl Written {
     }
 }
 
+/// A line has what was changed of a key, however many versions that has.
+#[test]
+fn a_line_is_as_long_as_the_change() {
+    let versions = |all, count: u32| {
+        (2..=count).fold(all, |all, version| with(&all, 3, version, KeyState::Active))
+    };
+    let mut all = Written::document(60);
+    let many = versions(all.now().clone(), 100).next_generation();
+    let (file, many) = many.into_document().unwrap();
+    all.file = file;
+    all.after = vec![many];
+    all.ends = vec![all.file.len()];
+    let before = all.file.len();
+    all.add(&with(all.now(), 3, 101, KeyState::Active));
+    assert!(all.file.len() - before < 2_000, "{} bytes", all.file.len() - before);
+    assert_eq!(open(&all.file).unwrap().contents(), all.now().contents());
+}
+
 fn open(bytes: &[u8]) -> Result<Keystore> {
     Sealed::parse(bytes)?.open(store_key(2))
 }

@@ -259,7 +259,7 @@ def lines_behind():
         change(some[at])
         put_lines(name, some, signed=signed)
 
-    removing = {"generation": 6, "wraps": lines[3]["wraps"], "registers": lines[3]["registers"], "removed": [5], "keys": []}
+    removing = {"generation": 6, "wraps": lines[3]["wraps"], "registers": lines[3]["registers"], "removed": [5], "keys": [], "changed": []}
     put_lines("none", [], "opens")
     put_lines("removing", copy.deepcopy(lines) + [removing], "opens", signed=True)
     write("line-cut-off.opens", text[:-40])
@@ -276,10 +276,11 @@ def lines_behind():
     edited("of-another-epoch", 3, lambda line: put(line["registers"]["epochs"][0], "number", 2))
     edited("registers-missing", 2, lambda line: line.pop("registers"))
     edited("unknown-member", 2, lambda line: put(line, "comment", "hello"))
-    edited("key-edited", 0, lambda line: put(line["keys"][0]["versions"][0], "cipher", "aes-256-cbc"), signed=False)
+    edited("key-edited", 0, lambda line: put(line["changed"][0]["versions"][0], "cipher", "aes-256-cbc"), signed=False)
     edited("removes-what-is-not-there", 3, lambda line: line["removed"].append(4711))
-    edited("key-without-version", 0, lambda line: put(line["keys"][0], "versions", []))
-    edited("wrapped-by-another-store-key", 0, lambda line: put(line["keys"][0]["versions"][1]["wrapped"], "store_key", 2))
+    edited("changes-what-is-not-there", 0, lambda line: put(line["changed"][0], "name", 4711))
+    edited("key-without-version", 0, lambda line: put(line["changed"][0], "versions", []))
+    edited("wrapped-by-another-store-key", 0, lambda line: put(line["changed"][0]["versions"][1]["wrapped"], "store_key", 2))
 
 
 for FORMAT in (1, 2):
