@@ -9,7 +9,7 @@ use std::sync::Arc;
 use test_kit::command::answer;
 use test_kit::files::copy;
 use test_kit::shared::Shared;
-use test_kit::{Answer, Result, Scratch, artefacts, files};
+use test_kit::{Answer, Result, Scratch, account, artefacts, files};
 
 use crate::{Server, root};
 
@@ -51,13 +51,22 @@ pub struct Site {
     /// The data that ours was copied from, kept for the sites that run beside this one.
     fresh: Arc<Scratch>,
     settings: Vec<String>,
+    /// Who runs the server, if not the caller.
+    server_account: Option<u32>,
+    /// Who runs `mysql_migrate_keyring` and the command, if not the caller.
+    tools_account: Option<u32>,
 }
 
 impl Site {
     /// A folder with fresh data and a keyring that is configured by its path alone.
     pub fn new(name: &str, keyring: Keyring) -> Result<Self> {
-        let site =
-            Self { scratch: Scratch::new(name)?, fresh: shared_data()?, settings: Vec::new() };
+        let site = Self {
+            scratch: Scratch::new(name)?,
+            fresh: shared_data()?,
+            settings: Vec::new(),
+            server_account: None,
+            tools_account: None,
+        };
         for folder in ["bin", "plugin"] {
             fs::create_dir(site.path(folder))?;
         }
@@ -112,8 +121,18 @@ impl Site {
         self.settings.push(option.to_owned());
     }
 
+    /// Has the account of servers run this one from now on, if we are root, and the tools as well or not.
+    /// All that is there becomes the account's at each start.
+    pub fn run_as_mysql(&mut self, tools_too: bool) {
+        self.server_account = account::server_user().map(|user| user.uid.as_raw());
+        self.tools_account = self.server_account.filter(|_| tools_too);
+    }
+
     /// Starts the server; an error is what it logged.
     pub fn start(&self) -> Result<Server> {
+        if self.server_account.is_some() {
+            account::give_to_server(&self.path(""))?;
+        }
         let log = self.log_from_here();
         let _ = fs::remove_file(self.path("pid"));
         let output = fs::File::create(self.path("output"))?;
@@ -135,7 +154,7 @@ impl Site {
         command.arg(at("plugin-dir", "plugin")).arg(at("socket", "sock"));
         command.arg(at("pid-file", "pid")).arg(at("log-error", "error.log"));
         command.args(&self.settings);
-        command
+        by(self.server_account, command)
     }
 
     /// Runs the command on our keyring's configuration.
@@ -148,7 +167,7 @@ impl Site {
     pub fn keyward_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(artefacts::command());
         command.arg("--config").arg(self.configuration(Keyring::Ours)).args(args);
-        command
+        by(self.tools_account, command)
     }
 
     /// Copies all keys by MySQL's own tool.
@@ -160,7 +179,7 @@ impl Site {
         command.arg(format!("--source-keyring-configuration-dir={folder}"));
         command.arg(format!("--destination-keyring={}", to.name()));
         command.arg(format!("--destination-keyring-configuration-dir={folder}"));
-        let said = answer(&mut command)?;
+        let said = answer(&mut by(self.tools_account, command))?;
         let text = said.text();
         said.ok().map(|_| text)
     }
@@ -180,6 +199,17 @@ impl Site {
     fn log_from_here(&self) -> u64 {
         fs::metadata(self.path("error.log")).map_or(0, |data| data.len())
     }
+}
+
+/// The command run by `account`. It may read whatever lies where only root gets to, such as the root folder
+/// in root's home; what it may write is the account's.
+fn by(account: Option<u32>, command: Command) -> Command {
+    let Some(account) = account else { return command };
+    let mut as_account = Command::new("setpriv");
+    as_account.args([format!("--reuid={account}"), "--clear-groups".to_owned()]);
+    as_account.args(["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]);
+    as_account.arg(command.get_program()).args(command.get_args());
+    as_account
 }
 
 /// The server, called by `name`, beside which it looks for its manifest.

@@ -2,6 +2,7 @@
 //! store to another.
 
 use std::ops::RangeInclusive;
+use std::os::unix::fs::MetadataExt as _;
 
 use test_kit::{Result, ensure, files, seen};
 use test_mysql::{Keyring, Server, Site};
@@ -90,10 +91,38 @@ fn by_the_command_and_back_by_the_servers_tool() -> Result<()> {
     server.stop().map(drop)
 }
 
-/// Every byte that a C string can have, in two names; `keyring_udf` of a stock server stores them.
+/// Who runs the server, if not root, and whether the tools as well.
+#[derive(Clone, Copy)]
+enum RunBy {
+    Root,
+    /// A server that is not root, whose administrator is.
+    AccountAndRoot,
+    Account,
+}
+
 #[test]
 fn names_of_any_bytes_go_both_ways() -> Result<()> {
-    let site = Site::new("bytes", Keyring::Stock)?;
+    both_ways(RunBy::Root)
+}
+
+#[test]
+fn names_go_both_ways_where_root_migrates_for_another_account() -> Result<()> {
+    both_ways(RunBy::AccountAndRoot)
+}
+
+#[test]
+fn names_go_both_ways_without_root() -> Result<()> {
+    both_ways(RunBy::Account)
+}
+
+/// Every byte that a C string can have, in two names; `keyring_udf` of a stock server stores them.
+fn both_ways(by: RunBy) -> Result<()> {
+    let mut site = Site::new("bytes", Keyring::Stock)?;
+    match by {
+        RunBy::Root => {}
+        RunBy::AccountAndRoot => site.run_as_mysql(false),
+        RunBy::Account => site.run_as_mysql(true),
+    }
     let server = site.start()?;
     server.sql(
         "INSTALL PLUGIN keyring_udf SONAME 'keyring_udf.so';
@@ -143,7 +172,14 @@ fn names_of_any_bytes_go_both_ways() -> Result<()> {
     kept(&server, Keyring::Ours)?;
     let removed = server.sql("SELECT keyring_key_remove(_binary x'e9')")?;
     ensure!(removed == "1", "it cannot be removed: {removed}");
-    server.stop().map(drop)
+    server.stop()?;
+    let owner = std::fs::metadata(site.path("keys"))?.uid();
+    ensure!(matches!(by, RunBy::Root) == (owner == 0), "the server ran as user {owner}");
+    for file in files::list(&site.path("keys")) {
+        let is = std::fs::metadata(&file)?.uid();
+        ensure!(is == owner, "{} is user {is}'s", file.display());
+    }
+    Ok(())
 }
 
 /// The keystore of a `path` moves to Vault and back; no table is touched, and what it left opens
