@@ -8,7 +8,8 @@ mod moving;
 mod next_start;
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 pub use marked::{Keeper, Marked, WAY_ROUND, from_file_for, refuse_a_second_keystore, start_for};
 use moving::named;
@@ -20,11 +21,13 @@ use crate::config::{self, Config, ProviderConfig};
 use crate::custodian::{Custodian, Source};
 use crate::env::{Deadline, Env, Level, Rng};
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Head, Record, Trail};
+use crate::event::{Backlog, Event, Head, Record, Trail};
 use crate::key::{Cipher, KeyId, KeyRef};
 use crate::manager::{Manager, Rollback};
+use crate::mark;
 use crate::provider::{End, FreshLogin, KekInfo, KeyServer, Probe, Provider};
 use crate::secret::DataKey;
+use crate::sink::{self, Courier};
 use crate::source::{
     LOCK_WAIT, NamedServer, NamedWrapper, Reason, Role, ServedSource, Stash, fingerprint_to_pin,
 };
@@ -58,7 +61,32 @@ pub fn trust_owner_of(keystore: &Path) {
 
 /// Begins to serve the keys that `config` describes.
 pub fn start(config: &Config, role: Role, env: Env) -> Result<Custodian> {
-    Custodian::start(source(config, &env)?, role, env)
+    sink::check(&config.sinks)?;
+    let custodian = Custodian::start(source(config, &env)?, role, env.clone())?;
+    if let Some(mut courier) = courier(config, custodian.backlog(), &env)? {
+        // What cannot be told yet is told by the first delivery.
+        let _ = courier.look();
+        custodian.attend(Box::new(move || courier.deliver()));
+    }
+    Ok(custodian)
+}
+
+/// Who copies the audit trail, where that is wanted.
+fn courier(config: &Config, backlog: Arc<Backlog>, env: &Env) -> Result<Option<Courier>> {
+    if config.sinks.is_empty() {
+        return Ok(None);
+    }
+    let (sinks, keystore) = (&config.sinks, &config.keystore.path);
+    Courier::new(sinks, keystore, mark::host(), backlog, env.clone()).map(Some)
+}
+
+/// Copies what waits in the audit trail to the sinks of `config`, for at most `time`: a command's last step. What
+/// is left is for the server, or for the next call.
+pub fn deliver(config: &Config, time: Duration, env: &Env) -> Result<()> {
+    let Some(mut courier) = courier(config, Arc::default(), env)? else { return Ok(()) };
+    let until = Instant::now() + time;
+    while courier.deliver() && Instant::now() < until {}
+    Ok(())
 }
 
 /// A provider that was asked.

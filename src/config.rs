@@ -7,6 +7,7 @@
 
 pub mod component;
 mod policy;
+mod sink;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use sink::SinkConfig;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Kind, Result};
@@ -43,6 +45,8 @@ pub struct Config {
     pub policy: Policy,
     /// The key stores, in order of preference; at least one.
     pub providers: Vec<ProviderConfig>,
+    /// Where lines of the audit trail are copied to.
+    pub sinks: Vec<SinkConfig>,
 }
 
 /// The section `[keystore]`.
@@ -90,7 +94,9 @@ impl Config {
     /// The variables of the environment that it names as `*_env`.
     #[must_use]
     pub fn variables(&self) -> Vec<String> {
-        let entries = self.providers.iter().flat_map(|provider| &provider.section.entries);
+        let providers = self.providers.iter().map(|provider| &provider.section);
+        let sections = providers.chain(self.sinks.iter().map(|sink| &sink.section));
+        let entries = sections.flat_map(|section| &section.entries);
         let named = entries.filter_map(|entry| match &entry.value {
             Value::Text(name) if entry.key.ends_with("_env") => Some(name.clone()),
             _ => None,
@@ -118,14 +124,17 @@ impl Config {
         let stash = stash.map(|section| Stash::read(section, &keystore.path)).transpose()?;
         let policy = policy::read(document.section("policy")?)?;
         let providers = document.list("provider")?;
+        let sinks = document.list("sink")?;
         document.done()?;
         if providers.is_empty() {
             return Err(Error::new(Kind::Config, format!("{}: no [[provider]]", path.display()))
                 .advise("`keyward init` writes a configuration with one"));
         }
         let providers = providers.into_iter().map(ProviderConfig::read).collect::<Result<_>>()?;
-        let config = Self { keystore, stash, policy, providers };
+        let sinks = sinks.into_iter().map(SinkConfig::read).collect::<Result<_>>()?;
+        let config = Self { keystore, stash, policy, providers, sinks };
         config.refuse_same_names()?;
+        sink::refuse_same_names(&config.sinks)?;
         Ok(config)
     }
 

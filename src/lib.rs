@@ -9,8 +9,8 @@
 //!         \      /
 //!         assemble                      builds a custodian from a configuration
 //!        /        \
-//!  custodian      backend               serves keys from memory | one folder a key store
-//!      |             |
+//!  custodian      sink   backend        serves keys from memory | copies of the trail elsewhere |
+//!      |             |                  one folder a key store
 //!   manager          |                  changes a keystore: create, rotate, rewrap, destroy
 //!      |             |
 //!   source           |                  reads keys: a keystore, or a key store that serves them
@@ -49,6 +49,7 @@ pub mod policy;
 pub mod provider;
 pub mod ring;
 pub mod secret;
+pub mod sink;
 pub mod source;
 pub mod store;
 pub mod trust;

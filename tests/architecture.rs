@@ -42,6 +42,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "secret", "source", "store",
         ],
     ),
+    ("sink", &["backend", "config", "env", "error", "event", "key", "secret", "trust"]),
     (
         "assemble",
         &[
@@ -57,6 +58,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "provider",
             "ring",
             "secret",
+            "sink",
             "source",
             "store",
             "trust",

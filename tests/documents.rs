@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Every key that the code asks a section for stands in the documents, and every documented one is asked
-/// for: those of the file's own sections in `docs/configuration.md`, a key store's on its page.
+/// for: those of the file's own sections in `docs/configuration.md`, a key store's on its page, a sink's with the audit trail.
 #[test]
 fn settings_are_documented() {
-    let own = ["src/config.rs", "src/config/policy.rs"].map(PathBuf::from);
+    let own = ["src/config.rs", "src/config/policy.rs", "src/config/sink.rs"].map(PathBuf::from);
     let page = std::fs::read_to_string("docs/configuration.md").unwrap();
     let asked: BTreeSet<String> = own.iter().flat_map(|file| settings_in(file)).collect();
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
@@ -18,8 +18,11 @@ fn settings_are_documented() {
 
     let pages = std::fs::read_dir("docs/providers").unwrap();
     let pages = pages.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
-    let pages = page + &pages.collect::<String>();
-    for file in sources().into_iter().filter(|file| file.starts_with("src/backend")) {
+    let trail = std::fs::read_to_string("docs/audit-trail.md").unwrap();
+    let pages = page + &trail + &pages.collect::<String>();
+    let stores = ["src/backend", "src/sink"];
+    let of_stores = |file: &PathBuf| stores.iter().any(|folder| file.starts_with(folder));
+    for file in sources().into_iter().filter(of_stores) {
         for key in settings_in(&file) {
             let has = ["`", " ="].iter().any(|end| pages.contains(&format!("`{key}{end}")));
             assert!(has, "{}: {key} has no words", file.display());

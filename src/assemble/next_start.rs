@@ -17,6 +17,7 @@ use crate::key::KeyRef;
 use crate::manager::{ExportedKey, Rescued};
 use crate::provider::{FreshLogin, KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
 use crate::secret::DataKey;
+use crate::sink;
 use crate::source::{NamedWrapper, Reason, Role};
 
 /// How many keystores of served keys can be made on one day.
@@ -48,6 +49,7 @@ struct Configured {
 impl NextStart for Configured {
     fn open(&mut self) -> Result<NextSource> {
         let config = (self.read)().map_err(put_back)?;
+        sink::check(&config.sinks)?;
         let Opened { wrappers, served } = open_all(&config, &self.env)?;
         let wrappers = wrappers.into_iter().map(|one| self.for_a_try(&config, one));
         let wrappers = wrappers.collect::<Result<Vec<_>>>()?;

@@ -17,15 +17,20 @@ mod status;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::assemble;
 use crate::config;
 use crate::error::{Error, Kind, Result};
 pub use helpers::exit::Exit;
 use helpers::outlet::Outlet;
 use helpers::print::{Printer, arrived};
 use helpers::{privilege, server};
+
+/// How long a call goes on copying its lines of the audit trail, beyond the one that is under way.
+const DELIVERY: Duration = Duration::from_secs(2);
 
 #[derive(Parser)]
 #[command(
@@ -139,7 +144,9 @@ impl Arguments {
                 options.run_as(&account, &config, &call[1..])
             }
             (None, Command::Metrics(options)) if second => {
-                metrics::run(&config, &options.without_file(), printer)
+                let ended = metrics::run(&config, &options.without_file(), printer);
+                deliver(&config);
+                ended
             }
             (Some(account), command) => {
                 let (call, server) = (&call[1..], command.server());
@@ -148,8 +155,21 @@ impl Arguments {
                     Some(outlet) => privilege::write_as(&account, &config, call, server, outlet),
                 }
             }
-            (None, command) => command.run(&config, printer),
+            (None, command) => {
+                let ended = command.run(&config, printer);
+                deliver(&config);
+                ended
+            }
         }
+    }
+}
+
+/// Copies what the call wrote into the audit trail to its sinks, as far as that is quickly done: a server that
+/// runs does it as well. A configuration that cannot be read was told of.
+fn deliver(config: &std::path::Path) {
+    let Ok(config) = config::Config::load(config) else { return };
+    if let Err(error) = assemble::deliver(&config, DELIVERY, &helpers::open::env()) {
+        Printer::new(false).error(&error);
     }
 }
 

@@ -25,7 +25,7 @@ pub use restart::{NextSource, NextStart};
 
 use crate::env::{Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::event::Degraded;
+use crate::event::{Backlog, Degraded};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyRef, KeyVersion};
 use crate::manager::Home;
 use crate::ring::{Ring, RingKey};
@@ -33,7 +33,7 @@ use crate::source::{Looked, Maintenance, Reason, Role, Which};
 use backoff::BackOff;
 use lookups::Lookups;
 use status::Summary;
-use worker::Worker;
+use worker::{Attendant, Worker};
 
 /// How many absent keys are remembered; a damaged page can ask for any number of them.
 const MAX_ABSENT: usize = 4096;
@@ -46,6 +46,7 @@ pub struct Custodian {
     ring: Arc<Ring>,
     shared: Arc<Shared>,
     worker: Mutex<Option<Worker>>,
+    attendant: Mutex<Option<Attendant>>,
 }
 
 struct Shared {
@@ -58,6 +59,7 @@ struct Shared {
     lookups: Option<Lookups>,
     degraded: Mutex<Option<Degraded>>,
     restart: restart::Watch,
+    backlog: Arc<Backlog>,
     /// When a provider answered last, in Unix seconds; 0 = not yet.
     answered: AtomicU64,
     back_off: Mutex<BackOff>,
@@ -99,6 +101,7 @@ impl Custodian {
             lookups,
             degraded: Mutex::new(outage.map(|cause| Degraded { since: env.clock.now(), cause })),
             restart: restart::Watch::new(role),
+            backlog: Arc::default(),
             answered: AtomicU64::new(answered),
             back_off: Mutex::new(back_off),
             rotations: AtomicU64::new(0),
@@ -114,7 +117,8 @@ impl Custodian {
             Role::Server => Some(Worker::start(Arc::downgrade(&shared))?),
             Role::Daemon | Role::Reader | Role::Command => None,
         };
-        Ok(Self { ring, shared, worker: Mutex::new(worker) })
+        let attendant = Mutex::default();
+        Ok(Self { ring, shared, worker: Mutex::new(worker), attendant })
     }
 
     /// Starts the worker of a `Daemon`, in the process that will serve; later calls do nothing.
@@ -130,6 +134,28 @@ impl Custodian {
                 self.shared.env.log.log(Level::Warning, &line);
             }
         }
+        if let Some(attendant) = &mut *lock(&self.attendant) {
+            attendant.start(&*self.shared.env.log);
+        }
+    }
+
+    /// What is counted of the audit trail's copies.
+    #[must_use]
+    pub fn backlog(&self) -> Arc<Backlog> {
+        Arc::clone(&self.shared.backlog)
+    }
+
+    /// Has a server do `work` again and again on a thread of its own, which no key waits for. It says whether
+    /// there is more to do at once. Does nothing in other processes.
+    pub fn attend(&self, work: Box<dyn FnMut() -> bool + Send>) {
+        let mut attendant = Attendant::of(work);
+        match self.shared.role {
+            Role::Server => attendant.start(&*self.shared.env.log),
+            // Once it has forked.
+            Role::Daemon => {}
+            Role::Reader | Role::Command => return,
+        }
+        *lock(&self.attendant) = Some(attendant);
     }
 
     /// The version of `id` that encrypts. One atomic load where the key is known.
@@ -237,6 +263,9 @@ impl Custodian {
 
     /// Ends the worker and waits for it: afterwards no thread of ours is left. May be called again.
     pub fn stop(&self) {
+        if let Some(attendant) = lock(&self.attendant).take() {
+            attendant.stop();
+        }
         if let Some(worker) = lock(&self.worker).take() {
             worker.stop();
         }

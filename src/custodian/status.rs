@@ -27,6 +27,7 @@ impl Custodian {
     pub fn status(&self) -> Status {
         let degraded = lock(&self.shared.degraded).clone();
         let now = self.shared.env.clock.now();
+        let (sinks_waiting, sinks_lost) = self.shared.backlog.counts();
         let summary = lock(&self.shared.summary);
         Status {
             degraded,
@@ -41,6 +42,8 @@ impl Custodian {
             restart: self.shared.restart.last(),
             provider_answered: self.shared.provider_answered(),
             trail_line: summary.trail_line,
+            sinks_waiting,
+            sinks_lost,
             started: self.shared.started,
         }
     }

@@ -1,5 +1,6 @@
-//! The one thread of ours in the server: looks every half second whether the source has changed,
-//! keeps the policy and the register, and checks now and then whether a restart would succeed.
+//! The threads of ours in the server. The one looks every half second whether the source has changed,
+//! keeps the policy and the register, and checks now and then whether a restart would succeed; the other copies
+//! the audit trail, where that is wanted.
 
 #![forbid(unsafe_code)]
 
@@ -8,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::{Shared, lock};
-use crate::env::spawn_without_signals;
+use crate::env::{Level, Log, spawn_without_signals};
 use crate::error::Result;
 
 /// A change made by the command is in force in the server after this long at most.
@@ -42,6 +43,47 @@ impl Worker {
         self.stop.changed.notify_all();
         // A worker that panicked is gone as well; the panic was reported when it happened.
         let _ = self.thread.join();
+    }
+}
+
+/// Work that is done beside the keys, on a thread of its own once that is started.
+pub(super) struct Attendant {
+    work: Option<Work>,
+    running: Option<Worker>,
+}
+
+type Work = Box<dyn FnMut() -> bool + Send>;
+
+impl Attendant {
+    pub(super) fn of(work: Work) -> Self {
+        Self { work: Some(work), running: None }
+    }
+
+    /// Starts the thread; later calls do nothing.
+    pub(super) fn start(&mut self, log: &dyn Log) {
+        let Some(mut work) = self.work.take() else { return };
+        let stop = Arc::new(StopSignal::default());
+        let signal = stop.clone();
+        let run = move || {
+            let mut more = false;
+            while !signal.comes_within(if more { Duration::ZERO } else { PERIOD }) {
+                more = work();
+            }
+        };
+        match spawn_without_signals("keyward-audit", run) {
+            Ok(thread) => self.running = Some(Worker { thread, stop }),
+            Err(error) => {
+                let line = format!("the audit trail is copied nowhere: {error}");
+                log.log(Level::Warning, &line);
+            }
+        }
+    }
+
+    /// Ends the thread and waits for it: a call that is under way has its deadline.
+    pub(super) fn stop(self) {
+        if let Some(running) = self.running {
+            running.stop();
+        }
     }
 }
 

@@ -232,6 +232,10 @@ pub static METRICS: &[Metric] = &[
         "the keystore's epoch: it rises where generations may have been lost, after a rescue or an accepted older copy"),
     metric(c"trail_line", Gauge, "line", ALL, Keys(|keys| Value::Number(keys.trail_line)),
         "the newest line of the audit trail that the keystore knows; 0 where there is none"),
+    metric(c"sinks_waiting", Gauge, "lines", ALL, Keys(|keys| Value::Number(keys.sinks_waiting)),
+        "lines of the audit trail that wait to be delivered, of all sinks"),
+    metric(c"sinks_lost", Counter, "lines", ALL, Keys(|keys| Value::Number(keys.sinks_lost)),
+        "lines that were given up, of all sinks, because more than `max_waiting` waited or the trail no longer had them"),
     metric(c"trail_faults", Gauge, "faults", PROMETHEUS, Keystore(|keystore| keystore.trail_faults.map_or(Value::Nothing, count)),
         "what `keyward audit verify` finds wrong with the trail"),
     metric(c"fingerprint", Text, "hex", COMMAND, Keystore(|keystore| text(keystore.epoch.as_ref().map_or("", |epoch| &epoch.1))),
@@ -412,6 +416,8 @@ mod tests {
             restart: RestartSafe { answer: Answer::Yes, reason: String::new() },
             provider_answered: None,
             trail_line: 0,
+            sinks_waiting: 0,
+            sinks_lost: 0,
             started: Timestamp::from_unix(5),
         }
     }

@@ -11,6 +11,6 @@ mod status;
 mod trail;
 mod verify;
 
-pub use status::{Answer, Degraded, RestartSafe, StashState, Status};
+pub use status::{Answer, Backlog, Degraded, RestartSafe, StashState, Status};
 pub use trail::{Appended, Event, Head, Line, Record, Trail};
 pub use verify::{Fault, Known, Verdict};

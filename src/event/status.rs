@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::env::Timestamp;
 use crate::error::Error;
@@ -35,6 +36,10 @@ pub struct Status {
     pub provider_answered: Option<Timestamp>,
     /// The newest line of the audit trail that the keystore knows; 0 where there is none.
     pub trail_line: u64,
+    /// Lines of it that wait for a sink.
+    pub sinks_waiting: u64,
+    /// Lines of it that were given up.
+    pub sinks_lost: u64,
     /// When this process began to serve.
     pub started: Timestamp,
 }
@@ -79,6 +84,27 @@ pub struct StashState {
     pub in_use: bool,
     /// Why it cannot be read or written.
     pub failure: Option<String>,
+}
+
+/// How many lines of the audit trail have not come to the sinks, counted by whoever delivers.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    waiting: AtomicU64,
+    lost: AtomicU64,
+}
+
+impl Backlog {
+    /// Notes how many wait, and how many were given up, of all sinks together.
+    pub fn note(&self, waiting: u64, lost: u64) {
+        self.waiting.store(waiting, Ordering::Relaxed);
+        self.lost.store(lost, Ordering::Relaxed);
+    }
+
+    /// How many wait, and how many were given up.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        (self.waiting.load(Ordering::Relaxed), self.lost.load(Ordering::Relaxed))
+    }
 }
 
 impl RestartSafe {

@@ -201,6 +201,32 @@ impl Trail {
         Ok(Appended { head, gone: lost.map(|lost| next..=lost.line) })
     }
 
+    /// The number of the last whole line; 0 where there is none. The file stays as it is.
+    pub fn last_number(&self) -> Result<u64> {
+        let Some(mut file) = self.reader()? else { return Ok(0) };
+        match self.find_last_line(&mut file)?.0 {
+            Some(text) => Ok(self.number_after(&text)?.saturating_sub(1)),
+            None => Ok(0),
+        }
+    }
+
+    /// Its length in bytes; 0 where there is no trail.
+    pub fn size(&self) -> Result<u64> {
+        match self.path.symlink_metadata() {
+            Ok(found) => Ok(found.len()),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(cause) => Err(self.failed("cannot look at", &cause)),
+        }
+    }
+
+    /// Its file, to be read; none where there is no trail.
+    pub fn reader(&self) -> Result<Option<File>> {
+        if self.is_missing() {
+            return Ok(None);
+        }
+        self.checked(OpenOptions::new().read(true)).map(Some)
+    }
+
     /// Every line that can be read, and whether something is wrong with the others or with the chain:
     /// for who must know what happened though somebody changed the trail.
     pub fn salvage(&self) -> Result<(Vec<Line>, bool)> {
@@ -293,6 +319,16 @@ impl Trail {
 
     /// The last whole line; what a crash left of an unfinished one is cut off.
     fn last_line(&self, file: &mut File) -> Result<Option<String>> {
+        let (text, end) = self.find_last_line(file)?;
+        let len = file.metadata().map_err(|e| self.failed("cannot look at", &e))?.len();
+        if end < len {
+            file.set_len(end).map_err(|e| self.failed("cannot read the audit trail", &e))?;
+        }
+        Ok(text)
+    }
+
+    /// The last whole line, and where it ends.
+    fn find_last_line(&self, file: &mut File) -> Result<(Option<String>, u64)> {
         let failed = |e: std::io::Error| Error::io("cannot read the audit trail", &self.path, &e);
         let end = file.seek(SeekFrom::End(0)).map_err(failed)?;
         let mut len = TAIL;
@@ -308,12 +344,10 @@ impl Trail {
                 len = len.saturating_mul(2);
                 continue;
             }
-            if whole < tail.len() {
-                file.set_len(start + whole as u64).map_err(failed)?;
-            }
+            let end = start + whole as u64;
             return match std::str::from_utf8(&lines[before.map_or(0, |n| n + 1)..]) {
-                Ok("") => Ok(None),
-                Ok(text) => Ok(Some(text.to_owned())),
+                Ok("") => Ok((None, end)),
+                Ok(text) => Ok((Some(text.to_owned()), end)),
                 Err(_) => Err(self.broken()),
             };
         }

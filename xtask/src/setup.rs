@@ -63,9 +63,17 @@ pub(crate) const PACKAGE: &[&str] =
 pub(crate) const PACKAGING: &[&str] =
     &["apparmor", "systemd", "selinux-policy-dev", "make", "ansible-core", "shellcheck"];
 
-/// To collect metrics and to judge them.
-pub(crate) const MONITORING: &[&str] =
-    &["prometheus", "prometheus-mysqld-exporter", "prometheus-node-exporter", "curl"];
+/// To collect metrics and to judge them, and to take copies of the audit trail.
+pub(crate) const MONITORING: &[&str] = &[
+    "prometheus",
+    "prometheus-mysqld-exporter",
+    "prometheus-node-exporter",
+    "curl",
+    "python3",
+    "rsyslog",
+    "rsyslog-gnutls",
+    "systemd",
+];
 
 /// To load a server.
 pub(crate) const BENCH: &[&str] = &["sysbench"];

@@ -65,6 +65,13 @@ impl Connection {
         run_apart(|| self.runtime.block_on(exchange(client, request, self.advice, by)))?
     }
 
+    /// Sends `request` and gives the reply's status; its body is not read, so one that never ends well is no
+    /// failure.
+    pub fn send_for_status(&self, request: Request, by: Deadline) -> Result<u16> {
+        let (client, request) = self.ready(request, by)?;
+        run_apart(|| self.runtime.block_on(status(client, request, self.advice, by)))?
+    }
+
     /// The same to where a cloud's machine learns who it is: also in plain HTTP to its
     /// [metadata service](super::METADATA), and never by a proxy.
     pub fn send_to_metadata(&self, request: Request, by: Deadline) -> Result<Reply> {
@@ -142,6 +149,21 @@ async fn exchange(
             let body = tokio::time::timeout(by.left(&place)?, receive(response, advice));
             body.await.unwrap_or_else(|_| Err(late(&place)))
         }
+        Ok(Err(cause)) => Err(failed(&place, &cause, advice)),
+        Err(_) => Err(late(&place)),
+    }
+}
+
+async fn status(
+    client: Client,
+    request: reqwest::Request,
+    advice: &TlsAdvice,
+    by: Deadline,
+) -> Result<u16> {
+    let place = place(request.url());
+    let left = by.left(format_args!("calling {place}"))?;
+    match tokio::time::timeout(left, client.execute(request)).await {
+        Ok(Ok(response)) => Ok(response.status().as_u16()),
         Ok(Err(cause)) => Err(failed(&place, &cause, advice)),
         Err(_) => Err(late(&place)),
     }

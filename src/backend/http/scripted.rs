@@ -47,6 +47,11 @@ impl Connection {
         self.send(request, by)
     }
 
+    /// The status of the next answer.
+    pub fn send_for_status(&self, request: Request, by: Deadline) -> Result<u16> {
+        self.send(request, by).map(|reply| reply.status)
+    }
+
     /// The next answers of the script.
     pub fn send_all(
         &self,

@@ -105,7 +105,7 @@ impl TlsConfig {
 
     /// The configuration for TLS 1.2 and 1.3; reads all files again, so that renewed certificates
     /// are taken up by themselves.
-    pub(in crate::backend) fn tls(&self) -> Result<ClientConfig> {
+    pub(crate) fn tls(&self) -> Result<ClientConfig> {
         let broken = |_| Error::new(Kind::Internal, "TLS cannot be set up");
         let provider = Arc::new(ring::default_provider());
         let verifier = Arc::new(self.verifier(&provider)?);

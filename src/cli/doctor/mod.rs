@@ -148,6 +148,7 @@ impl Findings {
         if let Some(custodian) = &started {
             self.dates(config, custodian);
             self.trail(config, custodian);
+            self.sinks(config, custodian);
         }
         if let (Some(custodian), Some(Server { generation: Some(seen), .. })) = (started, server) {
             let generation = custodian.status().generation;
@@ -207,6 +208,19 @@ impl Findings {
             }
             (None, None) => {}
         }
+    }
+
+    /// Whether the trail is copied to where it is wanted.
+    fn sinks(&mut self, config: &Config, custodian: &Custodian) {
+        if config.sinks.is_empty() {
+            return;
+        }
+        let (waiting, lost) = custodian.backlog().counts();
+        let lost = if lost > 0 { format!(", {lost} were given up") } else { String::new() };
+        let what = format!("sinks: {waiting} lines of the audit trail wait{lost}");
+        let mark = if waiting > 0 { Mark::Warning } else { Mark::Ok };
+        let advice = "the server's error log says which sink does not take them";
+        self.add(mark, what, (waiting > 0).then_some(advice));
     }
 
     /// A version that is dated after today never grows old enough to be rotated by time.

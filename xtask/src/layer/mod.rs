@@ -310,7 +310,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "monitoring",
-        about: "metrics, alerts and dashboards in a real Prometheus: all arrive, each alert comes with its fault",
+        about: "metrics, alerts and dashboards in a real Prometheus; the audit trail in journald, rsyslog and a webhook",
         extended: true,
         packages: &[setup::SERVER, setup::MONITORING],
         released: true,

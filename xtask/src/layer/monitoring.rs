@@ -1,4 +1,5 @@
-//! The metrics in a real Prometheus as a layer, of a server with a second provider: OpenBao, the quicker to install.
+//! The metrics in a real Prometheus and the copies of the audit trail as a layer; a server's second provider is OpenBao, the
+//! quicker to install.
 
 use test_kit::Result;
 use test_vault::PROGRAM_VARIABLE;
@@ -7,5 +8,6 @@ use super::{Report, Run, rust};
 use crate::openbao;
 
 pub(super) fn run(run: &Run) -> Result<Report> {
-    rust::suite_of(run, &[(PROGRAM_VARIABLE, &openbao::program()?)])
+    let program = openbao::program()?;
+    rust::suites_of(&["monitoring", "sinks"], run, &[(PROGRAM_VARIABLE, &program)])
 }

@@ -67,6 +67,25 @@ const FAULTS: &[Fault] = &[
         repair: |room| files::write(&trail(room), files::read(&room.site.path("etc/audit.jsonl"))?),
     },
     Fault {
+        alerts: &["KeywardTrailNotCopied", "KeywardTrailLinesLost"],
+        by_exporter: false,
+        writes: true,
+        plant: |room| {
+            let text = files::text(&room.site.config())?;
+            fs::copy(room.site.config(), room.site.path("etc/keyward.toml"))?;
+            let sink =
+                "\n[[sink]]\ntype = \"syslog\"\naddress = \"unix:/nowhere/log\"\nmax_waiting = 1\n";
+            files::write(&room.site.config(), text + sink)?;
+            // Its first look is where it begins.
+            room.write()?;
+            room.sql("SET GLOBAL keyward_rotate_key = 7").map(drop)
+        },
+        repair: |room| {
+            let before = files::read(&room.site.path("etc/keyward.toml"))?;
+            files::write(&room.site.config(), before)
+        },
+    },
+    Fault {
         alerts: &["KeywardReencryptionStalled"],
         by_exporter: false,
         writes: true,

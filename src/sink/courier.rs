@@ -1,0 +1,255 @@
+//! Who delivers: in a server a thread that no key waits for, in the command its last step. Each line is delivered in
+//! its order and by one process; after a failure with growing pauses.
+
+#![forbid(unsafe_code)]
+
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::cursor::{Cursor, Place};
+use super::{Configured, Line, Told, cursor_path, read};
+use crate::config::SinkConfig;
+use crate::env::{Deadline, Env, Level, jittered};
+use crate::error::{Error, Result};
+use crate::event::{Backlog, Trail};
+
+/// The pause after a first failure; it doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest.
+const LAST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How many lines a sink gets before the next sink has its turn.
+const AT_ONCE: usize = 100;
+
+/// Delivers the trail of one keystore.
+pub struct Courier {
+    keystore: PathBuf,
+    host: String,
+    routes: Vec<Route>,
+    env: Env,
+    backlog: Arc<Backlog>,
+}
+
+/// One sink, and how its delivery goes.
+struct Route {
+    sink: Configured,
+    cursor: PathBuf,
+    /// After how many failures it waits until when.
+    failures: u32,
+    due: Instant,
+    told: Option<String>,
+    /// What the trail was when everything in it was delivered.
+    seen: Option<u64>,
+    waiting: u64,
+    lost: u64,
+}
+
+impl Courier {
+    /// For the sinks of a configuration; nobody is called yet. `backlog` is kept up to date.
+    pub fn new(
+        sinks: &[SinkConfig],
+        keystore: &Path,
+        host: String,
+        backlog: Arc<Backlog>,
+        env: Env,
+    ) -> Result<Self> {
+        Ok(Self::of(read(sinks)?, keystore, host, backlog, env))
+    }
+
+    pub(super) fn of(
+        sinks: Vec<Configured>,
+        keystore: &Path,
+        host: String,
+        backlog: Arc<Backlog>,
+        env: Env,
+    ) -> Self {
+        let route = |sink: Configured| Route {
+            cursor: cursor_path(keystore, &sink.name),
+            sink,
+            failures: 0,
+            due: Instant::now(),
+            told: None,
+            seen: None,
+            waiting: 0,
+            lost: 0,
+        };
+        let routes = sinks.into_iter().map(route).collect();
+        Self { keystore: keystore.to_owned(), host, routes, env, backlog }
+    }
+
+    /// Delivers what waits and is due; says whether there may be more at once.
+    pub fn deliver(&mut self) -> bool {
+        let mut more = false;
+        for route in &mut self.routes {
+            if Instant::now() < route.due {
+                continue;
+            }
+            match route.deliver(&self.keystore, &self.host) {
+                Ok(left) => {
+                    more |= left;
+                    route.failures = 0;
+                    if route.told.take().is_some() {
+                        let line = format!(
+                            "sink {:?} takes lines of the audit trail again",
+                            route.sink.name
+                        );
+                        self.env.log.log(Level::Note, &line);
+                    }
+                }
+                Err(error) => route.failed(&error, &self.env),
+            }
+        }
+        self.count();
+        more
+    }
+
+    /// Looks how much waits, and delivers nothing.
+    pub fn look(&mut self) -> Result<()> {
+        let last = last_number(&self.keystore)?;
+        for route in &mut self.routes {
+            if let Some(place) = Cursor::look(&route.cursor)? {
+                route.waiting = last.saturating_sub(place.line);
+                route.lost = place.lost;
+            }
+        }
+        self.count();
+        Ok(())
+    }
+
+    fn count(&self) {
+        let sum = |of: fn(&Route) -> u64| self.routes.iter().map(of).sum();
+        self.backlog.note(sum(|route| route.waiting), sum(|route| route.lost));
+    }
+}
+
+impl Route {
+    /// Delivers some lines; whether there are more.
+    fn deliver(&mut self, keystore: &Path, host: &str) -> Result<bool> {
+        let trail = Trail::beside(keystore);
+        let len = trail.size()?;
+        if self.seen == Some(len) {
+            return Ok(false);
+        }
+        // Another process delivers, and counts.
+        let Some((cursor, place)) = Cursor::lock(&self.cursor)? else { return Ok(false) };
+        let Some(mut place) = place else {
+            // A new sink gets what happens from now on.
+            let line = last_number(keystore)?;
+            cursor.note(Place { line, offset: 0, lost: 0 })?;
+            return Ok(true);
+        };
+        let last = last_number(keystore)?;
+        if last < place.line {
+            // Another trail has begun. One that was cut is told once more, which shows that, too.
+            place = Place { line: 0, offset: 0, ..place };
+        }
+        let too_many = last.saturating_sub(place.line).saturating_sub(self.sink.max_waiting);
+        if too_many > 0 {
+            place = Place { line: place.line + too_many, lost: place.lost + too_many, ..place };
+            cursor.note(place)?;
+        }
+        let outcome = self.some(&trail, &cursor, &mut place, keystore, host);
+        self.waiting = last.saturating_sub(place.line);
+        self.lost = place.lost;
+        let left = outcome?;
+        self.seen = if left { None } else { Some(len) };
+        Ok(left)
+    }
+
+    fn some(
+        &mut self,
+        trail: &Trail,
+        cursor: &Cursor,
+        place: &mut Place,
+        keystore: &Path,
+        host: &str,
+    ) -> Result<bool> {
+        let mut lines = Lines::after(trail, *place)?;
+        // Whoever ends the server waits for one turn.
+        let until = Instant::now() + self.sink.timeout;
+        for _ in 0..AT_ONCE {
+            if Instant::now() >= until {
+                break;
+            }
+            let Some((text, end)) = lines.next()? else { return Ok(false) };
+            let Ok(line) = serde_json::from_str::<Line>(&text) else { continue };
+            if line.number <= place.line {
+                continue;
+            }
+            // The trail no longer has those between.
+            let lost = place.lost + (line.number - place.line - 1);
+            let next = Place { line: line.number, offset: end, lost };
+            if self.sink.wants(&line) {
+                let told = Told { line, text: &text, keystore, host };
+                self.sink.sink.deliver(&told, Deadline::after(self.sink.timeout))?;
+            }
+            *place = next;
+            cursor.note(next)?;
+        }
+        Ok(true)
+    }
+
+    fn failed(&mut self, error: &Error, env: &Env) {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(6)).min(LAST_PAUSE);
+        self.failures += 1;
+        self.due = Instant::now() + jittered(pause / 2, &*env.rng) + pause / 2;
+        let text = error.to_string();
+        if self.told.as_ref() != Some(&text) {
+            let line = format!("sink {:?}: {text}; lines of the audit trail wait", self.sink.name);
+            env.log.log(Level::Warning, &line);
+            self.told = Some(text);
+        }
+    }
+}
+
+/// The whole lines of a trail behind a place.
+struct Lines {
+    file: Option<BufReader<std::fs::File>>,
+    end: u64,
+}
+
+impl Lines {
+    /// Those from the place's offset on if the line there is the next one, else all: another file took the
+    /// trail's place.
+    fn after(trail: &Trail, place: Place) -> Result<Self> {
+        let mut lines = Self::from(trail, place.offset)?;
+        let is_next = |text: &str| {
+            serde_json::from_str::<Line>(text)
+                .is_ok_and(|line| Some(line.number) == place.line.checked_add(1))
+        };
+        match lines.next()? {
+            Some((text, _)) if is_next(&text) => Self::from(trail, place.offset),
+            _ => Self::from(trail, 0),
+        }
+    }
+
+    fn from(trail: &Trail, offset: u64) -> Result<Self> {
+        let Some(mut file) = trail.reader()? else { return Ok(Self { file: None, end: 0 }) };
+        file.seek(SeekFrom::Start(offset)).map_err(unread)?;
+        Ok(Self { file: Some(BufReader::new(file)), end: offset })
+    }
+
+    /// The next line and where it ends; none where the rest is not a whole line yet.
+    fn next(&mut self) -> Result<Option<(String, u64)>> {
+        let Some(file) = &mut self.file else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let len = file.read_until(b'\n', &mut bytes).map_err(unread)?;
+        if bytes.pop() != Some(b'\n') {
+            return Ok(None);
+        }
+        self.end += len as u64;
+        Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), self.end)))
+    }
+}
+
+fn unread(cause: std::io::Error) -> Error {
+    Error::io("cannot read", Path::new("the audit trail"), &cause)
+}
+
+/// The number of the trail's last line; 0 where there is none.
+fn last_number(keystore: &Path) -> Result<u64> {
+    Trail::beside(keystore).last_number()
+}
