@@ -17,13 +17,14 @@ pub use moving::{MigrationReport, Target, import, migrate, read_keys};
 pub use next_start::{ReadConfig, watch_restart};
 
 use crate::backend::{self, Order};
+use crate::backup::Backup;
 use crate::config::{self, Config, ProviderConfig};
 use crate::custodian::{Custodian, Source};
 use crate::env::{Deadline, Env, Level, Rng};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Backlog, Event, Head, Record, Trail};
 use crate::key::{Cipher, KeyId, KeyRef};
-use crate::manager::{Manager, Rollback};
+use crate::manager::{Manager, Restored, Rollback};
 use crate::mark;
 use crate::provider::{End, FreshLogin, KekInfo, KeyServer, Probe, Provider};
 use crate::secret::DataKey;
@@ -364,6 +365,22 @@ pub fn rollback(config: &Config, env: &Env) -> Result<Rollback> {
 /// [`Manager::accept_rollback`].
 pub fn accept_rollback(config: &Config, reason: Reason<'_>, env: &Env) -> Result<Revision> {
     keystore(config, wrappers(config, env)?, env).accept_rollback(reason)
+}
+
+/// Makes the keystore that `config` describes again from `backup`; without a `reason`, checks only whether
+/// that can be done. See [`Manager::restore`].
+pub fn restore(
+    config: &Config,
+    backup: &Backup,
+    replace: bool,
+    reason: Option<Reason<'_>>,
+    env: &Env,
+) -> Result<Restored> {
+    let manager = keystore(config, wrappers(config, env)?, env);
+    match reason {
+        None => manager.try_restore(backup, replace),
+        Some(reason) => manager.as_role(Role::Command).restore(backup, replace, reason),
+    }
 }
 
 /// Notes in the audit trail that somebody is about to read what `keys` keep secret: of the keystore, or of

@@ -15,11 +15,12 @@
 //!      |             |
 //!   source           |                  reads keys: a keystore, or a key store that serves them
 //!      |             |
+//!   backup                              a keystore's backup as text
 //!   store  event  ring                  the keystore's file | audit trail and metrics | keys in memory
 //!   policy  mark  inspect  binlog       when a rotation is due | the data directory's mark | data files |
 //!                                       binary logs, decrypted
 //!   provider  config                    the traits of a key store | the configuration file
-//!   cipher  secret                      pages | locked memory, secrets from files
+//!   cipher  secret  age                 pages | locked memory, secrets from files | encrypted files of age's
 //!   key  error  env  hex  trust         a key's names | the one error | clock, randomness, threads |
 //!                                       digits | whose a file is
 //! ```
@@ -27,8 +28,10 @@
 //! Encrypting a page runs a door, `custodian`, `ring` and `cipher`, and takes no lock. Everything else runs
 //! at a start, in the worker's thread or in the command.
 
+pub mod age;
 pub mod assemble;
 pub mod backend;
+pub mod backup;
 pub mod binlog;
 pub mod cipher;
 pub mod cli;

@@ -18,12 +18,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("secret", &["env", "error", "key", "trust"]),
     ("cipher", &["secret", "error"]),
     ("inspect", &["env", "error", "key", "secret", "trust"]),
+    ("age", &["env", "error", "secret"]),
     ("binlog", &["cipher", "error", "inspect", "key", "secret"]),
     ("provider", &["env", "error", "key", "secret"]),
     ("config", &["error", "key", "policy", "secret", "trust"]),
     ("backend", &["config", "env", "error", "hex", "key", "provider", "secret", "trust"]),
     ("ring", &["error", "key", "secret"]),
     ("store", &["env", "error", "hex", "key", "provider", "secret", "trust"]),
+    ("backup", &["env", "error", "hex", "key", "ring", "secret", "store"]),
     ("mark", &["env", "error", "hex", "inspect", "key", "ring", "secret", "store", "trust"]),
     ("policy", &["env", "error", "key", "store"]),
     ("event", &["cipher", "env", "error", "hex", "key", "secret", "trust"]),
@@ -31,8 +33,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "manager",
         &[
-            "env", "error", "event", "key", "policy", "provider", "ring", "secret", "source",
-            "store",
+            "backup", "env", "error", "event", "hex", "key", "policy", "provider", "ring",
+            "secret", "source", "store",
         ],
     ),
     (
@@ -47,6 +49,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "assemble",
         &[
             "backend",
+            "backup",
             "config",
             "custodian",
             "env",
@@ -116,7 +119,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "age",
             "assemble",
+            "backup",
             "binlog",
             "cipher",
             "compat",
@@ -125,6 +130,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "env",
             "error",
             "event",
+            "hex",
             "inspect",
             "key",
             "manager",

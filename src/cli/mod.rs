@@ -73,7 +73,7 @@ enum Command {
     /// The life of keys: list, show, create, wait, undo, retire, compromise, destroy
     #[command(subcommand)]
     Keys(keys::Command),
-    /// The keystore as a whole: rewrap, accept-rollback
+    /// The keystore as a whole: rewrap, backup, restore, accept-rollback
     #[command(subcommand)]
     Keystore(keystore::Command),
     /// What was done to keys, by whom and why: show, verify, checkpoint, export
@@ -196,6 +196,7 @@ impl Command {
     fn outlet(&self) -> Result<Option<Outlet>> {
         match self {
             Self::Binlog(options) => options.outlet().map(Some),
+            Self::Keystore(command) => command.outlet(),
             _ => Ok(None),
         }
     }

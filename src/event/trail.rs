@@ -68,6 +68,12 @@ pub enum Event {
     Imported,
     /// Keys are about to be taken to another key store.
     Exported,
+    /// All keys are about to be written to an encrypted backup.
+    BackedUp,
+    /// For whom backups are encrypted is another.
+    BackupRecipientsChanged,
+    /// The keystore was made again from a backup.
+    Restored,
     /// Binary or relay logs are about to be decrypted.
     BinaryLogRead,
     /// An older copy of the keystore is to be the one in force.

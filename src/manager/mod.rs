@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backup;
 mod destroy;
 mod import;
 mod keys;
@@ -11,6 +12,7 @@ mod named;
 mod policy_runner;
 mod register;
 mod rescue;
+mod restore;
 mod rewrap;
 mod rollback;
 mod states;
@@ -21,6 +23,7 @@ pub use destroy::Destruction;
 pub use import::ExportedKey;
 pub use register::{Home, Judged};
 pub use rescue::{Rescued, held_keys};
+pub use restore::Restored;
 pub use rewrap::{Rewrap, Rewrapped, WrapChange};
 pub use rollback::Rollback;
 pub use states::StateChange;
@@ -29,6 +32,7 @@ use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
 use crate::event::checkpoint::Checkpoint;
 use crate::event::{Appended, Event, Fault, Head, Record, Trail};
+use crate::hex::Hex;
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef};
 use crate::policy::{NextRotation, Policy};
 use crate::ring::Ring;
@@ -37,7 +41,7 @@ use crate::source::{
     KeySource, KeystoreReader, LOCK_WAIT, Looked, Maintenance, NamedWrapper, Reason, Role,
     SourceState, Which,
 };
-use crate::store::{Change, Contents, Keystore, StoreFile, TrailAnchor};
+use crate::store::{Change, Contents, Epoch, Keystore, StoreFile, TrailAnchor};
 use policy_runner::PolicyRunner;
 use register::Registering;
 
@@ -115,6 +119,15 @@ impl Manager {
     /// change whose outcome is unknown can be called for again.
     pub fn expect_generation(&mut self, generation: u64) {
         self.expected = Some(generation);
+    }
+
+    /// What names the keystore's signing key to people. `State` in a keystore of format 1.
+    pub fn fingerprint(&self) -> Result<Hex<32>> {
+        let last = self.contents().and_then(|contents| contents.registers().epochs().last());
+        last.map(Epoch::fingerprint).ok_or_else(|| {
+            Error::new(Kind::State, "a keystore of format 1 has no fingerprint")
+                .advise("the next change brings it to format 2")
+        })
     }
 
     /// The next rotation that the policy brings.

@@ -14,6 +14,7 @@ mod lines;
 mod numbers;
 mod prune;
 mod registers;
+mod restored;
 mod seal;
 mod sealed;
 mod secret;
@@ -34,6 +35,7 @@ pub use registers::{
     Approvers, Backup, DataDirectory, Epoch, MAX_BACKUPS, MAX_DATA_DIRECTORIES, MAX_PEOPLE,
     MAX_USED_APPROVALS, Registers, TrailAnchor, UsedApproval,
 };
+pub use restored::Identity;
 pub use seal::{MAX_WRAPS, STORE_KEY_LEN};
 pub use sealed::Sealed;
 pub use stash::Served;

@@ -161,7 +161,7 @@ impl Epoch {
         Hex(Sha256::digest(self.public_key.0).into())
     }
 
-    fn is_signed_by(&self, former: &Self) -> bool {
+    pub(super) fn is_signed_by(&self, former: &Self) -> bool {
         self.signature.is_some_and(|signature| {
             let key = UnparsedPublicKey::new(&ED25519, former.public_key.0);
             key.verify(&self.signed(former), &signature.0).is_ok()

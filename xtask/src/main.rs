@@ -1,5 +1,6 @@
 //! keyward's own tasks. `cargo xtask` alone lists them.
 
+mod age;
 mod bochs;
 mod build;
 mod cosmian;

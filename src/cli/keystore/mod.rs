@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod accept_rollback;
+mod backup;
+mod restore;
 mod rewrap;
 
 use std::path::Path;
@@ -10,6 +12,7 @@ use std::path::Path;
 use clap::Subcommand;
 
 use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::outlet::Outlet;
 use crate::cli::helpers::print::Printer;
 use crate::error::Result;
 
@@ -17,13 +20,29 @@ use crate::error::Result;
 pub(super) enum Command {
     /// Change how the keystore itself is wrapped; no page is touched
     Rewrap(rewrap::Options),
+    /// Write all keys to one encrypted file, which opens without keyward
+    Backup(backup::Options),
+    /// Make the keystore again from such a file
+    Restore(restore::Options),
     /// Go on with an older copy of the keystore, though the newer one is lost
     AcceptRollback(accept_rollback::Options),
+}
+
+impl Command {
+    /// Where its output goes if that is no text.
+    pub(super) fn outlet(&self) -> Result<Option<Outlet>> {
+        match self {
+            Self::Backup(options) => options.outlet(),
+            _ => Ok(None),
+        }
+    }
 }
 
 pub(super) fn run(config: &Path, command: &Command, printer: &Printer) -> Result<Exit> {
     match command {
         Command::Rewrap(options) => rewrap::run(config, options, printer),
+        Command::Backup(options) => backup::run(config, options, printer),
+        Command::Restore(options) => restore::run(config, options, printer),
         Command::AcceptRollback(options) => accept_rollback::run(config, options, printer),
     }
 }

@@ -8,7 +8,7 @@ use test_kit::{Result, artefacts, files, scratch};
 use test_vault::PROGRAM_VARIABLE;
 
 use crate::build::cargo;
-use crate::{job, kryoptic, python, vault};
+use crate::{age, job, kryoptic, python, vault};
 
 use super::{Report, Run};
 
@@ -32,7 +32,8 @@ pub(super) fn unit(run: &Run) -> Result<Report> {
             words.extend(["--test".into(), name]);
         }
     }
-    let mut report = tests(&mut of_workspace(&borrowed(&words)), run)?;
+    let age = age::folder()?;
+    let mut report = tests(of_workspace(&borrowed(&words)).env("KEYWARD_AGE", age), run)?;
     report.add(&tests(&mut of_workspace(&["--doc"]), run)?);
     report.add(&tests(&mut optimised(OPTIMISED), run)?);
     Ok(report)

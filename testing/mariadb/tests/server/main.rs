@@ -8,6 +8,7 @@ mod encrypts;
 mod kernels;
 mod loading;
 mod outage;
+mod recovery;
 mod rescue;
 mod rotation;
 mod unit;

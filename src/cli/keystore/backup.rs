@@ -1,0 +1,148 @@
+//! `keyward keystore backup`: all keys in one encrypted file that opens without keyward, and for whom.
+
+#![forbid(unsafe_code)]
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::age::{self, For, Identity, Recipient};
+use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::open::{env, open};
+use crate::cli::helpers::outlet::Outlet;
+use crate::cli::helpers::print::{Printer, plain};
+use crate::cli::helpers::privilege;
+use crate::custodian::Custodian;
+use crate::env::Env;
+use crate::error::{Error, Kind, Result};
+use crate::hex::Hex;
+use crate::secret::{read_file, source::without_line_end};
+use crate::source::Reason;
+use crate::trust;
+
+/// The longest passphrase, in bytes.
+pub(super) const MAX_PASSPHRASE: usize = 1024;
+
+#[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(
+    ["to", "identity", "add_recipient", "remove_recipient", "recipients"]
+)))]
+pub(in crate::cli) struct Options {
+    /// Write the backup to this new file, for the keystore's recipients
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+    /// Encrypt it by the passphrase in this file instead
+    #[arg(long, value_name = "FILE", requires = "to")]
+    passphrase_file: Option<PathBuf>,
+    /// Make the secret that opens backups, and write it to this new file, to be kept away from the servers.
+    /// Prints the keystore's fingerprint, to be kept as well, and its public part, to be added
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// Encrypt backups from now on for this recipient, too: age1pq1...
+    #[arg(long, value_name = "RECIPIENT")]
+    add_recipient: Option<String>,
+    /// Encrypt them for this recipient no longer
+    #[arg(long, value_name = "RECIPIENT")]
+    remove_recipient: Option<String>,
+    /// List the recipients
+    #[arg(long)]
+    recipients: bool,
+    /// Why, for the audit trail
+    #[arg(long, default_value = "keyward keystore backup", value_name = "TEXT")]
+    reason: String,
+}
+
+impl Options {
+    /// The new file, if the call makes one; of root's second command, what root has opened.
+    pub(in crate::cli) fn outlet(&self) -> Result<Option<Outlet>> {
+        match self.to.as_ref().or(self.identity.as_ref()) {
+            Some(_) if privilege::is_second() => Outlet::standard().map(Some),
+            Some(path) => Outlet::to_new(path).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
+    let Some(mut outlet) = options.outlet()? else { return listed(config, options, printer) };
+    let made = bytes(config, options).map(|bytes| {
+        // Why it fails, the outlet knows.
+        drop(outlet.write_all(&bytes).and_then(|()| outlet.flush()));
+        Exit::Success
+    });
+    outlet.end(made)
+}
+
+/// What the new file is to hold.
+fn bytes(config: &Path, options: &Options) -> Result<zeroize::Zeroizing<Vec<u8>>> {
+    let (_, custodian) = open(config)?;
+    let (actor, env) = (privilege::actor(), env());
+    let reason = Reason { actor: &actor, text: &options.reason };
+    if options.identity.is_some() {
+        return identity(&custodian, &env).map(Into::into);
+    }
+    let configuration = digest_of(config);
+    if let Some(path) = &options.passphrase_file {
+        let passphrase = read_file(path, MAX_PASSPHRASE)?;
+        let words = without_line_end(passphrase.expose());
+        if words.len() < 16 {
+            let what = format!("the passphrase in {} has fewer than 16 bytes", path.display());
+            return Err(
+                Error::new(Kind::Config, what).advise("`openssl rand -hex 16` makes a good one")
+            );
+        }
+        let text = custodian.manager()?.backup(configuration, reason)?;
+        return age::encrypt(text.expose(), For::Passphrase(words), &*env.rng).map(Into::into);
+    }
+    let recipients = recipients(&custodian)?;
+    if recipients.is_empty() {
+        return Err(Error::new(Kind::State, "the keystore has no recipient of backups").advise(
+            "`keyward keystore backup --identity FILE` makes one, --add-recipient adds it; or name a --passphrase-file",
+        ));
+    }
+    let text = custodian.manager()?.backup(configuration, reason)?;
+    age::encrypt(text.expose(), For::Recipients(&recipients), &*env.rng).map(Into::into)
+}
+
+/// A new identity's file. Its recipient is added by a call of its own, by who has the file: backups for an
+/// identity that was lost on the way would open for nobody.
+fn identity(custodian: &Custodian, env: &Env) -> Result<Vec<u8>> {
+    let identity = Identity::generate(&*env.rng)?;
+    let fingerprint = custodian.manager()?.fingerprint()?;
+    eprintln!("keyward: note, on paper, the keystore's fingerprint: {fingerprint}");
+    eprintln!(
+        "keyward: once you have the file: keyward keystore backup --add-recipient {}",
+        identity.recipient()?
+    );
+    Ok(identity.to_text()?.expose().to_vec())
+}
+
+fn recipients(custodian: &Custodian) -> Result<Vec<Recipient>> {
+    let manager = custodian.manager()?;
+    let all = manager.contents().map(|contents| contents.registers().backup_recipients.clone());
+    all.unwrap_or_default().iter().map(|one| one.parse()).collect()
+}
+
+fn listed(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
+    let (_, custodian) = open(config)?;
+    let actor = privilege::actor();
+    let reason = Reason { actor: &actor, text: &options.reason };
+    if let Some(recipient) = &options.add_recipient {
+        let recipient: Recipient = recipient.parse()?;
+        custodian.manager()?.add_backup_recipient(&recipient.to_string(), reason)?;
+    }
+    if let Some(recipient) = &options.remove_recipient {
+        custodian.manager()?.remove_backup_recipient(recipient, reason)?;
+    }
+    let all: Vec<String> = recipients(&custodian)?.iter().map(ToString::to_string).collect();
+    let text: String = all.iter().map(|one| plain(one) + "\n").collect();
+    printer.show(&all, &text)?;
+    Ok(Exit::Success)
+}
+
+/// SHA-256 of the configuration that the backup goes with.
+fn digest_of(config: &Path) -> Option<Hex<32>> {
+    let bytes = trust::read(config, 1 << 20).ok()?;
+    Some(Hex(Sha256::digest(bytes).into()))
+}
