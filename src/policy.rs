@@ -273,6 +273,7 @@ impl Policy {
         keystore: &str,
         keys: impl Iterator<Item = &'a KeyEntry>,
     ) -> Option<NextRotation> {
+        self.rotate_after?;
         let waiting = that_rotate(keys).into_iter().filter(|key| planned(key).is_none());
         let at = waiting.filter_map(|key| self.next_rotation(keystore, key)).min()?;
         Some(NextRotation { at, told_from: self.told_from(at) })

@@ -51,12 +51,9 @@ impl Custodian {
 
 impl Summary {
     pub(super) fn of(source: &dyn KeySource, rotation: Option<NextRotation>) -> Self {
-        let mut keys = source.keys();
-        keys.retain(|info| info.state.decrypts());
-        let versions = keys.len();
-        keys.dedup_by(|one, other| one.key.name == other.key.name);
+        let (keys, versions) = source.counts();
         let SourceState { generation, provider, trail_line, stash, .. } = source.state();
-        Self { generation, provider, trail_line, keys: keys.len(), versions, rotation, stash }
+        Self { generation, provider, trail_line, keys, versions, rotation, stash }
     }
 
     /// Brings it up to date; whether there was anything new. A source that counts no generations may

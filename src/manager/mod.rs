@@ -41,7 +41,7 @@ use crate::source::{
     KeySource, KeystoreReader, LOCK_WAIT, Looked, Maintenance, NamedWrapper, Reason, Role,
     SourceState, Which,
 };
-use crate::store::{Change, Contents, Epoch, Keystore, StoreFile, TrailAnchor};
+use crate::store::{Change, Contents, Epoch, KeyEntry, Keystore, StoreFile, TrailAnchor};
 use policy_runner::PolicyRunner;
 use register::Registering;
 
@@ -314,6 +314,14 @@ impl KeySource for Manager {
 
     fn keys(&self) -> Vec<KeyInfo> {
         self.reader.keys()
+    }
+
+    /// Without a copy of each name: it is done after each change.
+    fn counts(&self) -> (usize, usize) {
+        let decrypting = |key: &KeyEntry| key.versions().filter(|one| one.state.decrypts()).count();
+        let keys = self.contents().into_iter().flat_map(Contents::keys).map(decrypting);
+        keys.filter(|of_key| *of_key > 0)
+            .fold((0, 0), |(keys, all), of_key| (keys + 1, all + of_key))
     }
 
     fn state(&self) -> SourceState {

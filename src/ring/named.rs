@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::key::{CheckValue, KeyName, KeyVersion, KeyringKey};
@@ -55,35 +56,87 @@ impl NamedKey {
     }
 }
 
+/// In how many parts they are kept: a change copies one of them.
+const PARTS: usize = 64;
+
+type Part = BTreeMap<Arc<KeyName>, Arc<NamedKey>>;
+
 /// All of them at one moment. A value: a change gives a new one, which takes its place. Names and keys
-/// are shared, so that a copy costs little.
-#[derive(Clone, Default)]
-pub struct NamedKeys(BTreeMap<Arc<KeyName>, Arc<NamedKey>>);
+/// are shared, and so are the parts that a change left alone: a copy costs little, however many there are.
+#[derive(Clone)]
+pub struct NamedKeys([Arc<Part>; PARTS]);
+
+impl Default for NamedKeys {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Arc::default()))
+    }
+}
 
 impl NamedKeys {
     /// The key called `name`.
     #[must_use]
     pub fn get(&self, name: &KeyName) -> Option<&Arc<NamedKey>> {
-        self.0.get(name)
+        self.0[part_of(name)].get(name)
     }
 
     /// Puts `key` under `name`.
     pub fn insert(&mut self, name: KeyName, key: Arc<NamedKey>) {
-        self.0.insert(Arc::new(name), key);
+        Arc::make_mut(&mut self.0[part_of(&name)]).insert(Arc::new(name), key);
     }
 
     /// Takes out the key called `name`.
     pub fn remove(&mut self, name: &KeyName) {
-        self.0.remove(name);
+        let part = &mut self.0[part_of(name)];
+        if part.contains_key(name) {
+            Arc::make_mut(part).remove(name);
+        }
     }
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&KeyName, &Arc<NamedKey>)> {
-        self.0.iter().map(|(name, key)| (&**name, key))
+        let mut all: Vec<_> = self.0.iter().flat_map(|part| part.iter()).collect();
+        all.sort_unstable_by(|a, b| a.0.cmp(b.0));
+        all.into_iter().map(|(name, key)| (&**name, key))
     }
 
     /// Their names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &KeyName> {
-        self.0.keys().map(AsRef::as_ref)
+        self.iter().map(|(name, _)| name)
+    }
+}
+
+fn part_of(name: &KeyName) -> usize {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    (hasher.finish() % PARTS as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_found_and_listed_by_name() {
+        let key = || {
+            let data = DataKey::copy_of(b"secret").unwrap();
+            Arc::new(NamedKey::new(
+                KeyVersion::FIRST,
+                KeyringKey::new("SECRET", 6).unwrap(),
+                data,
+                None,
+            ))
+        };
+        let name = |nth: u32| KeyName::named(format!("k{nth:04}").as_str(), "root@%");
+        let mut keys = NamedKeys::default();
+        (0..1_000).rev().for_each(|nth| keys.insert(name(nth), key()));
+        let before = keys.clone();
+        keys.remove(&name(7));
+        keys.remove(&name(4711));
+        assert!(keys.get(&name(7)).is_none() && before.get(&name(7)).is_some());
+        let listed: Vec<_> = keys.names().cloned().collect();
+        let wanted: Vec<_> = (0..1_000).filter(|nth| *nth != 7).map(name).collect();
+        assert_eq!(listed, wanted);
+        let shared = keys.0.iter().zip(&before.0).filter(|(a, b)| Arc::ptr_eq(a, b)).count();
+        assert_eq!(shared, PARTS - 1);
     }
 }

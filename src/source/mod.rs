@@ -98,6 +98,15 @@ pub trait KeySource: Send {
     /// All key versions, sorted by key and version.
     fn keys(&self) -> Vec<KeyInfo>;
 
+    /// How many keys and versions decrypt.
+    fn counts(&self) -> (usize, usize) {
+        let mut keys = self.keys();
+        keys.retain(|info| info.state.decrypts());
+        let versions = keys.len();
+        keys.dedup_by(|one, other| one.key.name == other.key.name);
+        (keys.len(), versions)
+    }
+
     /// The state as it was read last.
     fn state(&self) -> SourceState;
 
