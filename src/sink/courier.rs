@@ -43,6 +43,8 @@ struct Route {
     told: Option<String>,
     /// What the trail was when everything in it was delivered.
     seen: Option<u64>,
+    /// The trail's size when the lines were counted, and the last line that was delivered then.
+    counted: (u64, u64),
     waiting: u64,
     lost: u64,
 }
@@ -73,6 +75,7 @@ impl Courier {
             due: Instant::now(),
             told: None,
             seen: None,
+            counted: (0, 0),
             waiting: 0,
             lost: 0,
         };
@@ -85,6 +88,7 @@ impl Courier {
         let mut more = false;
         for route in &mut self.routes {
             if Instant::now() < route.due {
+                route.recount(&self.keystore);
                 continue;
             }
             match route.deliver(&self.keystore, &self.host) {
@@ -152,11 +156,24 @@ impl Route {
             cursor.note(place)?;
         }
         let outcome = self.some(&trail, &cursor, &mut place, keystore, host);
+        self.counted = (len, place.line);
         self.waiting = last.saturating_sub(place.line);
         self.lost = place.lost;
         let left = outcome?;
         self.seen = if left { None } else { Some(len) };
         Ok(left)
+    }
+
+    /// Counts what waits during a pause. What cannot be counted is told of after it.
+    fn recount(&mut self, keystore: &Path) {
+        let (size, line) = self.counted;
+        if let Ok(now) = Trail::beside(keystore).size()
+            && now != size
+            && let Ok(last) = last_number(keystore)
+        {
+            self.counted = (now, line);
+            self.waiting = last.saturating_sub(line);
+        }
     }
 
     fn some(
@@ -170,10 +187,8 @@ impl Route {
         let mut lines = Lines::after(trail, *place)?;
         // Whoever ends the server waits for one turn.
         let until = Instant::now() + self.sink.timeout;
-        for _ in 0..AT_ONCE {
-            if Instant::now() >= until {
-                break;
-            }
+        let mut sent = 0;
+        while sent < AT_ONCE && (sent == 0 || Instant::now() < until) {
             let Some((text, end)) = lines.next()? else { return Ok(false) };
             let Ok(line) = serde_json::from_str::<Line>(&text) else { continue };
             if line.number <= place.line {
@@ -188,6 +203,7 @@ impl Route {
             }
             *place = next;
             cursor.note(next)?;
+            sent += 1;
         }
         Ok(true)
     }
@@ -222,6 +238,10 @@ impl Lines {
         };
         match lines.next()? {
             Some((text, _)) if is_next(&text) => Self::from(trail, place.offset),
+            // The last line was delivered, and none has come since.
+            None if place.offset > 0 && trail.size()? == place.offset => {
+                Ok(Self { file: None, end: 0 })
+            }
             _ => Self::from(trail, 0),
         }
     }

@@ -173,6 +173,19 @@ fn a_new_sink_gets_what_happens_from_then_on_once_and_in_order() {
 }
 
 #[test]
+fn what_waits_is_counted_in_a_pause_too() {
+    let bench = Bench::new();
+    let mut courier = bench.courier(1000);
+    all(&mut courier);
+    bench.away(true);
+    for waiting in [3, 6, 9] {
+        bench.write(3);
+        all(&mut courier);
+        assert_eq!(bench.backlog.counts(), (waiting, 0));
+    }
+}
+
+#[test]
 fn what_waits_is_bounded_and_what_is_given_up_is_counted() {
     let bench = Bench::new();
     all(&mut bench.courier(10));
