@@ -1,15 +1,15 @@
-//! Any answers of Azure, to every operation of a vault by each kind of credentials: what was asked for, or one
-//! line of refusal in which nothing of them stands.
+//! Any answers of Azure, to every operation of a vault by each kind of credentials, and any text as the file of an
+//! application's certificate and key: what was asked for, or one line of refusal in which nothing of either stands.
 //!
 //! The first line says whose credentials, how a key wraps, and what to do; the others are the answers
-//! (`http::scripted`).
+//! (`http::scripted`), or the file.
 #![no_main]
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use keyward::backend::azure_keyvault::{KeyName, KeyVaultWrapper, Settings};
+use keyward::backend::azure_keyvault::{KeyName, KeyVaultWrapper, Settings, signs_as_fuzzed};
 use keyward::backend::http::scripted;
 use keyward::env::{Rng, Timestamp, fake::FakeRng};
 use keyward::provider::{KekInfo, KeyWrapper, WrapContext, WrappedKey};
@@ -25,6 +25,10 @@ libfuzzer_sys::fuzz_target!(|script: &[u8]| {
     let end = script.iter().position(|byte| *byte == b'\n').unwrap_or(script.len());
     let rest = script.get(end + 1..).unwrap_or_default();
     let Ok(first) = std::str::from_utf8(&script[..end]) else { return };
+    if first == "certificate" {
+        told(signs_as_fuzzed(rest, &*rng()));
+        return;
+    }
     let words: Vec<&str> = first.split(' ').collect();
     let [credentials, algorithm, doing] = words[..] else { return };
     let Some(settings) = settings(credentials, algorithm) else { return };

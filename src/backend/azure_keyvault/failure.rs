@@ -142,10 +142,9 @@ pub(super) fn no_challenge(vault: &Url) -> Error {
     Error::new(Kind::Untrusted, what).advise("is `key` the right address?")
 }
 
-/// Who answers wants a token for something else, which is not given away.
-pub(super) fn wrong_resource(vault: &Url, resource: &Url) -> Error {
-    let what =
-        format!("{} asks for a token for another resource, {}", place(vault), place(resource));
+/// Who answers wants a token for something else, which is not given away; nor is shown what they call it.
+pub(super) fn wrong_resource(vault: &Url) -> Error {
+    let what = format!("{} asks for a token for another resource than its own", place(vault));
     Error::new(Kind::Untrusted, what).advise("no token was sent; is `key` the right address?")
 }
 

@@ -60,6 +60,15 @@ pub(super) fn signed(
     Ok(sign(key, &header, &body).ok_or(Unusable::Key))
 }
 
+/// Whether `pem` has a certificate and a key that signs, for a fuzzer.
+#[cfg(fuzzing)]
+pub fn signs_as_fuzzed(pem: &[u8], rng: &dyn Rng) -> Result<bool> {
+    let (audience, now) =
+        ("https://login.microsoftonline.com", Timestamp::from_unix(1_800_000_000));
+    let signed = signed(&Claims { client_id: "0f0c6f3c", audience, now }, pem, pem, rng)?;
+    Ok(signed.is_ok_and(|text| text.split('.').count() == 3))
+}
+
 /// Of a key whose signer has no PSS, by the older RS256.
 fn sign(
     key: &[u8],

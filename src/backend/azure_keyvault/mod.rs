@@ -18,6 +18,8 @@ mod settings;
 mod setup;
 mod wrapper;
 
+#[cfg(fuzzing)]
+pub use self::jwt::signs_as_fuzzed;
 pub use self::name::KeyName;
 pub use self::settings::{Algorithm, Environment, KeyType, Settings};
 pub use self::wrapper::KeyVaultWrapper;

@@ -162,7 +162,7 @@ fn what_no_answer_of_a_vault_says_has_its_advice() {
         (no_credentials(), "client_secret_file"),
         (foreign("https://v"), "`key` the right address"),
         (no_challenge(&url), "`key` the right address"),
-        (wrong_resource(&url, &url), "no token was sent"),
+        (wrong_resource(&url), "no token was sent"),
         (other_tenant(&url, "t"), "correct `tenant`"),
         (changed(), "from a backup"),
         (cannot_wrap(&key, "EC"), "RSA-HSM"),

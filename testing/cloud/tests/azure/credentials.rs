@@ -213,7 +213,7 @@ fn fake_azure_no_token_goes_to_who_wants_one_for_something_else() -> Result<()> 
                 "Bearer authorization=\"https://login.microsoftonline.com/{TENANT}\", \
                  resource=\"https://management.azure.com\""
             ),
-            "asks for a token for another resource, https://management.azure.com",
+            "asks for a token for another resource than its own",
         ),
         ("Bearer realm=\"a\"".to_owned(), "does not ask for a token as a vault of Azure does"),
         (String::new(), "does not ask for a token as a vault of Azure does"),
