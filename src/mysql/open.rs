@@ -454,7 +454,8 @@ fn refuse_without_master_keys(before: Option<&Open>, now: &Custodian, path: &Pat
     let what =
         format!("{} is another keystore and lacks key {name}, which is in use", path.display());
     Err(Error::new(Kind::Conflict, what).advise(format!(
-        "name the place of the one before, {}; to change to another, copy all keys into it first, by          mysql_migrate_keyring",
+        "name the place of the one before, {}; to change to another, copy all keys into it first, by \
+         mysql_migrate_keyring",
         before.data_file.display()
     )))
 }
