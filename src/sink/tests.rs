@@ -42,6 +42,10 @@ fn a_section_is_read_to_its_end() {
         ("type = \"syslog\"\nfacility = 1", "unknown key \"facility\""),
         ("type = \"webhook\"", "lacks \"url\""),
         ("type = \"webhook\"\nurl = \"http://siem.example/\"", "is not https"),
+        (
+            "type = \"webhook\"\nurl = \"https://ops:pa55@siem.example/\"",
+            "url: has a user name or a password in it; put a token into token_file instead",
+        ),
         ("type = \"webhook\"\nurl = \"https://a/\"\nurl_file = \"/u\"", "is named twice"),
         (
             "type = \"webhook\"\nurl = \"https://a/\"\ntoken = \"x\"",

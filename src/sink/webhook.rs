@@ -37,7 +37,7 @@ impl Webhook {
         let secret = section.secret("secret_url", ["url_file", "url_env", "url_credential"])?;
         let address = match (section.text("url")?, secret) {
             (Some(text), None) => Address::Given(
-                parse(&text).map_err(|error| section.wrong("url", error.what()).advise(USE_TLS))?,
+                parse(&text).map_err(|[what, advice]| section.wrong("url", what).advise(advice))?,
             ),
             (None, Some(source)) => Address::Secret(source),
             (None, None) => return Err(section.lacks("url")),
@@ -50,8 +50,9 @@ impl Webhook {
     fn url(&self) -> Result<Url> {
         match &self.address {
             Address::Given(url) => Ok(url.clone()),
-            Address::Secret(source) => parse(&text(source)?)
-                .map_err(|error| Error::new(Kind::Config, format!("{source} {}", error.what()))),
+            Address::Secret(source) => parse(&text(source)?).map_err(|[what, advice]| {
+                Error::new(Kind::Config, format!("the address in {source} {what}")).advise(advice)
+            }),
         }
     }
 }
@@ -83,11 +84,13 @@ impl Sink for Webhook {
     }
 }
 
-/// The error names no address: it may be secret.
-fn parse(text: &str) -> Result<Url> {
-    let wrong = |what: &str| Error::new(Kind::Config, what);
-    let url = Url::parse(text.trim()).map_err(|_| wrong("is no address"))?;
-    if is_private(&url) { Ok(url) } else { Err(wrong(IN_THE_CLEAR)) }
+/// The address, or the fault and its cure. These do not repeat the address: it may be secret.
+fn parse(text: &str) -> Result<Url, [&'static str; 2]> {
+    let url = Url::parse(text.trim()).map_err(|_| ["is no address", USE_TLS])?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(["has a user name or a password in it", "put a token into token_file instead"]);
+    }
+    if is_private(&url) { Ok(url) } else { Err([IN_THE_CLEAR, USE_TLS]) }
 }
 
 fn text(source: &SecretSource) -> Result<Zeroizing<String>> {
