@@ -77,6 +77,10 @@ fn what_is_damaged_or_anothers_is_refused() {
         file[at] ^= 1;
         assert!(refused(&file).is_some(), "byte {at}");
     }
+    let passphrase = String::from_utf8_lossy(&golden("passphrase.age")).into_owned();
+    let two = passphrase.replacen("v1\n", "v1\n-> another recipient\nAAAA\n", 1);
+    let told = decrypt(two.as_bytes(), With::Passphrase(b"correct horse")).err().unwrap();
+    assert!(told.to_string().contains("a passphrase next to other recipients"), "{told}");
     let longer = [&file[..], b"x"].concat();
     assert_eq!(refused(&longer), Some(Kind::Corrupt));
     // Chunks that are swapped, left out or too many.

@@ -187,6 +187,8 @@ fn an_empty_machine_has_the_same_keys_again() {
 fn a_damaged_keystore_is_set_aside_and_a_whole_one_stays() {
     let site = Site::with_keys();
     let (identity, fingerprint) = site.identity();
+    // As somebody may copy it from paper.
+    let fingerprint = fingerprint.to_uppercase();
     let backup = site.backup();
     let keys = site.keys("keys");
     let words =

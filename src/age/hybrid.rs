@@ -36,7 +36,7 @@ const RANDOM: usize = 64;
 /// The length of an identity, in bytes.
 const SEED: usize = 32;
 
-/// For whom a file can be encrypted: `age1pq1...`.
+/// A public key to encrypt a file for: `age1pq1...`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Recipient(PublicKey);
 
@@ -112,7 +112,7 @@ impl Identity {
         Ok(SecretBytes::copy_of(Zeroizing::new(format!("{head}{}\n", *key)).as_bytes()))
     }
 
-    /// For whom files are encrypted that it opens.
+    /// Its recipient: the public part, to encrypt for.
     pub fn recipient(&self) -> Result<Recipient> {
         scrubbed(|| Ok(Recipient(XWing::sk_to_pk(&self.key()?))))
     }

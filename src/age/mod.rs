@@ -68,6 +68,7 @@ pub fn encrypt(text: &[u8], whom: For<'_>, rng: &dyn Rng) -> Result<Vec<u8>> {
 pub fn decrypt(file: &[u8], with: With<'_>) -> Result<SecretBytes> {
     scrubbed(|| {
         let (header, payload) = Header::parse(file)?;
+        check_kinds(&header.stanzas)?;
         let mut opened = header.stanzas.iter().map(|stanza| match with {
             With::Identity(identity) => identity.unwrap(stanza),
             With::Passphrase(passphrase) => passphrase::unwrap(stanza, passphrase),
@@ -76,6 +77,14 @@ pub fn decrypt(file: &[u8], with: With<'_>) -> Result<SecretBytes> {
         header.check(&key, file)?;
         payload::open(payload, &key)
     })
+}
+
+/// The standard has a passphrase as the only recipient: then only those who know it can have made the file.
+fn check_kinds(stanzas: &[Stanza]) -> Result<()> {
+    match stanzas.len() > 1 && stanzas.iter().any(|stanza| stanza.kind == passphrase::KIND) {
+        true => Err(damaged("it has a passphrase next to other recipients")),
+        false => Ok(()),
+    }
 }
 
 fn not_mine(with: With<'_>) -> Error {

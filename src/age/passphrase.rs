@@ -11,12 +11,12 @@ use crate::env::Rng;
 use crate::error::{Error, Kind, Result};
 use crate::secret::SecretBytes;
 
-const KIND: &str = "scrypt";
+pub(super) const KIND: &str = "scrypt";
 const LABEL: &[u8] = b"age-encryption.org/v1/scrypt";
 const SALT: usize = 16;
 /// The work, as the standard command has it: 2^18 rounds over 256 MiB, about a second.
 const WORK: u8 = 18;
-/// The most that is done for a file of somebody's: 1 GiB.
+/// The largest work factor that is accepted in a file: 1 GiB.
 const MAX_WORK: u8 = 20;
 
 pub(super) fn wrap(key: &SecretBytes, passphrase: &[u8], rng: &dyn Rng) -> Result<Stanza> {

@@ -69,10 +69,13 @@ impl Keystore {
 }
 
 impl Registers {
-    /// Whether one of the epochs has this fingerprint, and each after it was signed by the one before.
+    /// Whether one of the epochs has this fingerprint (hexadecimal digits, in either case), and each after it
+    /// was signed by the one before.
     #[must_use]
     pub fn descends_from(&self, fingerprint: &str) -> bool {
-        let named = |epoch: &super::Epoch| epoch.fingerprint().to_string() == fingerprint;
+        let named = |epoch: &super::Epoch| {
+            epoch.fingerprint().to_string().eq_ignore_ascii_case(fingerprint)
+        };
         let from = self.epochs().iter().position(named);
         let signed =
             |from: usize| self.epochs()[from..].windows(2).all(|two| two[1].is_signed_by(&two[0]));
