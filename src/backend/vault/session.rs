@@ -4,7 +4,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use super::super::http::Method;
 use super::jwt::Claims;
 use super::login::{Jwt, Login, RoleId};
 use super::nodes::{Answer, Exchange, Nodes};
-use crate::env::{Deadline, Rng, Timestamp, jittered};
+use crate::env::{Clock as _, Deadline, Rng, System, Timestamp, jittered};
 use crate::error::{Error, Kind, Result};
 use crate::provider::{End, Ending, FreshLogin};
 use crate::secret::SecretBytes;
@@ -484,9 +484,7 @@ fn jwt_refusal(to: &Exchange<'_>, mount: &str, role: &str, jwt: &str, status: u1
     };
     let namespace = to.in_namespace();
     let option = to.namespace().map_or_else(String::new, |name| format!("-namespace={name} "));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = Timestamp::from_unix(now.as_secs());
-    let [reason, advice] = claims.refused(mount, role, &option, now);
+    let [reason, advice] = claims.refused(mount, role, &option, System.now());
     let what = format!("Vault refuses our log-in at auth/{mount}{namespace}: {reason}");
     Error::new(Kind::Denied, what).advise(advice)
 }
