@@ -23,7 +23,7 @@ use crate::store::{Registers, Revision};
 /// How the text begins, and with it what is signed.
 const FIRST: &str = "keyward backup v1\n";
 
-/// What people need to know who have nothing but this text.
+/// Instructions for people who have nothing but this text.
 const WORDS: &str = "
 This text holds the encryption keys of a database server. Whoever reads it can read that server's data: keep it
 where you keep the data itself, or encrypted.
@@ -238,7 +238,7 @@ struct Named<'a> {
     data_id: String,
     auth_id: String,
     version: KeyVersion,
-    /// Where it stands: no copy is made.
+    /// Borrowed, so that no copy of it is made.
     key: &'a str,
 }
 

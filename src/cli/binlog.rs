@@ -116,7 +116,7 @@ fn look(files: &[PathBuf]) -> Result<Vec<Log<'_>>> {
     files.iter().map(log).collect()
 }
 
-/// Notes in the audit trail who is about to read what.
+/// Appends the line to the audit trail, before anything is decrypted.
 fn note(
     config: &Config,
     custodian: &Custodian,

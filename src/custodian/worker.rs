@@ -46,7 +46,7 @@ impl Worker {
     }
 }
 
-/// Work that is done beside the keys, on a thread of its own once that is started.
+/// Work that no key waits for, on a thread of its own once that is started.
 pub(super) struct Attendant {
     work: Option<Work>,
     running: Option<Worker>,

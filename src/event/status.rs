@@ -86,7 +86,7 @@ pub struct StashState {
     pub failure: Option<String>,
 }
 
-/// How many lines of the audit trail have not come to the sinks, counted by whoever delivers.
+/// How many lines of the audit trail are not delivered to the sinks yet.
 #[derive(Debug, Default)]
 pub struct Backlog {
     waiting: AtomicU64,

@@ -70,7 +70,7 @@ pub enum Event {
     Exported,
     /// All keys are about to be written to an encrypted backup.
     BackedUp,
-    /// For whom backups are encrypted is another.
+    /// The recipients of backups were changed.
     BackupRecipientsChanged,
     /// The keystore was made again from a backup.
     Restored,

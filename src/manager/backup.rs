@@ -1,4 +1,4 @@
-//! Backups of the keystore's keys in plain, for whoever encrypts them, and for whom.
+//! The plain text of a backup of the keystore, and the register of its recipients.
 
 #![forbid(unsafe_code)]
 

@@ -218,8 +218,8 @@ impl Manager {
         Ok(checkpoint.note(&key, &signature))
     }
 
-    /// Notes in the trail that somebody reads what `keys` keep secret, and changes nothing else. For before he
-    /// has it.
+    /// Appends a line to the trail that data encrypted with `keys` is about to be read; to be called before
+    /// it is.
     pub fn note(&mut self, event: Event, keys: &[KeyRef], reason: Reason<'_>) -> Result<()> {
         self.load()?;
         let _lock = self.reader.file.lock(Deadline::after(LOCK_WAIT))?;

@@ -1,5 +1,5 @@
-//! Who delivers: in a server a thread that no key waits for, in the command its last step. Each line is delivered in
-//! its order and by one process; after a failure with growing pauses.
+//! Delivery: by a thread in a server, which no key waits for, and as the last step of the command. Lines are delivered
+//! in order and by one process; after failures the pauses grow.
 
 #![forbid(unsafe_code)]
 

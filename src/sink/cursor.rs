@@ -1,5 +1,5 @@
-//! How far a sink has come in the trail: a small file that whoever delivers holds locked, so that each line is
-//! delivered by one process alone.
+//! The position of a sink in the trail: a small file, locked during a delivery, so that only one process
+//! delivers a line.
 
 #![forbid(unsafe_code)]
 

@@ -17,13 +17,13 @@ use crate::error::{Error, Kind, Result, json_place};
 use crate::key::KeyName;
 use crate::secret::scrubbed;
 
-/// What every line begins with.
+/// The beginning of every line.
 const BEGINNING: &[u8] = b"{\"generation\":";
 
 /// Lines together are no longer than this part of the document. Then that is written whole.
 const MOST_LINES: usize = 4;
 
-/// What stands in a keystore file, and how it is laid out. Nobody has verified it yet.
+/// The contents of a keystore file, unverified, and its layout.
 pub(super) struct FileText {
     pub(super) document: Contents,
     pub(super) mac: MacText,

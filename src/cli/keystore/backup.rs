@@ -1,4 +1,4 @@
-//! `keyward keystore backup`: all keys in one encrypted file that opens without keyward, and for whom.
+//! `keyward keystore backup`: all keys in one encrypted file that opens without keyward, and its recipients.
 
 #![forbid(unsafe_code)]
 
@@ -105,8 +105,8 @@ fn bytes(config: &Path, options: &Options) -> Result<zeroize::Zeroizing<Vec<u8>>
     age::encrypt(text.expose(), For::Recipients(&recipients), &*env.rng).map(Into::into)
 }
 
-/// A new identity's file. Its recipient is added by a call of its own, by who has the file: backups for an
-/// identity that was lost on the way would open for nobody.
+/// A new identity's file. A second call adds its recipient, once the file is safe: backups for a lost identity
+/// cannot be opened.
 fn identity(custodian: &Custodian, env: &Env) -> Result<Vec<u8>> {
     let identity = Identity::generate(&*env.rng)?;
     let fingerprint = custodian.manager()?.fingerprint()?;
