@@ -86,6 +86,19 @@ impl KeyName {
         Self::Named { data_id: data_id.into(), auth_id: auth_id.into() }
     }
 
+    /// Whether files of a server may be encrypted with it: MariaDB's keys, and those of MySQL's own with such
+    /// a name. The others in a keyring are secrets of clients.
+    #[must_use]
+    pub fn is_for_files(&self) -> bool {
+        match self {
+            Self::Id(_) => true,
+            Self::Named { data_id, auth_id } => {
+                let begins = |prefix: &str| data_id.as_bytes().starts_with(prefix.as_bytes());
+                auth_id.is_empty() && (begins(keyring::INNODB) || begins(keyring::BINLOG))
+            }
+        }
+    }
+
     /// What it says of itself where it is one of MySQL's master keys.
     #[must_use]
     pub fn master_key(&self) -> Option<MasterKeyName<'_>> {

@@ -126,13 +126,17 @@ pub struct MasterKeyName<'a> {
     pub number: u64,
 }
 
+/// The prefixes of the names of InnoDB's keys and of the binary logs'.
+pub(super) const INNODB: &str = "INNODBKey-";
+pub(super) const BINLOG: &str = "MySQLReplicationKey_";
+
 impl<'a> MasterKeyName<'a> {
     /// What a key called `data_id` is; none where it is no master key. `MySQLReplicationKey_<uuid>` and
     /// `..._last_purged`, where the server notes numbers, are none.
     pub(super) fn of(data_id: &'a KeyringName) -> Option<Self> {
         let after = |prefix: &str| data_id.as_bytes().strip_prefix(prefix.as_bytes());
-        let innodb = || Some((MasterKeyKind::Innodb, after("INNODBKey-")?, '-'));
-        let binlog = || Some((MasterKeyKind::Binlog, after("MySQLReplicationKey_")?, '_'));
+        let innodb = || Some((MasterKeyKind::Innodb, after(INNODB)?, '-'));
+        let binlog = || Some((MasterKeyKind::Binlog, after(BINLOG)?, '_'));
         let (kind, rest, apart) = innodb().or_else(binlog)?;
         let (server, number) = str::from_utf8(rest).ok()?.rsplit_once(apart)?;
         Some(Self { kind, server, number: number.parse().ok()? })

@@ -26,10 +26,6 @@ pub const MAX_LEN: usize = 32 << 20;
 /// No mark lists more versions.
 const MAX_KEYS: usize = 100_000;
 
-/// How the names of MySQL's master keys begin. What else is in a keyring encrypts no file of the
-/// server's and may be weak: it is none of the mark's business.
-const MASTER_KEYS: [&str; 2] = ["INNODBKey-", "MySQLReplicationKey_"];
-
 /// Which versions may have encrypted a data directory, and of which keystore they were.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
@@ -77,18 +73,6 @@ struct Header {
     version: u32,
 }
 
-/// Whether the mark lists the versions of the key called `name`.
-#[must_use]
-pub fn is_listed(name: &KeyName) -> bool {
-    match name {
-        KeyName::Id(_) => true,
-        KeyName::Named { data_id, auth_id } => {
-            let begins = |prefix: &&str| data_id.as_bytes().starts_with(prefix.as_bytes());
-            auth_id.is_empty() && MASTER_KEYS.iter().any(begins)
-        }
-    }
-}
-
 impl Mark {
     /// A mark without versions, called `id`.
     pub fn new(id: &str, keystore: &str, rng: &dyn Rng) -> Result<Self> {
@@ -117,7 +101,7 @@ impl Mark {
         let document: Document = serde_json::from_slice(bytes).map_err(|_| broken())?;
         let Document { id, keystore, salt, keys, .. } = document;
         let fits = is_word(&id) && is_word(&keystore) && keys.len() <= MAX_KEYS;
-        let listed = keys.iter().all(|entry| is_listed(&entry.name));
+        let listed = keys.iter().all(|entry| entry.name.is_for_files());
         let count = keys.len();
         let keys: BTreeMap<_, _> = keys
             .into_iter()
@@ -206,7 +190,7 @@ impl Mark {
 
     /// Lists `key`, which is `data`. Within `secret::scrubbed` only, where there are many.
     pub fn list(&mut self, key: KeyRef, data: &DataKey) {
-        if is_listed(&key.name) && !self.keys.contains_key(&key) {
+        if key.name.is_for_files() && !self.keys.contains_key(&key) {
             let hash = self.hash(&key, data);
             self.keys.insert(key, hash);
         }
@@ -280,10 +264,10 @@ mod tests {
 
     #[test]
     fn only_what_encrypts_files_is_listed() {
-        assert!(is_listed(&named("INNODBKey-0a-1", "")));
-        assert!(is_listed(&named("MySQLReplicationKey_0a_1", "")));
-        assert!(!is_listed(&named("percona_redo", "")));
-        assert!(!is_listed(&named("INNODBKey-0a-1", "joe@localhost")));
+        assert!(named("INNODBKey-0a-1", "").is_for_files());
+        assert!(named("MySQLReplicationKey_0a_1", "").is_for_files());
+        assert!(!named("percona_redo", "").is_for_files());
+        assert!(!named("INNODBKey-0a-1", "joe@localhost").is_for_files());
         let mut mark = mark();
         mark.list(KeyRef::new(named("password", "joe@%"), KeyVersion::FIRST), &data(9));
         assert_eq!(mark.keys().len(), 2);

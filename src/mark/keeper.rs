@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::data::{Findings, Place, examine, examine_system, is_encrypted};
 use super::file::{MARK_NAME, MarkFile, Read};
-use super::format::{Difference, Mark, is_listed};
+use super::format::{Difference, Mark};
 use crate::env::{Env, Level};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyName, KeyRef};
@@ -220,8 +220,7 @@ impl Keeper {
                     next.list(KeyRef::new(id, version), held.key());
                 }
             }
-            // Of many keys few are: no copy of each name.
-            for (name, held) in named.iter().filter(|(name, _)| is_listed(name)) {
+            for (name, held) in named.for_files() {
                 next.list(KeyRef::new(name.clone(), held.version()), held.data());
             }
         });

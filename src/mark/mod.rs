@@ -14,5 +14,5 @@ mod keeper;
 
 pub use data::{Findings, Place, examine, is_encrypted};
 pub use file::{MARK_NAME, MarkFile, Read};
-pub use format::{Difference, MAX_LEN, Mark, is_listed};
+pub use format::{Difference, MAX_LEN, Mark};
 pub use keeper::{Keeper, Setting, evidence, host, id_of, keystore_of, named_in, whose};

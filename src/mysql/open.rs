@@ -423,7 +423,7 @@ fn refuse_all_but_local(config: &Config, owner: u32) -> Result<()> {
 /// Refuses to begin with an empty keystore at `path` while `before` serves keys: nobody would have them
 /// any more.
 fn refuse_to_lose(before: Option<&Open>, path: &Path) -> Result<()> {
-    let in_use = before.is_some_and(|open| open.custodian.all_named().names().next().is_some());
+    let in_use = before.is_some_and(|open| !open.custodian.all_named().is_empty());
     if !in_use || path.try_exists().unwrap_or(true) {
         return Ok(());
     }
@@ -448,8 +448,9 @@ fn refuse_without_master_keys(before: Option<&Open>, now: &Custodian, path: &Pat
     let is_there = |name: &KeyName, key: &NamedKey| {
         there.get(name).is_some_and(|other| other.data().same_as(key.data()))
     };
-    let mut lost =
-        in_use.iter().filter(|(name, key)| name.master_key().is_some() && !is_there(name, key));
+    let mut lost = in_use
+        .for_files()
+        .filter(|(name, key)| name.master_key().is_some() && !is_there(name, key));
     let Some((name, _)) = lost.next() else { return Ok(()) };
     let what =
         format!("{} is another keystore and lacks key {name}, which is in use", path.display());

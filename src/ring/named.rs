@@ -56,7 +56,7 @@ impl NamedKey {
     }
 }
 
-/// In how many parts they are kept: a change copies one of them.
+/// The number of parts that clients' keys are kept in: a change copies one of them.
 const PARTS: usize = 64;
 
 type Part = BTreeMap<Arc<KeyName>, Arc<NamedKey>>;
@@ -64,11 +64,15 @@ type Part = BTreeMap<Arc<KeyName>, Arc<NamedKey>>;
 /// All of them at one moment. A value: a change gives a new one, which takes its place. Names and keys
 /// are shared, and so are the parts that a change left alone: a copy costs little, however many there are.
 #[derive(Clone)]
-pub struct NamedKeys([Arc<Part>; PARTS]);
+pub struct NamedKeys {
+    /// The server's own, apart from clients', which may be many.
+    for_files: Arc<Part>,
+    others: [Arc<Part>; PARTS],
+}
 
 impl Default for NamedKeys {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| Arc::default()))
+        Self { for_files: Arc::default(), others: std::array::from_fn(|_| Arc::default()) }
     }
 }
 
@@ -76,17 +80,20 @@ impl NamedKeys {
     /// The key called `name`.
     #[must_use]
     pub fn get(&self, name: &KeyName) -> Option<&Arc<NamedKey>> {
-        self.0[part_of(name)].get(name)
+        match name.is_for_files() {
+            true => self.for_files.get(name),
+            false => self.others[part_of(name)].get(name),
+        }
     }
 
     /// Puts `key` under `name`.
     pub fn insert(&mut self, name: KeyName, key: Arc<NamedKey>) {
-        Arc::make_mut(&mut self.0[part_of(&name)]).insert(Arc::new(name), key);
+        Arc::make_mut(self.part(&name)).insert(Arc::new(name), key);
     }
 
     /// Takes out the key called `name`.
     pub fn remove(&mut self, name: &KeyName) {
-        let part = &mut self.0[part_of(name)];
+        let part = self.part(name);
         if part.contains_key(name) {
             Arc::make_mut(part).remove(name);
         }
@@ -94,7 +101,8 @@ impl NamedKeys {
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&KeyName, &Arc<NamedKey>)> {
-        let mut all: Vec<_> = self.0.iter().flat_map(|part| part.iter()).collect();
+        let parts = self.others.iter().chain([&self.for_files]);
+        let mut all: Vec<_> = parts.flat_map(|part| part.iter()).collect();
         all.sort_unstable_by(|a, b| a.0.cmp(b.0));
         all.into_iter().map(|(name, key)| (&**name, key))
     }
@@ -102,6 +110,24 @@ impl NamedKeys {
     /// Their names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &KeyName> {
         self.iter().map(|(name, _)| name)
+    }
+
+    /// Those that files are encrypted with, by name.
+    pub fn for_files(&self) -> impl Iterator<Item = (&KeyName, &Arc<NamedKey>)> {
+        self.for_files.iter().map(|(name, key)| (&**name, key))
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.for_files.is_empty() && self.others.iter().all(|part| part.is_empty())
+    }
+
+    fn part(&mut self, name: &KeyName) -> &mut Arc<Part> {
+        match name.is_for_files() {
+            true => &mut self.for_files,
+            false => &mut self.others[part_of(name)],
+        }
     }
 }
 
@@ -136,7 +162,14 @@ mod tests {
         let listed: Vec<_> = keys.names().cloned().collect();
         let wanted: Vec<_> = (0..1_000).filter(|nth| *nth != 7).map(name).collect();
         assert_eq!(listed, wanted);
-        let shared = keys.0.iter().zip(&before.0).filter(|(a, b)| Arc::ptr_eq(a, b)).count();
-        assert_eq!(shared, PARTS - 1);
+        let parts = keys.others.iter().zip(&before.others);
+        assert_eq!(parts.filter(|(a, b)| Arc::ptr_eq(a, b)).count(), PARTS - 1);
+        let master = KeyName::named("INNODBKey-a7c99ba7-e639-11f1-b21a-02fc00000001-1", "");
+        keys.insert(master.clone(), key());
+        assert!(keys.get(&master).is_some());
+        assert_eq!(keys.for_files().map(|(name, _)| name).collect::<Vec<_>>(), [&master]);
+        assert_eq!(keys.names().count(), 1_000);
+        keys.remove(&master);
+        assert!(keys.get(&master).is_none() && !keys.is_empty());
     }
 }
