@@ -114,7 +114,8 @@ impl Identity {
 
     /// Its recipient: the public part, to encrypt for.
     pub fn recipient(&self) -> Result<Recipient> {
-        scrubbed(|| Ok(Recipient(XWing::sk_to_pk(&self.key()?))))
+        let recipient = scrubbed(|| Ok(Box::new(Recipient(XWing::sk_to_pk(&self.key()?)))));
+        recipient.map(|boxed| *boxed)
     }
 
     /// The file's key; nothing where the stanza is for others.

@@ -67,12 +67,12 @@ type Part = BTreeMap<Arc<KeyName>, Arc<NamedKey>>;
 pub struct NamedKeys {
     /// The server's own, apart from clients', which may be many.
     for_files: Arc<Part>,
-    others: [Arc<Part>; PARTS],
+    others: Box<[Arc<Part>]>,
 }
 
 impl Default for NamedKeys {
     fn default() -> Self {
-        Self { for_files: Arc::default(), others: std::array::from_fn(|_| Arc::default()) }
+        Self { for_files: Arc::default(), others: (0..PARTS).map(|_| Arc::default()).collect() }
     }
 }
 
@@ -162,7 +162,7 @@ mod tests {
         let listed: Vec<_> = keys.names().cloned().collect();
         let wanted: Vec<_> = (0..1_000).filter(|nth| *nth != 7).map(name).collect();
         assert_eq!(listed, wanted);
-        let parts = keys.others.iter().zip(&before.others);
+        let parts = keys.others.iter().zip(before.others.iter());
         assert_eq!(parts.filter(|(a, b)| Arc::ptr_eq(a, b)).count(), PARTS - 1);
         let master = KeyName::named("INNODBKey-a7c99ba7-e639-11f1-b21a-02fc00000001-1", "");
         keys.insert(master.clone(), key());

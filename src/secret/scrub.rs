@@ -9,15 +9,20 @@ use std::mem::MaybeUninit;
 /// quarter of the smallest stack that a server gives a thread.
 const REACH: usize = 64 * 1024;
 
+/// How large a result may be, in bytes. It is copied out whole, and what its variant does not use of it
+/// may be what stood on the stack before: in no more than this is no room for a cipher with its key.
+const LARGEST: usize = 96;
+
 thread_local! {
     /// Whether an outer `scrubbed` of this thread wipes anyway.
     static WITHIN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs `work`, and then wipes the stack that it used and the vector registers, also if it panics.
-/// What it returns must hold secrets only in locked memory. Takes about 2 microseconds; within
-/// another `scrubbed`, nothing.
+/// What it returns must hold secrets only in locked memory, and be small (box what is not). Takes about
+/// 2 microseconds; within another `scrubbed`, nothing.
 pub fn scrubbed<T>(work: impl FnOnce() -> T) -> T {
+    const { assert!(size_of::<T>() <= LARGEST, "box the result") };
     if WITHIN.replace(true) {
         return work();
     }

@@ -127,8 +127,11 @@ impl Keystore {
         let mut registers = contents.registers().clone();
         registers.new_keys_from = Some(contents.next_new_keys_from(rng)?);
         let secret = upgraded.secret()?;
-        let next = scrubbed(|| secret.epoch_after(registers.epochs.last(), known, now))?;
-        registers.epochs.push(next);
+        scrubbed(|| {
+            let next = secret.epoch_after(registers.epochs.last(), known, now)?;
+            registers.epochs.push(next);
+            Ok::<_, Error>(())
+        })?;
         let surplus = registers.epochs.len().saturating_sub(MAX_EPOCHS);
         registers.epochs.drain(..surplus);
         let keys = contents.keys.iter().map(|key| key.jumped(rng).map(Arc::new));

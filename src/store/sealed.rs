@@ -53,7 +53,7 @@ impl Sealed {
             return Err(at(Error::new(Kind::Corrupt, what)
                 .advise("its wrapping belongs to another keystore, or the file was changed")));
         }
-        scrubbed(|| self.verified(store_key)).map_err(at)
+        scrubbed(|| self.verified(store_key).map(Box::new)).map(|opened| *opened).map_err(at)
     }
 
     fn verified(self, store_key: DataKey) -> Result<Keystore> {

@@ -42,8 +42,9 @@ impl Keystore {
             next.contents.registers = registers.into();
             next.contents.keys = Arc::new(keys);
             next.secret = Some(Arc::new(secret));
-            Ok(next)
-        })
+            Ok::<_, Error>(())
+        })?;
+        Ok(next)
     }
 
     /// The key of the present epoch, and its signature over `text`. `State` in a keystore of format 1.
@@ -52,7 +53,7 @@ impl Keystore {
             Error::new(Kind::State, "a keystore of format 1 has no key to sign with")
                 .advise("the next change brings it to format 2")
         })?;
-        scrubbed(|| secret.sign(self.contents.epoch(), text))
+        scrubbed(|| secret.sign(self.contents.epoch(), text).map(Box::new)).map(|signed| *signed)
     }
 
     /// Its secret; a keystore of format 1 has none before it is upgraded.
