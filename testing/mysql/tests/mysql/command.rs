@@ -28,7 +28,7 @@ fn shows_and_manages_mysqls_keys() -> Result<()> {
         "SELECT KEY_ID FROM performance_schema.keyring_keys WHERE KEY_ID LIKE 'INNODBKey%-2'",
     )?;
     says(&site.keyward(&["keys", "list"])?, 0, &[&name, "keyring:AES:32"])?;
-    says(&site.keyward(&["keys", "show", &name])?, 0, &["active", "generated (mysqld)"])?;
+    says(&site.keyward(&["keys", "show", &name])?, 0, &["active", "generated (root@localhost)"])?;
     says(&site.keyward(&["keys", "show", "nobody"])?, 1, &["the keystore has no key nobody"])?;
     says(&site.keyward(&["rotate", &name])?, 2, &["ALTER INSTANCE ROTATE INNODB MASTER KEY"])?;
     says(&site.keyward(&["rotate", "--all"])?, 0, &["ALTER INSTANCE ROTATE INNODB MASTER KEY"])?;
