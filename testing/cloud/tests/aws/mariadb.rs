@@ -87,7 +87,7 @@ fn from_a_key_file_to_kms_and_back() -> Result<()> {
     let mut site = Site::with_keyward("aws-migrate")?;
     site.encrypt_everything();
     site.set("innodb_fast_shutdown = 0");
-    let server = life::begin(&site, "encrypts and decrypts")?;
+    let server = life::begin(&site, "algorithm aes-256-gcm")?;
     let sums = server.checksums(CHECKED)?;
     server.stop()?;
     let pages = table_files(&site)?;
