@@ -4,16 +4,17 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
-use test_kit::{Result, artefacts};
+use test_kit::{Result, artefacts, files};
 
-use crate::{job, kernels, keyring_bench, server_bench, setup};
+use crate::{feature_bench, job, kernels, keyring_bench, server_bench, setup};
 
-/// `cargo xtask bench [server [ROUNDS] | keyring | model | ...]`.
+/// `cargo xtask bench [server [ROUNDS] | keyring | model | features | ...]`.
 pub(crate) fn bench(words: &[String]) -> Result<()> {
     match words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         Some(("server", rest)) => server_bench::task(rest),
         Some(("keyring", _)) => keyring_bench::task(),
         Some(("model", _)) => kernels::model(),
+        Some(("features", _)) => feature_bench::task(),
         _ => {
             setup::need(setup::BUILD)?;
             job::shown(cargo(&["bench"]).args(words))
@@ -25,6 +26,14 @@ pub(crate) fn bench(words: &[String]) -> Result<()> {
 pub(crate) fn release() -> Result<()> {
     setup::need(setup::BUILD)?;
     job::shown(&mut cargo(&["build", "--release", "--quiet"]))
+}
+
+/// The features that a build has by default: all that there are.
+pub(crate) fn features() -> Result<Vec<String>> {
+    let manifest = files::text(&artefacts::repository().join("Cargo.toml"))?;
+    let line = manifest.lines().find_map(|line| line.strip_prefix("default = ["));
+    let line = line.ok_or("Cargo.toml has no features by default")?;
+    Ok(line.split('"').skip(1).step_by(2).map(str::to_owned).collect())
 }
 
 /// cargo, at the repository's root.

@@ -6,6 +6,7 @@ mod build;
 mod cosmian;
 mod demo;
 mod fakecloud;
+mod feature_bench;
 mod go;
 mod job;
 mod kernels;
@@ -62,7 +63,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        about: "run the benchmarks; `server [ROUNDS]`: a whole server; `keyring`: many keys in MySQL; `model`: kernels on other CPUs",
+        about: "run the benchmarks; `server [ROUNDS]`: a whole server; `keyring`: many keys in MySQL; `model`: kernels on other CPUs; `features`: what each adds",
         run: build::bench,
     },
 ];

@@ -1,8 +1,8 @@
 //! What can be left out of a build: every provider of a library's own, and all of them.
 
-use test_kit::{Result, artefacts, files};
+use test_kit::Result;
 
-use crate::build::cargo;
+use crate::build::{cargo, features};
 use crate::job;
 
 use super::rust::{self, LIMIT};
@@ -10,9 +10,8 @@ use super::{Report, Run};
 
 /// Without any feature, and with each alone: no warning, and the library's own tests.
 pub(super) fn run(run: &Run) -> Result<Report> {
-    let manifest = files::text(&artefacts::repository().join("Cargo.toml"))?;
     let mut report = Report::default();
-    for feature in std::iter::once("").chain(by_default(&manifest)?) {
+    for feature in std::iter::once("").chain(features()?.iter().map(String::as_str)) {
         let chosen = ["--no-default-features", "--features", feature];
         let mut clippy = cargo(&["clippy", "--all-targets", "--quiet"]);
         clippy.args(chosen).args(["--", "-D", "warnings"]);
@@ -23,10 +22,4 @@ pub(super) fn run(run: &Run) -> Result<Report> {
         report.add(&rust::tests(tests.args(chosen), run)?);
     }
     Ok(report)
-}
-
-/// The features that a build has by default: all that there are.
-fn by_default(manifest: &str) -> Result<impl Iterator<Item = &str>> {
-    let line = manifest.lines().find_map(|line| line.strip_prefix("default = ["));
-    Ok(line.ok_or("Cargo.toml has no features by default")?.split('"').skip(1).step_by(2))
 }
