@@ -6,6 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ED25519, UnparsedPublicKey};
@@ -16,7 +18,7 @@ use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result, json_place};
 use crate::hex::Hex;
 use crate::key::{KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
-use crate::ring::{Ring, RingKey};
+use crate::ring::{NamedKey, NamedKeys, Ring, RingKey};
 use crate::secret::{DataKey, SecretBytes};
 use crate::store::{Registers, Revision};
 
@@ -125,15 +127,30 @@ impl Backup {
         })
     }
 
-    /// A ring with MariaDB's keys, to try data with.
+    /// A ring with all keys, to try data with; of MySQL's those in use.
     pub fn ring(&self) -> Result<Ring> {
-        let ring = Ring::new();
+        let (ring, mut named) = (Ring::new(), NamedKeys::default());
         for BackupKey { info, data } in &self.keys {
-            if let (KeyName::Id(id), Purpose::Pages(cipher)) = (&info.key.name, &info.purpose) {
-                let key = RingKey::new(DataKey::copy_of(data.expose())?, *cipher);
-                ring.insert(*id, info.key.version, key)?;
+            let version = info.key.version;
+            let bytes = data.expose();
+            let copy = || {
+                DataKey::of_keyring(bytes.len(), |to| {
+                    to.copy_from_slice(bytes);
+                    Ok(())
+                })
+            };
+            match (&info.key.name, &info.purpose) {
+                (KeyName::Id(id), Purpose::Pages(cipher)) => {
+                    ring.insert(*id, version, RingKey::new(copy()?, *cipher))?;
+                }
+                (name, Purpose::Keyring(kind)) if info.state == KeyState::Active => {
+                    let key = NamedKey::new(version, kind.clone(), copy()?, None);
+                    named.insert(name.clone(), Arc::new(key));
+                }
+                _ => {}
             }
         }
+        ring.set_named(named);
         Ok(ring)
     }
 

@@ -38,6 +38,7 @@ pub mod cli;
 pub mod compat;
 pub mod config;
 pub mod custodian;
+pub mod drill;
 pub mod env;
 pub mod error;
 pub mod event;

@@ -294,6 +294,65 @@ fn keys_of_mysql_come_back_under_their_names() {
 }
 
 #[test]
+fn a_drill_finds_an_old_backup_and_changes_nothing() {
+    let site = Site::with_keys();
+    let (identity, fingerprint) = site.identity();
+    let backup = site.backup();
+    let folder = site.path("backups");
+    fs::create_dir(&folder).unwrap();
+    let (older, newest) = (folder.join("b.age"), folder.join("a.age"));
+    let keep = |to: &Path| {
+        fs::copy(&backup, to).unwrap();
+        fs::set_permissions(to, fs::Permissions::from_mode(0o644)).unwrap();
+    };
+    keep(&older);
+    let drill = |path: &Path, more: &[&str]| {
+        let path = path.display().to_string();
+        site.run(&[&["keystore", "drill", &path, "--identity", &identity], more].concat())
+    };
+    let keystore = fs::read(site.keystore()).unwrap();
+    let passed = drill(&folder, &[]);
+    let text = said(&passed);
+    assert!(passed.status.success() && text.contains("b.age is of"), "{text}");
+    assert!(text.contains("every key read back\n") && text.contains("\npassed in"), "{text}");
+    assert!(drill(&older, &["--fingerprint", &fingerprint]).status.success());
+    let trail = site.ok(&["audit", "show", "--event", "drilled"]);
+    assert_eq!(trail.matches("passed: backup of ").count(), 2, "{trail}");
+    assert!(fs::read(site.keystore()).unwrap() == keystore, "a drill changed the keystore");
+
+    site.ok(&["rotate", "3"]);
+    let failed = drill(&folder, &["--json"]);
+    let done: serde_json::Value = serde_json::from_slice(&failed.stdout).unwrap();
+    assert_eq!(failed.status.code(), Some(1), "{done}");
+    assert_eq!((&done["lacks"].as_array().unwrap().len(), &done["passed"]), (&1, &false.into()));
+    let text = said(&drill(&folder, &[]));
+    assert!(text.contains("it lacks key 3 version ") && text.contains("a new backup"), "{text}");
+    // The newest file of the folder counts, not the last name.
+    fs::remove_file(site.path("backup.age")).unwrap();
+    site.backup();
+    keep(&newest);
+    let text = said(&drill(&folder, &[]));
+    assert!(text.contains("a.age is of") && text.contains("\npassed in"), "{text}");
+}
+
+#[test]
+fn a_drill_refuses_what_a_restore_would_refuse() {
+    let (site, other) = (Site::with_keys(), Site::new());
+    let (identity, fingerprint) = site.identity();
+    let backup = site.backup();
+    let (theirs, _) = other.identity();
+    site.refused(&["keystore", "drill", &backup, "--identity", &theirs], "backup.age: ");
+    other.refused(&["keystore", "drill", &backup, "--identity", &identity], "another fingerprint");
+    other.refused(
+        &["keystore", "drill", &backup, "--identity", &identity, "--fingerprint", &fingerprint],
+        "it is of keystore ",
+    );
+    let none = site.text("empty");
+    fs::create_dir(&none).unwrap();
+    site.refused(&["keystore", "drill", &none, "--identity", &identity], "there is no backup in");
+}
+
+#[test]
 fn two_hundred_damaged_or_foreign_files_are_refused_in_one_line() {
     let site = Site::with_keys();
     let (identity, fingerprint) = site.identity();

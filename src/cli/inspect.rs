@@ -13,9 +13,8 @@ use crate::cli::helpers::open::open;
 use crate::cli::helpers::print::{Printer, plain, table};
 use crate::custodian::Custodian;
 use crate::error::Result;
-use crate::inspect::{self, Encrypted, Kind, Need, Proof, Report, Use};
+use crate::inspect::{self, Kind, Need, Proof, Report, Use};
 use crate::key::{KeyName, KeyState};
-use crate::trust;
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -106,15 +105,7 @@ impl Keys {
     /// Whether the first page that carries the version shows that another key encrypted it.
     fn is_wrong(&self, file: &Path, need: &Need) -> bool {
         let Some(key) = self.custodian.ring().get(need.id, need.version) else { return false };
-        let prove = || {
-            let source = trust::open_untrusted(file)?;
-            match Encrypted::open(&source)? {
-                Some(Encrypted::Pages(space)) => {
-                    space.proof(&source, need.first, key.key(), key.cipher().mode)
-                }
-                _ => Ok(Proof::Unclear),
-            }
-        };
+        let prove = || inspect::proof(file, need.first, key.key(), key.cipher().mode);
         matches!(confine::reading(prove), Ok(Ok(Proof::Wrong)))
     }
 

@@ -74,6 +74,8 @@ pub enum Event {
     BackupRecipientsChanged,
     /// The keystore was made again from a backup.
     Restored,
+    /// A backup was tried: opened, compared with the keystore, made again in memory.
+    Drilled,
     /// Binary or relay logs are about to be decrypted.
     BinaryLogRead,
     /// An older copy of the keystore is to be the one in force.

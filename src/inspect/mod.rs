@@ -33,7 +33,8 @@ pub use mysql_log::BinlogHeader;
 pub use proof::{Encrypted, Proof, Space};
 pub use walk::walk;
 
-use crate::key::{KeyId, KeyName, KeyVersion};
+use crate::key::{KeyId, KeyName, KeyVersion, PageMode};
+use crate::secret::DataKey;
 use crate::trust;
 
 /// What a file is.
@@ -227,6 +228,15 @@ impl Tally {
         let need =
             |((id, version, usage), (count, first))| Need { id, version, usage, count, first };
         self.0.into_iter().map(need).collect()
+    }
+}
+
+/// Whether `key`, used as `mode` says, is the one that encrypted page `number` of the file at `path`.
+pub fn proof(path: &Path, number: u64, key: &DataKey, mode: PageMode) -> io::Result<Proof> {
+    let source = trust::open_untrusted(path)?;
+    match Encrypted::open(&source)? {
+        Some(Encrypted::Pages(space)) => space.proof(&source, number, key, mode),
+        _ => Ok(Proof::Unclear),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod backup;
 mod destroy;
+mod drill;
 mod import;
 mod keys;
 mod named;
@@ -20,6 +21,7 @@ mod states;
 use std::sync::Arc;
 
 pub use destroy::Destruction;
+pub use drill::Drilled;
 pub use import::ExportedKey;
 pub use register::{Home, Judged};
 pub use rescue::{Rescued, held_keys};

@@ -98,7 +98,7 @@ impl Manager {
         match self.reader.read_unguarded() {
             Ok(read) => {
                 let here = read.keystore.contents();
-                if let Some(more) = surplus(here, backup) {
+                if let Some(more) = surplus(here, backup).first() {
                     return stays(
                         format!("{path} opens, and has {more}, which the backup lacks"),
                         "take a newer backup, or go on with the keystore as it is",
@@ -119,7 +119,8 @@ impl Manager {
         }
     }
 
-    fn made_again(&self, backup: &Backup, reason: Reason<'_>) -> Result<Keystore> {
+    /// The keystore of the backup under a new store key, which every configured provider has wrapped; no file is written.
+    pub(super) fn made_again(&self, backup: &Backup, reason: Reason<'_>) -> Result<Keystore> {
         let (now, rng) = (self.reader.env.clock.now(), &*self.reader.env.rng);
         let store_key = DataKey::generate(STORE_KEY_LEN, rng)?;
         let wrappings = self.wrapped(&store_key, &backup.keystore)?;
@@ -175,7 +176,7 @@ impl Manager {
     }
 
     /// Proves that the keystore as it was written opens by a provider, and has every key of the backup.
-    fn prove_restored(&self, sealed: Sealed, backup: &Backup) -> Result<()> {
+    pub(super) fn prove_restored(&self, sealed: Sealed, backup: &Backup) -> Result<()> {
         let (path, log) = (self.reader.file.path(), &*self.reader.env.log);
         let (store_key, _) =
             unwrap_store_key(&self.reader.wrappers, sealed.unverified(), path, log)?;
@@ -193,9 +194,9 @@ impl Manager {
     }
 }
 
-/// A version that decrypts here and is not in the backup.
-fn surplus(here: &Contents, backup: &Backup) -> Option<KeyRef> {
+/// The versions that decrypt here and are not in the backup.
+pub(super) fn surplus(here: &Contents, backup: &Backup) -> Vec<KeyRef> {
     let known: HashSet<&KeyRef> = backup.keys.iter().map(|key| &key.info.key).collect();
-    let mut all = infos(here).into_iter().filter(|info| info.state.decrypts());
-    all.find(|info| !known.contains(&info.key)).map(|info| info.key)
+    let all = infos(here).into_iter().filter(|info| info.state.decrypts());
+    all.map(|info| info.key).filter(|key| !known.contains(key)).collect()
 }

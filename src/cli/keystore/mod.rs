@@ -4,6 +4,8 @@
 
 mod accept_rollback;
 mod backup;
+mod drill;
+mod opener;
 mod restore;
 mod rewrap;
 
@@ -24,6 +26,8 @@ pub(super) enum Command {
     Backup(backup::Options),
     /// Make the keystore again from such a file
     Restore(restore::Options),
+    /// Try a backup: open it, compare it with the keystore, read data files with its keys; nothing is changed
+    Drill(drill::Options),
     /// Go on with an older copy of the keystore, though the newer one is lost
     AcceptRollback(accept_rollback::Options),
 }
@@ -43,6 +47,7 @@ pub(super) fn run(config: &Path, command: &Command, printer: &Printer) -> Result
         Command::Rewrap(options) => rewrap::run(config, options, printer),
         Command::Backup(options) => backup::run(config, options, printer),
         Command::Restore(options) => restore::run(config, options, printer),
+        Command::Drill(options) => drill::run(config, options, printer),
         Command::AcceptRollback(options) => accept_rollback::run(config, options, printer),
     }
 }

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::backup::MAX_PASSPHRASE;
-use crate::age::{self, Identity, With};
+use super::opener::Opener;
 use crate::assemble;
 use crate::backup::Backup;
 use crate::cli::helpers::exit::Exit;
@@ -18,28 +17,15 @@ use crate::cli::helpers::{confine, privilege};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::mark::{self, Place};
-use crate::secret::{SecretBytes, read_file, source::without_line_end};
 use crate::source::Reason;
-use crate::trust;
-
-/// The longest identity's file, in bytes.
-const MAX_IDENTITY: usize = 1 << 16;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Options {
     /// The backup
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The file with the identity that opens it
-    #[arg(long, value_name = "FILE", required_unless_present = "passphrase_file")]
-    identity: Option<PathBuf>,
-    /// The file with the passphrase that opens it
-    #[arg(long, value_name = "FILE", conflicts_with = "identity")]
-    passphrase_file: Option<PathBuf>,
-    /// The keystore's fingerprint, as it was noted when the identity was made [default: that of the
-    /// configuration]
-    #[arg(long, value_name = "HEX")]
-    fingerprint: Option<String>,
+    #[command(flatten)]
+    opener: Opener,
     /// A data directory: its tables are opened with the backup's keys first
     #[arg(long, value_name = "DIR")]
     datadir: Vec<PathBuf>,
@@ -67,7 +53,7 @@ struct Done {
 
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
     let config = Config::load(config)?;
-    let backup = options.open(&config).map_err(|error| error.within(options.file.display()))?;
+    let backup = options.opener.open(&options.file, config.keystore.fingerprint.as_deref())?;
     let mut tables_opened = 0;
     for folder in &options.datadir {
         tables_opened += opened(folder, &backup)?;
@@ -86,34 +72,6 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     };
     printer.show(&done, &plain_lines(&done.text(&backup)))?;
     Ok(Exit::Success)
-}
-
-impl Options {
-    /// The backup, proven to be of the keystore with the fingerprint.
-    fn open(&self, config: &Config) -> Result<Backup> {
-        let named = self.fingerprint.as_ref().or(config.keystore.fingerprint.as_ref());
-        let fingerprint = named.ok_or_else(|| {
-            Error::new(Kind::Config, "nothing shows whose backup it is")
-                .advise("give the keystore's --fingerprint, which was noted with the identity")
-        })?;
-        let file = trust::read_untrusted(&self.file, age::MAX_LEN);
-        let file = file.map_err(|refusal| refusal.of("cannot read", &self.file))?;
-        let text = self.decrypted(&file)?;
-        Backup::parse(text.expose(), fingerprint.trim())
-    }
-
-    fn decrypted(&self, file: &[u8]) -> Result<SecretBytes> {
-        if let Some(path) = &self.passphrase_file {
-            let passphrase = read_file(path, MAX_PASSPHRASE)?;
-            return age::decrypt(file, With::Passphrase(without_line_end(passphrase.expose())));
-        }
-        let none = || Error::new(Kind::Config, "neither an identity nor a passphrase");
-        let path = self.identity.as_ref().ok_or_else(none)?;
-        let identity = read_file(path, MAX_IDENTITY)?;
-        let identity =
-            Identity::parse(identity.expose()).map_err(|error| error.within(path.display()))?;
-        age::decrypt(file, With::Identity(&identity))
-    }
 }
 
 /// How many tables and logs in `folder` the backup's keys open; an error where one is of another key.

@@ -3,11 +3,59 @@
 use std::time::Instant;
 
 use test_kit::account::give_to_server;
-use test_kit::{Result, ensure, seen};
-use test_mariadb::rows::{check, create};
+use test_kit::{Result, ensure, files, seen};
+use test_mariadb::rows::{check, create, wait_for_version};
 use test_mariadb::{Backup, Site};
 
 use crate::{TABLES, site};
+
+#[test]
+fn a_drill_reads_every_page() -> Result<()> {
+    let site = site("drill")?;
+    let server = site.start()?;
+    create(&server, TABLES)?;
+    let (identity, _) = identity(&site)?;
+    let keys = site.path("keys.age").display().to_string();
+    site.keyward(&["keystore", "backup", "--to", &keys])?.ok()?;
+    for path in [&identity, &keys] {
+        give_to_server(path.as_ref())?;
+    }
+    let data = site.data().display().to_string();
+    let drill =
+        || site.keyward(&["keystore", "drill", &keys, "--identity", &identity, "--datadir", &data]);
+    let said = drill()?.ok()?;
+    ensure!(said.contains("passed in "), "{said}");
+    seen!("beside a running server: {}", said.trim().replace('\n', "; "));
+
+    server.sql("SET GLOBAL keyward_rotate_key = 1")?;
+    wait_for_version(&server, "%", 3)?;
+    server.write_pages()?;
+    server.stop()?;
+    let said = drill()?;
+    let lacks = "it lacks key 1 version 3: make a new backup";
+    let needs = ".ibd: it needs key 1 version 3, which the backup lacks";
+    ensure!(
+        said.code == 1 && said.out.contains(lacks) && said.out.contains(needs),
+        "{}",
+        said.text()
+    );
+
+    std::fs::remove_file(&keys)?;
+    site.keyward(&["keystore", "backup", "--to", &keys])?.ok()?;
+    give_to_server(keys.as_ref())?;
+    drill()?.ok()?;
+    let table = site.data().join("test").join(format!("{}.ibd", TABLES[0].name));
+    let mut bytes = files::read(&table)?;
+    bytes[5 * 16_384 + 1_000] ^= 1;
+    std::fs::write(&table, bytes)?;
+    let said = drill()?;
+    ensure!(
+        said.code == 1 && said.out.contains(".ibd: page 5 has a wrong checksum"),
+        "{}",
+        said.text()
+    );
+    Ok(())
+}
 
 #[test]
 fn a_lost_machine_comes_back_from_two_backups() -> Result<()> {
@@ -15,15 +63,7 @@ fn a_lost_machine_comes_back_from_two_backups() -> Result<()> {
     let server = lost.start()?;
     create(&server, TABLES)?;
     server.sql("SET GLOBAL keyward_rotate_key = -1")?;
-    let identity = lost.path("identity.txt").display().to_string();
-    let said = lost.keyward(&["keystore", "backup", "--identity", &identity])?;
-    ensure!(said.code == 0, "{}", said.text());
-    let last =
-        |line: Option<&str>| line.and_then(|line| line.rsplit(' ').next()).map(str::to_owned);
-    let mut lines = said.err.lines();
-    let fingerprint = last(lines.next()).ok_or("no fingerprint")?;
-    let recipient = last(lines.next()).ok_or("no recipient")?;
-    lost.keyward(&["keystore", "backup", "--add-recipient", &recipient])?.ok()?;
+    let (identity, fingerprint) = identity(&lost)?;
     let keys = lost.path("keys.age").display().to_string();
     lost.keyward(&["keystore", "backup", "--to", &keys])?.ok()?;
     let base = lost.path("base");
@@ -75,4 +115,18 @@ fn a_lost_machine_comes_back_from_two_backups() -> Result<()> {
         since.elapsed().as_millis()
     );
     Ok(())
+}
+
+/// The file of an identity whose recipient is the keystore's, and the fingerprint that goes with it.
+fn identity(site: &Site) -> Result<(String, String)> {
+    let identity = site.path("identity.txt").display().to_string();
+    let said = site.keyward(&["keystore", "backup", "--identity", &identity])?;
+    ensure!(said.code == 0, "{}", said.text());
+    let last =
+        |line: Option<&str>| line.and_then(|line| line.rsplit(' ').next()).map(str::to_owned);
+    let mut lines = said.err.lines();
+    let fingerprint = last(lines.next()).ok_or("no fingerprint")?;
+    let recipient = last(lines.next()).ok_or("no recipient")?;
+    site.keyward(&["keystore", "backup", "--add-recipient", &recipient])?.ok()?;
+    Ok((identity, fingerprint))
 }

@@ -1,0 +1,166 @@
+//! `keyward keystore drill`: a backup tried, so that it is known to work before it is needed.
+
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::opener::Opener;
+use crate::backup::Backup;
+use crate::cli::helpers::exit::Exit;
+use crate::cli::helpers::open::open;
+use crate::cli::helpers::print::{Printer, plain, plain_lines};
+use crate::cli::helpers::{confine, privilege};
+use crate::custodian::Custodian;
+use crate::drill::{Fault, Trial};
+use crate::error::{Error, Kind, Result};
+use crate::event::Event;
+use crate::key::KeyRef;
+use crate::source::Reason;
+
+/// How many key versions are named one by one.
+const MOST_NAMED: usize = 10;
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct Options {
+    /// The backup, or a folder of backups: then the newest file in it
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    #[command(flatten)]
+    opener: Opener,
+    /// A data directory, or a backup of one: every page is read, and its keys are tried
+    #[arg(long, value_name = "DIR")]
+    datadir: Vec<PathBuf>,
+    /// Why, for the audit trail
+    #[arg(long, default_value = "keyward keystore drill", value_name = "TEXT")]
+    reason: String,
+}
+
+/// What came of it, for machines.
+#[derive(Serialize)]
+struct Done {
+    backup: PathBuf,
+    made: String,
+    revision: String,
+    versions: usize,
+    /// Versions that the keystore has and the backup lacks.
+    lacks: Vec<KeyRef>,
+    /// Versions that are other keys in the backup.
+    differs: Vec<KeyRef>,
+    data: Trial,
+    seconds: f64,
+    passed: bool,
+}
+
+pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
+    let since = Instant::now();
+    let (_, custodian) = open(config)?;
+    let file = newest(&options.path)?;
+    let known = fingerprint(&custodian);
+    let backup = options.opener.open(&file, known.as_deref())?;
+    let actor = privilege::actor();
+    let reason = Reason { actor: &actor, text: &options.reason };
+    let drilled = custodian.manager()?.drill(&backup, reason);
+    let drilled = drilled.map_err(|error| error.within(file.display()))?;
+    let ring = backup.ring()?;
+    let data = confine::reading(|| Trial::on(&options.datadir, &ring))?;
+    let done = Done {
+        made: backup.made.to_string(),
+        revision: backup.revision.to_string(),
+        versions: backup.keys.len(),
+        passed: drilled.lacks.is_empty() && drilled.differs.is_empty() && data.faults.is_empty(),
+        backup: file,
+        lacks: drilled.lacks,
+        differs: drilled.differs,
+        data,
+        seconds: (since.elapsed().as_secs_f64() * 10.0).round() / 10.0,
+    };
+    let text = format!("{}: {}", options.reason, done.summary());
+    let reason = Reason { actor: &actor, text: &text };
+    custodian.manager()?.note(Event::Drilled, &names(&backup), reason)?;
+    printer.show(&done, &plain_lines(&done.text()))?;
+    Ok(if done.passed { Exit::Success } else { Exit::Failure })
+}
+
+/// The file at `path`; of a folder, the one that was written last.
+fn newest(path: &Path) -> Result<PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let entries = fs::read_dir(path).map_err(|cause| Error::io("cannot list", path, &cause))?;
+    let written = |entry: fs::DirEntry| {
+        let meta = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+        Some((meta.modified().ok()?, entry.path()))
+    };
+    entries.flatten().filter_map(written).max().map(|(_, file)| file).ok_or_else(|| {
+        Error::new(Kind::NotFound, format!("there is no backup in {}", path.display()))
+            .advise("`keyward keystore backup --to FILE` makes one")
+    })
+}
+
+/// The fingerprint of the keystore's first epoch that is on record: backups of later ones descend from it.
+fn fingerprint(custodian: &Custodian) -> Option<String> {
+    let manager = custodian.manager().ok()?;
+    let first = manager.contents()?.registers().epochs().first()?;
+    Some(first.fingerprint().to_string())
+}
+
+fn names(backup: &Backup) -> Vec<KeyRef> {
+    backup.keys.iter().map(|key| key.info.key.clone()).collect()
+}
+
+impl Done {
+    /// One line, for the trail.
+    fn summary(&self) -> String {
+        let Self { revision, made, data, .. } = self;
+        let outcome = if self.passed { "passed" } else { "failed" };
+        format!(
+            "{outcome}: backup of {made}, {revision}; lacks {}, differs in {}, of {} files {} faults",
+            self.lacks.len(),
+            self.differs.len(),
+            data.files,
+            data.faults.len()
+        )
+    }
+
+    fn text(&self) -> String {
+        let file = self.backup.display();
+        let mut text = format!(
+            "{file} is of {}, {}: {} key versions\n",
+            self.made, self.revision, self.versions
+        );
+        text += "made again in memory: wrapped by the key stores, every key read back\n";
+        if self.lacks.is_empty() && self.differs.is_empty() {
+            text += "the keystore has no key that the backup lacks, and none that differs\n";
+        }
+        if !self.lacks.is_empty() {
+            text += &format!("it lacks {}: make a new backup\n", listed(&self.lacks));
+        }
+        if !self.differs.is_empty() {
+            text += &format!("the keystore has other keys as {}\n", listed(&self.differs));
+        }
+        let Trial { files, opened, unproven, faults } = &self.data;
+        if *files > 0 {
+            text += &format!(
+                "{files} files read: {opened} times a key opens a page, {unproven} times there is nothing to prove it by\n"
+            );
+        }
+        for Fault { file, what } in faults {
+            text += &format!("{}: {what}\n", plain(&file.display().to_string()));
+        }
+        text + &format!("{} in {} s\n", if self.passed { "passed" } else { "failed" }, self.seconds)
+    }
+}
+
+/// The first of `keys`, and how many more there are.
+fn listed(keys: &[KeyRef]) -> String {
+    let named: Vec<_> = keys.iter().take(MOST_NAMED).map(ToString::to_string).collect();
+    let more = match keys.len().saturating_sub(MOST_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    named.join(", ") + &more
+}
