@@ -231,6 +231,12 @@ impl Tally {
     }
 }
 
+/// Whether the name of the file at `path` alone says that it needs no key of its own.
+#[must_use]
+pub fn is_plain_by_name(path: &Path) -> bool {
+    walk::known_plain(path).is_some()
+}
+
 /// Whether `key`, used as `mode` says, is the one that encrypted page `number` of the file at `path`.
 pub fn proof(path: &Path, number: u64, key: &DataKey, mode: PageMode) -> io::Result<Proof> {
     let source = trust::open_untrusted(path)?;

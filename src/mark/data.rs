@@ -134,16 +134,13 @@ pub fn is_encrypted(folder: &Path) -> Option<PathBuf> {
 }
 
 /// The files where a server of this folder has its tables, and whether some could not be listed. What
-/// lies deeper is none of its own: a backup, say. What it makes again at each start needs no key.
+/// lies deeper is none of its own: a backup, say. What it makes again at each start needs no key, and
+/// doublewrite files have pages of others, perhaps under a key of before.
 fn data_files(folder: &Path) -> (Vec<PathBuf>, bool) {
     let (mut files, failed) = inspect::walk(&[folder.to_owned()]);
     let is_deep =
         |file: &Path| file.strip_prefix(folder).is_ok_and(|within| within.components().count() > 2);
-    let is_temporary = |file: &Path| {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("ibtmp") || name.ends_with(".ibt")
-    };
-    files.retain(|file| !is_deep(file) && !is_temporary(file));
+    files.retain(|file| !is_deep(file) && !inspect::is_plain_by_name(file));
     (files, !failed.is_empty())
 }
 

@@ -108,6 +108,8 @@ fn encrypted_data_want_their_own_keystore() {
     let table = folder.join("t.ibd");
     let put = || std::fs::copy("tests/golden/inspect/mysql.ibd", &table).unwrap();
     std::fs::write(folder.join("ibdata1"), b"").unwrap();
+    // A doublewrite file has copies of other files' pages: it is not the one to name.
+    std::fs::copy("tests/golden/inspect/mysql.ibd", folder.join("#ib_16384_1.dblwr")).unwrap();
     put();
     refused(&format!("t.ibd needs key {NAME} version 1, which keystore "));
     std::fs::remove_file(&table).unwrap();
