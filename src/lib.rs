@@ -53,6 +53,7 @@ pub mod policy;
 pub mod provider;
 pub mod ring;
 pub mod secret;
+pub mod shares;
 pub mod sink;
 pub mod source;
 pub mod store;

@@ -234,6 +234,60 @@ fn by_a_passphrase_too() {
 }
 
 #[test]
+fn three_of_five_shares_open_it() {
+    let old = Site::with_keys();
+    let made =
+        old.ok(&["keystore", "backup", "--identity", &old.text("identity.age"), "--shares", "3/5"]);
+    let after = |line: &str| line.rsplit(' ').next().unwrap().to_owned();
+    let find = |what: &str| after(made.lines().find(|line| line.contains(what)).unwrap());
+    let (fingerprint, recipient) = (find("on paper"), find("--add-recipient"));
+    let shares: Vec<&str> = made.lines().filter(|line| line.split(' ').count() == 20).collect();
+    assert_eq!(shares.len(), 5, "{made}");
+    old.ok(&["keystore", "backup", "--add-recipient", &recipient]);
+    let (identity, backup) = (old.readable("identity.age"), old.backup());
+    let (keys, states) = (old.keys("keys"), old.states());
+
+    let new = Site::new();
+    let written = |text: String| {
+        fs::write(old.path("shares"), text).unwrap();
+        fs::set_permissions(old.path("shares"), fs::Permissions::from_mode(0o600)).unwrap();
+        old.readable("shares")
+    };
+    let file = written(String::new());
+    let words = ["--identity", &identity, "--shares", &file, "--fingerprint", &fingerprint];
+    let restore = [&["keystore", "restore", &backup, "--replace"], &words[..]].concat();
+    let refuse = |text: String, why: &str| {
+        written(text);
+        new.refused(&restore, why);
+    };
+    refuse(String::new(), "1 more shares are needed");
+    refuse(shares[..2].join("\n"), "1 more shares are needed");
+    refuse([shares[4], shares[4]].join("\n"), "shares, line 2: it is share 1 again");
+    let wrong = shares[1].replacen(shares[1].split(' ').nth(9).unwrap(), "academic", 1);
+    refuse([shares[0], &wrong].join("\n"), "shares, line 2: a word is wrong");
+    let other = Site::new();
+    let others =
+        other.ok(&["keystore", "backup", "--identity", &other.text("i"), "--shares", "2/2"]);
+    let others: Vec<&str> = others.lines().filter(|line| line.split(' ').count() == 20).collect();
+    refuse([shares[0], others[0]].join("\n"), "line 2: it is a share of another secret");
+    refuse(others.join("\n"), "identity.age: ");
+
+    written(format!("{}\n\n{}\n{}\n", shares[4], shares[0], shares[2].to_uppercase()));
+    old.ok(&[&["keystore", "drill", &backup], &words[..]].concat());
+    new.ok(&restore);
+    assert_eq!((new.keys("keys"), new.states()), (keys, states));
+    // What was shown is nowhere.
+    for share in &shares {
+        let found = Command::new("grep").args(["-rl", share, &old.text("keyward")]).output();
+        assert!(found.unwrap().stdout.is_empty(), "a share was kept");
+    }
+    let taken = ["keystore", "backup", "--identity", &identity, "--shares", "2/3"];
+    old.refused(&taken, "nothing is overwritten");
+    let wrong = ["keystore", "backup", "--identity", "/nowhere/x", "--shares", "3/2"];
+    assert!(said(&old.run(&wrong)).contains("any 3 of 5 shares"));
+}
+
+#[test]
 fn age_alone_shows_every_key() {
     let site = Site::with_keys();
     let (identity, _) = site.identity();

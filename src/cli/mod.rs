@@ -149,6 +149,11 @@ impl Arguments {
                 ended
             }
             (Some(account), command) => {
+                if let Command::Keystore(own) = &command
+                    && let Some(ended) = own.run_as(&account, &config)
+                {
+                    return ended;
+                }
                 let (call, server) = (&call[1..], command.server());
                 match command.outlet()? {
                     None => privilege::run_as(&account, &config, call, server),

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::age::{self, For, Identity, Recipient};
+use super::identity::{self, Threshold};
+use crate::age::{self, For, Recipient};
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::open::{env, open};
 use crate::cli::helpers::outlet::Outlet;
 use crate::cli::helpers::print::{Printer, plain};
-use crate::cli::helpers::privilege;
+use crate::cli::helpers::privilege::{self, Account};
 use crate::custodian::Custodian;
-use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 use crate::hex::Hex;
 use crate::secret::{read_file, source::without_line_end};
@@ -39,6 +39,10 @@ pub(in crate::cli) struct Options {
     /// Prints the keystore's fingerprint, to be kept as well, and its public part, to be added
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
+    /// Encrypt that file by a passphrase that is nowhere, but that so many shares give: 3/5 shows five, any
+    /// three of which open it
+    #[arg(long, value_name = "N/M", requires = "identity")]
+    shares: Option<Threshold>,
     /// Encrypt backups from now on for this recipient, too: age1pq1...
     #[arg(long, value_name = "RECIPIENT")]
     add_recipient: Option<String>,
@@ -54,9 +58,15 @@ pub(in crate::cli) struct Options {
 }
 
 impl Options {
+    /// What root does itself, for the server's `account`; nothing where the account does all of it.
+    pub(in crate::cli) fn run_as(&self, account: &Account, config: &Path) -> Option<Result<Exit>> {
+        let path = self.identity.as_ref()?;
+        Some(identity::make(path, self.shares, Some(account), config))
+    }
+
     /// The new file, if the call makes one; of root's second command, what root has opened.
     pub(in crate::cli) fn outlet(&self) -> Result<Option<Outlet>> {
-        match self.to.as_ref().or(self.identity.as_ref()) {
+        match &self.to {
             Some(_) if privilege::is_second() => Outlet::standard().map(Some),
             Some(path) => Outlet::to_new(path).map(Some),
             None => Ok(None),
@@ -65,6 +75,9 @@ impl Options {
 }
 
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
+    if let Some(path) = &options.identity {
+        return identity::make(path, options.shares, None, config);
+    }
     let Some(mut outlet) = options.outlet()? else { return listed(config, options, printer) };
     let made = bytes(config, options).map(|bytes| {
         // Why it fails, the outlet knows.
@@ -79,9 +92,6 @@ fn bytes(config: &Path, options: &Options) -> Result<zeroize::Zeroizing<Vec<u8>>
     let (_, custodian) = open(config)?;
     let (actor, env) = (privilege::actor(), env());
     let reason = Reason { actor: &actor, text: &options.reason };
-    if options.identity.is_some() {
-        return identity(&custodian, &env).map(Into::into);
-    }
     let configuration = digest_of(config);
     if let Some(path) = &options.passphrase_file {
         let passphrase = read_file(path, MAX_PASSPHRASE)?;
@@ -103,19 +113,6 @@ fn bytes(config: &Path, options: &Options) -> Result<zeroize::Zeroizing<Vec<u8>>
     }
     let text = custodian.manager()?.backup(configuration, reason)?;
     age::encrypt(text.expose(), For::Recipients(&recipients), &*env.rng).map(Into::into)
-}
-
-/// A new identity's file. A second call adds its recipient, once the file is safe: backups for a lost identity
-/// cannot be opened.
-fn identity(custodian: &Custodian, env: &Env) -> Result<Vec<u8>> {
-    let identity = Identity::generate(&*env.rng)?;
-    let fingerprint = custodian.manager()?.fingerprint()?;
-    eprintln!("keyward: note, on paper, the keystore's fingerprint: {fingerprint}");
-    eprintln!(
-        "keyward: once you have the file: keyward keystore backup --add-recipient {}",
-        identity.recipient()?
-    );
-    Ok(identity.to_text()?.expose().to_vec())
 }
 
 fn recipients(custodian: &Custodian) -> Result<Vec<Recipient>> {

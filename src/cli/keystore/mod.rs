@@ -5,6 +5,7 @@
 mod accept_rollback;
 mod backup;
 mod drill;
+mod identity;
 mod opener;
 mod restore;
 mod rewrap;
@@ -16,6 +17,7 @@ use clap::Subcommand;
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::outlet::Outlet;
 use crate::cli::helpers::print::Printer;
+use crate::cli::helpers::privilege::Account;
 use crate::error::Result;
 
 #[derive(Subcommand)]
@@ -33,6 +35,14 @@ pub(super) enum Command {
 }
 
 impl Command {
+    /// What root does itself; nothing where the server's `account` does all of it.
+    pub(super) fn run_as(&self, account: &Account, config: &Path) -> Option<Result<Exit>> {
+        match self {
+            Self::Backup(options) => options.run_as(account, config),
+            _ => None,
+        }
+    }
+
     /// Where its output goes if that is no text.
     pub(super) fn outlet(&self) -> Result<Option<Outlet>> {
         match self {

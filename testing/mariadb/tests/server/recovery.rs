@@ -14,6 +14,7 @@ fn a_drill_reads_every_page() -> Result<()> {
     let site = site("drill")?;
     let server = site.start()?;
     create(&server, TABLES)?;
+    server.write_pages()?;
     let (identity, _) = identity(&site)?;
     let keys = site.path("keys.age").display().to_string();
     site.keyward(&["keystore", "backup", "--to", &keys])?.ok()?;
