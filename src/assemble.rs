@@ -180,13 +180,17 @@ pub fn create_served_keys(config: &Config, reason: Reason<'_>, env: &Env) -> Res
     make_missing_keys(&start(config, Role::Command, env.clone())?, reason)
 }
 
-/// Makes keys 1 and 2 where they are not there.
+/// Makes keys 1 and 2 where they are not there. Of a key file that is kept by hand key 1 is enough: without
+/// key 2 a server encrypts temporary files with that.
 pub fn make_missing_keys(custodian: &Custodian, reason: Reason<'_>) -> Result<()> {
     let known = custodian.keys();
     for id in FIRST_KEYS.map(KeyId::try_from) {
         let id = id?;
         if !known.iter().any(|info| info.key.name == id.into()) {
-            custodian.create(id, None, reason)?;
+            match custodian.create(id, None, reason) {
+                Err(error) if error.kind() == Kind::Unsupported && id != KeyId::SYSTEM => {}
+                created => drop(created?),
+            }
         }
     }
     Ok(())

@@ -263,8 +263,19 @@ impl Section {
         self.text(key)?.ok_or_else(|| self.lacks(key))
     }
 
-    /// The error that there is no `key`.
+    /// The error that there is no `key`, or that it, or another that was asked for, is misspelt.
     pub fn lacks(&self, key: &str) -> Error {
+        let asked = self.asked.borrow();
+        let unasked = self.entries.iter().filter(|entry| !asked.contains(&entry.key.as_str()));
+        let mut misspelt = unasked.filter_map(|entry| {
+            // What nobody has asked for yet may be right.
+            let near = |name: &&&str| strsim::damerau_levenshtein(&entry.key, name) <= 2;
+            asked.iter().find(near).map(|name| (entry, *name))
+        });
+        if let Some((entry, name)) = misspelt.next() {
+            let what = format!("unknown key {:?} in {}", entry.key, self.title);
+            return self.error_at(entry.at, &what).advise(format!("did you mean {name:?}?"));
+        }
         let what = format!("{} lacks {key:?}", self.title);
         self.error_at(self.at, &what).advise(format!("add a line `{key} = \"...\"`"))
     }

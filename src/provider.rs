@@ -267,6 +267,11 @@ pub struct KekInfo {
     pub exportable: bool,
 }
 
+/// What is left where the wrapping key of a keystore is gone: no other key can take its place.
+pub const WITHOUT_ITS_KEY: &str = "do not stop a server that still runs: it has the keys, and can rescue \
+    them (docs/life-of-a-key.md); else open the keystore by another provider that wraps it, or restore \
+    it from its own backup (keyward keystore restore)";
+
 /// What `doctor` shows of a provider that answers: lines of name and value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Probe {

@@ -8,6 +8,8 @@
 
 #![forbid(unsafe_code)]
 
+mod denied;
+
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
@@ -90,7 +92,7 @@ impl Refusal {
     #[must_use]
     pub fn of(self, doing: &str, path: &Path) -> Error {
         match self {
-            Self::Io(cause) => Error::io(doing, path, &cause),
+            Self::Io(cause) => unread(doing, path, &cause),
             Self::Untrusted(error) => error,
         }
     }
@@ -99,6 +101,17 @@ impl Refusal {
     #[must_use]
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Io(cause) if cause.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// The error of a file that could not be read; where we may not, it says who we are and what to change.
+#[must_use]
+pub fn unread(doing: &str, path: &Path, cause: &io::Error) -> Error {
+    let error = Error::io(doing, path, cause);
+    let denied = cause.kind() == io::ErrorKind::PermissionDenied;
+    match denied.then(|| denied::advice(path)).flatten() {
+        Some(advice) => error.advise(advice),
+        None => error,
     }
 }
 

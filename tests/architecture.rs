@@ -252,7 +252,7 @@ const PARTS: &[(&str, &[&str])] = &[
         "azure_keyvault",
         &["challenge", "credentials", "jwt", "line", "login", "name", "payload", "refusal"],
     ),
-    ("file", &["encrypted", "keyfile"]),
+    ("file", &["encrypted", "keyfile", "resembling"]),
     ("gcp_kms", &["adc", "crc32c", "jwt", "line", "login", "name"]),
     (
         "kmip",

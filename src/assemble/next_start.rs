@@ -401,7 +401,7 @@ mod tests {
         fs::write(at("keys"), line("1", "a1") + &line("2;1", "b2") + &line("2;4", "c3")).unwrap();
         fs::set_permissions(at("keys"), fs::Permissions::from_mode(0o600)).unwrap();
         let place = folder.path().display().to_string();
-        let served = "[[provider]]\ntype = \"file\"\npath = \"HERE/keys\"";
+        let served = "[[provider]]\ntype = \"file\"\nmode = \"ctr\"\npath = \"HERE/keys\"";
         write_config(&at("keyward.toml"), &place, served);
         let log = Arc::new(FakeLog::default());
         let server =

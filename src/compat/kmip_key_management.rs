@@ -35,6 +35,7 @@ static TLS_ADVICE: TlsAdvice = TlsAdvice {
     name: "use the name in the certificate as kmip_key_management_server_address",
     client: "set kmip_key_management_client_certificate and kmip_key_management_client_key",
     client_key: "give the key of kmip_key_management_client_certificate, not encrypted",
+    certified: true,
 };
 
 /// The same for the wrapping key.
@@ -43,6 +44,9 @@ static KEY_ADVICE: KeyAdvice = KeyAdvice {
               make it in the KMIP server",
     other: "it is another key: point kmip_key_management_server_address and _master_key_id at the \
             right one",
+    gone: "it was destroyed there, or belongs to another server or user: point \
+           kmip_key_management_server_address at the right one, or restore that server from a backup; a \
+           new key cannot open the keystore:",
     not_aes: "name one that is as kmip_key_management_master_key_id",
 };
 
@@ -242,9 +246,11 @@ mod tests {
             "kmip_key_management_client_ca: ca.pem is not an absolute path; begin it with /"
         );
         assert!(options("a, b:1,[::1]:2", "/ca.pem").wrapper(&env).is_ok());
-        let TlsAdvice { authority, no_authority, name, client, client_key } = TLS_ADVICE;
-        let KeyAdvice { missing, other, not_aes } = KEY_ADVICE;
-        for words in [authority, no_authority, name, client, client_key, missing, other, not_aes] {
+        let TlsAdvice { authority, no_authority, name, client, client_key, .. } = TLS_ADVICE;
+        let KeyAdvice { missing, other, gone, not_aes } = KEY_ADVICE;
+        for words in
+            [authority, no_authority, name, client, client_key, missing, other, gone, not_aes]
+        {
             assert!(words.contains("kmip_key_management_"), "{words}");
             assert!(!words.contains('`') && !words.contains("ca_file"), "{words}");
         }

@@ -132,3 +132,37 @@ fn refuses_a_secret_inline_and_does_not_repeat_it() {
     assert!(error.starts_with("k.toml:3:1: passphrase: a secret may not stand"), "{error}");
     assert!(!error.contains("hunter2"));
 }
+
+#[test]
+fn what_is_misspelt_is_no_lack() {
+    let section = |line: &str| {
+        let text = format!("[[provider]]\ntype = \"x\"\n{line}\n");
+        Config::parse(Path::new("k.toml"), &text).unwrap().providers.remove(0).section
+    };
+    let lacks = |line: &str| {
+        let section = section(line);
+        assert!(section.path("key_file").unwrap().is_none());
+        assert!(section.path("passphrase_file").unwrap().is_none());
+        section.lacks("key_file").to_string()
+    };
+    for (line, name) in [
+        ("keyfile = \"/k\"", "key_file"),
+        ("pasphrase_file = \"/k\"", "passphrase_file"),
+        ("key-file = \"/k\"", "key_file"),
+    ] {
+        let wrong = line.split(' ').next().unwrap();
+        assert_eq!(
+            lacks(line),
+            format!(
+                "k.toml:3:1: unknown key \"{wrong}\" in [[provider]]; did you mean \"{name}\"?"
+            )
+        );
+    }
+    // What may be asked for later is not taken for it.
+    for line in ["", "ca_file = \"/k\"", "mode = \"cbc\""] {
+        assert!(
+            lacks(line).starts_with("k.toml:1:1: [[provider]] lacks \"key_file\"; add"),
+            "{line}"
+        );
+    }
+}

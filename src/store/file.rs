@@ -14,6 +14,7 @@ use super::witness::{self, Proof, Witness};
 use super::{Keystore, Revision, Sealed, lines};
 use crate::env::{Deadline, Rng};
 use crate::error::{Error, Kind, Result, io_cause};
+use crate::trust;
 
 /// No keystore is longer, in bytes: 100,000 keys with ten versions each have a third of it.
 const MAX_LEN: usize = 1 << 30;
@@ -446,7 +447,7 @@ impl StoreFile {
         let stamp = self
             .disk
             .stamp(folder)
-            .map_err(|cause| Error::io("cannot look at the folder", folder, &cause))?;
+            .map_err(|cause| trust::unread("cannot look at the folder", folder, &cause))?;
         self.check_owner(folder, &stamp)?;
         Ok(stamp)
     }
@@ -477,8 +478,9 @@ impl StoreFile {
             let advice = match user {
                 0 => "run the command as that user, or name its account with --user".to_owned(),
                 _ => format!(
-                    "if the server runs as user {user}, run chown on it; else run this as root, or as \
-                     its owner"
+                    "run the command as root, or as user {}; if the server itself runs as user {user}, \
+                     run chown {user} on it",
+                    stamp.owner
                 ),
             };
             return refused(&format!("belongs to user {}", stamp.owner), advice);
@@ -537,7 +539,7 @@ impl StoreFile {
                 let what = format!("{} is a symbolic link", self.path.display());
                 Error::new(Kind::Config, what).advise("name the file that it stands for")
             }
-            _ => Error::io(doing, &self.path, cause),
+            _ => trust::unread(doing, &self.path, cause),
         }
     }
 }

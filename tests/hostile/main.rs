@@ -96,7 +96,7 @@ fn prepared_files_of_other_plugins() {
     let file = bench.folder.path().join("prepared");
     let path = file.to_str().unwrap();
     let served = bench.folder.path().join("served.toml");
-    let text = format!("[[provider]]\ntype = \"file\"\npath = {path:?}\n");
+    let text = format!("[[provider]]\ntype = \"file\"\nmode = \"ctr\"\npath = {path:?}\n");
     bench.write(&served, text.as_bytes());
     let calls: [(&str, &[&str]); 3] = [
         ("tests/golden/keyfile", &["--config", served.to_str().unwrap(), "keys", "list"]),
@@ -252,7 +252,8 @@ fn a_prepared_component_manifest_and_export() {
     let export = ["migrate", "--from", "local", "--to-file", &text("export")];
     let output = bench.call(&export);
     assert!(output.status.success(), "{}", said(&output));
-    let served = format!("[[provider]]\ntype = \"file\"\npath = {:?}\n", path("export"));
+    let served =
+        format!("[[provider]]\ntype = \"file\"\nmode = \"ctr\"\npath = {:?}\n", path("export"));
     bench.write(&path("served.toml"), served.as_bytes());
     bench.in_place_of(&path("export"), &["--config", &text("served.toml"), "keys", "list"]);
     // It never writes where anything is.

@@ -54,7 +54,7 @@ fn init_refuses_a_provider_that_cannot_keep_mysqls_keys() {
     let dir = dir.to_str().unwrap();
     let words = ["init", "--mysql", "--dir", dir, "--user", "root", "--provider", "file", "--set"];
     shell.fails(
-        &[&words[..], &[&path]].concat(),
+        &[&words[..], &[&path, "--set", "mode=ctr"]].concat(),
         1,
         "keyward: provider \"file\" serves MariaDB's keys only; for MySQL take one that wraps, such \
          as local",

@@ -12,7 +12,8 @@ use keyward::{Kind, Result, assemble};
 
 use crate::bench::{key, version};
 
-const SERVES: &str = "[[provider]]\nname = \"keys\"\ntype = \"file\"\npath = \"AT/keys.txt\"\n";
+const SERVES: &str =
+    "[[provider]]\nname = \"keys\"\ntype = \"file\"\npath = \"AT/keys.txt\"\nmode = \"ctr\"\n";
 const WRAPS: &str = "[[provider]]\nname = \"seal\"\ntype = \"local\"\nkey_file = \"AT/seal.key\"\n";
 const STASH: &str = "[stash]\n";
 

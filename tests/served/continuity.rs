@@ -193,7 +193,7 @@ fn a_line_taken_out_of_a_key_file_or_changed_is_told_and_memory_serves_on() {
     let at = folder.path().display();
     let text = format!(
         "[keystore]\npath = \"{at}/keystore.json\"\n[[provider]]\nname = \"keys\"\ntype = \"file\"\n\
-         path = \"{at}/keys.txt\"\n"
+         mode = \"ctr\"\npath = \"{at}/keys.txt\"\n"
     );
     let log = Arc::new(FakeLog::default());
     let config = Config::parse(Path::new("k.toml"), &text).unwrap();

@@ -262,3 +262,57 @@ fn a_keystore_is_closed_to_others_and_the_accounts() {
         assert!(!status.status.success() && said(&status).contains("--user"), "{}", said(&status));
     }
 }
+
+/// What an account may not read, it is told how to be let in, and lets itself in by that.
+#[test]
+fn a_file_that_the_account_may_not_read_is_named_with_what_to_do() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let follow = |site: &Site, text: &str| {
+        let (_, line) = text.split_once(": run ").unwrap();
+        let done = Command::new("sh").args(["-c", line.trim()]).status().unwrap();
+        assert!(done.success(), "{line}");
+        let status = site.keyward(&["status"]);
+        assert!(status.status.success(), "{line}: {}", said(&status));
+    };
+    for (name, closed, state) in [
+        ("keyward/local.key", 0o600, "may not read it (root:root 0600): run chown root:"),
+        ("keyward", 0o700, "user nobody may not enter "),
+    ] {
+        let site = Site::new();
+        chown(site.path(name), Some(0), Some(0)).unwrap();
+        chmod(&site.path(name), closed);
+        let text = site.refused(&["status"], &["Permission denied; user nobody may not ", state]);
+        follow(&site, &text);
+    }
+    // What is the server's group's is nobody else's to be given.
+    let site = Site::new();
+    let status_as = |user: u32, config: &Path| {
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--reuid",
+            &user.to_string(),
+            "--regid",
+            &user.to_string(),
+            "--clear-groups",
+        ]);
+        command.arg(env!("CARGO_BIN_EXE_keyward")).arg("--config").arg(config).arg("status");
+        said(&command.output().unwrap())
+    };
+    let text = status_as(STRANGER, &site.config());
+    let group = nix::unistd::Group::from_gid(NOBODY.into()).unwrap().unwrap().name;
+    let wanted = format!("run this as root, or as an account of the group {group}");
+    assert!(text.contains(&wanted), "{text}");
+    chmod(&site.path("keyward"), 0o755);
+    chmod(&site.config(), 0o644);
+    let text = status_as(STRANGER, &site.config());
+    assert!(text.contains("run the command as root, or as user 65534"), "{text}");
+    // A person's own folder is none for it.
+    let home = tempfile::Builder::new().prefix("keyward").tempdir_in("/root").unwrap();
+    fs::copy(site.config(), home.path().join("keyward.toml")).unwrap();
+    let text = status_as(NOBODY, &home.path().join("keyward.toml"));
+    let wanted =
+        "user nobody may not enter /root: put it into a folder that it may, such as /etc/keyward";
+    assert!(text.contains(wanted), "{text}");
+}

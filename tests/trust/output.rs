@@ -94,8 +94,9 @@ fn a_slow_reader_gets_all_of_it() {
     fs::write(site.path("keys"), keys).unwrap();
     chmod(&site.path("keys"), 0o640);
     let served = site.path("served.toml");
-    fs::write(&served, format!("[[provider]]\ntype = \"file\"\npath = {:?}\n", site.path("keys")))
-        .unwrap();
+    let lines =
+        format!("[[provider]]\ntype = \"file\"\nmode = \"ctr\"\npath = {:?}\n", site.path("keys"));
+    fs::write(&served, lines).unwrap();
     if geteuid().is_root() {
         chown(site.path("keys"), None, Some(NOBODY)).unwrap();
     }

@@ -60,6 +60,7 @@ static FOR_AWS: TlsAdvice = TlsAdvice {
     name: "use the name in the certificate, as `endpoint`",
     client: "use an `endpoint` that wants none",
     client_key: "use an `endpoint` that wants none",
+    certified: false,
 };
 
 /// What it means that AWS answered with the error called `code`. Of its `message` one word is

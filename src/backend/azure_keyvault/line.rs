@@ -34,6 +34,7 @@ pub(super) static FOR_AZURE: TlsAdvice = TlsAdvice {
     name: "use the name in the certificate, in `key` or `authority_host`",
     client: "use an address that wants none",
     client_key: "use an address that wants none",
+    certified: false,
 };
 
 /// What the requests of one operation go over.

@@ -5,9 +5,12 @@
 use std::io;
 use std::path::Path;
 
+use super::encrypted::Derivation;
 use super::keyfile::{Dialect, Edition, ParseError, ParseErrorKind};
+use super::resembling::Resembling;
 use super::{MAX_FILE_LEN, MAX_PASSWORD_LEN};
 use crate::error::{Code, Error, Kind};
+use crate::trust;
 
 /// Why the file as a whole cannot be used.
 #[derive(Debug)]
@@ -28,6 +31,10 @@ pub(super) enum FileError {
     NoPassword,
     /// The password does not open the file.
     WrongPassword,
+    /// The password opens it, derived in another way than the configuration says.
+    OtherDerivation(Derivation),
+    /// It is another kind of file.
+    Resembles(Resembling),
     /// The file is encrypted, and a part of it is missing.
     CutShort,
     /// The password's file holds no password.
@@ -54,8 +61,11 @@ impl FileError {
         match self {
             Self::Unset => Error::new(Kind::Config, "no key file is named")
                 .advise("set `path` to the key file"),
+            Self::Open(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
+                trust::unread("cannot open key file", path, &cause)
+            }
             Self::Open(cause) => Error::io("cannot open key file", path, &cause)
-                .advise("check that it exists and that the server's user may read it"),
+                .advise("put it back, or correct `path`"),
             Self::Read(cause) | Self::ReadPassword(cause) => Error::io("cannot read", path, &cause),
             Self::TooLong => {
                 about(Kind::Config, ": longer than 1 MiB").advise("check that this is the key file")
@@ -75,6 +85,17 @@ impl FileError {
                         "check the password, and that `digest` and `pbkdf2_iterations` are \
                      the -md and -iter that openssl enc was given",
                     )
+            }
+            Self::OtherDerivation(Derivation { digest, pbkdf2_iterations }) => about(
+                Kind::Config,
+                ": the password opens it with another digest than is configured",
+            )
+            .advise(format!(
+                "set digest = \"{digest}\" and pbkdf2_iterations = {pbkdf2_iterations}"
+            )),
+            Self::Resembles(Resembling { what, advice }) => {
+                let path = path.display().to_string();
+                about(Kind::Config, &format!(" {what}")).advise(advice.replace("FILE", &path))
             }
             Self::CutShort => {
                 about(Kind::Corrupt, ": encrypted, but not a whole number of blocks long")
@@ -121,9 +142,11 @@ impl FileError {
                 (Kind::Config, format!("Error reading file '{path}' {}", errcode(&cause)))
             }
             Self::NotEncrypted => (Kind::Config, format!("Cannot decrypt {path}. Not encrypted")),
-            Self::NoPassword | Self::WrongPassword | Self::SeveralLines => {
-                (Kind::Config, format!("Cannot decrypt {path}. Wrong key?"))
-            }
+            Self::NoPassword
+            | Self::WrongPassword
+            | Self::OtherDerivation(_)
+            | Self::Resembles(_)
+            | Self::SeveralLines => (Kind::Config, format!("Cannot decrypt {path}. Wrong key?")),
             Self::CutShort => (Kind::Corrupt, format!("Cannot decrypt {path}. Wrong key?")),
             Self::PasswordTooLong => {
                 // The blank at the end is the original's, too.
@@ -221,7 +244,7 @@ mod tests {
     const V10: Dialect = Dialect::Original(Edition::V10);
     const V11_8: Dialect = Dialect::Original(Edition::V11_8);
 
-    fn all() -> [FileError; 13] {
+    fn all() -> [FileError; 15] {
         let cause = || io::Error::from_raw_os_error(libc::ENOENT);
         [
             FileError::Unset,
@@ -232,6 +255,11 @@ mod tests {
             FileError::NotEncrypted,
             FileError::NoPassword,
             FileError::WrongPassword,
+            FileError::OtherDerivation(Derivation {
+                digest: super::super::Digest::Sha256,
+                pbkdf2_iterations: 0,
+            }),
+            FileError::Resembles(Resembling { what: "is JSON", advice: "" }),
             FileError::CutShort,
             FileError::EmptyPassword,
             FileError::SeveralLines,
@@ -265,6 +293,8 @@ mod tests {
                 "Error reading file 'k' (Errcode: 2 \"No such file or directory\")",
                 "Error reading file 'k' (Errcode: 27 \"File too large\")",
                 "Cannot decrypt k. Not encrypted",
+                "Cannot decrypt k. Wrong key?",
+                "Cannot decrypt k. Wrong key?",
                 "Cannot decrypt k. Wrong key?",
                 "Cannot decrypt k. Wrong key?",
                 "Cannot decrypt k. Wrong key?",

@@ -5,6 +5,7 @@
 pub mod encrypted;
 mod failure;
 pub mod keyfile;
+mod resembling;
 mod server;
 mod settings;
 

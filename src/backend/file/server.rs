@@ -12,7 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::encrypted::{self, Derivation};
 use super::failure::FileError;
 use super::keyfile::{self, Dialect, Edition, Entry};
-use super::settings::{Password, Settings};
+use super::resembling::resembling;
+use super::settings::{Digest, Password, Settings};
 use super::{MAX_FILE_LEN, MAX_PASSWORD_LEN};
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
@@ -23,6 +24,9 @@ use crate::secret::{DataKey, SecretBytes, read_file};
 
 /// How much of a password's file is read: a password and the line ends behind it.
 const MAX_PASSWORD_FILE_LEN: usize = 4096;
+
+/// The rounds of `openssl enc -pbkdf2` where it is given no `-iter`.
+const OPENSSLS_ROUNDS: u32 = 10_000;
 
 /// Who reads named pipes, each of them once.
 const READS_PIPES: Dialect = Dialect::Original(Edition::V11_8);
@@ -111,7 +115,10 @@ impl FileServer {
         };
         match (encrypted::is_encrypted(file), password) {
             (false, None) => self.parse(file),
-            (false, Some(_)) => Err(self.failed(FileError::NotEncrypted)),
+            (false, Some(_)) => {
+                let resembles = resembling(file).filter(|_| self.is_ours());
+                Err(self.failed(resembles.map_or(FileError::NotEncrypted, FileError::Resembles)))
+            }
             // The original tries an empty password, with which some have encrypted their file.
             (true, None) if self.settings.dialect == Dialect::Keyward => {
                 Err(self.failed(FileError::NoPassword))
@@ -122,19 +129,44 @@ impl FileServer {
     }
 
     fn decrypt_and_parse(&self, file: &[u8], password: &[u8]) -> Result<Vec<Entry>> {
-        let text = encrypted::decrypt(file, password, self.derivation())?;
-        let text = text.ok_or_else(|| self.failed(FileError::WrongPassword))?;
+        let wrong = || match self.other_derivation(file, password) {
+            Some(other) => self.failed(FileError::OtherDerivation(other)),
+            None => self.failed(FileError::WrongPassword),
+        };
+        let text = encrypted::decrypt(file, password, self.derivation())?.ok_or_else(wrong)?;
         self.parse(text.expose()).map_err(|error| {
             // The padding alone is no proof. A key file with a flaw is still text; what a wrong
             // password makes of one is not.
             let is_text = std::str::from_utf8(text.expose()).is_ok();
-            if is_text { error } else { self.failed(FileError::WrongPassword) }
+            if is_text { error } else { wrong() }
         })
+    }
+
+    /// How the password opens `file`, where not as the configuration says: openssl's own digest is another
+    /// than the original's.
+    fn other_derivation(&self, file: &[u8], password: &[u8]) -> Option<Derivation> {
+        let rounds = [0, OPENSSLS_ROUNDS, self.settings.pbkdf2_iterations];
+        let all = rounds.into_iter().flat_map(|pbkdf2_iterations| {
+            Digest::ALL.map(|digest| Derivation { digest, pbkdf2_iterations })
+        });
+        let opens = |how: &Derivation| {
+            let text = encrypted::decrypt(file, password, *how).ok().flatten();
+            text.is_some_and(|text| keyfile::parse(text.expose(), Dialect::Keyward).is_ok())
+        };
+        all.filter(|_| self.is_ours()).find(opens)
     }
 
     fn parse(&self, text: &[u8]) -> Result<Vec<Entry>> {
         let Settings { path, dialect, .. } = &self.settings;
-        keyfile::parse(text, *dialect).map_err(|flaw| flaw.of(path, *dialect))
+        keyfile::parse(text, *dialect).map_err(|flaw| match resembling(text) {
+            Some(resembling) if self.is_ours() => self.failed(FileError::Resembles(resembling)),
+            _ => flaw.of(path, *dialect),
+        })
+    }
+
+    /// Whether errors have our words: the original's are known by heart.
+    fn is_ours(&self) -> bool {
+        self.settings.dialect == Dialect::Keyward
     }
 
     fn read_key_file(&self) -> Result<SecretBytes> {

@@ -45,10 +45,21 @@ impl Settings {
             digest: section.parsed("digest")?.unwrap_or_default(),
             pbkdf2_iterations: u32::try_from(iterations)
                 .map_err(|_| section.wrong("pbkdf2_iterations", "must be from 0 to 4294967295"))?,
-            mode: super::super::page_mode(section)?,
+            mode: Self::mode(section)?,
             strict_permissions: true,
             dialect: Dialect::Keyward,
         })
+    }
+
+    /// No file says how pages were encrypted with its keys, and with another mode they are read as damaged.
+    fn mode(section: &Section) -> Result<PageMode> {
+        if section.has("mode") {
+            return super::super::page_mode(section);
+        }
+        Err(section.lacks("mode").advise(
+            "write mode = \"cbc\" if file_key_management has used the file, unless its \
+             encryption_algorithm was AES_CTR; for that and for new keys write mode = \"ctr\"",
+        ))
     }
 }
 

@@ -395,3 +395,79 @@ fn digests_read_back_and_others_are_refused() -> Result<()> {
     }
     Ok(())
 }
+
+/// What fails with a password and a digest that is not the file's, and the advice followed.
+#[test]
+fn a_password_that_opens_by_another_digest_is_told_from_a_wrong_one() {
+    let encrypted = |words: &str| {
+        let trial = Trial::encrypted(Dialect::Keyward, "secret");
+        let path = trial.folder.path();
+        let line = format!(
+            "cd {} && openssl enc -aes-256-cbc {words} -pass pass:secret -in keys.txt -out keys.enc \
+             2>/dev/null",
+            path.display()
+        );
+        assert!(std::process::Command::new("sh").args(["-c", &line]).status().unwrap().success());
+        trial.with_password_file(b"secret\n")
+    };
+    for (words, advice) in [
+        ("-md sha256", "set digest = \"sha256\" and pbkdf2_iterations = 0"),
+        ("", "set digest = \"sha256\" and pbkdf2_iterations = 0"),
+        ("-pbkdf2", "set digest = \"sha256\" and pbkdf2_iterations = 10000"),
+        ("-pbkdf2 -md sha512", "set digest = \"sha512\" and pbkdf2_iterations = 10000"),
+    ] {
+        let said = encrypted(words).error();
+        let what = "keys.enc: the password opens it with another digest than is configured";
+        assert_eq!(said, format!("{what}; {advice}"), "{words}");
+        let mut trial = encrypted(words);
+        trial.settings.digest = advice.split('"').nth(1).unwrap().parse().unwrap();
+        trial.settings.pbkdf2_iterations = advice.rsplit(' ').next().unwrap().parse().unwrap();
+        let (_folder, server) = trial.open();
+        assert_eq!(server.list(soon()).unwrap().len(), 1, "{words}");
+    }
+    let wrong = encrypted("").with_password_file(b"wrong\n").error();
+    assert!(wrong.starts_with("keys.enc: the password does not open it"), "{wrong}");
+}
+
+#[test]
+fn a_file_of_another_kind_is_named_and_the_advice_makes_a_key_file_of_it() {
+    let text = format!("1;{KEY}\n");
+    let marked = format!("\u{feff}{text}");
+    let utf_16: Vec<u8> = marked.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (content, what) in
+        [(marked.as_bytes(), "begins with a byte-order mark"), (&utf_16, "is UTF-16")]
+    {
+        let trial = Trial::new(Dialect::Keyward, "");
+        let path = trial.write("keys.txt", content);
+        let (folder, server) = trial.open();
+        let said = server.list(soon()).unwrap_err().to_string();
+        assert!(said.starts_with(&format!("{} {what}", path.display())), "{said}");
+        let line = said.split(": ").last().unwrap();
+        let line = format!("{line}; [ ! -e {0}.new ] || cat {0}.new > {0}", path.display());
+        assert!(std::process::Command::new("sh").args(["-c", &line]).status().unwrap().success());
+        assert_eq!(server.list(soon()).unwrap().len(), 1, "{line}");
+        drop(folder);
+    }
+    let said = Trial::new(Dialect::Keyward, KEY).error();
+    assert_eq!(said, "keys.txt is a key without an id; put the id before it: 1;KEY");
+    let said = Trial::new(Dialect::Keyward, "U2FsdGVkX1+abc").with_password_file(b"secret").error();
+    assert!(
+        said.starts_with("keys.txt is encrypted, and written in base64; decode it: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_mode_of_a_key_file_is_never_guessed() {
+    let read = |line: &str| {
+        let text = format!("[[provider]]\ntype = \"file\"\npath = \"/keys\"\n{line}\n");
+        let config = crate::config::Config::parse(Path::new("keyward.toml"), &text).unwrap();
+        Settings::read(&config.providers[0].section).map(|settings| settings.mode)
+    };
+    assert_eq!(read("mode = \"cbc\"").unwrap(), PageMode::Cbc);
+    assert_eq!(read("mode = \"ctr\"").unwrap(), PageMode::Ctr);
+    let error = read("").unwrap_err();
+    assert_eq!(error.what(), "keyward.toml:1:1: [[provider]] lacks \"mode\"");
+    let advice = error.advice().unwrap();
+    assert!(advice.starts_with("write mode = \"cbc\" if file_key_management has used"), "{advice}");
+}

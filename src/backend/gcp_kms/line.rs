@@ -42,6 +42,7 @@ pub(super) static FOR_GOOGLE: TlsAdvice = TlsAdvice {
     name: "use the name in the certificate, as `endpoint`",
     client: "use an `endpoint` that wants none",
     client_key: "use an `endpoint` that wants none",
+    certified: false,
 };
 
 impl<'a> Line<'a> {

@@ -9,6 +9,7 @@ use std::io;
 use rustls::{AlertDescription, CertificateError};
 
 use super::TlsAdvice;
+use super::tls::OldVersion;
 use crate::error::{Error, Kind};
 
 /// Puts what `cause` means into an error about `place`.
@@ -88,6 +89,14 @@ fn spoken(error: &io::Error) -> Option<String> {
     Some(words.to_owned())
 }
 
+/// What a peer that breaks off the handshake of one who shows a certificate has against us.
+const NO_COMMON_SUITE: &str = "it and we have no TLS cipher suite in common: it probably offers for its \
+    certificate only suites with RSA key exchange or CBC, such as AES128-SHA256";
+/// What all of ours are (RFC 9325 section 4.2 recommends them).
+const ALLOW_SUITES: &str = "allow TLS 1.3 there, or for TLS 1.2 one of \
+    ECDHE-RSA-AES128-GCM-SHA256, ECDHE-RSA-AES256-GCM-SHA384, ECDHE-RSA-CHACHA20-POLY1305 (of the same \
+    with ECDSA where its key is ECDSA)";
+
 fn untrusted(place: &str, error: &rustls::Error, advice: &TlsAdvice) -> Error {
     use CertificateError as Bad;
     let (words, advice) = match error {
@@ -104,12 +113,31 @@ fn untrusted(place: &str, error: &rustls::Error, advice: &TlsAdvice) -> Error {
         rustls::Error::InvalidCertificate(
             Bad::NotValidForName | Bad::NotValidForNameContext { .. },
         ) => ("its certificate is for another name", advice.name),
+        rustls::Error::InvalidCertificate(Bad::Other(other)) if other.0.is::<OldVersion>() => (
+            "its certificate is of X.509 version 1, which TLS has no use for",
+            "have one of version 3 made of the same key and request: printf \
+             'subjectAltName=DNS:NAME' > v3.ext; openssl x509 -req -in server.csr -CA ca.pem -CAkey \
+             ca.key -CAcreateserial -days 365 -extfile v3.ext -out server.pem",
+        ),
         rustls::Error::InvalidCertificate(_) => {
             ("its certificate is not valid", "look at it with `openssl s_client`")
         }
-        rustls::Error::AlertReceived(
-            AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
-        ) => ("it wants a client certificate", advice.client),
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            ("it wants a client certificate", advice.client)
+        }
+        rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) if advice.certified => {
+            (NO_COMMON_SUITE, ALLOW_SUITES)
+        }
+        // TLS 1.2 has one alert for both.
+        rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => {
+            let words = format!("it wants a client certificate, or {NO_COMMON_SUITE}");
+            let advice = format!("{}; where it wants none, {ALLOW_SUITES}", advice.client);
+            return Error::new(Kind::Untrusted, format!("cannot trust {place}: {words}"))
+                .advise(advice);
+        }
+        rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => {
+            ("it speaks neither TLS 1.2 nor TLS 1.3", "allow one of them there")
+        }
         rustls::Error::AlertReceived(
             AlertDescription::BadCertificate
             | AlertDescription::CertificateExpired

@@ -11,10 +11,13 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, InconsistentKeys, OtherError,
+    RootCertStore, SignatureScheme,
+};
 use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 
-use super::validity::not_after;
+use super::validity::{is_of_version_3, not_after};
 use crate::config::Section;
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
@@ -41,16 +44,35 @@ pub struct TlsAdvice {
     pub client: &'static str,
     /// Where our private key cannot be used.
     pub client_key: &'static str,
+    /// Whether we show a certificate: then no peer refuses us for want of one.
+    pub certified: bool,
 }
 
 /// The words for a `[[provider]]` section.
-static FOR_SECTIONS: TlsAdvice = TlsAdvice {
+const SECTIONS: TlsAdvice = TlsAdvice {
     authority: "name the file of that authority's certificate as ca_file",
     no_authority: "name one as ca_file, in PEM",
     name: "use the name in the certificate, or set server_name to it",
     client: "set client_certificate_file and client_key_file",
     client_key: "give the key of client_certificate_file, not encrypted",
+    certified: false,
 };
+
+static FOR_SECTIONS: TlsAdvice = SECTIONS;
+static FOR_CERTIFIED_SECTIONS: TlsAdvice = TlsAdvice { certified: true, ..SECTIONS };
+
+/// Why a certificate of X.509's first or second version is refused (RFC 5280 section 4.1.2.1): it has no
+/// room for what it may be used for.
+#[derive(Debug)]
+pub(super) struct OldVersion;
+
+impl std::fmt::Display for OldVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("X.509 version 1")
+    }
+}
+
+impl std::error::Error for OldVersion {}
 
 impl Default for &'static TlsAdvice {
     fn default() -> Self {
@@ -80,7 +102,7 @@ pub struct TlsConfig {
 impl TlsConfig {
     /// What a `[[provider]]` section says.
     pub fn read(section: &Section) -> Result<Self> {
-        let trust = Self {
+        let mut trust = Self {
             ca_file: section.path("ca_file")?,
             ca_folder: section.path("ca_folder")?,
             client_certificate: section.path("client_certificate_file")?,
@@ -95,6 +117,9 @@ impl TlsConfig {
                 Some(_) => "client_certificate_file",
             };
             return Err(section.lacks(lacking));
+        }
+        if trust.client_certificate.is_some() {
+            trust.advice = &FOR_CERTIFIED_SECTIONS;
         }
         if let Some(name) = &trust.server_name {
             ServerName::try_from(name.as_str())
@@ -118,16 +143,36 @@ impl TlsConfig {
             return Ok(builder.with_no_client_auth());
         };
         let chain = certificates(certificate, self.as_original)?;
-        let unusable = |path: &Path| {
-            Error::new(Kind::Config, format!("{} is no private key in PEM", path.display()))
+        if chain.first().is_some_and(|own| !is_of_version_3(own)) {
+            let what = format!(
+                "{} is a certificate of X.509 version 1, which TLS has no use for",
+                certificate.display()
+            );
+            return Err(Error::new(Kind::Config, what).advise(
+                "have one of version 3 made of the same key and request: printf \
+                 'extendedKeyUsage=clientAuth' > v3.ext; openssl x509 -req -in client.csr -CA ca.pem \
+                 -CAkey ca.key -CAcreateserial -days 365 -extfile v3.ext -out client.pem",
+            ));
+        }
+        let unusable = |words: &str| {
+            Error::new(Kind::Config, format!("{} {words}", key.display()))
                 .advise(self.advice.client_key)
         };
         let pem = read_file(key, MAX_KEY_FILE)?;
-        let parsed = PrivateKeyDer::from_pem_slice(pem.expose()).map_err(|_| unusable(key))?;
-        builder.with_client_auth_cert(chain, parsed).map_err(|_| {
-            let what =
-                format!("{} and {} do not belong together", certificate.display(), key.display());
-            Error::new(Kind::Config, what).advise("name a certificate and its own key")
+        let parsed = PrivateKeyDer::from_pem_slice(pem.expose())
+            .map_err(|_| unusable("is no private key in PEM"))?;
+        builder.with_client_auth_cert(chain, parsed).map_err(|cause| match cause {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                let (certificate, key) = (certificate.display(), key.display());
+                let what = format!("{certificate} and {key} do not belong together");
+                Error::new(Kind::Config, what).advise("name a certificate and its own key")
+            }
+            rustls::Error::InvalidCertificate(_) => {
+                let what = format!("{} is no certificate that TLS can use", certificate.display());
+                Error::new(Kind::Config, what)
+                    .advise("look at it with `openssl x509 -noout -text -in`")
+            }
+            _ => unusable("is no RSA, ECDSA (P-256, P-384) or Ed25519 key"),
         })
     }
 
@@ -258,7 +303,14 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let name = self.name.as_ref().unwrap_or(server_name);
-        self.inner.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
+        let verified =
+            self.inner.verify_server_cert(end_entity, intermediates, name, ocsp_response, now);
+        let is_old = |one: &CertificateDer<'_>| !is_of_version_3(one);
+        // The library has one word for this and for what is no certificate at all.
+        verified.map_err(|cause| match is_old(end_entity) || intermediates.iter().any(is_old) {
+            true => CertificateError::Other(OtherError(Arc::new(OldVersion))).into(),
+            false => cause,
+        })
     }
 
     fn verify_tls12_signature(
@@ -283,3 +335,6 @@ impl ServerCertVerifier for Verifier {
         self.inner.supported_verify_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
-//! When a certificate ends (RFC 5280 section 4.1.2.5), read from its DER (X.690) without a library: TLS
-//! judges certificates, this is only for a warning ahead of time.
+//! When a certificate ends (RFC 5280 section 4.1.2.5) and which version it has, read from its DER (X.690)
+//! without a library: TLS judges certificates, this is only for a warning ahead of time, and for saying
+//! what TLS has against one.
 
 #![forbid(unsafe_code)]
 
@@ -12,11 +13,21 @@ const SEQUENCE: u8 = 0x30;
 /// `[0] EXPLICIT Version`, which the first version lacks.
 const VERSION: u8 = 0xa0;
 
+/// What stands for version 3.
+const V3: [u8; 3] = [INTEGER, 1, 2];
+
+/// Whether a certificate may be of version 3: what is no certificate may, too.
+pub(super) fn is_of_version_3(certificate: &[u8]) -> bool {
+    let version = || {
+        let (tag, version) = fields(certificate)?.next()?;
+        Some((tag == VERSION).then_some(version))
+    };
+    version().is_none_or(|version| version == Some(&V3))
+}
+
 /// The `notAfter` of a certificate; none where this is no certificate.
 pub(super) fn not_after(certificate: &[u8]) -> Option<Timestamp> {
-    let mut all = Elements(certificate);
-    let mut certificate = Elements(all.next_of(SEQUENCE)?);
-    let mut fields = Elements(certificate.next_of(SEQUENCE)?);
+    let mut fields = fields(certificate)?;
     let (tag, _) = fields.clone().next()?;
     if tag == VERSION {
         fields.next()?;
@@ -39,6 +50,13 @@ pub(super) fn not_after(certificate: &[u8]) -> Option<Timestamp> {
         (GENERALIZED_TIME, 14) if digits => moment(text),
         _ => None,
     }
+}
+
+/// What is signed, field by field.
+fn fields(certificate: &[u8]) -> Option<Elements<'_>> {
+    let mut all = Elements(certificate);
+    let mut certificate = Elements(all.next_of(SEQUENCE)?);
+    Some(Elements(certificate.next_of(SEQUENCE)?))
 }
 
 /// `YYYYMMDDHHMMSS` as a moment.
@@ -101,6 +119,7 @@ mod tests {
             let said = said.trim().strip_prefix("notAfter=").unwrap().replace(' ', "T");
             let der = CertificateDer::from_pem_file(&path).unwrap();
             assert_eq!(not_after(&der).unwrap().to_string(), said, "{name}");
+            assert!(is_of_version_3(&der), "{name}");
             // What is cut is none, whatever is left.
             for len in 0..der.len().min(120) {
                 assert_eq!(not_after(&der[..len]), None, "{name}, {len} bytes");

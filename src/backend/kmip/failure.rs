@@ -214,15 +214,19 @@ pub struct KeyAdvice {
     pub missing: &'static str,
     /// Where it is another one than the keystore was wrapped by.
     pub other: &'static str,
+    /// Where there is none of its id, as far as we may see.
+    pub gone: &'static str,
     /// Where it is no key for AES.
     pub not_aes: &'static str,
 }
 
 /// The words for a `[[provider]]` section.
 pub(super) static FOR_SECTIONS: KeyAdvice = KeyAdvice {
-    missing: "correct `key`, use the certificate of the key's owner, or have it made: keyward init \
-              --create-key",
+    missing: "correct `key`, or use the certificate of the key's owner; for a new keystore have it \
+              made: keyward init --create-key",
     other: "it is another key: point `server` and `key` at the right one",
+    gone: "it was destroyed there, or belongs to another server or user: point `server` at the right one, \
+           or restore that server from a backup; a new key cannot open the keystore:",
     not_aes: "name one that is, or have one made: keyward init --create-key",
 };
 

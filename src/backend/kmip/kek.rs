@@ -16,6 +16,7 @@ use super::requests::Wanted;
 use super::settings::KeyChoice;
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
+use crate::provider::WITHOUT_ITS_KEY;
 
 /// A wrapping key.
 pub(super) struct Kek {
@@ -32,6 +33,21 @@ impl Kek {
     /// The key that a wrapped key calls `name`.
     pub(super) fn of(id: String, name: &str, told: Attributes) -> Self {
         Self { id, name: name.escape_default().to_string(), number: 0, told }
+    }
+
+    /// Whether the server, which refused to open something with it, may; otherwise why not.
+    pub(super) fn opens(&self, place: impl fmt::Display) -> Result<()> {
+        match self.told.state {
+            None | Some(State::Active | State::PreActive) => self.usable(place),
+            Some(state) => {
+                let name = state.name();
+                let what = format!("{place}: wrapping key {} is {name}", self.name);
+                Err(Error::new(Kind::State, what).advise(format!(
+                    "this server opens nothing with a key that is {name}, and a new key cannot open the \
+                     keystore: restore the server from a backup where it is Active; {WITHOUT_ITS_KEY}"
+                )))
+            }
+        }
     }
 
     /// Whether the server may wrap with it now; otherwise why not.
@@ -57,7 +73,8 @@ impl Kek {
                 return error(
                     Kind::State,
                     &words,
-                    "have a new one made: keyward keystore rewrap --new-kek PROVIDER",
+                    "if it still opens the keystore, or another provider does, have a new one made: \
+                     keyward keystore rewrap --new-kek PROVIDER",
                 );
             }
         }

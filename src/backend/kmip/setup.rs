@@ -17,7 +17,10 @@ impl KmipWrapper {
     pub fn create_key(&self, by: Deadline) -> Result<KekInfo> {
         let mut exchange = self.client.exchange("making a key by KMIP", by)?;
         let kek = self.key.create(&mut exchange, self.wanted != Some(WrapMechanism::Get))?;
-        let way = self.way(&mut exchange, &kek)?;
+        let way = self.way(&mut exchange, &kek).inspect_err(|_| {
+            // Nothing was wrapped with it, and each further attempt would leave another.
+            let _ = exchange.revoke(&kek.id).and_then(|()| exchange.destroy(&kek.id));
+        })?;
         Ok(self.info(&kek, way))
     }
 }

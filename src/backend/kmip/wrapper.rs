@@ -13,7 +13,7 @@ use super::settings::{KeyChoice, WrapMechanism, WrapperSettings};
 use crate::config::Section;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::provider::{End, KekInfo, KeyWrapper, Probe, WrapContext, WrappedKey};
+use crate::provider::{End, KekInfo, KeyWrapper, Probe, WITHOUT_ITS_KEY, WrapContext, WrappedKey};
 use crate::secret::DataKey;
 
 /// Begins what a wrapped key is bound by, so that nothing else could be taken for one.
@@ -89,6 +89,14 @@ impl KmipWrapper {
         Error::new(Kind::NotMine, what).advise(self.client.advice.other)
     }
 
+    /// The error where the server has no key of the id that the wrapped key names.
+    fn gone(&self, wrapped: &WrappedKey) -> Error {
+        let (kek, place) = (wrapped.kek.escape_default(), self.client.place());
+        let what = format!("{place} has no key {kek}, which wrapped the keystore");
+        let advice = format!("{} {WITHOUT_ITS_KEY}", self.client.advice.gone);
+        Error::new(Kind::NotMine, what).advise(advice)
+    }
+
     /// What it means that the server refused to open something: another key, a key that may not be
     /// used, a changed blob. Many servers have one reason for all; then a trial tells.
     fn judge(&self, exchange: &mut Exchange<'_>, wrapped: &WrappedKey, fault: CallError) -> Error {
@@ -99,11 +107,11 @@ impl KmipWrapper {
         };
         let told = match exchange.attributes(&id) {
             Ok(told) => told,
-            Err(gone) if gone.is_not_found() => return self.not_mine(wrapped),
+            Err(gone) if gone.is_not_found() => return self.gone(wrapped),
             Err(_) => return fault.told(place, on),
         };
         let kek = Kek::of(id, &wrapped.kek, told);
-        if let Err(error) = kek.usable(&place) {
+        if let Err(error) = kek.opens(&place) {
             return error;
         }
         let way = wrapped.algorithm.parse::<WrapMechanism>();

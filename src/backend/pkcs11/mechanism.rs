@@ -216,10 +216,18 @@ pub(super) fn choose(
         true => format!("key {} of the token is of another kind than `mechanism`", kek.name),
         false => format!("key {} of the token cannot wrap: {}", kek.name, refusals.join("; ")),
     };
-    Err(TokenError::Ours(Error::new(Kind::Unsupported, what).advise(
-        "it needs CKA_ENCRYPT and CKA_DECRYPT, or CKA_WRAP and CKA_UNWRAP: `keyward init \
-         --create-key` makes one",
-    )))
+    // One that we have made has all rights, and so has the next.
+    let advice = match kek.key {
+        _ if refusals.is_empty() => "leave `mechanism` out",
+        Pair::Aes(_) => {
+            "it needs CKA_ENCRYPT and CKA_DECRYPT, or CKA_WRAP and CKA_UNWRAP; where the token cannot \
+             wrap with AES at all, have its own tool make an RSA pair (pkcs11-tool --module MODULE \
+             --login --keypairgen --key-type rsa:3072 --label NAME --id 01), and name that as `key`, \
+             without --create-key"
+        }
+        Pair::Rsa { .. } => "the private key needs CKA_DECRYPT, the public one CKA_ENCRYPT",
+    };
+    Err(TokenError::Ours(Error::new(Kind::Unsupported, what).advise(advice)))
 }
 
 /// What a failed unwrap means: a changed blob, or trouble at the token. Many modules have one code

@@ -7,7 +7,7 @@ use cryptoki::object::{Attribute, KeyType, ObjectClass};
 
 use super::client::LoggedInSession;
 use super::failure::TokenError;
-use super::kek::{ID_LEN, KEK_LEN, Kek, KeyChoice, millis};
+use super::kek::{ID_LEN, KEK_LEN, Kek, KeyChoice, Pair, millis};
 use super::wrapper::Pkcs11Wrapper;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
@@ -20,8 +20,10 @@ impl Pkcs11Wrapper {
     pub fn create_key(&self, now: Timestamp, by: Deadline) -> Result<KekInfo> {
         self.at_token("making a key", by, move |shared, desk| {
             let kek = shared.key.create(desk, now, &*shared.rng)?;
-            let way = shared.way(desk, &kek)?;
-            Ok(shared.info(&kek, way))
+            match shared.way(desk, &kek) {
+                Ok(way) => Ok(shared.info(&kek, way)),
+                Err(fault) => Err(take_back(desk, &kek, fault)),
+            }
         })
     }
 }
@@ -79,6 +81,21 @@ impl KeyChoice {
         Err(TokenError::Ours(Error::new(Kind::Unsupported, what).advise(format!(
             "{left}; make one with the token's own tool: sensitive, never extractable"
         ))))
+    }
+}
+
+/// Destroys a key that was made and is of no use, because of `fault`: each further attempt would leave
+/// another. Where that fails, the error names what is left.
+fn take_back(desk: &LoggedInSession<'_>, kek: &Kek, fault: TokenError) -> TokenError {
+    let Pair::Aes(made) = kek.key else { return fault };
+    let gone = desk.writing().is_ok_and(|session| session.destroy_object(made).is_ok());
+    match fault {
+        TokenError::Ours(error) if !gone => {
+            let left = format!("key {} is left on the token, destroy it", kek.name);
+            let advice = error.advice().map_or(left.clone(), |advice| format!("{advice}; {left}"));
+            TokenError::Ours(error.advise(advice))
+        }
+        fault => fault,
     }
 }
 

@@ -14,6 +14,9 @@ use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::provider::{End, Maintain};
 
+/// What Vault says of a token that was revoked, is over or never was; of one without a right it does not.
+const INVALID_TOKEN: &str = "invalid token";
+
 /// One Vault and our log-in to it, shared by all threads.
 pub struct Client {
     nodes: Nodes,
@@ -130,15 +133,21 @@ impl Call<'_> {
             return Ok(answer);
         }
         let Some(token) = session.token_after_denial(to, &token)? else {
-            return Err(self.denied(&answer.place, &method, path));
+            return Err(self.denied(&answer, &method, path));
         };
         match to.send(&method, path, body, Some(&token.text()?))? {
-            Answer { status: 403, place, .. } => Err(self.denied(&place, &method, path)),
+            answer if answer.status == 403 => Err(self.denied(&answer, &method, path)),
             answer => Ok(answer),
         }
     }
 
-    fn denied(&self, place: &str, method: &Method, path: &str) -> Error {
+    fn denied(&self, answer: &Answer, method: &Method, path: &str) -> Error {
+        let place = &answer.place;
+        // A policy has nothing to do with it then.
+        if answer.says(INVALID_TOKEN) {
+            let what = format!("Vault at {place} does not accept our token");
+            return Error::new(Kind::Denied, what).advise(self.client.session.token_advice());
+        }
         let (path, right) = match path.strip_suffix("?list=true") {
             Some(path) => (format!("{path}/"), "list"),
             None => {

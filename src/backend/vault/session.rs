@@ -38,6 +38,9 @@ const FRESH: Duration = Duration::from_secs(1);
 /// who log in so, after five failures of which none is older than 15 minutes; a directory does the like.
 const REFUSED_FOR: Duration = Duration::from_secs(300);
 
+/// Why a token is not accepted.
+const REVOKED: &str = "it was revoked, is over, or belongs to another namespace";
+
 /// Our log-in to a Vault, shared by all threads.
 pub(super) struct Session {
     login: Login,
@@ -201,6 +204,15 @@ impl Session {
         matches!(self.login, Login::Token(_)).then_some(end)
     }
 
+    /// What to do about a token that is not accepted.
+    pub(super) fn token_advice(&self) -> String {
+        match &self.login {
+            Login::Token(source) => format!("{REVOKED}: put a new one into {source}"),
+            // The log-in gave it a moment ago.
+            _ => "it was revoked as soon as it was made: Vault's audit log says by whom".to_owned(),
+        }
+    }
+
     /// Renews the token if two thirds of its lease have passed; logs in again where it cannot be
     /// renewed. Does nothing before the first log-in.
     pub(super) fn renew_if_due(&self, nodes: &Nodes, by: Deadline) -> Result<()> {
@@ -345,9 +357,9 @@ impl Session {
         }
         if !answer.is_ok() {
             let what = format!("Vault does not accept the token from {source}");
-            return Err(Error::new(Kind::Denied, what).advise(
-                "it was revoked, is over, or belongs to another namespace: put a new one there",
-            ));
+            return Err(
+                Error::new(Kind::Denied, what).advise(format!("{REVOKED}: put a new one there"))
+            );
         }
         let LookupBody { ttl, renewable, namespace_path } = answer.json::<Lookup>()?.data;
         let (ours, its) = (to.namespace().unwrap_or_default(), namespace_path.trim_matches('/'));

@@ -19,7 +19,7 @@ use crate::config::Section;
 use crate::env::{Deadline, Rng, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::provider::{
-    End, FreshLogin, KekInfo, KeyWrapper, Maintain, Probe, WrapContext, WrappedKey,
+    End, FreshLogin, KekInfo, KeyWrapper, Maintain, Probe, WITHOUT_ITS_KEY, WrapContext, WrappedKey,
 };
 use crate::secret::DataKey;
 use crate::secret::aead::Parts;
@@ -99,7 +99,7 @@ impl TransitWrapper {
         if answer.status == 404 {
             let what = format!("{} has no transit key {}", self.client.place(), self.name());
             return Err(Error::new(Kind::NotFound, what).advise(format!(
-                "correct `mount` and `key`, or make it: {} {}",
+                "correct `mount` and `key`; for a new keystore make it: {} {}",
                 self.client.command("write -f"),
                 self.path("keys")
             )));
@@ -200,7 +200,7 @@ impl TransitWrapper {
         let body = Self::bound(described, context, json!({ "ciphertext": ciphertext }));
         let answer = call.post(&self.path("decrypt"), &body)?;
         if !answer.is_ok() {
-            return Err(self.refused(&answer, wrapped, context));
+            return Err(self.refused(&answer, described, wrapped, context));
         }
         let text = Zeroizing::new(answer.json::<Decrypted>()?.data.plaintext);
         let plain = STANDARD.decode(text.as_bytes()).map(Zeroizing::new).map_err(|_| {
@@ -210,17 +210,55 @@ impl TransitWrapper {
         DataKey::copy_of(&plain)
     }
 
+    /// The key that wrapped `wrapped`: one that is missing now is gone, and no other can take its place.
+    fn describe_key_of(
+        &self,
+        call: &Call<'_>,
+        wrapped: &WrappedKey,
+        context: &WrapContext,
+    ) -> Result<Description> {
+        let described = self.describe_key(call);
+        let is_ours = wrapped.kek.rsplit_once(":v").is_some_and(|(name, _)| name == self.name());
+        described.map_err(|error| match error.kind() {
+            Kind::NotFound if is_ours => self.gone(wrapped, context),
+            _ => error,
+        })
+    }
+
+    fn gone(&self, wrapped: &WrappedKey, context: &WrapContext) -> Error {
+        let place = self.client.place();
+        let what = format!("{}: {place} has that key no more", Self::unopened(wrapped, context));
+        Error::new(Kind::NotFound, what)
+            .advise(format!("a new key of that name cannot open it; {}", Self::restore()))
+    }
+
+    fn restore() -> String {
+        format!("restore the old one in Vault from a backup; {WITHOUT_ITS_KEY}")
+    }
+
+    fn unopened(wrapped: &WrappedKey, context: &WrapContext) -> String {
+        format!("store key {}, wrapped by transit key {}", context.store_key, wrapped.kek)
+    }
+
     /// What it means that Vault did not open a ciphertext.
-    fn refused(&self, answer: &Answer, wrapped: &WrappedKey, context: &WrapContext) -> Error {
-        let what = |words: &str| {
-            format!(
-                "store key {}, wrapped by transit key {}: {words}",
-                context.store_key, wrapped.kek
-            )
-        };
+    fn refused(
+        &self,
+        answer: &Answer,
+        described: &Description,
+        wrapped: &WrappedKey,
+        context: &WrapContext,
+    ) -> Error {
+        let what = |words: &str| format!("{}: {words}", Self::unopened(wrapped, context));
         if answer.says("encryption key not found") {
-            return Error::new(Kind::NotFound, what("Vault has that key no more"))
-                .advise("restore it there from its backup");
+            return self.gone(wrapped, context);
+        }
+        if answer.says("too new") {
+            let latest = described.latest_version;
+            let words = format!("Vault's key of that name has {latest} versions only");
+            return Error::new(Kind::Corrupt, what(&words)).advise(format!(
+                "it was made again, or is from an old backup; {}",
+                Self::restore()
+            ));
         }
         if answer.says("too old") {
             return Error::new(Kind::State, what("Vault no longer decrypts with that version"))
@@ -232,11 +270,18 @@ impl TransitWrapper {
                 ));
         }
         if answer.status == 400 {
-            return Error::new(
-                Kind::Corrupt,
-                what("it was changed, or belongs to another keystore"),
-            )
-            .advise("restore the keystore from a backup");
+            let version =
+                wrapped.kek.rsplit_once(":v").and_then(|(_, version)| version.parse().ok());
+            let made = version.and_then(|version: u32| described.keys.get(&version)?.as_u64());
+            let made = made.map_or(String::new(), |made| {
+                format!(", which was made at {}", Timestamp::from_unix(made))
+            });
+            let words = format!("Vault's key of that name{made}, does not open it");
+            return Error::new(Kind::Corrupt, what(&words)).advise(format!(
+                "if that is later than the keystore, the key was deleted and made again: {}; if not, the \
+                 keystore was changed, or belongs to another key: restore it from a backup",
+                Self::restore()
+            ));
         }
         answer.unexpected("to unwrap")
     }
@@ -269,7 +314,7 @@ impl KeyWrapper for TransitWrapper {
 
     fn unwrap(&self, wrapped: &WrappedKey, context: &WrapContext, by: Deadline) -> Result<DataKey> {
         let call = self.client.call("unwrapping with Vault", by)?;
-        let described = self.describe_key(&call)?;
+        let described = self.describe_key_of(&call, wrapped, context)?;
         self.decrypt(&call, &described, wrapped, context)
     }
 
@@ -280,7 +325,7 @@ impl KeyWrapper for TransitWrapper {
         by: Deadline,
     ) -> Result<WrappedKey> {
         let call = self.client.call("rewrapping with Vault", by)?;
-        let described = self.describe_key(&call)?;
+        let described = self.describe_key_of(&call, wrapped, context)?;
         if !described.derived {
             let data = self.decrypt(&call, &described, wrapped, context)?;
             return self.encrypt(&call, &described, &data, context);
@@ -289,7 +334,7 @@ impl KeyWrapper for TransitWrapper {
         let body = Self::bound(&described, context, json!({ "ciphertext": ciphertext }));
         let answer = call.post(&self.path("rewrap"), &body)?;
         if !answer.is_ok() {
-            return Err(self.refused(&answer, wrapped, context));
+            return Err(self.refused(&answer, &described, wrapped, context));
         }
         self.wrapped(&described, &answer.json::<Encrypted>()?.data.ciphertext)
     }

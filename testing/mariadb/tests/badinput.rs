@@ -312,7 +312,7 @@ fn key_file_site(name: &str, more: &str) -> Result<Site> {
     files::write(
         &site.config(),
         format!(
-            "[keystore]\npath = {:?}\n\n[[provider]]\nname = \"keys\"\ntype = \"file\"\npath = {:?}\n{more}",
+            "[keystore]\npath = {:?}\n\n[[provider]]\nname = \"keys\"\ntype = \"file\"\npath = {:?}\n{more}mode = \"ctr\"\n",
             site.keystore(),
             key_file(&site)
         ),

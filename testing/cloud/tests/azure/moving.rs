@@ -38,7 +38,8 @@ fn start(room: &Room, lines: &str, more: &str) -> keyward::Result<Custodian> {
 fn fake_azure_keys_move_into_a_new_keystore_which_is_to_be_named() -> Result<()> {
     let room = Room::with_key("moving", "RSA")?;
     let keys = room.file("keys", KEYS)?;
-    let old = format!("[[provider]]\nname = \"old\"\ntype = \"file\"\npath = {keys:?}\n");
+    let old =
+        format!("[[provider]]\nname = \"old\"\ntype = \"file\"\nmode = \"ctr\"\npath = {keys:?}\n");
     let move_keys = |lines: &str| -> Result<_> {
         let config = room.config(lines, &old)?;
         Ok(assemble::migrate(&config, "old", Target::Provider("azure"), false, REASON, &env()))

@@ -58,7 +58,7 @@ fn migrate_into_a_keystore_that_is_yet_to_be_made() -> Result<()> {
     for file in files::list(&site.keys()) {
         fs::remove_file(file)?;
     }
-    let more = format!("{OLD}type = \"file\"\npath = {keys:?}\n");
+    let more = format!("{OLD}type = \"file\"\nmode = \"ctr\"\npath = {keys:?}\n");
     files::write(&site.config(), files::text(&site.config())? + &more)?;
     Change::new(&site, &["migrate", "--from", "old", "--to", "local"])?
         .cut_off_everywhere("migrate into a new keystore")

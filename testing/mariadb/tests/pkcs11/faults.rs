@@ -1,11 +1,12 @@
 //! A module that loses its token, refuses or hangs: nothing is lost, nobody waits beyond the
 //! deadline, and work goes on by itself.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use keyward::Kind;
-use keyward::backend::pkcs11::{Pkcs11Wrapper, TokenChoice};
+use keyward::backend::pkcs11::{Pkcs11Wrapper, Settings, TokenChoice, WrapMechanism};
 use keyward::env::{Clock as _, Deadline, System};
 use keyward::provider::{KeyWrapper as _, WrappedKey};
 use keyward::secret::DataKey;
@@ -274,5 +275,32 @@ fn a_token_is_found_by_each_of_its_names() -> Result<()> {
     let error = bench.wrapper_at(any, "named").unwrap(&wrapped, &context(), soon()).err();
     seen!("{}", error.as_ref().map(ToString::to_string).unwrap_or_default());
     ensure!(error.is_some_and(|e| e.kind() == Kind::Config), "two tokens of that model");
+    Ok(())
+}
+
+/// A token that cannot wrap with AES: nothing is left of the key that was made for it, however often.
+#[test]
+fn a_key_that_cannot_wrap_is_taken_back_and_the_way_by_rsa_is_shown() -> Result<()> {
+    let bench = Bench::get()?;
+    let settings = Settings { way: Some(WrapMechanism::Gcm), ..bench.settings("faults", "unfit") };
+    let provider = Pkcs11Wrapper::new(settings, Arc::new(System));
+    // CKR_MECHANISM_INVALID.
+    bench.hsm.refuse("C_EncryptInit", 0x70, 1000);
+    let errors: Vec<_> = (0..2)
+        .map(|_| provider.create_key(System.now(), soon()).err().map(|e| e.to_string()))
+        .collect();
+    bench.hsm.release();
+    for error in errors {
+        let error = error.ok_or("it went through")?;
+        for words in
+            ["cannot wrap: aes-256-gcm", "--keypairgen --key-type rsa:3072", "without --create-key"]
+        {
+            ensure!(error.contains(words), "no {words:?}: {error}");
+        }
+        ensure!(!error.contains("--create-key` makes one"), "{error}");
+        seen!("{error}");
+    }
+    let keys = bench.hsm.tool("faults", &["--list-objects", "--type", "secrkey"])?;
+    ensure!(!keys.contains("unfit"), "a key is left: {keys}");
     Ok(())
 }

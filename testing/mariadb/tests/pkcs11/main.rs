@@ -51,18 +51,25 @@ impl Bench {
 
     /// A provider for the key `key` of the token `token`.
     fn wrapper(&self, token: &str, key: &str) -> Pkcs11Wrapper {
-        self.wrapper_at(TokenChoice { label: Some(token.into()), ..TokenChoice::default() }, key)
+        Pkcs11Wrapper::new(self.settings(token, key), Arc::new(System))
+    }
+
+    fn settings(&self, token: &str, key: &str) -> Settings {
+        self.settings_at(TokenChoice { label: Some(token.into()), ..TokenChoice::default() }, key)
     }
 
     fn wrapper_at(&self, token: TokenChoice, key: &str) -> Pkcs11Wrapper {
-        let settings = Settings {
+        Pkcs11Wrapper::new(self.settings_at(token, key), Arc::new(System))
+    }
+
+    fn settings_at(&self, token: TokenChoice, key: &str) -> Settings {
+        Settings {
             module: self.hsm.module(),
             token,
             pin: Some(SecretSource::File(self.pin_file())),
             key: KeyChoice { label: Some(key.into()), id: None },
             way: None,
-        };
-        Pkcs11Wrapper::new(settings, Arc::new(System))
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use keyward::backend::http::Url;
 use keyward::backend::vault::Login;
 use keyward::error::Kind;
 use keyward::provider::{KeyServer, KeyWrapper};
+use keyward::secret::source::{Given, SecretSource};
 use test_kit::{Result, Scratch, ensure, free_port, seen};
 use test_vault::{Shared, Vault};
 
@@ -114,5 +115,76 @@ fn a_mount_that_is_not_there_is_named() -> Result<()> {
     let with = settings(&shared.vault, Login::Token(token))?;
     let text = refused(wrapper(with, "no-such-key").describe(soon()), Kind::NotFound)?;
     ensure!(text.contains("vault write -f transit/keys/no-such-key"), "{text}");
+    Ok(())
+}
+
+/// Deleted, and then made again as one might be told to: neither is worth a try, and the lines say so.
+#[test]
+fn a_transit_key_that_was_deleted_is_not_to_be_made_again() -> Result<()> {
+    let (shared, scratch) = (Shared::get()?, Scratch::new("deleted")?);
+    let vault = &shared.vault;
+    let token = secret(&scratch, "token", vault.root_token())?;
+    let name = shared.new_name();
+    let key = format!("transit/keys/{name}");
+    vault.vault(&["write", "-f", &key])?;
+    let wrapper = wrapper(settings(vault, Login::Token(token))?, &name);
+    let data = keyward::secret::DataKey::copy_of(&[7; 32]).map_err(|error| error.to_string())?;
+    let wrapped =
+        wrapper.wrap(&data, &crate::context(), soon()).map_err(|error| error.to_string())?;
+    vault.vault(&["write", &format!("{key}/config"), "deletion_allowed=true"])?;
+    vault.vault(&["delete", &key])?;
+    let advice =
+        ["restore the old one in Vault from a backup", "rescue", "keyward keystore restore"];
+    let lost = |kind, wanted: &[&str]| -> Result<()> {
+        for text in [
+            refused(wrapper.unwrap(&wrapped, &crate::context(), soon()), kind)?,
+            refused(wrapper.rewrap(&wrapped, &crate::context(), soon()), kind)?,
+        ] {
+            for word in wanted.iter().chain(&advice) {
+                ensure!(text.contains(word), "no {word:?}: {text}");
+            }
+            ensure!(!text.contains("vault write"), "{text}");
+        }
+        Ok(())
+    };
+    lost(Kind::NotFound, &["has that key no more", "a new key of that name cannot open it"])?;
+    vault.vault(&["write", "-f", &key])?;
+    lost(
+        Kind::Corrupt,
+        &["Vault's key of that name, which was made at 20", "deleted and made again"],
+    )?;
+    // Of a later version than the new one has, it is certain.
+    let mut later = wrapped;
+    later.kek = format!("transit/{name}:v3");
+    let text = refused(wrapper.unwrap(&later, &crate::context(), soon()), Kind::Corrupt)?;
+    ensure!(text.contains("Vault's key of that name has 1 versions only"), "{text}");
+    Ok(())
+}
+
+/// As the original's options give it: the token may be good for keys and not for asking what it is good for.
+#[test]
+fn a_revoked_token_of_the_stand_ins_is_no_missing_right() -> Result<()> {
+    let shared = Shared::get()?;
+    let vault = &shared.vault;
+    let prefix = shared.new_name();
+    let new_token = |words: &[&str]| -> Result<String> {
+        let all = [&["token", "create", "-field=token"], words].concat();
+        Ok(vault.vault(&all)?.trim().to_owned())
+    };
+    let listed = |token: &str| -> Result<String> {
+        let source = SecretSource::Option(Given::new("hashicorp_key_management_token", token));
+        let list = kv(&shared, &prefix, Login::Token(source))?.list(soon());
+        Ok(list.err().map(|error| error.to_string()).unwrap_or_default())
+    };
+    let (good, poor) = (new_token(&["-policy=root"])?, new_token(&["-policy=nothing"])?);
+    ensure!(listed(&good)?.is_empty(), "{}", listed(&good)?);
+    vault.vault(&["token", "revoke", &good])?;
+    let said = listed(&good)?;
+    ensure!(said.contains("does not accept our token; it was revoked, is over"), "{said}");
+    ensure!(!said.contains("policy") && !said.contains(&good), "{said}");
+    seen!("{said}");
+    // One that lacks the right is told that.
+    let said = listed(&poor)?;
+    ensure!(said.contains("denies") && said.contains("add to the policy: path "), "{said}");
     Ok(())
 }
