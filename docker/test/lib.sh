@@ -46,20 +46,20 @@ sql() { # sql NAME QUERY
     podman exec --env MYSQL_PWD="$(cat "$work/root_password")" "$1" "$client" --user=root --batch --skip-column-names --execute "$2"
 }
 
-doctor() { # doctor NAME [OPTION...]: green, all of it, the server too
-    name=$1
+# doctor NAME [OPTION...]: green, all of it, the server too, but for what a test's key is: one file, on the disk of the data
+doctor() {
+    name=$1 code=0
     shift
     case "$name" in
         mysql*) ;;
         *) sql "$name" "SET GLOBAL keyward_refresh = ON; DO SLEEP(1.5)" ;;
     esac
-    podman exec --env MYSQL_PWD="$(cat "$work/root_password")" "$name" keyward "$@" doctor > "$work/doctor" || {
-        cat "$work/doctor"
-        exit 1
-    }
+    podman exec --env MYSQL_PWD="$(cat "$work/root_password")" "$name" keyward "$@" doctor > "$work/doctor" || code=$?
     cat "$work/doctor"
+    case "$code" in 0 | 3) ;; *) exit 1 ;; esac
     # With a log-in by AppRole it is not tried, because a secret id may be good for one log-in.
-    bad=$(grep -v -e '^ok ' -e 'is unknown: .*log-in' "$work/doctor" || true)
+    bad=$(sed -e '/^warn .* alone opens the keystore/,+1d' -e '/^warn .* lies on the file system of the data/,+1d' \
+        -e '/^more: /d' "$work/doctor" | grep -v -e '^ok ' -e 'is unknown: .*log-in' || true)
     is "what is not ok" "$bad" ""
     grep -q '^ok    server' "$work/doctor"
 }

@@ -37,7 +37,7 @@ set_up() {
     sed -n '/^\[mariadb\]/,$p' "$conf" | diff - /run/printed
     service mariadb restart
     sql "CREATE DATABASE d; CREATE TABLE d.t (a TEXT) ENCRYPTED=YES; INSERT INTO d.t VALUES (REPEAT('plain', 100))"
-    keyward doctor
+    works
 }
 
 restart() {
@@ -53,7 +53,7 @@ reinstall() { # as an upgrade does: the file is replaced, the mapped one goes on
     same_server
     is "the number of options in force" "$(grep -c '^[a-z]' $conf)" 10
     is "the row" "$(sql "SELECT COUNT(*) FROM d.t")" 1
-    keyward doctor | grep 'the file of its library was replaced'
+    works | grep 'the file of its library was replaced'
 }
 
 pages() {
@@ -131,7 +131,7 @@ again() { # what was encrypted before the purge can be read after a new installa
     sed -i 's/^#\([a-z]\)/\1/' "$conf"
     service mariadb start
     is "the row" "$(sql "SELECT a = REPEAT('plain', 100) FROM d.t")" 1
-    keyward doctor
+    works
     service mariadb stop
 }
 

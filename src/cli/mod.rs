@@ -37,8 +37,8 @@ const DELIVERY: Duration = Duration::from_secs(2);
     name = "keyward",
     version,
     about = "The life of MariaDB's and MySQL's encryption keys",
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong call, 3 done, but pages are left to re-encrypt: \
-                  `keyward keys wait` follows, 74 not known whether the change was made or will last, or \
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong call, 3 done, but pages are left to re-encrypt \
+                  (`keyward keys wait` follows) or `doctor` has warnings, 74 not known whether the change was made or will last, or \
                   the output is lost: look before you repeat it, 75 failed for now: try again later."
 )]
 struct Arguments {
@@ -61,7 +61,7 @@ enum Command {
     /// Make a keystore, its wrapping key and a configuration; print the lines for my.cnf
     Init(init::Options),
     /// Check configuration, permissions, key stores, keys and the running server
-    Doctor(server::Options),
+    Doctor(doctor::Options),
     /// Show how things stand
     Status,
     /// Give a key, or all keys, a new version
@@ -137,6 +137,11 @@ impl Arguments {
             let caller = init::Caller { user: user.as_deref(), call: &call[1..], second };
             return init::run(&config, options, caller, printer);
         }
+        if let Command::Doctor(options) = &command
+            && let Some(explained) = options.explained(printer)
+        {
+            return explained;
+        }
         let account = if second { None } else { privilege::account_for(&config, user.as_deref())? };
         match (account, command) {
             // Its file may be where the account writes nothing.
@@ -209,7 +214,7 @@ impl Command {
     /// How to reach the server that it may ask.
     fn server(&self) -> server::Options {
         let options = match self {
-            Self::Doctor(options) => Some(options),
+            Self::Doctor(options) => Some(&options.server),
             Self::Metrics(options) => Some(&options.server),
             Self::Keys(command) => command.server(),
             Self::Rotate(options) => return options.server(),

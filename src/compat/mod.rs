@@ -47,6 +47,12 @@ const VAULT: &str = hashicorp_key_management::NAME;
 const AWS: &str = "aws_key_management";
 const IMPORTED: [&str; 3] = [FILE, VAULT, AWS];
 
+/// The names of all plugins that keyward stands in for, whether this program has their key stores or not.
+pub fn plugin_names() -> impl Iterator<Item = &'static str> {
+    let kmip = kmip_key_management::PLUGIN.name.to_str().ok();
+    IMPORTED.into_iter().chain(kmip)
+}
+
 /// A plugin of MariaDB's own whose keys can be taken over, as it is configured.
 pub enum Original {
     /// `file_key_management`.

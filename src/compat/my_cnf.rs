@@ -16,7 +16,8 @@ const MAX_DEPTH: usize = 10;
 const MAX_LEN: u64 = 1 << 20;
 
 /// The sections that the server reads; each also with a version behind it, such as `mariadb-10.11`.
-const SECTIONS: [&str; 6] = ["mysqld", "server", "mariadb", "mariadbd", "client-server", "galera"];
+pub const SECTIONS: [&str; 6] =
+    ["mysqld", "server", "mariadb", "mariadbd", "client-server", "galera"];
 
 /// The option file that a distribution's server reads, and what else is common.
 const OPTION_FILES: [&str; 2] = ["/etc/mysql/my.cnf", "/etc/my.cnf"];

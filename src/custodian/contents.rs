@@ -72,6 +72,13 @@ impl Custodian {
         self.of_contents(keys).unwrap_or_default()
     }
 
+    /// Whether somebody holds a secret that opens the keystore's backups.
+    #[must_use]
+    pub fn has_backup_recipients(&self) -> bool {
+        let of = |contents: &Contents| !contents.registers().backup_recipients.is_empty();
+        self.of_contents(of).unwrap_or_default()
+    }
+
     /// The registered data directories, by mark.
     #[must_use]
     pub fn data_directories(&self) -> Vec<DataDirectory> {

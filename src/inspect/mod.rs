@@ -125,6 +125,9 @@ pub struct Report {
     pub pages: u64,
     /// How many of them hold data that is not encrypted.
     pub unencrypted: u64,
+    /// How many of those no server encrypts: lists of pages and of transactions, which hold no data.
+    #[serde(skip)]
+    never_encrypted: u64,
     /// The key versions in it, sorted.
     pub needs: Vec<Need>,
     /// Why it may need more than that; empty where all of it was understood.
@@ -145,6 +148,7 @@ impl Report {
             replication_key: None,
             pages: 0,
             unencrypted: 0,
+            never_encrypted: 0,
             needs: Vec::new(),
             unknown: Vec::new(),
             unclean: None,
@@ -191,6 +195,22 @@ impl Report {
     #[must_use]
     pub fn freed(&self, id: KeyId, version: KeyVersion) -> u64 {
         self.count(id, version, Use::Freed)
+    }
+
+    /// Whether data that a server would encrypt stand in it in the clear: a table that was told not to be
+    /// encrypted is not among them. Of an Aria table its index file tells.
+    #[must_use]
+    pub fn is_in_the_clear(&self) -> bool {
+        match self.kind {
+            Kind::Tablespace => {
+                let by_wish = self.header.as_ref().is_some_and(|header| header.mode == "off");
+                self.unencrypted > self.never_encrypted && !by_wish
+            }
+            Kind::RedoLog | Kind::AriaIndex | Kind::BinaryLog => {
+                self.format.starts_with("not encrypted")
+            }
+            _ => false,
+        }
     }
 
     /// Takes out that the redo log was not ended: where the server runs, it is not.

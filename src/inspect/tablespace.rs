@@ -167,7 +167,10 @@ impl Scan {
         let bad = match carries {
             Carries::Nothing => return,
             Carries::Plain => {
+                let describes = number.is_multiple_of(self.layout.described());
+                let never = describes || (number == TRX_SYS_PAGE && self.space == 0);
                 self.report.unencrypted += u64::from(!free);
+                self.report.never_encrypted += u64::from(!free && never);
                 return;
             }
             Carries::Damaged(what) => Some(*what),

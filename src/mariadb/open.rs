@@ -32,6 +32,7 @@ impl Open {
         match Kernel::select().and_then(|_| (plugin.start)(values, role(), env)) {
             Ok(Started { custodian, mark, changed }) => {
                 tell_of_unlocked_memory(plugin);
+                tell_of_the_start(plugin, &custodian);
                 Some(Self { custodian, mark, changed })
             }
             Err(error) => {
@@ -102,6 +103,21 @@ fn tell_of_unlocked_memory(plugin: &Plugin) {
         let level = if plugin.original_texts { Level::Note } else { Level::Warning };
         ServerLog.log(level, &memory.to_string());
     }
+}
+
+/// A good start is a line, too: whoever reads the log of a server that is down sees that what failed was
+/// something else. A stand-in says no more than the plugin whose place it takes.
+fn tell_of_the_start(plugin: &Plugin, custodian: &Custodian) {
+    if plugin.original_texts || !matches!(role(), Role::Server) {
+        return;
+    }
+    let status = custodian.status();
+    let (keys, versions, generation) = (status.keys, status.versions, status.generation);
+    let provider = &status.provider;
+    let line = format!(
+        "started with {keys} keys in {versions} versions, opened by {provider:?}, generation {generation}"
+    );
+    ServerLog.log(Level::Note, &line);
 }
 
 /// Tells the client that there is nothing open that a command could work on.

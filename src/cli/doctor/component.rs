@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Findings;
+use super::catalogue::{
+    ENCRYPT_BINLOG, ENCRYPT_LOG, KEYS, MYSQL_LIBRARY, MYSQL_MANIFEST, PLUGIN, RESTART, SERVER,
+};
+use super::findings::Findings;
+use super::server as running_server;
 use crate::cli::helpers::print::Mark;
 use crate::cli::helpers::server::{self, Question};
 use crate::config::component::{Component, FILE_NAME};
@@ -64,7 +68,7 @@ pub(super) fn check(
             library(findings, path);
             manifest(findings);
             let advice = server::advice(&words);
-            findings.add(Mark::Skipped, format!("server: {words}"), Some(advice));
+            findings.add(&SERVER, Mark::Skipped, format!("server: {words}"), Some(advice));
         }
     }
 }
@@ -80,10 +84,10 @@ pub(super) fn is_to_be_made(findings: &mut Findings, path: &Path) -> bool {
     }
     if keystore.parent().is_some_and(Path::is_dir) {
         let what = format!("keystore: {shown} is not there; a server's first start makes it");
-        findings.add(Mark::Warning, what, Some("where there was one, put it back first"));
+        findings.warn(&KEYS, what, "where there was one, put it back first");
     } else {
         let what = format!("keystore: the folder of {shown} is not there");
-        findings.add(Mark::Failed, what, Some("make it, for the server's user alone"));
+        findings.fail(&KEYS, what, "make it, for the server's user alone");
     }
     true
 }
@@ -94,16 +98,16 @@ fn running(findings: &mut Findings, keystore: Option<&Path>, server: &Server) {
     let why = get("Last_error").unwrap_or("no reason is told");
     match (get("Component_name"), get("Component_status")) {
         (Some(NAME), Some("Active")) => {
-            findings.add(Mark::Ok, format!("server: {NAME} is active"), None);
+            findings.ok(&PLUGIN, format!("server: {NAME} is active"));
         }
         (Some(NAME), _) => {
             let advice = "correct that, then run ALTER INSTANCE RELOAD KEYRING";
-            findings.add(Mark::Failed, format!("server: {NAME} is disabled: {why}"), Some(advice));
+            findings.fail(&PLUGIN, format!("server: {NAME} is disabled: {why}"), advice);
             return;
         }
         (other, _) => {
             let has = other.unwrap_or("no keyring component");
-            findings.add(Mark::Failed, format!("server: it has {has}, not {NAME}"), None);
+            findings.add(&PLUGIN, Mark::Failed, format!("server: it has {has}, not {NAME}"), None);
             return manifest(findings);
         }
     }
@@ -111,29 +115,29 @@ fn running(findings: &mut Findings, keystore: Option<&Path>, server: &Server) {
         && Path::new(used) != named
     {
         let what = format!("server: its keystore is {used}, not {}", named.display());
-        findings.add(Mark::Failed, what, Some("restart it, or run ALTER INSTANCE RELOAD KEYRING"));
+        findings.fail(&PLUGIN, what, "restart it, or run ALTER INSTANCE RELOAD KEYRING");
     }
     let is_replaced = get("Library_replaced") == Some("1");
-    findings.library(get("Version"), is_replaced);
+    running_server::library(findings, get("Version"), is_replaced);
     // It is shown with a configuration of keyward's own alone.
     if let Some(locked) = get("Memory_locked") {
-        findings.memory(locked == "1");
+        running_server::memory(findings, locked == "1");
     }
     for name in ["Degraded_reason", "Last_error"] {
         if let Some(value) = get(name) {
-            findings.add(Mark::Warning, format!("server: {name}: {value}"), None);
+            findings.add(&RESTART, Mark::Warning, format!("server: {name}: {value}"), None);
         }
     }
-    for (option, holds) in [
-        ("innodb_redo_log_encrypt", "the redo log"),
-        ("innodb_undo_log_encrypt", "undo tablespaces"),
-        ("binlog_encryption", "the binary log"),
+    for (check, option, holds) in [
+        (&ENCRYPT_LOG, "innodb_redo_log_encrypt", "the redo log"),
+        (&ENCRYPT_LOG, "innodb_undo_log_encrypt", "undo tablespaces"),
+        (&ENCRYPT_BINLOG, "binlog_encryption", "the binary log"),
     ] {
         // Without a binary log there is nothing to say of it.
         if let Some(value) = get(option) {
             let advice =
                 format!("{option} = ON, or rows of encrypted tables stand clear in {holds}");
-            findings.option(value == "ON", &format!("server: {option} = {value}"), &advice);
+            findings.option(check, value == "ON", &format!("server: {option} = {value}"), &advice);
         }
     }
 }
@@ -142,14 +146,14 @@ fn library(findings: &mut Findings, path: &Path) {
     let library = path.with_file_name(format!("{NAME}.so"));
     let shown = library.display();
     match trust::open(&library) {
-        Ok(_) => findings.add(Mark::Ok, format!("library: {shown}"), None),
-        Err(Refusal::Untrusted(error)) => findings.error("library", &error),
+        Ok(_) => findings.ok(&MYSQL_LIBRARY, format!("library: {shown}")),
+        Err(Refusal::Untrusted(error)) => findings.error(&MYSQL_LIBRARY, "library", &error),
         Err(Refusal::Io(_)) => {
             let advice = format!(
                 "put libkeyward.so there; where this is an instance's own {FILE_NAME}, the library \
                  is with the one that says read_local_config"
             );
-            findings.add(Mark::Warning, format!("library: {shown} is not there"), Some(&advice));
+            findings.warn(&MYSQL_LIBRARY, format!("library: {shown} is not there"), &advice);
         }
     }
 }
@@ -158,7 +162,8 @@ fn library(findings: &mut Findings, path: &Path) {
 fn manifest(findings: &mut Findings) {
     let Some(program) = server_program() else {
         let advice = "its manifest, mysqld.my, is to be beside it";
-        return findings.add(Mark::Skipped, "manifest: mysqld was not found", Some(advice));
+        let what = "manifest: mysqld was not found";
+        return findings.add(&MYSQL_MANIFEST, Mark::Skipped, what, Some(advice));
     };
     let path = program.with_extension("my");
     let shown = path.display();
@@ -167,27 +172,27 @@ fn manifest(findings: &mut Findings) {
         Ok(text) => text,
         Err(Refusal::Untrusted(error)) => {
             let what = format!("manifest: {}", error.what());
-            return findings.add(Mark::Failed, what, error.advice());
+            return findings.add(&MYSQL_MANIFEST, Mark::Failed, what, error.advice());
         }
         Err(Refusal::Io(_)) => {
             let what = format!("manifest: {shown} cannot be read");
-            return findings.add(Mark::Failed, what, Some(&wanted));
+            return findings.fail(&MYSQL_MANIFEST, what, &wanted);
         }
     };
     match serde_json::from_str(&text) {
         Ok(Manifest { read_local_manifest: true, .. }) => {
             let what = format!("manifest: {shown} sends to the one in each data directory");
-            findings.add(Mark::Ok, what, None);
+            findings.ok(&MYSQL_MANIFEST, what);
         }
         Ok(Manifest { components: Some(all), .. }) if names_ours(&all) => {
-            findings.add(Mark::Ok, format!("manifest: {shown}"), None);
+            findings.ok(&MYSQL_MANIFEST, format!("manifest: {shown}"));
         }
         Ok(_) => {
-            findings.add(Mark::Failed, format!("manifest: {shown} names no {NAME}"), Some(&wanted));
+            findings.fail(&MYSQL_MANIFEST, format!("manifest: {shown} names no {NAME}"), &wanted);
         }
         Err(cause) => {
             let what = format!("manifest: {shown} is not valid: {}", json_place(&cause));
-            findings.add(Mark::Failed, what, Some(&wanted));
+            findings.fail(&MYSQL_MANIFEST, what, &wanted);
         }
     }
 }

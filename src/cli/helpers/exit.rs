@@ -13,7 +13,8 @@ pub enum Exit {
     Failure = 1,
     /// The call itself was wrong.
     Usage = 2,
-    /// It is done, but what it was to wait for is not: `keyward keys wait` goes on waiting.
+    /// It is done, but what it was to wait for is not (`keyward keys wait` goes on waiting), or what it has
+    /// looked at is not all as it should be.
     Unfinished = 3,
     /// Whether the change was made, or lasts, is not known, or its output is lost (`EX_IOERR` of
     /// sysexits.h).

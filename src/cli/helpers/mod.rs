@@ -12,6 +12,7 @@ pub(super) mod outlet;
 pub(super) mod print;
 pub(super) mod privilege;
 pub(super) mod reach;
+pub(super) mod running;
 pub(super) mod scan;
 pub(super) mod server;
 pub(super) mod trail;

@@ -28,49 +28,20 @@ const LONG_PATIENCE: Duration = Duration::from_secs(600);
 /// Where clients are, whatever PATH says.
 const FOLDERS: &[&str] = &["/usr/bin", "/usr/local/bin"];
 
-/// What matters to us of a running server.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(in crate::cli) struct Server {
-    /// `ACTIVE` where the plugin is loaded and started.
-    pub(in crate::cli) plugin: Option<String>,
-    /// `FORCE_PLUS_PERMANENT` and the like.
-    pub(in crate::cli) load_option: String,
-    /// `innodb_encryption_threads`.
-    pub(in crate::cli) threads: u32,
-    /// `innodb_encrypt_tables`.
-    pub(in crate::cli) encrypt_tables: String,
-    /// `innodb_encryption_rotate_key_age`.
-    pub(in crate::cli) rotate_key_age: u32,
-    /// `Keyward_generation`.
-    pub(in crate::cli) generation: Option<u64>,
-    /// `Keyward_restart_safe` and its reason.
-    pub(in crate::cli) restart: Option<(String, String)>,
-    /// `Keyward_version`.
-    pub(in crate::cli) version: Option<String>,
-    /// `Keyward_library_replaced`.
-    pub(in crate::cli) library_replaced: bool,
-    /// `Keyward_memory_locked`.
-    pub(in crate::cli) memory_locked: Option<bool>,
-}
-
-const QUERY: &str = "\
-    select 'plugin', plugin_status, load_option from information_schema.plugins \
-        where plugin_name = 'keyward'; \
-    select 'age', @@innodb_encryption_rotate_key_age, ''; \
-    select 'threads', @@innodb_encryption_threads, ''; \
-    select 'tables', @@innodb_encrypt_tables, ''; \
-    select 'generation', variable_value, '' from information_schema.global_status \
-        where variable_name = 'KEYWARD_GENERATION'; \
-    select 'version', variable_value, '' from information_schema.global_status \
-        where variable_name = 'KEYWARD_VERSION'; \
-    select 'replaced', variable_value, '' from information_schema.global_status \
-        where variable_name = 'KEYWARD_LIBRARY_REPLACED'; \
-    select 'memory', variable_value, '' from information_schema.global_status \
-        where variable_name = 'KEYWARD_MEMORY_LOCKED'; \
-    select 'restart', safe.variable_value, reason.variable_value \
-        from information_schema.global_status safe join information_schema.global_status reason \
-        where safe.variable_name = 'KEYWARD_RESTART_SAFE' \
-            and reason.variable_name = 'KEYWARD_RESTART_SAFE_REASON'";
+/// What `running` reads. Columns that are not needed are empty.
+const SERVER_QUERY: &str = "\
+    select 'plugin', plugin_name, plugin_status, load_option, \
+            plugin_name = 'keyward' or plugin_description like '%(keyward)%' \
+        from information_schema.plugins where plugin_type = 'ENCRYPTION'; \
+    select 'variable', lower(variable_name), variable_value, '', '' \
+        from information_schema.global_variables where variable_name in ('INNODB_ENCRYPTION_THREADS', \
+            'INNODB_ENCRYPT_TABLES', 'INNODB_ENCRYPTION_ROTATE_KEY_AGE', 'INNODB_ENCRYPT_LOG', \
+            'ARIA_ENCRYPT_TABLES', 'ENCRYPT_BINLOG', 'ENCRYPT_TMP_DISK_TABLES', 'ENCRYPT_TMP_FILES', \
+            'INNODB_DOUBLEWRITE', 'LOG_BIN', 'BINLOG_STORAGE_ENGINE', 'DATADIR'); \
+    select 'status', lower(variable_name), variable_value, '', '' \
+        from information_schema.global_status where variable_name in ('KEYWARD_GENERATION', \
+            'KEYWARD_VERSION', 'KEYWARD_LIBRARY_REPLACED', 'KEYWARD_MEMORY_LOCKED', \
+            'KEYWARD_RESTART_SAFE', 'KEYWARD_RESTART_SAFE_REASON')";
 
 /// One tablespace, as the server sees its encryption.
 #[derive(Debug, PartialEq, Eq)]
@@ -159,7 +130,7 @@ impl Question {
     /// Whose client asks it, and in which words.
     fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Server => ("mariadb", QUERY),
+            Self::Server => ("mariadb", SERVER_QUERY),
             Self::Needs => ("mariadb", NEEDS_QUERY),
             Self::Spaces => ("mariadb", SPACES_QUERY),
             Self::Status => ("mariadb", STATUS_QUERY),
@@ -187,11 +158,6 @@ impl Question {
 /// Asks the server what it needs; `Err` holds the client's own words.
 pub(in crate::cli) fn ask_needs(options: &Options) -> Result<Needs, String> {
     query(options, Question::Needs).map(|text| Needs::parse(&text))
-}
-
-/// Asks the server; `Err` holds the client's own words.
-pub(in crate::cli) fn ask(options: &Options) -> Result<Server, String> {
-    query(options, Question::Server).map(|text| Server::parse(&text))
 }
 
 /// What keyward says of itself in the server: in MariaDB its status variables, in MySQL the rows of its
@@ -291,7 +257,7 @@ fn error_number(words: &str) -> Option<u32> {
 }
 
 /// Where `program` is that nobody but root, or we, can have put there.
-fn find_client(program: &str) -> Option<PathBuf> {
+pub(in crate::cli) fn find_client(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(FOLDERS.iter().map(PathBuf::from));
     let paths = folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join(program));
@@ -339,35 +305,6 @@ impl Needs {
     }
 }
 
-impl Server {
-    fn parse(text: &str) -> Self {
-        let mut server = Self::default();
-        for line in text.lines() {
-            let mut cells = line.split('\t');
-            let (name, value) = (cells.next().unwrap_or(""), cells.next().unwrap_or(""));
-            match name {
-                "plugin" => {
-                    server.plugin = Some(value.to_owned());
-                    server.load_option = cells.next().unwrap_or("").to_owned();
-                }
-                "age" => server.rotate_key_age = value.parse().unwrap_or(0),
-                "threads" => server.threads = value.parse().unwrap_or(0),
-                "tables" => server.encrypt_tables = value.to_owned(),
-                "generation" => server.generation = value.parse().ok(),
-                "version" => server.version = Some(value.to_owned()),
-                "replaced" => server.library_replaced = value == "1",
-                "memory" => server.memory_locked = Some(value == "1"),
-                "restart" => {
-                    let reason = cells.next().unwrap_or("").to_owned();
-                    server.restart = Some((value.to_owned(), reason));
-                }
-                _ => {}
-            }
-        }
-        server
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,23 +323,6 @@ mod tests {
         assert_eq!(may_need(4, 2), [false, false]);
         assert_eq!(may_need(4, 3), [true, false]);
         assert_eq!(may_need(5, 9), [false, true]);
-    }
-
-    #[test]
-    fn reads_the_clients_table() {
-        let text = "plugin\tACTIVE\tFORCE_PLUS_PERMANENT\nage\t1\t\nthreads\t4\t\ntables\tON\t\ngeneration\t7\t\n\
-                    version\t0.1.0\t\nreplaced\t1\t\nmemory\t1\t\n\
-                    restart\tno\tno key file\n";
-        let server = Server::parse(text);
-        assert_eq!(server.plugin.as_deref(), Some("ACTIVE"));
-        assert_eq!(server.load_option, "FORCE_PLUS_PERMANENT");
-        assert_eq!((server.threads, server.rotate_key_age), (4, 1));
-        assert_eq!(server.encrypt_tables, "ON");
-        assert_eq!(server.generation, Some(7));
-        assert_eq!((server.version.as_deref(), server.library_replaced), (Some("0.1.0"), true));
-        assert_eq!(server.memory_locked, Some(true));
-        assert_eq!(Server::parse("").memory_locked, None);
-        assert_eq!(server.restart, Some(("no".to_owned(), "no key file".to_owned())));
     }
 
     #[test]

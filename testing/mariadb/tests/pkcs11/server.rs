@@ -52,6 +52,14 @@ impl Room {
         answer(self.site.keyward_command(words).env(name, value))?.ok()
     }
 
+    /// All that `doctor` says, whatever it thinks of it.
+    fn doctor(&self, server: &Server) -> Result<String> {
+        let (name, value) = self.variable();
+        let socket = server.socket().display().to_string();
+        let mut command = self.site.keyward_command(&["doctor", "--socket", &socket]);
+        Ok(answer(command.env(name, value))?.out)
+    }
+
     /// Sets up keyward on the token by `keyward init`, in the words of an operator.
     fn init(&mut self, module: &Path) -> Result<String> {
         let dir = self.site.path("keyward").display().to_string();
@@ -122,7 +130,7 @@ fn the_life_of_a_key_on_a_token() -> Result<()> {
 
     let server = room.start()?;
     ensure!(server.checksums(CHECKED)? == before, "the rows have changed");
-    let doctor = room.keyward(&["doctor", "--socket", &server.socket().display().to_string()])?;
+    let doctor = room.doctor(&server)?;
     let line = doctor.lines().find(|line| line.contains("provider \"pkcs11\"")).unwrap_or_default();
     seen!("doctor: {}", line.trim());
     for word in ["keys of that label 2", "never extractable yes", "algorithm aes-256-gcm"] {

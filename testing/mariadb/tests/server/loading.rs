@@ -62,7 +62,7 @@ fn an_upgrade_under_a_running_server_is_told() -> Result<()> {
     fs::rename(&new, &library)?;
     ensure!(server.status("Keyward_library_replaced")? == "1", "the file was replaced");
     let doctor = || site.keyward(&["doctor", "--socket", &server.socket().to_string_lossy()]);
-    let said = doctor()?.ok()?;
+    let said = doctor()?.out;
     seen!("{}", said.lines().filter(|line| line.contains("library")).collect::<String>());
     ensure!(said.contains("the file of its library was replaced or removed"), "{said}");
     TABLE.create(&server)?;

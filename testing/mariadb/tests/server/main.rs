@@ -3,6 +3,7 @@
 mod backup;
 mod binlog;
 mod continuity;
+mod doctor;
 mod dropin;
 mod encrypts;
 mod kernels;
