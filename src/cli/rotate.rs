@@ -96,7 +96,7 @@ pub(super) fn run(config: &Path, options: Options, printer: &Printer) -> Result<
     }
     let failure = match wait(&active, &options) {
         Ok(left) if left.is_nothing() => {
-            printer.note("every page of every tablespace has it\n")?;
+            printer.note(follow::reached(&active))?;
             return Ok(Exit::Success);
         }
         Ok(left) => Error::new(Kind::Timeout, left.to_string()),

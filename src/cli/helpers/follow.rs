@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::cli::helpers::server::{self, Options, Question};
 use crate::error::{Error, Kind, Result};
-use crate::key::{KeyName, KeyRef};
+use crate::key::{KeyId, KeyName, KeyRef};
 
 /// How often the server is asked.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -226,6 +226,18 @@ fn wanted(keys: &[KeyRef]) -> BTreeMap<u32, u32> {
     keys.iter().filter_map(number).collect()
 }
 
+/// What is true once no page is left that has to follow `keys`. All that is no tablespace has key 1, and
+/// stays as it was written.
+pub(in crate::cli) fn reached(keys: &[KeyRef]) -> &'static str {
+    match keys.iter().any(|key| key.name == KeyId::SYSTEM.into()) {
+        true => {
+            "every page of InnoDB's tablespaces has it; Aria tables (until ALTER TABLE t FORCE), binary \
+             logs and the redo log keep the version that they were written with\n"
+        }
+        false => "every page of InnoDB's tablespaces has it\n",
+    }
+}
+
 /// How to go on waiting for `keys`.
 pub(in crate::cli) fn advice(keys: &[KeyRef]) -> String {
     match keys {
@@ -286,7 +298,7 @@ fn time_to_go(took: Duration, most: u64, left: u64) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::{KeyId, KeyVersion};
+    use crate::key::KeyVersion;
 
     const TABLE: &str = "age\t1\nthreads\t4\ntables\tFORCE\nspace\t1\t1\t3\t5000\t-1\tinnodb_system\n\
         space\t1\t3\t3\t700\t-1\tdb/new\nspace\t7\t1\t3\t900\t400\tdb/half\n";

@@ -173,7 +173,8 @@ fn wait(
 ) -> Result<Exit> {
     let left = follow::wait(&keys, options, limit)?;
     if left.is_nothing() {
-        printer.show(&Waited { keys, left }, "no page is left to re-encrypt\n")?;
+        let text = follow::reached(&keys);
+        printer.show(&Waited { keys, left }, text)?;
         return Ok(Exit::Success);
     }
     let advice = format!("the server goes on by itself; {}", follow::advice(&keys));
