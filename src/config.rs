@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 pub mod component;
+mod place;
 mod policy;
+mod report;
 mod sink;
 
 use std::cell::RefCell;
@@ -15,6 +17,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use place::{Lines, Place};
+pub use report::{Custodian, ReportConfig};
 pub use sink::SinkConfig;
 use toml::de::{DeTable, DeValue};
 
@@ -47,6 +51,8 @@ pub struct Config {
     pub providers: Vec<ProviderConfig>,
     /// Where lines of the audit trail are copied to.
     pub sinks: Vec<SinkConfig>,
+    /// What a report says of the organisation.
+    pub report: ReportConfig,
 }
 
 /// The section `[keystore]`.
@@ -125,6 +131,7 @@ impl Config {
         let policy = policy::read(document.section("policy")?)?;
         let providers = document.list("provider")?;
         let sinks = document.list("sink")?;
+        let report = ReportConfig::read(&document.section("report")?)?;
         document.done()?;
         if providers.is_empty() {
             return Err(Error::new(Kind::Config, format!("{}: no [[provider]]", path.display()))
@@ -132,7 +139,7 @@ impl Config {
         }
         let providers = providers.into_iter().map(ProviderConfig::read).collect::<Result<_>>()?;
         let sinks = sinks.into_iter().map(SinkConfig::read).collect::<Result<_>>()?;
-        let config = Self { keystore, stash, policy, providers, sinks };
+        let config = Self { keystore, stash, policy, providers, sinks, report };
         config.refuse_same_names()?;
         sink::refuse_same_names(&config.sinks)?;
         Ok(config)
@@ -234,13 +241,8 @@ enum Value {
     Integer(i64),
     Boolean(bool),
     TextList(Vec<String>),
+    TextTable(Vec<(String, String)>),
     Other(&'static str),
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    line: usize,
-    column: usize,
 }
 
 impl Section {
@@ -320,6 +322,15 @@ impl Section {
             Value::TextList(list) => Some(list.clone()),
             _ => None,
         })
+    }
+
+    /// The names and texts of the table at `key`, in the order of the names.
+    pub fn table(&self, key: &'static str) -> Result<Vec<(String, String)>> {
+        let table = self.get(key, "a table of strings in quotes", |value| match value {
+            Value::TextTable(table) => Some(table.clone()),
+            _ => None,
+        })?;
+        Ok(table.unwrap_or_default())
     }
 
     /// The length of time at `key`, written as people write it: `5s`, `90d`, `1h 30m`.
@@ -424,6 +435,7 @@ impl Value {
             Self::Integer(_) => "a number",
             Self::Boolean(_) => "true or false",
             Self::TextList(_) => "a list of strings",
+            Self::TextTable(_) => "a table of strings",
             Self::Other(name) => name,
         }
     }
@@ -567,28 +579,13 @@ fn value_of(value: &DeValue<'_>) -> Value {
             .map_or(Value::Other("a list"), Value::TextList),
         DeValue::Float(_) => Value::Other("a number with a fraction"),
         DeValue::Datetime(_) => Value::Other("a date"),
-        DeValue::Table(_) => Value::Other("a table"),
-    }
-}
-
-/// A text, and where each of its lines begins.
-struct Lines<'a> {
-    text: &'a str,
-    starts: Vec<usize>,
-}
-
-impl<'a> Lines<'a> {
-    fn of(text: &'a str) -> Self {
-        let after = text.match_indices('\n').map(|(end, _)| end + 1);
-        Self { text, starts: std::iter::once(0).chain(after).collect() }
-    }
-
-    /// Line and column, both from 1, of the byte at `offset`; a column is a character.
-    fn place(&self, offset: usize) -> Place {
-        let line = self.starts.partition_point(|start| *start <= offset);
-        let start = self.starts[line - 1];
-        let before = self.text.get(start..offset).unwrap_or(&self.text[start..]);
-        Place { line, column: before.chars().count() + 1 }
+        DeValue::Table(table) => table
+            .iter()
+            .map(|(name, value)| {
+                Some((name.get_ref().to_string(), value.get_ref().as_str()?.to_owned()))
+            })
+            .collect::<Option<Vec<_>>>()
+            .map_or(Value::Other("a table"), Value::TextTable),
     }
 }
 

@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("shares", &["env", "error", "secret"]),
     ("binlog", &["cipher", "error", "inspect", "key", "secret"]),
     ("provider", &["env", "error", "key", "secret"]),
-    ("config", &["error", "key", "policy", "secret", "trust"]),
+    ("config", &["env", "error", "key", "policy", "secret", "trust"]),
     ("backend", &["config", "env", "error", "hex", "key", "provider", "secret", "trust"]),
     ("ring", &["error", "key", "secret"]),
     ("store", &["env", "error", "hex", "key", "provider", "secret", "trust"]),
