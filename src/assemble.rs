@@ -94,6 +94,12 @@ pub fn deliver(config: &Config, time: Duration, env: &Env) -> Result<()> {
 pub struct Probed {
     /// Its name.
     pub name: String,
+    /// Its kind, as the configuration has it.
+    pub kind: String,
+    /// Where its keys are.
+    pub custody: Option<Custody>,
+    /// Whether it serves data keys; else it wraps the keystore. None where it cannot be set up.
+    pub serves: Option<bool>,
     /// What it says of itself.
     pub answer: Result<Probe>,
     /// What its log-ins need and what ends by itself.
@@ -104,12 +110,16 @@ pub struct Probed {
 pub fn probe(config: &Config, env: &Env) -> Vec<Probed> {
     let ask = |provider: &ProviderConfig| {
         let (name, by) = (provider.name.clone(), Deadline::after(provider.timeout));
-        let (answer, ends) = match backend::open(&provider.section, &env.rng) {
-            Ok(Provider::Serves(server)) => (server.probe(by), server.ends(env.clock.now())),
-            Ok(Provider::Wraps(wrapper)) => (wrapper.probe(by), wrapper.ends(env.clock.now())),
-            Err(error) => (Err(error), Vec::new()),
+        let now = env.clock.now();
+        let (serves, answer, ends) = match backend::open(&provider.section, &env.rng) {
+            Ok(Provider::Serves(server)) => (Some(true), server.probe(by), server.ends(now)),
+            Ok(Provider::Wraps(wrapper)) => (Some(false), wrapper.probe(by), wrapper.ends(now)),
+            Err(error) => (None, Err(error), Vec::new()),
         };
-        Probed { name, answer, ends }
+        let backend = backend::of(&provider.section).ok();
+        let kind = backend.map_or("", |backend| backend.kind).to_owned();
+        let custody = backend.map(|backend| backend.custody);
+        Probed { name, kind, custody, serves, answer, ends }
     };
     config.providers.iter().map(ask).collect()
 }
@@ -135,7 +145,7 @@ pub fn create_key_file(path: &Path, rng: &dyn Rng) -> Result<()> {
 }
 
 /// How a key store is prepared for a server by its administrator, and how the server logs in to it then.
-pub use crate::backend::{ServerLogin, SetUp};
+pub use crate::backend::{Custody, ServerLogin, SetUp};
 
 /// How a key store of type `kind` is prepared for a server.
 pub fn set_up_of(kind: &str) -> Result<&'static SetUp> {

@@ -48,6 +48,8 @@ pub const BACKENDS: &[&Backend] = &[
 pub struct Backend {
     /// The word for it in the configuration: `type`.
     pub kind: &'static str,
+    /// Where its keys are.
+    pub custody: Custody,
     /// The environment variables that its libraries read, by name or, with a `*` at the end, by how
     /// the name begins.
     pub environment: &'static [&'static str],
@@ -60,6 +62,17 @@ pub struct Backend {
     create_key: Option<fn(&Section, &Order<'_>) -> Result<KekInfo>>,
     /// How an administrator has us prepare it for a server; none where there is nothing to prepare.
     set_up: Option<&'static SetUp>,
+}
+
+/// Where the keys of a key store are, as far as its kind tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Custody {
+    /// In files of this machine, or in what unlocks them here.
+    Machine,
+    /// In a token: a module's on another machine, a card's, or files of a library's.
+    Token,
+    /// In a service that is called by network.
+    Service,
 }
 
 /// What something is made with in a key store.

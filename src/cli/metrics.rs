@@ -137,7 +137,7 @@ impl Found {
     }
 
     fn ask_providers(&mut self, config: &Config) {
-        for Probed { name, answer, ends } in assemble::probe(config, &env()) {
+        for Probed { name, answer, ends, .. } in assemble::probe(config, &env()) {
             for End { what, at } in ends {
                 match what {
                     Ending::Certificate(file) => {

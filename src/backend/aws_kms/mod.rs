@@ -18,12 +18,13 @@ mod wrapper;
 pub use self::server::{FileSettings, KeyFiles, version_in};
 pub use self::settings::Settings;
 pub use self::wrapper::KmsWrapper;
-use super::Backend;
+use super::{Backend, Custody};
 use crate::provider::Provider;
 
 /// `aws-kms` in the table of backends.
 pub(super) static BACKEND: Backend = Backend {
     kind: "aws-kms",
+    custody: Custody::Service,
     environment: &["AWS_*"],
     groups: &[],
     open: |section, rng| Ok(Provider::Wraps(Box::new(KmsWrapper::of(section, rng)?))),

@@ -23,12 +23,13 @@ pub use self::jwt::signs_as_fuzzed;
 pub use self::name::KeyName;
 pub use self::settings::{Algorithm, Environment, KeyType, Settings};
 pub use self::wrapper::KeyVaultWrapper;
-use super::Backend;
+use super::{Backend, Custody};
 use crate::provider::Provider;
 
 /// `azure-keyvault` in the table of backends.
 pub(super) static BACKEND: Backend = Backend {
     kind: "azure-keyvault",
+    custody: Custody::Service,
     environment: &["AZURE_*", "IDENTITY_ENDPOINT", "IMDS_ENDPOINT"],
     groups: &[],
     open: |section, rng| Ok(Provider::Wraps(Box::new(KeyVaultWrapper::of(section, rng)?))),

@@ -12,12 +12,13 @@ mod settings;
 pub use self::keyfile::{Dialect, Edition};
 pub use self::server::FileServer;
 pub use self::settings::{Digest, Password, Settings};
-use super::Backend;
+use super::{Backend, Custody};
 use crate::provider::Provider;
 
 /// `file` in the table of backends.
 pub(super) static BACKEND: Backend = Backend {
     kind: "file",
+    custody: Custody::Machine,
     environment: &[],
     groups: &[],
     open: |section, _| Ok(Provider::Serves(Box::new(FileServer::new(Settings::read(section)?)?))),

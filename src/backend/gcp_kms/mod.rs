@@ -21,12 +21,13 @@ pub use self::adc::read_as_fuzzed;
 pub use self::name::KeyName;
 pub use self::settings::{Environment, ProtectionLevel, Settings};
 pub use self::wrapper::KmsWrapper;
-use super::Backend;
+use super::{Backend, Custody};
 use crate::provider::Provider;
 
 /// `gcp-kms` in the table of backends.
 pub(super) static BACKEND: Backend = Backend {
     kind: "gcp-kms",
+    custody: Custody::Service,
     environment: &["GOOGLE_*", "CLOUDSDK_CONFIG", "GCE_METADATA_HOST"],
     groups: &[],
     open: |section, rng| Ok(Provider::Wraps(Box::new(KmsWrapper::of(section, rng)?))),

@@ -35,7 +35,7 @@ pub use self::settings::{
     Address, KeyChoice, ServerSettings, Settings, Use, WrapMechanism, WrapperSettings,
 };
 pub use self::wrapper::KmipWrapper;
-use super::{Backend, Order};
+use super::{Backend, Custody, Order};
 use crate::config::Section;
 use crate::env::Rng;
 use crate::error::Result;
@@ -44,6 +44,7 @@ use crate::provider::{KekInfo, Provider};
 /// `kmip` in the table of backends.
 pub(super) static BACKEND: Backend = Backend {
     kind: "kmip",
+    custody: Custody::Service,
     environment: &[],
     groups: &[],
     open,

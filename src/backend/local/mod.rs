@@ -14,12 +14,13 @@ pub use self::derive::Cost;
 pub use self::settings::{KekSource, Settings};
 pub use self::setup::create_key_file;
 pub use self::wrapper::LocalWrapper;
-use super::Backend;
+use super::{Backend, Custody};
 use crate::provider::Provider;
 
 /// `local` in the table of backends.
 pub(super) static BACKEND: Backend = Backend {
     kind: "local",
+    custody: Custody::Machine,
     environment: &[],
     groups: &[],
     open: |section, rng| {

@@ -22,12 +22,13 @@ pub use self::kek::KeyChoice;
 pub use self::mechanism::WrapMechanism;
 pub use self::settings::Settings;
 pub use self::wrapper::Pkcs11Wrapper;
-use super::Backend;
+use super::{Backend, Custody};
 use crate::provider::Provider;
 
 /// `pkcs11` in the table of backends.
 pub(super) static BACKEND: Backend = Backend {
     kind: "pkcs11",
+    custody: Custody::Token,
     // Modules of SoftHSM, Kryoptic, Utimaco, Thales, Entrust, Yubico.
     environment: &[
         "SOFTHSM2_CONF",

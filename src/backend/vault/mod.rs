@@ -23,7 +23,7 @@ pub use self::lookup::{Keys as OriginalKeys, Lookup, Mounted, Place, is_path};
 pub use self::server::KvServer;
 pub use self::settings::{KvSettings, Settings, TransitSettings};
 pub use self::wrapper::TransitWrapper;
-use super::Backend;
+use super::{Backend, Custody};
 use crate::config::Section;
 use crate::error::Result;
 use crate::provider::Provider;
@@ -31,6 +31,7 @@ use crate::provider::Provider;
 /// `vault-kv` in the table of backends.
 pub(super) static KV: Backend = Backend {
     kind: "vault-kv",
+    custody: Custody::Service,
     environment: ENVIRONMENT,
     groups: &[],
     open: |section, rng| Ok(Provider::Serves(Box::new(KvServer::of(section, rng)?))),
@@ -41,6 +42,7 @@ pub(super) static KV: Backend = Backend {
 /// `vault-transit` in the table of backends.
 pub(super) static TRANSIT: Backend = Backend {
     kind: "vault-transit",
+    custody: Custody::Service,
     environment: ENVIRONMENT,
     groups: &[],
     open: |section, rng| Ok(Provider::Wraps(Box::new(TransitWrapper::of(section, rng)?))),

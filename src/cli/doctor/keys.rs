@@ -35,7 +35,7 @@ pub(super) fn configuration(findings: &mut Findings, path: &Path) -> Option<Conf
 
 /// What each provider says of itself.
 pub(super) fn providers(findings: &mut Findings, config: &Config) {
-    for Probed { name, answer, ends } in assemble::probe(config, &env()) {
+    for Probed { name, answer, ends, .. } in assemble::probe(config, &env()) {
         findings.of(&PROVIDER, &format!("provider {name:?}"), answer, |probe| {
             let facts: Vec<_> = probe.facts.iter().map(|(k, v)| format!("{k} {v}")).collect();
             facts.join(", ")
