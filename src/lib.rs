@@ -15,7 +15,7 @@
 //!      |             |
 //!   source           |                  reads keys: a keystore, or a key store that serves them
 //!      |             |
-//!   backup                              a keystore's backup as text
+//!   backup  report                      a keystore's backup as text | the report for an auditor
 //!   store  event  ring                  the keystore's file | audit trail and metrics | keys in memory
 //!   policy  mark  inspect  binlog       when a rotation is due | the data directory's mark | data files |
 //!                                       binary logs, decrypted
@@ -51,6 +51,7 @@ pub mod mark;
 pub mod mysql;
 pub mod policy;
 pub mod provider;
+pub mod report;
 pub mod ring;
 pub mod secret;
 pub mod shares;

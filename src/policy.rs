@@ -110,6 +110,17 @@ pub struct NextRotation {
     pub told_from: Timestamp,
 }
 
+/// A time in which a version encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// Which version.
+    pub version: KeyVersion,
+    /// Since when.
+    pub from: Timestamp,
+    /// Until when; none while it does.
+    pub to: Option<Timestamp>,
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
@@ -383,6 +394,26 @@ pub fn that_rotate<'a>(keys: impl Iterator<Item = &'a KeyEntry>) -> Vec<&'a KeyE
     }
     rotating.extend(newest.into_values().map(|(_, key)| key));
     rotating
+}
+
+/// When each version of `key` encrypted, by its time. Of versions that were imported once they encrypted no
+/// more, nobody knows.
+#[must_use]
+pub fn periods(key: &KeyEntry) -> Vec<Period> {
+    let of_version = |one: &VersionEntry| {
+        let mut periods = Vec::new();
+        for (at, event) in one.history.iter().enumerate() {
+            if event.state == KeyState::Active {
+                let from = if at == 0 { one.created } else { event.at };
+                let to = one.history.get(at + 1).map(|next| next.at);
+                periods.push(Period { version: one.version, from, to });
+            }
+        }
+        periods
+    };
+    let mut periods: Vec<_> = key.versions().flat_map(of_version).collect();
+    periods.sort_by_key(|period| period.from);
+    periods
 }
 
 /// The pending version that is to become active, and when. One below the active version never is:

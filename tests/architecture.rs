@@ -31,6 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("mark", &["env", "error", "hex", "inspect", "key", "ring", "secret", "store", "trust"]),
     ("policy", &["env", "error", "key", "store"]),
     ("event", &["cipher", "env", "error", "hex", "key", "secret", "trust"]),
+    ("report", &["env", "error", "hex", "inspect", "key", "policy", "store"]),
     ("source", &["env", "error", "event", "key", "provider", "ring", "secret", "store"]),
     (
         "manager",
@@ -140,6 +141,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "mark",
             "policy",
             "provider",
+            "report",
             "secret",
             "shares",
             "source",

@@ -2,7 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -11,10 +10,9 @@ use crate::cli::helpers::confine;
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::open::open;
 use crate::cli::helpers::print::{Printer, plain, table};
-use crate::custodian::Custodian;
+use crate::cli::helpers::proven::{Keys, MISSING, Unwraps, WRONG};
 use crate::error::Result;
-use crate::inspect::{self, Kind, Need, Proof, Report, Use};
-use crate::key::{KeyName, KeyState};
+use crate::inspect::{self, Kind, Need, Report, Use};
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -40,31 +38,6 @@ struct Seen<'a> {
     opens: Option<Unwraps>,
 }
 
-/// What stands for the state of a version that is not the key of the page.
-const WRONG: &str = "wrong key";
-/// What stands for the state of a version that the keystore does not have.
-const MISSING: &str = "missing";
-
-/// What the keystore has of versions, and its keys for MySQL.
-struct Keys {
-    states: BTreeMap<(u32, u32), KeyState>,
-    custodian: Custodian,
-}
-
-/// What comes of a key of MySQL's keyring and the file's own key that it is to unwrap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Unwraps {
-    /// It unwraps, and the checksum is right.
-    Opens,
-    /// The keystore has a key of that name; the file has no checksum to prove it by.
-    Held,
-    /// What it unwraps has another checksum: the keystore has another key of that name.
-    WrongKey,
-    /// The keystore has no key of that name.
-    Missing,
-}
-
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
     let mut reports = confine::reading(|| {
         let (files, mut reports) = inspect::walk(&options.paths);
@@ -72,7 +45,9 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
         reports
     })?;
     reports.sort_by(|a, b| a.file.cmp(&b.file));
-    let keys = Keys::open(config);
+    // Without a keystore that opens, everything else is told all the same.
+    let opened = open(config).ok();
+    let keys = opened.as_ref().map(|(_, custodian)| Keys::of(custodian));
     let shown: Vec<_> = reports.iter().filter(|report| options.all || tells(report)).collect();
     let seen: Vec<_> = shown.iter().map(|report| Seen::of(report, keys.as_ref())).collect();
     printer.show(&seen, &text(&seen, reports.len()))?;
@@ -81,49 +56,8 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     Ok(if unclear || wrong { Exit::Failure } else { Exit::Success })
 }
 
-impl Keys {
-    /// Those of the keystore, where there is one that opens. Without, everything else is told all
-    /// the same.
-    fn open(config: &Path) -> Option<Self> {
-        let (_, custodian) = open(config).ok()?;
-        let states = custodian.keys().into_iter().filter_map(|info| match info.key.name {
-            KeyName::Id(id) => Some(((id.get(), info.key.version.get()), info.state)),
-            KeyName::Named { .. } => None,
-        });
-        Some(Self { states: states.collect(), custodian })
-    }
-
-    /// The state of the version that `need` names in `file`, or that it is not the key of that page.
-    fn state(&self, file: &Path, need: &Need) -> String {
-        match self.states.get(&(need.id.get(), need.version.get())) {
-            None => MISSING.to_owned(),
-            Some(_) if self.is_wrong(file, need) => WRONG.to_owned(),
-            Some(state) => state.to_string(),
-        }
-    }
-
-    /// Whether the first page that carries the version shows that another key encrypted it.
-    fn is_wrong(&self, file: &Path, need: &Need) -> bool {
-        let Some(key) = self.custodian.ring().get(need.id, need.version) else { return false };
-        let prove = || inspect::proof(file, need.first, key.key(), key.cipher().mode);
-        matches!(confine::reading(prove), Ok(Ok(Proof::Wrong)))
-    }
-
-    /// What comes of the key of MySQL's keyring that the file needs, if it needs one.
-    fn opens(&self, report: &Report) -> Option<Unwraps> {
-        let name = report.keyring_key()?;
-        Some(match (self.custodian.named(&name), &report.master_key) {
-            (Ok(Some(_)), None) => Unwraps::Held,
-            (Ok(Some(key)), Some(master)) if master.opens_with(key.data()) => Unwraps::Opens,
-            (Ok(Some(_)), Some(_)) => Unwraps::WrongKey,
-            // The keystore opened a moment ago, and all its keys are in memory.
-            (Ok(None) | Err(_), _) => Unwraps::Missing,
-        })
-    }
-}
-
 impl<'a> Seen<'a> {
-    fn of(report: &'a Report, keys: Option<&Keys>) -> Self {
+    fn of(report: &'a Report, keys: Option<&Keys<'_>>) -> Self {
         let states = keys
             .map(|keys| report.needs.iter().map(|need| keys.state(&report.file, need)).collect());
         let opens = keys.and_then(|keys| keys.opens(report));

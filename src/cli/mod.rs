@@ -11,6 +11,7 @@ mod keys;
 mod keystore;
 mod metrics;
 mod migrate;
+mod report;
 mod rotate;
 mod status;
 
@@ -68,6 +69,8 @@ enum Command {
     Rotate(rotate::Options),
     /// Show which key versions data files need, read from the files alone
     Inspect(inspect::Options),
+    /// Write a report for an auditor: keys, data, key stores and what standards ask for
+    Report(report::Options),
     /// Write encrypted binary or relay logs as plain ones, for mariadb-binlog and mysqlbinlog
     Binlog(binlog::Options),
     /// The life of keys: list, show, create, wait, undo, retire, compromise, destroy
@@ -192,6 +195,7 @@ impl Command {
             Self::Status => status::run(config, printer),
             Self::Rotate(options) => rotate::run(config, options, printer),
             Self::Inspect(options) => inspect::run(config, &options, printer),
+            Self::Report(options) => report::run(config, &options, printer),
             Self::Binlog(options) => binlog::run(config, &options),
             Self::Keys(command) => keys::run(config, command, printer),
             Self::Keystore(command) => keystore::run(config, &command, printer),
@@ -216,6 +220,7 @@ impl Command {
         let options = match self {
             Self::Doctor(options) => Some(&options.server),
             Self::Metrics(options) => Some(&options.server),
+            Self::Report(options) => Some(&options.server),
             Self::Keys(command) => command.server(),
             Self::Rotate(options) => return options.server(),
             _ => None,

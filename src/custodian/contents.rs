@@ -6,7 +6,7 @@ use super::{Custodian, SERVED_BY};
 use crate::event::{Head, Known};
 use crate::hex::Hex;
 use crate::key::KeyName;
-use crate::store::{Contents, DataDirectory, Epoch, KeyEntry};
+use crate::store::{Contents, DataDirectory, Epoch, KeyEntry, Registers};
 
 impl Custodian {
     /// Whose keys they are: the id of our own keystore, or the provider that serves them.
@@ -84,6 +84,12 @@ impl Custodian {
     pub fn data_directories(&self) -> Vec<DataDirectory> {
         let of = |contents: &Contents| contents.registers().data_directories.clone();
         self.of_contents(of).unwrap_or_default()
+    }
+
+    /// What our own keystore records next to its keys; none where keys are served.
+    #[must_use]
+    pub fn registers(&self) -> Option<Registers> {
+        self.of_contents(|contents| contents.registers().clone())
     }
 
     fn of_contents<T>(&self, read: impl FnOnce(&Contents) -> T) -> Option<T> {

@@ -127,7 +127,7 @@ pub struct Report {
     pub unencrypted: u64,
     /// How many of those no server encrypts: lists of pages and of transactions, which hold no data.
     #[serde(skip)]
-    never_encrypted: u64,
+    pub never_encrypted: u64,
     /// The key versions in it, sorted.
     pub needs: Vec<Need>,
     /// Why it may need more than that; empty where all of it was understood.

@@ -167,10 +167,8 @@ impl Scan {
         let bad = match carries {
             Carries::Nothing => return,
             Carries::Plain => {
-                let describes = number.is_multiple_of(self.layout.described());
-                let never = describes || (number == TRX_SYS_PAGE && self.space == 0);
                 self.report.unencrypted += u64::from(!free);
-                self.report.never_encrypted += u64::from(!free && never);
+                self.report.never_encrypted += u64::from(!free && self.is_bare(number));
                 return;
             }
             Carries::Damaged(what) => Some(*what),
@@ -190,6 +188,13 @@ impl Scan {
                 self.report.unknown.push(format!("page {number} has {what}"));
             }
         }
+    }
+
+    /// Whether it is a page that the server never encrypts, and that holds no row: extent descriptors, and in
+    /// the system tablespace the list of rollback segments.
+    fn is_bare(&self, number: u64) -> bool {
+        let is_trx_sys = self.space == 0 && number == TRX_SYS_PAGE;
+        is_trx_sys || number.is_multiple_of(self.layout.described())
     }
 
     fn is_free(&self, number: u64) -> bool {

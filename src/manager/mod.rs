@@ -220,6 +220,13 @@ impl Manager {
         Ok(checkpoint.note(&key, &signature))
     }
 
+    /// The key of the present epoch and its signature over `text`, which begins with the name of what it is, as no
+    /// other kind of text does.
+    pub fn sign(&mut self, text: &str) -> Result<(Hex<32>, [u8; 64])> {
+        self.load()?;
+        self.reader.keystore()?.sign(text)
+    }
+
     /// Appends a line to the trail that data encrypted with `keys` is about to be read; to be called before
     /// it is.
     pub fn note(&mut self, event: Event, keys: &[KeyRef], reason: Reason<'_>) -> Result<()> {

@@ -14,6 +14,7 @@ mod mysql;
 mod pinned;
 mod policy;
 mod processes;
+mod report;
 mod states;
 mod undo;
 mod witness;

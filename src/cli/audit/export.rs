@@ -8,9 +8,10 @@ use clap::ValueEnum;
 
 use super::filter::Filter;
 use crate::cli::helpers::exit::Exit;
-use crate::cli::helpers::print::{Printer, plain};
+use crate::cli::helpers::print::Printer;
 use crate::error::{Error, Kind, Result};
 use crate::event::Line;
+use crate::report::cell;
 
 /// The columns of a CSV file.
 const HEAD: &str = "number,at,event,generation,keys,actor,reason,previous\n";
@@ -59,24 +60,4 @@ fn csv(line: &Line) -> String {
         cell(previous),
     ];
     cells.join(",") + "\n"
-}
-
-/// A text of somebody's, quoted. A table calculator takes one that begins with a sign for a formula, so it
-/// gets an apostrophe before it.
-fn cell(text: &str) -> String {
-    let formula = text.starts_with(['=', '+', '-', '@']);
-    let apostrophe = if formula { "'" } else { "" };
-    format!("\"{apostrophe}{}\"", plain(text).replace('"', "\"\""))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cell_is_one_cell_and_no_formula() {
-        assert_eq!(cell("a \"b\", c\nd"), "\"a \"\"b\"\", c\\nd\"");
-        assert_eq!(cell("=HYPERLINK(\"x\")"), "\"'=HYPERLINK(\"\"x\"\")\"");
-        assert_eq!(cell(""), "\"\"");
-    }
 }

@@ -37,6 +37,11 @@ impl Printer {
         Self { json }
     }
 
+    /// Whether machines read what is printed.
+    pub(in crate::cli) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// For machines `value`, for people `text`.
     pub(in crate::cli) fn show(&self, value: &impl Serialize, text: &str) -> Result<()> {
         if !self.json {

@@ -38,6 +38,16 @@ pub(in crate::cli) fn of_stopped(datadirs: &[PathBuf]) -> Result<Vec<Report>> {
     Ok(reports)
 }
 
+/// What the files in `datadirs` need, as far as they tell; a running server's redo log has records in it, which
+/// that server will read.
+pub(in crate::cli) fn of_any(datadirs: &[PathBuf]) -> Result<Vec<Report>> {
+    let mut reports = read(datadirs, &[])?;
+    if datadirs.iter().any(|datadir| is_running(datadir)) {
+        reports.iter_mut().for_each(Report::forgive_unclean);
+    }
+    Ok(reports)
+}
+
 /// All that could be found out.
 pub(in crate::cli) struct Scan {
     reports: Vec<Report>,

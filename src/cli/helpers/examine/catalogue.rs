@@ -154,7 +154,7 @@ impl Check {
 }
 
 /// More of the check called `id`: what it looks at, why, and what to do.
-pub(super) fn explain(id: &str) -> Result<(&'static Check, String)> {
+pub(in crate::cli) fn explain(id: &str) -> Result<(&'static Check, String)> {
     let check = Check::called(id)?;
     Ok((check, format!("{}: {}.\n\n{}\n", check.id, check.what, wrapped(check.why))))
 }

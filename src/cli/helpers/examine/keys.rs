@@ -34,14 +34,20 @@ pub(super) fn configuration(findings: &mut Findings, path: &Path) -> Option<Conf
 }
 
 /// What each provider says of itself.
-pub(super) fn providers(findings: &mut Findings, config: &Config) {
-    for Probed { name, answer, ends, .. } in assemble::probe(config, &env()) {
-        findings.of(&PROVIDER, &format!("provider {name:?}"), answer, |probe| {
-            let facts: Vec<_> = probe.facts.iter().map(|(k, v)| format!("{k} {v}")).collect();
-            facts.join(", ")
-        });
-        ends.iter().for_each(|end| credential_end(findings, &name, end));
+pub(super) fn providers(findings: &mut Findings, config: &Config) -> Vec<Probed> {
+    let all = assemble::probe(config, &env());
+    for Probed { name, answer, ends, .. } in &all {
+        let what = format!("provider {name:?}");
+        match answer {
+            Ok(probe) => {
+                let facts: Vec<_> = probe.facts.iter().map(|(k, v)| format!("{k} {v}")).collect();
+                findings.ok(&PROVIDER, format!("{what}: {}", facts.join(", ")));
+            }
+            Err(error) => findings.error(&PROVIDER, &what, error),
+        }
+        ends.iter().for_each(|end| credential_end(findings, name, end));
     }
+    all
 }
 
 /// The keys, opened as a server opens them.

@@ -84,7 +84,7 @@ impl Findings {
 }
 
 /// A line for each, beneath it what to do, and at the end where there is more to read.
-pub(super) fn lines(findings: &[Finding]) -> String {
+pub(in crate::cli) fn lines(findings: &[Finding]) -> String {
     let mut text = String::new();
     for finding in findings {
         text += &format!("{}  {}\n", finding.mark.painted(), plain(&finding.what));
@@ -102,7 +102,7 @@ pub(super) fn lines(findings: &[Finding]) -> String {
 }
 
 /// What scripts are told by the exit code: the worst of them.
-pub(super) fn exit(findings: &[Finding]) -> Exit {
+pub(in crate::cli) fn exit(findings: &[Finding]) -> Exit {
     let has = |mark| findings.iter().any(|finding| finding.mark == mark);
     match (has(Mark::Failed), has(Mark::Warning)) {
         (true, _) => Exit::Failure,
