@@ -10,6 +10,7 @@ mod kernels;
 mod loading;
 mod outage;
 mod recovery;
+mod report;
 mod rescue;
 mod rotation;
 mod unit;
