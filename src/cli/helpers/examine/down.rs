@@ -18,6 +18,9 @@ use crate::trust;
 /// Our own name as a plugin.
 const OURS: &str = "keyward";
 
+/// How our lines begin, behind the date and what else the server puts before them.
+const OUR_LINES: [&str; 2] = [" keyward: ", " keyward cannot start"];
+
 /// How much of the end of an error log is read, in bytes.
 const TAIL: u64 = 1 << 20;
 
@@ -195,7 +198,8 @@ fn error_log(findings: &mut Findings, options: &Options) {
 
 /// The last line that begins with our name; what the server itself says of a plugin is less.
 fn last_line(text: &str) -> Option<&str> {
-    text.lines().rfind(|line| line.contains("] keyward"))
+    let is_ours = |line: &&str| OUR_LINES.iter().any(|words| line.contains(words));
+    text.lines().rfind(is_ours)
 }
 
 /// The end of a log.
@@ -277,6 +281,8 @@ mod tests {
     fn the_last_line_of_ours_is_found() {
         let log = "1 [ERROR] keyward cannot start: old\n2 [ERROR] keyward cannot start: new\n\
                    3 [ERROR] Plugin 'keyward' registration as a ENCRYPTION failed.\n";
+        let good = "4 [Note] mariadbd: keyward: started with 3 keys";
+        assert_eq!(last_line(&format!("{log}{good}\n5 x\n")), Some(good));
         assert_eq!(last_line(log), Some("2 [ERROR] keyward cannot start: new"));
         assert_eq!(last_line("3 [ERROR] Plugin 'keyward' failed\n"), None);
         let folder = tempfile::tempdir().unwrap();

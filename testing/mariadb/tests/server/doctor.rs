@@ -325,7 +325,7 @@ fn of_a_server_that_is_down_option_files_log_and_data_tell() -> Result<()> {
     let other = Site::with_keyward("doctor-other")?;
     other.keyward(&["keys", "create", "9"])?.ok()?;
     let server = other.start()?;
-    server.sql("CREATE TABLE test.nine (a INT) ENCRYPTED=YES ENCRYPTION_KEY_ID=9")?;
+    server.sql("CREATE DATABASE IF NOT EXISTS test; CREATE TABLE test.nine (a INT) ENCRYPTED=YES ENCRYPTION_KEY_ID=9")?;
     server.stop()?;
     let datadir = other.data().display().to_string();
     let said = room.doctor(None, &["--datadir", &datadir])?;
