@@ -250,7 +250,7 @@ fn scaled(part: u64, whole: u64, room: u64) -> u64 {
 fn figure(title: &str, words: &str, height: u64, drawing: &str) -> String {
     let (title, words) = (text(title), text(words));
     format!(
-        "<figure><figcaption>{title}</figcaption><div class=\"scroll\" tabindex=\"0\" role=\"region\" \
+        "<figure><figcaption>{title}</figcaption><div class=\"scroll\" tabindex=\"0\" role=\"group\" \
          aria-label=\"{title}\">\n<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{words}\" \
          xmlns=\"http://www.w3.org/2000/svg\">\n{drawing}</svg></div></figure>\n"
     )

@@ -47,18 +47,24 @@ pub fn html(document: &Document) -> String {
             }
         }
     }
-    page + FOOT
+    let signature = match &document.servers[..] {
+        [server] if server.source.is_none() && !server.text("fingerprint").is_empty() => SIGNED,
+        _ => "<p>This file has no signature.</p>\n",
+    };
+    page + FOOT + signature + END
 }
 
 const FOOT: &str = "</main>\n<footer>\n\
     <p>Green is met, red not met, grey not ours to say: a verdict is of what keyward can see in its keystore, its \
     audit trail, its configuration and the data files. Whether procedures are written down and followed is not in \
-    them. Requirements are in our own words; the standards' own texts count.</p>\n\
-    <p>The last line of this file is a signature over every byte before it. <code>keyward report verify FILE</code> \
-    checks it, on the server or, with <code>--key</code>, anywhere else. Whoever can open the keystore can sign: \
-    compare with what was kept elsewhere before.</p>\n\
-    <table class=\"sign\"><tbody><tr><th scope=\"row\">Reviewed by</th><td></td><th scope=\"row\">Date</th><td></td>\
-    <th scope=\"row\">Signature</th><td></td></tr></tbody></table>\n</footer>\n</body>\n</html>\n";
+    them. Requirements are in our own words; the standards' own texts count.</p>\n";
+
+const SIGNED: &str = "<p>The last line of this file is a signature over every byte before it. \
+    <code>keyward report verify FILE</code> checks it, on the server or, with <code>--key</code>, anywhere else. \
+    Whoever can open the keystore can sign: compare with what was kept elsewhere before.</p>\n";
+
+const END: &str = "<table class=\"sign\"><tbody><tr><th scope=\"row\">Reviewed by</th><td></td><th scope=\"row\">Date</th>\
+    <td></td><th scope=\"row\">Signature</th><td></td></tr></tbody></table>\n</footer>\n</body>\n</html>\n";
 
 fn title(document: &Document) -> String {
     match &document.servers[..] {
@@ -71,12 +77,17 @@ fn title(document: &Document) -> String {
 fn fleet(document: &Document) -> String {
     let totals = &document.totals;
     let of = |verdict: Verdict| totals.verdicts.get(verdict.name()).copied().unwrap_or_default();
-    let tiles = [
+    let unseen = document.servers.iter().filter(|server| server.data.is_none()).count();
+    let unencrypted = match unseen {
+        0 => "files not encrypted".to_owned(),
+        n => format!("files not encrypted (servers not looked at: {n})"),
+    };
+    let tiles: [(&str, u64); 8] = [
         ("servers", totals.servers),
         ("keys", totals.keys),
         ("key versions", totals.key_versions),
         ("rotations overdue", totals.overdue),
-        ("files not encrypted", totals.unencrypted_files),
+        (&unencrypted, totals.unencrypted_files),
         ("requirements met", of(Verdict::Met)),
         ("not met", of(Verdict::NotMet)),
         ("not ours to say", of(Verdict::NotOurs)),
@@ -91,9 +102,9 @@ fn fleet(document: &Document) -> String {
             Cell::Number(server.number("keys")),
             Cell::Number(server.number("key_versions")),
             Cell::Number(server.overdue().count() as u64),
-            Cell::Number(server.unencrypted() as u64),
+            Cell::Text(sections::unencrypted(server)),
             Cell::Number(server.count(Verdict::NotMet) as u64),
-            Cell::Time(Some(server.made)),
+            Cell::Day(Some(server.made)),
         ]
     };
     let head = [

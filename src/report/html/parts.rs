@@ -85,7 +85,7 @@ pub(super) fn table(caption: &str, head: &[&str], rows: &[Vec<Cell>]) -> String 
     }
     let caption = text(caption);
     let mut table = format!(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\"><table>\
+        "<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"{caption}\"><table>\
          <caption>{caption}</caption>\n<thead><tr>"
     );
     let first = rows.first().map_or(&[][..], |row| row);

@@ -40,7 +40,7 @@ pub(super) fn server(server: &Server, number: usize) -> String {
         number => format!("s{number}-{name}"),
     };
     let mut page = about(server);
-    page += "<nav aria-label=\"Sections\"><ul>";
+    let _ = write!(page, "<nav aria-label=\"Sections of {}\"><ul>", text(&server.name()));
     for (name, title) in SECTIONS {
         let _ = write!(page, "<li><a href=\"#{}\">{title}</a></li>", address(name));
     }
@@ -140,7 +140,7 @@ fn by_standard(server: &Server) -> String {
     )
 }
 
-fn unencrypted(server: &Server) -> String {
+pub(super) fn unencrypted(server: &Server) -> String {
     match &server.data {
         Some(data) => data.unencrypted.len().to_string(),
         None => "not looked at".to_owned(),

@@ -132,3 +132,21 @@ fn a_page_loads_nothing_and_runs_nothing() {
     );
     assert!(page.contains("default-src 'none'"));
 }
+
+#[test]
+fn a_page_says_what_it_does_not_know() {
+    let mut unseen = server();
+    unseen.data = None;
+    let fleet = page(vec![server(), unseen]);
+    assert!(
+        fleet.contains("(servers not looked at: 1)") && fleet.contains("<td>not looked at</td>")
+    );
+    assert!(
+        fleet.contains("This file has no signature")
+            && !fleet.contains("The last line of this file")
+    );
+    assert!(page(vec![server()]).contains("The last line of this file"));
+    let mut served = server();
+    served.status.insert("fingerprint".to_owned(), serde_json::Value::Null);
+    assert!(page(vec![served]).contains("This file has no signature"));
+}
