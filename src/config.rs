@@ -52,7 +52,7 @@ pub struct Config {
     /// Where lines of the audit trail are copied to.
     pub sinks: Vec<SinkConfig>,
     /// What a report says of the organisation.
-    pub report: ReportConfig,
+    pub report: Box<ReportConfig>,
 }
 
 /// The section `[keystore]`.
@@ -131,7 +131,7 @@ impl Config {
         let policy = policy::read(document.section("policy")?)?;
         let providers = document.list("provider")?;
         let sinks = document.list("sink")?;
-        let report = ReportConfig::read(&document.section("report")?)?;
+        let report = Box::new(ReportConfig::read(&document.section("report")?)?);
         document.done()?;
         if providers.is_empty() {
             return Err(Error::new(Kind::Config, format!("{}: no [[provider]]", path.display()))

@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(report.custodians[0].acknowledged.to_string(), "2026-03-01T00:00:00Z");
         let purposes = [("1", "logs"), ("7", "card numbers")];
         assert_eq!(report.purposes, purposes.map(|(key, text)| (key.to_owned(), text.to_owned())));
-        assert_eq!(read("").unwrap().report, super::ReportConfig::default());
+        assert_eq!(*read("").unwrap().report, super::ReportConfig::default());
     }
 
     #[test]

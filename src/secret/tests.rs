@@ -89,9 +89,10 @@ fn without_a_right_to_lock_it_goes_on_and_says_so() {
                 libc::setuid(65_534);
             }
         }
-        let keys: Vec<_> = (0..9000).map(|_| SecretBytes::copy_of(&[7; 100])).collect();
+        // More than what other tests have locked and given back.
+        let keys: Vec<_> = (0..100_000).map(|_| SecretBytes::copy_of(&[7; 100])).collect();
         let state = lock_state();
-        let flags = vm_flags(keys[8999].at.as_ptr() as usize);
+        let flags = vm_flags(keys[99_999].at.as_ptr() as usize);
         state.unlocked > 0
             && state.cause.is_some()
             && state.to_string().contains("LimitMEMLOCK")

@@ -53,10 +53,10 @@ impl Sealed {
             return Err(at(Error::new(Kind::Corrupt, what)
                 .advise("its wrapping belongs to another keystore, or the file was changed")));
         }
-        scrubbed(|| self.verified(store_key).map(Box::new)).map(|opened| *opened).map_err(at)
+        scrubbed(|| self.verified(store_key)).map(|opened| *opened).map_err(at)
     }
 
-    fn verified(self, store_key: DataKey) -> Result<Keystore> {
+    fn verified(self, store_key: DataKey) -> Result<Box<Keystore>> {
         let Self { contents, text } = self;
         let secret = match &contents.secret {
             Some(Wrapped { store_key: number, data }) => {
@@ -67,13 +67,9 @@ impl Sealed {
             None => None,
         };
         let (base, document) = (contents.revision(), text.document);
-        let mut keystore = Keystore {
-            contents: document,
-            store_key: Arc::new(store_key),
-            secret,
-            base,
-            file: None,
-        };
+        let store_key = Arc::new(store_key);
+        let mut keystore =
+            Box::new(Keystore { contents: document, store_key, secret, base, file: None });
         let changed = || {
             let what = "its contents were changed by something else than keyward, or are damaged";
             Error::new(Kind::Corrupt, what).advise("restore it from a backup")
