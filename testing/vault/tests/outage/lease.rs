@@ -34,7 +34,7 @@ fn tokens_of_20_seconds_fail_no_call_and_lost_ones_are_replaced() -> Result<()> 
     ensure!(lines(&server.log()).is_empty(), "{}", lines(&server.log()).join("\n"));
     seen!(
         "{seconds} s with leases of 20 s, 45 s at most: {rotations} rotations and {} transactions, 0 \
-         failed; no line in the log",
+         failed; no warning in the log",
         figures.transactions
     );
     revoked(&vault, &server)?;

@@ -66,9 +66,10 @@ fn rotated(server: &Server, patience: Duration) -> Result<Duration> {
     }
 }
 
-/// The lines of the log that keyward wrote, without time and thread.
+/// The warnings and errors in the log that keyward wrote, without time and thread.
 fn lines(log: &str) -> Vec<String> {
-    let of_keyward = log.lines().filter(|line| line.contains("keyward: "));
+    let worse = |line: &&str| line.contains("keyward: ") && !line.contains("[Note]");
+    let of_keyward = log.lines().filter(worse);
     let told = of_keyward.filter_map(|line| Some(line.split_once("keyward: ")?.1.to_owned()));
     told.collect()
 }
