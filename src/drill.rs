@@ -2,13 +2,47 @@
 
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::inspect::{self, Need, Proof, Report, Use};
-use crate::key::{KeyName, KeyRef};
+use crate::key::KeyRef;
 use crate::ring::Ring;
+
+/// The state of a key of MySQL's keyring for the file whose own key it wraps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unwraps {
+    /// It unwraps, and the checksum is right.
+    Opens,
+    /// There is a key of that name; the file has no checksum to prove it by.
+    Held,
+    /// The checksum is wrong: there is another key of that name.
+    WrongKey,
+    /// There is no key of that name.
+    Missing,
+}
+
+/// How the key of MySQL's keyring that a file needs does, of those in `ring`; none where the file needs none.
+#[must_use]
+pub fn unwraps(report: &Report, ring: &Ring) -> Option<Unwraps> {
+    let name = report.keyring_key()?;
+    Some(match (ring.named().get(&name), &report.master_key) {
+        (None, _) => Unwraps::Missing,
+        (Some(_), None) => Unwraps::Held,
+        (Some(key), Some(master)) if master.opens_with(key.data()) => Unwraps::Opens,
+        (Some(_), Some(_)) => Unwraps::WrongKey,
+    })
+}
+
+/// Whether the version that `need` names in `file`, as it is in `ring`, is the key of the first page that
+/// carries it; none where there is no such version.
+pub fn proof(file: &Path, need: &Need, ring: &Ring) -> io::Result<Option<Proof>> {
+    let Some(held) = ring.get(need.id, need.version) else { return Ok(None) };
+    inspect::proof(file, need.first, held.key(), held.cipher().mode).map(Some)
+}
 
 /// What was found.
 #[derive(Debug, Default, Serialize)]
@@ -54,20 +88,16 @@ impl Trial {
         for need in report.needs.iter().filter(|need| need.usage == Use::InUse) {
             self.need(&report, need, ring);
         }
-        if let Some(name) = report.keyring_key() {
-            self.keyring_key(&report, name, ring);
-        }
+        self.keyring_key(&report, ring);
     }
 
     fn need(&mut self, report: &Report, need: &Need, ring: &Ring) {
         let key = KeyRef::new(need.id, need.version);
-        let Some(held) = ring.get(need.id, need.version) else {
-            return self.fault(report, format!("it needs {key}, which the backup lacks"));
-        };
-        match inspect::proof(&report.file, need.first, held.key(), held.cipher().mode) {
-            Ok(Proof::Opens) => self.opened += 1,
-            Ok(Proof::Unclear) => self.unproven += 1,
-            Ok(Proof::Wrong) => {
+        match proof(&report.file, need, ring) {
+            Ok(None) => self.fault(report, format!("it needs {key}, which the backup lacks")),
+            Ok(Some(Proof::Opens)) => self.opened += 1,
+            Ok(Some(Proof::Unclear)) => self.unproven += 1,
+            Ok(Some(Proof::Wrong)) => {
                 let page = need.first;
                 self.fault(report, format!("the backup's {key} does not open page {page}"));
             }
@@ -75,14 +105,17 @@ impl Trial {
         }
     }
 
-    fn keyring_key(&mut self, report: &Report, name: KeyName, ring: &Ring) {
-        match (ring.named().get(&name), &report.master_key) {
-            (None, _) => self.fault(report, format!("it needs {name}, which the backup lacks")),
-            (Some(_), None) => self.unproven += 1,
-            (Some(key), Some(master)) if master.opens_with(key.data()) => self.opened += 1,
-            (Some(_), Some(_)) => {
+    fn keyring_key(&mut self, report: &Report, ring: &Ring) {
+        let Some(name) = report.keyring_key() else { return };
+        match unwraps(report, ring) {
+            Some(Unwraps::Opens) => self.opened += 1,
+            Some(Unwraps::WrongKey) => {
                 self.fault(report, format!("the backup's {name} does not open it"));
             }
+            Some(Unwraps::Missing) => {
+                self.fault(report, format!("it needs {name}, which the backup lacks"));
+            }
+            Some(Unwraps::Held) | None => self.unproven += 1,
         }
     }
 

@@ -10,9 +10,11 @@ use crate::cli::helpers::confine;
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::open::open;
 use crate::cli::helpers::print::{Printer, plain, table};
-use crate::cli::helpers::proven::{Keys, MISSING, Unwraps, WRONG};
+use crate::cli::helpers::proven::Keys;
+use crate::drill::Unwraps;
 use crate::error::Result;
 use crate::inspect::{self, Kind, Need, Report, Use};
+use crate::report::{MISSING, WRONG};
 
 #[derive(clap::Args)]
 pub(super) struct Options {

@@ -9,11 +9,11 @@ use super::model::{Data, DataNeed, PlainFile, Unclear};
 use crate::inspect::{Kind, Need, Report, Use};
 use crate::key::KeyInfo;
 
-/// What stands for the state of a version that the keystore does not have.
-const MISSING: &str = "missing";
+/// The state of a version that the keystore does not have.
+pub const MISSING: &str = "missing";
 
-/// What stands for it where a file shows that another key of that number encrypted it.
-const WRONG: &str = "wrong key";
+/// The state of a version that a file shows to be another key than the keystore's.
+pub const WRONG: &str = "wrong key";
 
 /// Endings of files in which servers keep rows that they never encrypt: MyISAM, CSV, ARCHIVE.
 const ROWS: [&str; 3] = ["MYD", "CSV", "ARZ"];

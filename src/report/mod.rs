@@ -16,7 +16,7 @@ mod rules;
 mod sample;
 
 pub use csv::{cell, csv};
-pub use files::data;
+pub use files::{MISSING, WRONG, data};
 pub use html::html;
 pub use life::lanes;
 pub use model::{

@@ -5,36 +5,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Serialize;
-
 use crate::cli::helpers::confine;
 use crate::custodian::Custodian;
-use crate::inspect::{self, Need, Proof, Report};
+use crate::drill::{self, Unwraps};
+use crate::inspect::{Need, Proof, Report};
 use crate::key::{KeyName, KeyState};
+use crate::report::{MISSING, WRONG};
 
-/// What stands for the state of a version that is not the key of the page.
-pub(in crate::cli) const WRONG: &str = "wrong key";
-/// What stands for the state of a version that the keystore does not have.
-pub(in crate::cli) const MISSING: &str = "missing";
-
-/// What the keystore has of versions, and its keys for MySQL.
+/// The versions in the keystore, and its keys for MySQL.
 pub(in crate::cli) struct Keys<'a> {
     states: BTreeMap<(u32, u32), KeyState>,
     custodian: &'a Custodian,
-}
-
-/// What comes of a key of MySQL's keyring and the file's own key that it is to unwrap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(in crate::cli) enum Unwraps {
-    /// It unwraps, and the checksum is right.
-    Opens,
-    /// The keystore has a key of that name; the file has no checksum to prove it by.
-    Held,
-    /// What it unwraps has another checksum: the keystore has another key of that name.
-    WrongKey,
-    /// The keystore has no key of that name.
-    Missing,
 }
 
 impl<'a> Keys<'a> {
@@ -67,20 +48,14 @@ impl<'a> Keys<'a> {
 
     /// Whether the first page that carries the version shows that another key encrypted it.
     fn is_wrong(&self, file: &Path, need: &Need) -> bool {
-        let Some(key) = self.custodian.ring().get(need.id, need.version) else { return false };
-        let prove = || inspect::proof(file, need.first, key.key(), key.cipher().mode);
-        matches!(confine::reading(prove), Ok(Ok(Proof::Wrong)))
+        let prove = || drill::proof(file, need, self.custodian.ring());
+        matches!(confine::reading(prove), Ok(Ok(Some(Proof::Wrong))))
     }
 
-    /// What comes of the key of MySQL's keyring that the file needs, if it needs one.
+    /// The state of the key of MySQL's keyring that the file needs, if it needs one.
     pub(in crate::cli) fn opens(&self, report: &Report) -> Option<Unwraps> {
-        let name = report.keyring_key()?;
-        Some(match (self.custodian.named(&name), &report.master_key) {
-            (Ok(Some(_)), None) => Unwraps::Held,
-            (Ok(Some(key)), Some(master)) if master.opens_with(key.data()) => Unwraps::Opens,
-            (Ok(Some(_)), Some(_)) => Unwraps::WrongKey,
-            // The keystore opened a moment ago, and all its keys are in memory.
-            (Ok(None) | Err(_), _) => Unwraps::Missing,
-        })
+        // A server that runs may have made it since the keystore was opened: then it is in memory after this.
+        drop(self.custodian.named(&report.keyring_key()?));
+        drill::unwraps(report, self.custodian.ring())
     }
 }
