@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result, json_place};
-use crate::hex::Hex;
+use crate::hex::{self, Hex};
 use crate::key::{KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
 use crate::ring::{NamedKey, NamedKeys, Ring, RingKey};
 use crate::secret::{DataKey, SecretBytes};
@@ -324,9 +324,8 @@ fn check_signature(
 }
 
 fn put_hex(key: &DataKey, out: &mut dyn FnMut(&[u8])) {
-    let digit = |four: u8| b"0123456789abcdef"[usize::from(four & 15)];
     for byte in key.expose() {
-        out(&*Zeroizing::new([digit(byte >> 4), digit(*byte)]));
+        out(&*Zeroizing::new(hex::digits(*byte)));
     }
 }
 

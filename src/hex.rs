@@ -56,6 +56,12 @@ pub fn text(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The two digits of a byte that is secret: no other copy of them is made.
+#[must_use]
+pub fn digits(byte: u8) -> [u8; 2] {
+    [byte >> 4, byte & 15].map(|four| b"0123456789abcdef"[usize::from(four)])
+}
+
 /// Writes the bytes that the digits `hex`, of either case, stand for straight into `to`: into locked
 /// memory where they are secret. The caller has looked at the digits: of others the result means nothing.
 pub fn decode_into(to: &mut [u8], hex: &[u8]) {

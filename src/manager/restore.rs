@@ -119,7 +119,8 @@ impl Manager {
         }
     }
 
-    /// The keystore of the backup under a new store key, which every configured provider has wrapped; no file is written.
+    /// The keystore of the backup under a new store key, wrapped by the configured providers that can. Nothing
+    /// is written.
     pub(super) fn made_again(&self, backup: &Backup, reason: Reason<'_>) -> Result<Keystore> {
         let (now, rng) = (self.reader.env.clock.now(), &*self.reader.env.rng);
         let store_key = DataKey::generate(STORE_KEY_LEN, rng)?;

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::env::Rng;
 use crate::error::{Error, Kind, Result};
+use crate::hex;
 use crate::secret::{SecretBytes, scrubbed};
 use share::Common;
 pub use share::Share;
@@ -65,9 +66,8 @@ pub fn split(
 pub fn passphrase(secret: &SecretBytes) -> Result<SecretBytes> {
     let secret = secret.expose();
     SecretBytes::build(2 * secret.len(), |digits| {
-        let digit = |four: u8| b"0123456789abcdef"[usize::from(four & 15)];
         for (two, byte) in digits.chunks_exact_mut(2).zip(secret) {
-            two.copy_from_slice(&[digit(byte >> 4), digit(*byte)]);
+            two.copy_from_slice(&hex::digits(*byte));
         }
         Ok(())
     })

@@ -47,9 +47,7 @@ fn turned(
     for round in rounds {
         let (left, right) = now.expose().split_at(half);
         let password = joined_bytes(&[&[round], passphrase])?;
-        let mut salt = by.salt();
-        salt.extend_from_slice(right);
-        let salt = SecretBytes::copy_of(&zeroize::Zeroizing::new(salt));
+        let salt = joined_bytes(&[&by.salt(), right])?;
         let next = SecretBytes::build(bytes.expose().len(), |out| {
             let (to_left, to_right) = out.split_at_mut(half);
             let count = ITERATIONS << by.exponent;
