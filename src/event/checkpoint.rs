@@ -17,7 +17,7 @@ use crate::hex::Hex;
 pub const MAX_LEN: u64 = 1 << 16;
 
 /// The kind of signature: Ed25519.
-const ED25519_KIND: u8 = 1;
+pub const ED25519_KIND: u8 = 1;
 
 /// What begins a line with a signature.
 const DASH: &str = "\u{2014} ";
@@ -74,7 +74,9 @@ fn name(keystore: &str) -> String {
     format!("keyward/audit/{keystore}")
 }
 
-fn key_id(name: &str, public: &Hex<32>) -> [u8; 4] {
+/// The number of the key `public` of the name `name`, as C2SP's signed-note has it.
+#[must_use]
+pub fn key_id(name: &str, public: &Hex<32>) -> [u8; 4] {
     let mut hash = Sha256::new();
     hash.update(name);
     hash.update([b'\n', ED25519_KIND]);

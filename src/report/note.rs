@@ -20,13 +20,11 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result};
+use crate::event::checkpoint::{ED25519_KIND, key_id};
 use crate::hex::Hex;
 
 /// The longest report that is read, in bytes.
 pub const MAX_LEN: u64 = 1 << 26;
-
-/// The kind of signature: Ed25519.
-const ED25519_KIND: u8 = 1;
 
 /// What a name of a checkpoint's key begins with: `keyward audit checkpoint --key` prints one.
 const AUDIT: &str = "keyward/audit/";
@@ -61,7 +59,7 @@ struct Parts<'a> {
 impl Form {
     const ALL: [Self; 3] = [Self::Html, Self::Json, Self::Csv];
 
-    /// What stands before and after the signature.
+    /// The text before and after the signature.
     const fn frame(self) -> (&'static str, &'static str) {
         match self {
             Self::Html => ("<!-- keyward report signature: ", " -->\n"),
@@ -197,16 +195,6 @@ impl Signer {
 /// The name of what is signed, and of the key that signs it.
 fn name(keystore: &str) -> String {
     format!("keyward/report/{keystore}")
-}
-
-/// The number of a key, as C2SP's signed-note has it.
-fn key_id(name: &str, public: &Hex<32>) -> [u8; 4] {
-    let mut hash = Sha256::new();
-    hash.update(name);
-    hash.update([b'\n', ED25519_KIND]);
-    hash.update(public.0);
-    let [a, b, c, d, ..] = <[u8; 32]>::from(hash.finalize());
-    [a, b, c, d]
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ const SEQUENCE: u8 = 0x30;
 /// `[0] EXPLICIT Version`, which the first version lacks.
 const VERSION: u8 = 0xa0;
 
-/// What stands for version 3.
+/// The DER of version 3.
 const V3: [u8; 3] = [INTEGER, 1, 2];
 
 /// Whether a certificate may be of version 3: what is no certificate may, too.
