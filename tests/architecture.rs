@@ -19,7 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cipher", &["secret", "error"]),
     ("inspect", &["env", "error", "key", "secret", "trust"]),
     ("age", &["env", "error", "secret"]),
-    ("shares", &["env", "error", "secret"]),
+    ("shares", &["env", "error", "hex", "secret"]),
     ("binlog", &["cipher", "error", "inspect", "key", "secret"]),
     ("provider", &["env", "error", "key", "secret"]),
     ("config", &["env", "error", "key", "policy", "secret", "trust"]),
@@ -31,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("mark", &["env", "error", "hex", "inspect", "key", "ring", "secret", "store", "trust"]),
     ("policy", &["env", "error", "key", "store"]),
     ("event", &["cipher", "env", "error", "hex", "key", "secret", "trust"]),
-    ("report", &["env", "error", "hex", "inspect", "key", "policy", "store"]),
+    ("report", &["env", "error", "event", "hex", "inspect", "key", "policy", "store"]),
     ("source", &["env", "error", "event", "key", "provider", "ring", "secret", "store"]),
     (
         "manager",

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::helpers::examine::{self, Check, examine};
+use crate::cli::helpers::examine::{self, Check, DataFiles, examine};
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::print::Printer;
 use crate::cli::helpers::server;
@@ -14,7 +14,8 @@ use crate::error::Result;
 pub(super) struct Options {
     #[command(flatten)]
     pub(super) server: server::Options,
-    /// Read all files of this data directory [default: the server's own, as far as ten seconds go]
+    /// Read all files of this data directory [default: the server's own, small files and as far as ten
+    /// seconds go]
     #[arg(long, value_name = "DIR")]
     pub(super) datadir: Option<PathBuf>,
     /// Tell more of the check with this id, such as load-option, and look at nothing
@@ -35,7 +36,8 @@ impl Options {
 }
 
 pub(super) fn run(path: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
-    let findings = examine(path, &options.server, options.datadir.as_deref()).findings;
+    let files = options.datadir.as_deref().map_or(DataFiles::Some, DataFiles::All);
+    let findings = examine(path, &options.server, files).findings;
     printer.show(&findings, &examine::lines(&findings))?;
     Ok(examine::exit(&findings))
 }

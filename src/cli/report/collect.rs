@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::Options;
 use crate::assemble::{Custody, Probed};
-use crate::cli::helpers::examine::{self, Examined, examine};
+use crate::cli::helpers::examine::{self, DataFiles, Examined, examine};
 use crate::cli::helpers::print::Mark;
 use crate::cli::helpers::proven::Keys;
 use crate::cli::helpers::{privilege, scan, standing, trail};
@@ -32,7 +32,9 @@ const NAMED: usize = 5;
 
 /// All that is known of the server whose configuration is at `path`, and what opened its keys.
 pub(super) fn server(path: &Path, options: &Options) -> Result<(Server, Custodian)> {
-    let Examined { findings, config, providers, custodian } = examine(path, &options.server, None);
+    // Of the data files the report has a section of its own.
+    let Examined { findings, config, providers, custodian } =
+        examine(path, &options.server, DataFiles::None);
     let failed = findings.iter().find(|finding| finding.mark == Mark::Failed);
     let (Some(config), Some(custodian)) = (config, custodian) else {
         let why = failed.map_or_else(String::new, |finding| format!(": {}", finding.what));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::catalogue::{DATA_DIRECTORY, NEEDED_VERSIONS, PLAIN_FILES};
 use super::findings::Findings;
 use crate::cli::helpers::confine;
+use crate::cli::helpers::print::Mark;
 use crate::custodian::Custodian;
 use crate::error::Result;
 use crate::inspect::{self, Kind, Report};
@@ -16,6 +17,9 @@ use crate::key::{KeyId, KeyName, KeyState, KeyVersion};
 
 /// How long a data directory is read that nobody has asked for.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The largest file that is read then, in bytes: one that is begun is read to its end.
+const LARGEST: u64 = 256 << 20;
 
 /// How many files a line names.
 const MAX_NAMED: usize = 5;
@@ -26,11 +30,12 @@ type Version = (KeyId, KeyVersion);
 /// What was read of a data directory.
 struct Seen {
     reports: Vec<Report>,
-    /// How many files there was no time for.
+    /// How many files were left out.
     unread: usize,
 }
 
-/// Looks at the files in `datadir`; all of them where it was `asked` for, otherwise as far as ten seconds go.
+/// Looks at the files in `datadir`; all of them where it was `asked` for, otherwise those that are small, as
+/// far as ten seconds go.
 pub(super) fn check(
     findings: &mut Findings,
     datadir: &Path,
@@ -46,7 +51,7 @@ pub(super) fn check(
         }
         return;
     }
-    let mut seen = match read(datadir, (!asked).then_some(PATIENCE)) {
+    let mut seen = match read(datadir, asked) {
         Ok(seen) => seen,
         Err(error) => return findings.error(&DATA_DIRECTORY, "data directory", &error),
     };
@@ -61,13 +66,14 @@ pub(super) fn check(
     in_the_clear(findings, datadir, &seen);
 }
 
-fn read(datadir: &Path, patience: Option<Duration>) -> Result<Seen> {
+fn read(datadir: &Path, asked: bool) -> Result<Seen> {
     let since = Instant::now();
-    let in_time = || patience.is_none_or(|patience| since.elapsed() < patience);
+    // A file that cannot be looked at is read all the same, which tells why.
+    let is_small = |file: &Path| file.metadata().map_or(true, |found| found.len() <= LARGEST);
+    let is_read = |file: &&PathBuf| asked || (since.elapsed() < PATIENCE && is_small(file));
     confine::reading(|| {
         let (files, mut reports) = inspect::walk(&[datadir.to_owned()]);
-        let read: Vec<_> =
-            files.iter().take_while(|_| in_time()).map(|file| inspect::file(file)).collect();
+        let read: Vec<_> = files.iter().filter(is_read).map(|file| inspect::file(file)).collect();
         let unread = files.len() - read.len();
         reports.extend(read);
         Seen { reports, unread }
@@ -91,13 +97,14 @@ fn understood(findings: &mut Findings, datadir: &Path, seen: &Seen) {
         }
         0 => {}
         unread => {
-            let what =
-                format!("data directory: {unread} files in {shown} were not read within 10s");
-            findings.warn(
-                &DATA_DIRECTORY,
-                what,
-                &format!("--datadir {shown} has all of them read"),
+            let what = format!(
+                "data directory: {unread} files in {shown} were not read: they are larger than {} MiB, or \
+                 {} s had passed",
+                LARGEST >> 20,
+                PATIENCE.as_secs()
             );
+            let advice = format!("--datadir {shown} has all of them read");
+            findings.add(&DATA_DIRECTORY, Mark::Skipped, what, Some(&advice));
         }
     }
 }
@@ -136,7 +143,8 @@ fn needed(findings: &mut Findings, seen: &Seen, custodian: &Custodian) {
         }
     }
     if good == needs.len() && good > 0 {
-        let what = format!("data directory: all {good} key versions that it needs are there");
+        let which = if seen.unread == 0 { "that it needs" } else { "that the files read need" };
+        let what = format!("data directory: all {good} key versions {which} are there");
         findings.ok(&NEEDED_VERSIONS, what);
     }
 }
@@ -252,6 +260,20 @@ mod tests {
         ] {
             assert_eq!(judge(needed, &states), verdict, "{needed:?}");
         }
+    }
+
+    #[test]
+    fn a_large_file_is_read_only_where_that_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = std::fs::File::create(folder.path().join("t.ibd")).unwrap();
+        table.set_len(LARGEST + 1).unwrap();
+        let skipped = |asked| {
+            let mut findings = Findings::default();
+            check(&mut findings, folder.path(), asked, false, None);
+            let skipped = findings.0.iter().find(|one| one.mark == Mark::Skipped);
+            skipped.map(|one| one.what.contains("1 files in "))
+        };
+        assert_eq!((skipped(false), skipped(true)), (Some(true), None));
     }
 
     #[test]

@@ -37,18 +37,28 @@ pub(in crate::cli) struct Examined {
     pub(in crate::cli) custodian: Option<Custodian>,
 }
 
-/// Looks at everything that belongs to the server that the configuration at `path` is for; at all files of
-/// `datadir` where it is given, else at the server's own, as far as ten seconds go.
+/// Which data files are read.
+#[derive(Clone, Copy)]
+pub(in crate::cli) enum DataFiles<'a> {
+    /// All in this data directory.
+    All(&'a Path),
+    /// Small ones in the server's own, as far as ten seconds go.
+    Some,
+    /// None: the caller reads them.
+    None,
+}
+
+/// Looks at everything that belongs to the server that the configuration at `path` is for.
 pub(in crate::cli) fn examine(
     path: &Path,
     options: &client::Options,
-    datadir: Option<&Path>,
+    files: DataFiles<'_>,
 ) -> Examined {
     let mut findings = Findings::default();
     // A file of MySQL's component tells which server it is.
     let (config, opened) = match path.extension().is_some_and(|ending| ending == "cnf") {
         true => of_mysql(&mut findings, path, options),
-        false => of_mariadb(&mut findings, path, options, datadir),
+        false => of_mariadb(&mut findings, path, options, files),
     };
     let Opened { providers, custodian } = opened;
     Examined { findings: findings.0, config, providers, custodian }
@@ -81,7 +91,7 @@ fn of_mariadb(
     findings: &mut Findings,
     path: &Path,
     options: &client::Options,
-    datadir: Option<&Path>,
+    files: DataFiles<'_>,
 ) -> (Option<Config>, Opened) {
     let running = running::ask(options);
     let config = keys::configuration(findings, path);
@@ -101,12 +111,20 @@ fn of_mariadb(
             client::is_away(words).then(|| down::check(findings, path)).flatten()
         }
     };
-    let named = datadir.map(Path::to_owned).or(its_own);
-    let Some(folder) = named.or_else(|| registered(custodian?)) else { return (config, opened) };
+    let asked = match files {
+        DataFiles::All(folder) => Some(folder.to_owned()),
+        DataFiles::Some | DataFiles::None => None,
+    };
+    let is_asked = asked.is_some();
+    let Some(folder) = asked.or(its_own).or_else(|| registered(custodian?)) else {
+        return (config, opened);
+    };
     if let Some(config) = &config {
         places::key_beside_data(findings, config, &folder);
     }
-    data::check(findings, &folder, datadir.is_some(), running.is_ok(), custodian);
+    if !matches!(files, DataFiles::None) {
+        data::check(findings, &folder, is_asked, running.is_ok(), custodian);
+    }
     (config, opened)
 }
 
