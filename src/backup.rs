@@ -6,6 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+mod folder;
+mod note;
+
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -13,6 +16,9 @@ use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+pub use folder::{Folder, Name};
+pub use note::{Failure, Made, Note, NoteLock};
 
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result, json_place};

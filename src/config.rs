@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backup;
 pub mod component;
 mod place;
 mod policy;
@@ -17,6 +18,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use backup::BackupConfig;
 use place::{Lines, Place};
 pub use report::{Custodian, ReportConfig};
 pub use sink::SinkConfig;
@@ -53,6 +55,8 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// What a report says of the organisation.
     pub report: Box<ReportConfig>,
+    /// Where backups of the keys go by themselves, if they do.
+    pub backup: Option<Box<BackupConfig>>,
 }
 
 /// The section `[keystore]`.
@@ -132,6 +136,9 @@ impl Config {
         let providers = document.list("provider")?;
         let sinks = document.list("sink")?;
         let report = Box::new(ReportConfig::read(&document.section("report")?)?);
+        let backup = document.optional_section("backup")?;
+        let backup =
+            backup.map(|section| BackupConfig::read(&section).map(Box::new)).transpose()?;
         document.done()?;
         if providers.is_empty() {
             return Err(Error::new(Kind::Config, format!("{}: no [[provider]]", path.display()))
@@ -139,7 +146,7 @@ impl Config {
         }
         let providers = providers.into_iter().map(ProviderConfig::read).collect::<Result<_>>()?;
         let sinks = sinks.into_iter().map(SinkConfig::read).collect::<Result<_>>()?;
-        let config = Self { keystore, stash, policy, providers, sinks, report };
+        let config = Self { keystore, stash, policy, providers, sinks, report, backup };
         config.refuse_same_names()?;
         sink::refuse_same_names(&config.sinks)?;
         Ok(config)

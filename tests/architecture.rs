@@ -26,7 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("backend", &["config", "env", "error", "hex", "key", "provider", "secret", "trust"]),
     ("ring", &["error", "key", "secret"]),
     ("store", &["env", "error", "hex", "key", "provider", "secret", "trust"]),
-    ("backup", &["env", "error", "hex", "key", "ring", "secret", "store"]),
+    ("backup", &["env", "error", "hex", "key", "ring", "secret", "store", "trust"]),
     ("drill", &["inspect", "key", "ring"]),
     ("mark", &["env", "error", "hex", "inspect", "key", "ring", "secret", "store", "trust"]),
     ("policy", &["env", "error", "key", "store"]),

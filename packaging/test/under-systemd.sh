@@ -67,6 +67,24 @@ timer() { # the unit of the timer, on a keystore in which nothing is due
     systemctl list-timers keyward-rotate.timer | grep keyward-rotate.service
 }
 
+backups() { # the unit that watches the keystore, once there is a recipient
+    keyward keystore backup --identity /root/recovery.txt 2>&1 | tee /run/identity
+    $(grep -o 'keyward keystore backup --add-recipient age1pq1.*' /run/identity)
+    install -d -o mysql -m 0700 /var/backups/keyward
+    printf '\n[backup]\nto = "/var/backups/keyward"\n' >> $toml
+    systemctl start keyward-backup.service
+    is "its result" "$(systemctl show --property=Result --value keyward-backup.service)" success
+    is "backups" "$(ls /var/backups/keyward | wc -l)" 1
+    systemctl start keyward-backup.path
+    keyward rotate 1
+    for _ in $(seq 90); do
+        [ "$(ls /var/backups/keyward | wc -l)" = 2 ] && break
+        sleep 1
+    done
+    is "backups after a change" "$(ls /var/backups/keyward | wc -l)" 2
+    keyward keystore backup --due | grep 'nothing is due'
+}
+
 metrics() { # the other timer's unit, once the collector has its folder
     mkdir -p /var/lib/prometheus/node-exporter
     systemctl start keyward-metrics.service
@@ -99,4 +117,4 @@ credential() { # a passphrase that the unit alone can read, as the drop-in says;
     row
 }
 
-run_steps "vault_server role role_again table upgrade timer metrics credential" "$@"
+run_steps "vault_server role role_again table upgrade timer backups metrics credential" "$@"

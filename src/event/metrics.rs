@@ -104,6 +104,19 @@ pub struct KeystoreFacts {
     pub next_destruction: Option<Timestamp>,
     /// What is wrong with the audit trail, counted; none where nobody has looked.
     pub trail_faults: Option<usize>,
+    /// How scheduled backups stand; none where there are to be none.
+    pub backups: Option<BackupFacts>,
+}
+
+/// What the command knows of scheduled backups.
+#[derive(Default)]
+pub struct BackupFacts {
+    /// When the last was made.
+    pub last: Option<Timestamp>,
+    /// Whether it lacks a key that it should have by now.
+    pub stale: bool,
+    /// Why there is no newer one, or why it was not taken elsewhere.
+    pub failure: Option<String>,
 }
 
 /// What the command asks providers and server for; none or nothing where it did not.
@@ -254,6 +267,14 @@ pub static METRICS: &[Metric] = &[
         "versions that are to be destroyed once their waiting time has passed"),
     metric(c"next_destruction", Gauge, "time", COMMAND_NUMBER, Keystore(|keystore| time(keystore.next_destruction)),
         "when the first of them may be"),
+    metric(c"last_backup", Gauge, "time", COMMAND_NUMBER, Keystore(|keystore| time(backups(keystore).and_then(|backups| backups.last))),
+        "when `[backup]` had the last backup of the keys made"),
+    metric(c"backup_stale", Gauge, "flag", COMMAND_NUMBER, Keystore(|keystore| backups(keystore).map_or(Value::Nothing, |backups| Value::Flag(backups.stale))),
+        "whether it lacks a key that it should have by now; none without `[backup]`"),
+    metric(c"backup_failing", Gauge, "flag", COMMAND_NUMBER, Keystore(|keystore| backups(keystore).map_or(Value::Nothing, |backups| Value::Flag(backups.failure.is_some()))),
+        "whether the last attempt failed; none without `[backup]`"),
+    metric(c"backup_error", Text, "text", COMMAND, Keystore(|keystore| text(backups(keystore).and_then(|backups| backups.failure.as_deref()).unwrap_or_default())),
+        "why it did"),
     metric(c"rotations", Counter, "rotations", MARIADB, Keys(|keys| Value::Number(keys.rotations)),
         "rotations by this server since it started: one for each call, whatever the number of keys, and one for each change by policy"),
     metric(c"next_rotation", Gauge, "time", ALL, Keys(|keys| time(keys.next_rotation)),
@@ -379,6 +400,10 @@ fn stash(keys: &Status) -> Option<&StashState> {
     keys.stash.as_ref()
 }
 
+fn backups(keystore: &KeystoreFacts) -> Option<&BackupFacts> {
+    keystore.backups.as_ref()
+}
+
 fn text(text: impl Into<String>) -> Value {
     Some(text.into()).filter(|text| !text.is_empty()).map_or(Value::Nothing, Value::Text)
 }
@@ -455,6 +480,11 @@ mod tests {
             destructions: 1,
             next_destruction: Some(Timestamp::from_unix(10)),
             trail_faults: Some(0),
+            backups: Some(BackupFacts {
+                last: Some(Timestamp::from_unix(9)),
+                stale: true,
+                failure: Some("full".to_owned()),
+            }),
         };
         let at = Timestamp::from_unix(11);
         let asked = AskedFacts {

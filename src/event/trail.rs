@@ -70,6 +70,8 @@ pub enum Event {
     Exported,
     /// All keys are about to be written to an encrypted backup.
     BackedUp,
+    /// A scheduled backup was not made, or not taken elsewhere.
+    BackupFailed,
     /// The recipients of backups were changed.
     BackupRecipientsChanged,
     /// The keystore was made again from a backup.

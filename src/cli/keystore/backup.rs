@@ -23,15 +23,22 @@ use crate::trust;
 
 /// The longest passphrase, in bytes.
 pub(super) const MAX_PASSPHRASE: usize = 1024;
+/// What to do where nobody could open a backup.
+const NO_RECIPIENT: &str =
+    "`keyward keystore backup --identity FILE` makes one, --add-recipient adds it";
 
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(
-    ["to", "identity", "add_recipient", "remove_recipient", "recipients"]
+    ["to", "due", "identity", "add_recipient", "remove_recipient", "recipients"]
 )))]
 pub(in crate::cli) struct Options {
     /// Write the backup to this new file, for the keystore's recipients
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
+    /// Make the backup that the section [backup] of the configuration wants by now, for a timer or cron: written
+    /// to its folder, the oldest removed, the newest given to its hook
+    #[arg(long)]
+    pub(super) due: bool,
     /// Encrypt it by the passphrase in this file instead
     #[arg(long, value_name = "FILE", requires = "to")]
     passphrase_file: Option<PathBuf>,
@@ -92,7 +99,6 @@ fn bytes(config: &Path, options: &Options) -> Result<zeroize::Zeroizing<Vec<u8>>
     let (_, custodian) = open(config)?;
     let (actor, env) = (privilege::actor(), env());
     let reason = Reason { actor: &actor, text: &options.reason };
-    let configuration = digest_of(config);
     if let Some(path) = &options.passphrase_file {
         let passphrase = read_file(path, MAX_PASSPHRASE)?;
         let words = without_line_end(passphrase.expose());
@@ -102,17 +108,28 @@ fn bytes(config: &Path, options: &Options) -> Result<zeroize::Zeroizing<Vec<u8>>
                 Error::new(Kind::Config, what).advise("`openssl rand -hex 16` makes a good one")
             );
         }
-        let text = custodian.manager()?.backup(configuration, reason)?;
+        let text = custodian.manager()?.backup(digest_of(config), reason)?;
         return age::encrypt(text.expose(), For::Passphrase(words), &*env.rng).map(Into::into);
     }
-    let recipients = recipients(&custodian)?;
+    for_recipients(&custodian, config, reason).map_err(|error| match error.kind() {
+        Kind::NotFound => error.advise(format!("{NO_RECIPIENT}; or name a --passphrase-file")),
+        _ => error,
+    })
+}
+
+/// A backup for the keystore's recipients; `NotFound` where it has none.
+pub(super) fn for_recipients(
+    custodian: &Custodian,
+    config: &Path,
+    reason: Reason<'_>,
+) -> Result<zeroize::Zeroizing<Vec<u8>>> {
+    let recipients = recipients(custodian)?;
     if recipients.is_empty() {
-        return Err(Error::new(Kind::State, "the keystore has no recipient of backups").advise(
-            "`keyward keystore backup --identity FILE` makes one, --add-recipient adds it; or name a --passphrase-file",
-        ));
+        let none = Error::new(Kind::NotFound, "the keystore has no recipient of backups");
+        return Err(none.advise(NO_RECIPIENT));
     }
-    let text = custodian.manager()?.backup(configuration, reason)?;
-    age::encrypt(text.expose(), For::Recipients(&recipients), &*env.rng).map(Into::into)
+    let text = custodian.manager()?.backup(digest_of(config), reason)?;
+    age::encrypt(text.expose(), For::Recipients(&recipients), &*env().rng).map(Into::into)
 }
 
 fn recipients(custodian: &Custodian) -> Result<Vec<Recipient>> {

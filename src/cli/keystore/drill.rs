@@ -92,6 +92,10 @@ fn newest(path: &Path) -> Result<PathBuf> {
     }
     let entries = fs::read_dir(path).map_err(|cause| Error::io("cannot list", path, &cause))?;
     let written = |entry: fs::DirEntry| {
+        // One that begins with a dot is being written.
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            return None;
+        }
         let meta = entry.metadata().ok().filter(fs::Metadata::is_file)?;
         Some((meta.modified().ok()?, entry.path()))
     };

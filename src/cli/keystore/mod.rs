@@ -5,6 +5,7 @@
 mod accept_rollback;
 mod backup;
 mod drill;
+mod due;
 mod identity;
 mod opener;
 mod restore;
@@ -55,6 +56,7 @@ impl Command {
 pub(super) fn run(config: &Path, command: &Command, printer: &Printer) -> Result<Exit> {
     match command {
         Command::Rewrap(options) => rewrap::run(config, options, printer),
+        Command::Backup(options) if options.due => due::run(config, printer),
         Command::Backup(options) => backup::run(config, options, printer),
         Command::Restore(options) => restore::run(config, options, printer),
         Command::Drill(options) => drill::run(config, options, printer),

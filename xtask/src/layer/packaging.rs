@@ -62,9 +62,10 @@ fn units() -> Result<()> {
     let scratch = Scratch::new("units")?;
     let units = scratch.path().join("units");
     files::copy(&packaging("systemd"), &units)?;
-    for name in ["rotate.service", "rotate.timer", "metrics.service", "metrics.timer"] {
-        let name = format!("keyward-{name}");
-        let file = units.join(name);
+    for file in files::list(&units) {
+        if file.extension().is_some_and(|ending| ending == "conf") {
+            continue;
+        }
         files::write(&file, files::text(&file)?.replace("/usr/bin/keyward", "/bin/true"))?;
         let mut verify = Command::new("systemd-analyze");
         answer(verify.args(["--man=no", "verify"]).arg(file))?.ok()?;

@@ -48,6 +48,10 @@ checks! {
         "With one provider alone, its loss is the loss of all data: a key file that is deleted, a KMS key that \
         somebody schedules for deletion. A second provider, such as a passphrase that lies in a safe, costs \
         nothing. So does a backup (`keyward keystore backup`), which opens without any provider.";
+    BACKUP "backup" "a backup of the keys has the newest of them"
+        "With `[backup]` in the configuration, `keyward keystore backup --due` makes them; it is the timer's and \
+        cron's. Without, the audit trail tells when the last was made by hand. Where there is no recipient \
+        of backups yet, this is not looked at, but `sole-wrapping`.";
     KEY_BESIDE_DATA "key-beside-data" "no key lies on the disk that has the data"
         "Encryption at rest is for the disk that is stolen, sold or copied. Where the key lies on the same one, \
         whoever has the disk has both. Keep the key on another file system (a mounted secret, a token, a key \

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backup;
 mod catalogue;
 mod component;
 mod data;
@@ -134,6 +135,7 @@ fn open(findings: &mut Findings, config: &Config) -> Opened {
     places::keystore_folder(findings, config);
     let custodian = keys::keys(findings, config);
     if let Some(custodian) = &custodian {
+        backup::check(findings, config, custodian);
         trail::trail(findings, config, custodian);
         trail::sinks(findings, config, custodian);
     }

@@ -86,6 +86,23 @@ const FAULTS: &[Fault] = &[
         },
     },
     Fault {
+        alerts: &["KeywardKeysNotBackedUp"],
+        by_exporter: false,
+        writes: true,
+        plant: |room| {
+            move_to(&room.backups(), &room.site.path("etc/away"))?;
+            // The next call knows of no backup and makes one at once.
+            fs::remove_file(room.site.keys().join("backups.json"))?;
+            let failed = room.back_up()?;
+            ensure!(failed.code == 1, "a backup without a folder: {}", failed.text());
+            Ok(())
+        },
+        repair: |room| {
+            move_to(&room.site.path("etc/away"), &room.backups())?;
+            room.back_up()?.ok().map(drop)
+        },
+    },
+    Fault {
         alerts: &["KeywardReencryptionStalled"],
         by_exporter: false,
         writes: true,

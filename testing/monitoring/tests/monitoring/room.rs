@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use test_kit::account::give_to_server;
+use test_kit::command::Answer;
 use test_kit::{Result, ensure, files};
 use test_mariadb::rows::Table;
 use test_mariadb::{Launch, Server, Site};
@@ -42,6 +43,7 @@ impl Room {
         files::write(&room.site.config(), format!("{policy}{config}{}", room.provider()))?;
         room.site.keyward(&["keystore", "rewrap", "--add", "vault"])?.ok()?;
         room.site.keyward(&["keys", "create", "7"])?.ok()?;
+        room.have_backups()?;
         room.start(&Launch::default())?;
         TABLE.create(room.server()?)?;
         Ok(room)
@@ -55,6 +57,31 @@ impl Room {
             self.site.path("etc/ca.pem"),
             self.site.path("etc/token")
         )
+    }
+
+    /// Has the keys backed up to a folder, once.
+    fn have_backups(&self) -> Result<()> {
+        let folder = self.backups();
+        fs::create_dir(&folder)?;
+        self.site.only_for_server(&folder)?;
+        let config = files::text(&self.site.config())?;
+        let section = format!("[backup]\nto = {folder:?}\n");
+        files::write(&self.site.config(), format!("{section}{config}"))?;
+        let identity = self.site.path("etc/identity").display().to_string();
+        let said = self.site.keyward(&["keystore", "backup", "--identity", &identity])?.text();
+        let recipient = said.split_whitespace().find(|word| word.starts_with("age1pq1"));
+        let recipient = recipient.ok_or("no recipient")?;
+        self.site.keyward(&["keystore", "backup", "--add-recipient", recipient])?.ok()?;
+        self.back_up()?.ok().map(drop)
+    }
+
+    /// Has a backup made that is due.
+    pub(crate) fn back_up(&self) -> Result<Answer> {
+        self.site.keyward(&["keystore", "backup", "--due"])
+    }
+
+    pub(crate) fn backups(&self) -> PathBuf {
+        self.site.path("backups")
     }
 
     /// Copies a file of the authority's for the server's account.

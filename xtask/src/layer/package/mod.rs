@@ -20,6 +20,9 @@ const DEB: &[&str] = &[
     "-rw-r--r-- ./etc/apparmor.d/abstractions/keyward",
     "-rw-r--r-- ./lib/systemd/system/keyward-metrics.service",
     "-rw-r--r-- ./lib/systemd/system/keyward-metrics.timer",
+    "-rw-r--r-- ./lib/systemd/system/keyward-backup.path",
+    "-rw-r--r-- ./lib/systemd/system/keyward-backup.service",
+    "-rw-r--r-- ./lib/systemd/system/keyward-backup.timer",
     "-rw-r--r-- ./lib/systemd/system/keyward-rotate.service",
     "-rw-r--r-- ./lib/systemd/system/keyward-rotate.timer",
     "-rwxr-xr-x ./usr/bin/keyward",
@@ -53,6 +56,7 @@ const TEST: &[&str] = &[
 const RPM: &[&str] = &[
     "/etc/my.cnf.d/keyward.cnf",
     "/usr/bin/keyward",
+    "/usr/lib/systemd/system/keyward-backup.path",
     "/usr/lib/systemd/system/keyward-metrics.timer",
     "/usr/lib/systemd/system/keyward-rotate.timer",
     "/usr/lib64/mariadb/plugin/keyward.so",

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod scheduled;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -50,12 +52,15 @@ impl Site {
     }
 
     fn run(&self, words: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
-        command.arg("--config").arg(self.path("keyward/keyward.toml")).args(words);
-        if geteuid().is_root() {
-            command.args(["--user", "nobody"]);
-        }
-        command.output().unwrap()
+        Command::new(env!("CARGO_BIN_EXE_keyward")).args(self.call(words)).output().unwrap()
+    }
+
+    /// All words of a call.
+    fn call(&self, words: &[&str]) -> Vec<String> {
+        let config = self.text("keyward/keyward.toml");
+        let user = geteuid().is_root().then_some(["--user", "nobody"]);
+        let words = ["--config", &config].into_iter().chain(words.iter().copied());
+        words.chain(user.into_iter().flatten()).map(str::to_owned).collect()
     }
 
     fn ok(&self, words: &[&str]) -> String {
