@@ -15,7 +15,7 @@ use keyward::env::fake::{FakeClock, FakeLog, FakeRng};
 use keyward::env::{Env, System, Timestamp};
 use keyward::event::{Event, Trail};
 use keyward::key::{KeyId, KeyRef, KeyState, KeyVersion};
-use keyward::manager::{Destruction, Home, Judged, StateChange};
+use keyward::manager::{DataBackup, Destruction, Home, Judged, StateChange};
 use keyward::mark::{self, Mark};
 use keyward::source::{Reason, Role, Which};
 use keyward::{Error, Kind};
@@ -443,4 +443,97 @@ fn a_server_that_came_since_is_asked_for_when_a_destruction_is_carried_out() {
     step(Destruction::CarryOut(old.clone()), &judged).unwrap();
     assert_eq!(bench.state(&old), KeyState::Destroyed);
     assert!(bench.custodian.data_directories().is_empty());
+}
+
+#[test]
+fn a_registered_backup_keeps_the_versions_that_it_needs() {
+    let bench = Bench::new();
+    let day = |days: u64| Some(Timestamp::from_unix(1_700_000_000 + days * 86_400));
+    let register = |name: &str, until, needs| {
+        let new = DataBackup { name: name.to_owned(), host: "db1".to_owned(), until, needs };
+        bench.custodian.manager().unwrap().register_backup(new, REASON)
+    };
+    let lacks = register("/b/other", None, Some(vec![key(1, 2)])).unwrap_err();
+    let told = "/b/other needs key 1 version 2, which the keystore does not have";
+    assert_eq!(lacks.what(), told);
+    // What is planned already is not carried out.
+    bench.take(Destruction::Plan(key(1, 1), WEEK)).unwrap();
+    register("/b/monday", day(10), Some(vec![key(1, 1)])).unwrap();
+    bench.clock.advance(WEEK);
+    let refused = bench.take(Destruction::CarryOut(key(1, 1))).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the backup /b/monday on db1 needs key 1 version 1, until 2023-11-24T22:13:20Z; \
+         `keyward keystore backups remove /b/monday` once that backup is gone"
+    );
+    bench.custodian.manager().unwrap().may_destroy(&key(1, 1)).unwrap_err();
+    // Its day has passed.
+    bench.clock.advance(WEEK);
+    bench.take(Destruction::CarryOut(key(1, 1))).unwrap();
+    // One that nobody read keeps all that were there, and none that was made since.
+    register("tape 7", None, None).unwrap();
+    bench.clock.advance(WEEK);
+    for _ in 0..4 {
+        bench.custodian.rotate(Which::One(KeyId::SYSTEM), REASON).unwrap();
+    }
+    let refused = bench.take(Destruction::Plan(key(1, 3), WEEK)).unwrap_err();
+    assert!(refused.to_string().contains("tape 7 on db1 needs key 1 version 3, until it is taken"));
+    bench.take(Destruction::Plan(key(1, 7), WEEK)).unwrap();
+    let mut manager = bench.custodian.manager().unwrap();
+    assert_eq!(
+        manager.unregister_backup("db2", "tape 7", REASON).unwrap_err().kind(),
+        Kind::NotFound
+    );
+    manager.unregister_backup("db1", "tape 7", REASON).unwrap();
+    drop(manager);
+    bench.take(Destruction::Plan(key(1, 3), WEEK)).unwrap();
+}
+
+#[test]
+fn a_backup_is_read_registered_listed_and_removed() {
+    let server = Installation::new();
+    let backups = |words: &[&'static str]| [&["keystore", "backups"], words].concat();
+    assert_eq!(server.succeed(&backups(&["list"])), "no backup is registered\n");
+    fs::create_dir(server.path("tape")).unwrap();
+    let refused = server.refuse(&backups(&["add", "tape"]));
+    assert!(refused.contains("there is nothing in the backup tape"), "{refused}");
+    fs::write(server.path("tape/all.xbstream"), "XBSTCK01").unwrap();
+    let refused = server.refuse(&backups(&["add", "tape"]));
+    assert!(refused.contains("no format known here; prepare the backup first, or"), "{refused}");
+    fs::remove_file(server.path("tape/all.xbstream")).unwrap();
+    server.sample("full-crc32.ibd", "tape/t1.ibd");
+    let refused = server.refuse(&backups(&["add", "tape"]));
+    assert!(refused.contains("tape/t1.ibd is encrypted with another key than the"), "{refused}");
+    let refused = server.refuse(&backups(&["add", "tape", "--until", "2001-01-01"]));
+    assert!(refused.contains("2001-01-01T23:59:59Z has passed"), "{refused}");
+    let wrong = server.run(&backups(&["add", "tape", "--until", "soon"]));
+    assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong.stderr));
+
+    let listed = server.succeed(&backups(&["add", "tape 7", "--unread", "--until", "2999-12-31"]));
+    assert!(listed.contains("tape 7") && listed.contains("2999-12-31T23:59:59Z  all"), "{listed}");
+    let refused = server.refuse(&["keys", "destroy", "4", "9", "--datadir", "data"]);
+    assert!(refused.contains("the backup tape 7 on "), "{refused}");
+    server.sample("full-crc32-plain.ibd", "tape/t1.ibd");
+    let listed = server.succeed(&backups(&["add", "tape"]));
+    let path = server.path("tape").canonicalize().unwrap().display().to_string();
+    assert!(
+        listed.contains(&path) && listed.ends_with("removed               0 versions\n"),
+        "{listed}"
+    );
+    fs::remove_dir_all(server.path("tape")).unwrap();
+    server.succeed(&backups(&["remove", "tape"]));
+    let refused = server.refuse(&backups(&["remove", "tape"]));
+    assert!(refused.contains("is registered; `keyward keystore backups list`"), "{refused}");
+    assert_eq!(
+        server.succeed(&backups(&["remove", "tape 7", "--reason", "overwritten"])),
+        "no backup is registered\n"
+    );
+    server.succeed(&["keys", "destroy", "4", "9", "--datadir", "data"]);
+    let trail = Trail::beside(&server.path("keystore/keystore.json")).read().unwrap();
+    let reasons = |event| -> Vec<_> {
+        let lines = trail.iter().filter(|line| line.event == event);
+        lines.map(|line| line.reason.clone()).collect()
+    };
+    assert_eq!(reasons(Event::DataBackupRegistered).len(), 2);
+    assert_eq!(reasons(Event::DataBackupGone)[1], "overwritten");
 }

@@ -168,7 +168,15 @@ fn registered(registers: &mut Registers) -> Result<()> {
     let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA== ops@example.org".to_owned();
     registers.data_directories = vec![seen("m1"), seen("m2")];
     let revision = Revision { epoch: 1, generation: 7 };
-    registers.backups = vec![Backup { name: "2026-03-01".to_owned(), revision, made: NOW }];
+    let backup = |name: &str| Backup {
+        name: name.to_owned(),
+        host: String::new(),
+        revision,
+        made: NOW,
+        until: None,
+        needs: None,
+    };
+    registers.backups = vec![backup("2026-03-01")];
     registers.approvers = Approvers { keys: vec![key], needed: 1 };
     registers.backup_recipients = vec!["age1qqqq".to_owned()];
     registers.used_approvals = vec![UsedApproval { digest: Hex([7; 32]), expires: NOW }];

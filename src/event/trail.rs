@@ -94,6 +94,10 @@ pub enum Event {
     DataDirectoryRegistered,
     /// A data directory was taken out of the register, because it no longer exists.
     DataDirectoryGone,
+    /// A backup of the data was entered in the register: the versions that it needs stay.
+    DataBackupRegistered,
+    /// A backup of the data was taken out of the register.
+    DataBackupGone,
 }
 
 impl fmt::Display for Event {

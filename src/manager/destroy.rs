@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Changed, Judged, Manager};
+use super::{Changed, Judged, Manager, data_backups};
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
@@ -116,8 +116,8 @@ impl Manager {
     }
 }
 
-/// Whether the keystore lets go of a version: nothing encrypts with it, and the policy does not
-/// want it kept.
+/// Whether the keystore lets go of a version: nothing encrypts with it, no registered backup needs it, and
+/// the policy does not want it kept.
 fn check(contents: &Contents, policy: &Policy, key: &KeyRef, now: Timestamp) -> Result<()> {
     let (whole, entry) = find(contents, key)?;
     if !matches!(entry.state, KeyState::Retired | KeyState::Compromised) {
@@ -130,6 +130,7 @@ fn check(contents: &Contents, policy: &Policy, key: &KeyRef, now: Timestamp) -> 
             _ => refused,
         });
     }
+    data_backups::check(contents, key, entry, now)?;
     policy.may_destroy(now, whole, entry)
 }
 

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod backup;
+mod data_backups;
 mod destroy;
 mod drill;
 mod import;
@@ -20,6 +21,7 @@ mod states;
 
 use std::sync::Arc;
 
+pub use data_backups::DataBackup;
 pub use destroy::Destruction;
 pub use drill::Drilled;
 pub use import::ExportedKey;

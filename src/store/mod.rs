@@ -32,8 +32,8 @@ pub use entry::{Change, Event, KeyEntry, VersionEntry, may_become};
 pub use file::{Guard, Guarding, StoreFile, StoreLock};
 pub use numbers::Revision;
 pub use registers::{
-    Approvers, Backup, DataDirectory, Epoch, MAX_BACKUPS, MAX_DATA_DIRECTORIES, MAX_PEOPLE,
-    MAX_USED_APPROVALS, Registers, TrailAnchor, UsedApproval,
+    Approvers, Backup, DataDirectory, Epoch, MAX_BACKUPS, MAX_DATA_DIRECTORIES, MAX_NEEDS,
+    MAX_PEOPLE, MAX_USED_APPROVALS, Registers, TrailAnchor, UsedApproval,
 };
 pub use restored::Identity;
 pub use seal::{MAX_WRAPS, STORE_KEY_LEN};

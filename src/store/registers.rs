@@ -12,13 +12,16 @@ use super::numbers::{MAX_EPOCHS, Revision};
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::hex::Hex;
-use crate::key::KeyVersion;
+use crate::key::{KeyRef, KeyVersion};
 
 /// How many data directories may be registered.
 pub const MAX_DATA_DIRECTORIES: usize = 1_000;
 
 /// How many backups may be registered.
 pub const MAX_BACKUPS: usize = 10_000;
+
+/// How many versions a registered backup may name. One that needs more needs all that were there.
+pub const MAX_NEEDS: usize = 1_000;
 
 /// How many approvers, and how many recipients of backups, there may be.
 pub const MAX_PEOPLE: usize = 100;
@@ -62,16 +65,39 @@ pub struct DataDirectory {
     pub last_seen: Timestamp,
 }
 
-/// A backup of the keystore.
+/// A backup of data, which is to stay readable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Backup {
-    /// Its name.
+    /// The folder that it is in, or another name for it.
     pub name: String,
-    /// What the keystore was when it was made.
+    /// The host that it was registered on.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host: String,
+    /// What the keystore was when it was registered.
     pub revision: Revision,
-    /// When it was made.
+    /// When that was.
     pub made: Timestamp,
+    /// Until when it is to stay readable; until it is taken out where there is no such day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// The versions that it needs; all that were there where nobody has looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Vec<KeyRef>>,
+}
+
+impl Backup {
+    /// Whether it needs `key`, which came into the keystore at `since`.
+    #[must_use]
+    pub fn needs(&self, key: &KeyRef, since: Timestamp) -> bool {
+        self.needs.as_ref().map_or(since <= self.made, |needs| needs.contains(key))
+    }
+
+    /// Whether it need not stay readable any longer.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| until < now)
+    }
 }
 
 /// Who approves what needs more than one person.
@@ -122,7 +148,7 @@ pub struct Registers {
     pub(super) pruned_names: Option<KeyVersion>,
     /// Who uses the keystore, by mark.
     pub data_directories: Vec<DataDirectory>,
-    /// Its backups, oldest first.
+    /// Backups of the data that it has the keys of, oldest first.
     pub backups: Vec<Backup>,
     /// Who approves.
     pub approvers: Approvers,
@@ -165,7 +191,13 @@ impl Registers {
             return refused("data directories twice or out of order");
         }
         bounded("backups", &self.backups, MAX_BACKUPS)?;
-        self.backups.iter().try_for_each(|one| text("a backup's name", &one.name, MAX_TEXT))?;
+        for Backup { name, host, needs, .. } in &self.backups {
+            text("a backup's name", name, MAX_LONG_TEXT)?;
+            if !host.is_empty() {
+                text("a backup's host", host, MAX_TEXT)?;
+            }
+            bounded("versions of a backup", needs.as_deref().unwrap_or_default(), MAX_NEEDS)?;
+        }
         let Approvers { keys, needed } = &self.approvers;
         bounded("approvers", keys, MAX_PEOPLE)?;
         keys.iter().try_for_each(|key| text("an approver's key", key, MAX_LONG_TEXT))?;
@@ -217,6 +249,31 @@ impl Keystore {
             match all.binary_search_by(|one| one.mark.cmp(&seen.mark)) {
                 Ok(at) => all[at] = seen,
                 Err(at) => all.insert(at, seen),
+            }
+            Ok(())
+        })
+    }
+
+    /// The keystore with a backup in its register: a new one, or in the place of the one of that name.
+    pub fn with_backup(&self, backup: Backup) -> Result<Self> {
+        self.with_registers(|registers| {
+            let all = &mut registers.backups;
+            all.retain(|one| (&one.host, &one.name) != (&backup.host, &backup.name));
+            all.push(backup);
+            Ok(())
+        })
+    }
+
+    /// The keystore without the backup of that name and host.
+    pub fn without_backup(&self, host: &str, name: &str) -> Result<Self> {
+        self.with_registers(|registers| {
+            let all = &mut registers.backups;
+            let before = all.len();
+            all.retain(|one| (&*one.host, &*one.name) != (host, name));
+            if all.len() == before {
+                let what = format!("no backup {name} on {host} is registered");
+                let advice = "`keyward keystore backups list` shows those that are";
+                return Err(Error::new(Kind::NotFound, what).advise(advice));
             }
             Ok(())
         })

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::env::Timestamp;
 use crate::key::{KeyId, KeyVersion};
 
 /// A key id from the command line.
@@ -31,4 +32,10 @@ pub(in crate::cli) fn parse_version(text: &str) -> Result<KeyVersion, String> {
 /// A length of time from the command line.
 pub(in crate::cli) fn parse_time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "write it as 30s, 5m or 2h".to_owned())
+}
+
+/// The end of a day from the command line.
+pub(in crate::cli) fn parse_day(text: &str) -> Result<Timestamp, String> {
+    let end = (text.len() == 10).then(|| format!("{text}T23:59:59Z").parse().ok()).flatten();
+    end.ok_or_else(|| "write it as 2027-03-01".to_owned())
 }

@@ -8,7 +8,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::cli::helpers::{confine, server};
 use crate::error::{Error, Kind, Result};
-use crate::inspect::{self, Report};
+use crate::inspect::{self, Report, Use};
 use crate::key::{KeyId, KeyName, KeyRef, KeyVersion};
 use crate::trust;
 
@@ -46,6 +46,24 @@ pub(in crate::cli) fn of_any(datadirs: &[PathBuf]) -> Result<Vec<Report>> {
         reports.iter_mut().for_each(Report::forgive_unclean);
     }
     Ok(reports)
+}
+
+/// What the files of a backup in `folder` need. Its redo log has records in it: it need not be prepared.
+pub(in crate::cli) fn of_backup(folder: &Path) -> Result<Vec<Report>> {
+    let mut reports = read(&[folder.to_owned()], &[])?;
+    if reports.is_empty() {
+        let what = format!("there is nothing in the backup {}", folder.display());
+        return Err(Error::new(Kind::Config, what));
+    }
+    reports.iter_mut().for_each(Report::forgive_unclean);
+    Ok(reports)
+}
+
+/// The versions that a file needs; MySQL's keys have one each.
+pub(in crate::cli) fn needs(report: &Report) -> impl Iterator<Item = KeyRef> {
+    let of_mysql = report.keyring_key().map(|name| KeyRef::new(name, KeyVersion::FIRST));
+    let in_use = report.needs.iter().filter(|need| need.usage == Use::InUse);
+    in_use.map(|need| KeyRef::new(need.id, need.version)).chain(of_mysql)
 }
 
 /// All that could be found out.

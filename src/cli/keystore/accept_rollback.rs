@@ -15,8 +15,8 @@ use crate::cli::helpers::{privilege, scan};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Line, Trail};
-use crate::inspect::{Report, Use};
-use crate::key::{KeyName, KeyRef, KeyVersion};
+use crate::inspect::Report;
+use crate::key::{KeyName, KeyRef};
 use crate::manager::Rollback;
 use crate::source::Reason;
 use crate::store::{Contents, Revision};
@@ -119,19 +119,12 @@ fn lost(contents: &Contents, lines: &[Line], damaged: bool, reports: &[Report]) 
         }
     }
     for report in reports {
-        for key in needs(report).filter(|key| lacks(key)) {
+        for key in scan::needs(report).filter(|key| lacks(key)) {
             let new = || Lost { key: key.clone(), generation: None, needed_by: Vec::new() };
             lost.entry(key.clone()).or_insert_with(new).needed_by.push(report.file.clone());
         }
     }
     lost.into_values().collect()
-}
-
-/// The versions that a file needs; MySQL's keys have one each.
-fn needs(report: &Report) -> impl Iterator<Item = KeyRef> {
-    let of_mysql = report.keyring_key().map(|name| KeyRef::new(name, KeyVersion::FIRST));
-    let in_use = report.needs.iter().filter(|need| need.usage == Use::InUse);
-    in_use.map(|need| KeyRef::new(need.id, need.version)).chain(of_mysql)
 }
 
 impl Lost {

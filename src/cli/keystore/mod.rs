@@ -4,6 +4,7 @@
 
 mod accept_rollback;
 mod backup;
+mod backups;
 mod drill;
 mod due;
 mod identity;
@@ -27,6 +28,9 @@ pub(super) enum Command {
     Rewrap(rewrap::Options),
     /// Write all keys to one encrypted file, which opens without keyward
     Backup(backup::Options),
+    /// Backups of the data whose key versions are to stay: add, list, remove
+    #[command(subcommand)]
+    Backups(backups::Command),
     /// Make the keystore again from such a file
     Restore(restore::Options),
     /// Try a backup: open it, compare it with the keystore, read data files with its keys; nothing is changed
@@ -58,6 +62,7 @@ pub(super) fn run(config: &Path, command: &Command, printer: &Printer) -> Result
         Command::Rewrap(options) => rewrap::run(config, options, printer),
         Command::Backup(options) if options.due => due::run(config, printer),
         Command::Backup(options) => backup::run(config, options, printer),
+        Command::Backups(command) => backups::run(config, command, printer),
         Command::Restore(options) => restore::run(config, options, printer),
         Command::Drill(options) => drill::run(config, options, printer),
         Command::AcceptRollback(options) => accept_rollback::run(config, options, printer),

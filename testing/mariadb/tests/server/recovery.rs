@@ -118,6 +118,47 @@ fn a_lost_machine_comes_back_from_two_backups() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_registered_backup_stays_readable() -> Result<()> {
+    let site = site("registered")?;
+    let server = site.start()?;
+    create(&server, TABLES)?;
+    server.write_pages()?;
+    let base = site.path("base");
+    // As it comes, with a redo log that nobody has applied.
+    Backup::of(&site).make(&server, &base, None)?;
+    let base = base.display().to_string();
+    test_kit::run("chmod", ["-R", "a+rX", &base])?;
+    let listed =
+        site.keyward(&["keystore", "backups", "add", &base, "--until", "2999-12-31"])?.ok()?;
+    ensure!(listed.contains(&base) && listed.contains("2999-12-31"), "{listed}");
+    seen!("{}", listed.lines().last().unwrap_or_default());
+    for version in [3, 5, 7] {
+        server.sql("SET GLOBAL keyward_rotate_key = -1")?;
+        wait_for_version(&server, "test/%", version)?;
+    }
+    server.write_pages()?;
+    let (data, socket) = (site.data().display().to_string(), server.socket().display().to_string());
+    let destroy =
+        |key| site.keyward(&["keys", "destroy", key, "1", "--datadir", &data, "--socket", &socket]);
+    for key in ["1", "3", "4"] {
+        let said = destroy(key)?;
+        let why = format!("the backup {base} on ");
+        ensure!(said.code == 1 && said.err.contains(&why), "{}", said.text());
+    }
+    // Versions that it does not need are none of its business.
+    let said =
+        site.keyward(&["keys", "destroy", "3", "3", "--datadir", &data, "--socket", &socket])?;
+    ensure!(!said.text().contains(&base), "{}", said.text());
+    site.keyward(&["keystore", "backups", "remove", &base])?.ok()?;
+    destroy("3")?.ok()?;
+    // The server reads a keystore that has a register.
+    server.sql("SET GLOBAL keyward_refresh = ON")?;
+    ensure!(server.status("Keyward_degraded")? == "0", "{}", server.log());
+    server.stop()?;
+    Ok(())
+}
+
 /// The file of an identity whose recipient is the keystore's, and the fingerprint that goes with it.
 fn identity(site: &Site) -> Result<(String, String)> {
     let identity = site.path("identity.txt").display().to_string();
