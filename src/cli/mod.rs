@@ -76,7 +76,7 @@ enum Command {
     /// The life of keys: list, show, create, wait, undo, retire, compromise, destroy
     #[command(subcommand)]
     Keys(keys::Command),
-    /// The keystore as a whole: rewrap, backup, backups, restore, drill, accept-rollback
+    /// The keystore as a whole: rewrap, backup, backups, restore, drill, fork, accept-rollback
     #[command(subcommand)]
     Keystore(keystore::Command),
     /// What was done to keys, by whom and why: show, verify, checkpoint, export

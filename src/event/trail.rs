@@ -76,6 +76,8 @@ pub enum Event {
     BackupRecipientsChanged,
     /// The keystore was made again from a backup.
     Restored,
+    /// A copy of a keystore became one of its own.
+    Forked,
     /// A backup was tried: opened, compared with the keystore, made again in memory.
     Drilled,
     /// Binary or relay logs are about to be decrypted.

@@ -181,7 +181,7 @@ fn missing(contents: &Contents, ring: &Ring) -> Vec<(KeyId, KeyVersion)> {
     all
 }
 
-fn living(contents: &Contents) -> Vec<KeyRef> {
+pub(super) fn living(contents: &Contents) -> Vec<KeyRef> {
     let lives = |info: &KeyInfo| info.state.decrypts();
     infos(contents).into_iter().filter(lives).map(|info| info.key).collect()
 }

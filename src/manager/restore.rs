@@ -63,14 +63,21 @@ impl Manager {
         let next = next.with_trail(anchor);
         let day = now.to_string();
         let day = day.split('T').next().unwrap_or_default();
-        let prove = |sealed| self.prove_restored(sealed, backup);
+        let mut written = None;
+        let prove = |sealed| {
+            let proven = self.prove_restored(sealed, backup)?;
+            self.reader.file.announce(&proven, rng)?;
+            written = Some(proven);
+            Ok(())
+        };
         let aside = self.reader.file.write_aside(&lock, &next, day, prove, rng)?;
         let told = self.append(Some(anchor), generation, Event::Restored, &keys, reason);
         self.reader.warn_of(told.map(drop));
-        let written = self.reader.read_unguarded()?;
-        self.reader.warn_of(self.reader.file.write_witness(&written.keystore, rng));
+        let none = || Error::new(Kind::Internal, "the keystore was not written");
+        let written = written.ok_or_else(none)?;
+        self.reader.warn_of(self.reader.file.take_over(&written, rng));
         let (path, versions) = (self.reader.file.path().to_owned(), keys.len());
-        Ok(Restored { path, revision: written.keystore.contents().revision(), versions, aside })
+        Ok(Restored { path, revision: written.contents().revision(), versions, aside })
     }
 
     /// An error where something at the keystore's path is better left alone.
@@ -124,7 +131,7 @@ impl Manager {
     pub(super) fn made_again(&self, backup: &Backup, reason: Reason<'_>) -> Result<Keystore> {
         let (now, rng) = (self.reader.env.clock.now(), &*self.reader.env.rng);
         let store_key = DataKey::generate(STORE_KEY_LEN, rng)?;
-        let wrappings = self.wrapped(&store_key, &backup.keystore)?;
+        let wrappings = self.wrapped(&store_key, &backup.keystore, "nothing was restored")?;
         let identity = Identity {
             id: backup.keystore.clone(),
             created: backup.created,
@@ -152,8 +159,13 @@ impl Manager {
         Ok(next)
     }
 
-    /// `store_key` as every configured provider wraps it that can; one of them must.
-    fn wrapped(&self, store_key: &DataKey, id: &str) -> Result<Vec<Wrapping>> {
+    /// `store_key` as every configured provider wraps it that can; one of them must, or `else_` is so.
+    pub(super) fn wrapped(
+        &self,
+        store_key: &DataKey,
+        id: &str,
+        else_: &str,
+    ) -> Result<Vec<Wrapping>> {
         let context = Keystore::first_context(id);
         let (mut wrappings, mut failures) = (Vec::new(), Vec::new());
         for named in &self.reader.wrappers {
@@ -165,19 +177,17 @@ impl Manager {
         if wrappings.is_empty() {
             let none = || Error::new(Kind::Config, "no provider that wraps is configured");
             let first = failures.into_iter().next().unwrap_or_else(none);
-            return Err(
-                first.within("nothing was restored, because no provider wraps the keystore")
-            );
+            return Err(first.within(format!("{else_}, because no provider wraps the keystore")));
         }
         for failure in &failures {
-            let line = format!("not all providers wrap the restored keystore: {failure}");
+            let line = format!("not all providers wrap the new keystore: {failure}");
             self.reader.env.log.log(Level::Warning, &line);
         }
         Ok(wrappings)
     }
 
-    /// Proves that the keystore as it was written opens by a provider, and has every key of the backup.
-    pub(super) fn prove_restored(&self, sealed: Sealed, backup: &Backup) -> Result<()> {
+    /// The keystore as it was written, proven to open by a provider and to have every key of the backup.
+    pub(super) fn prove_restored(&self, sealed: Sealed, backup: &Backup) -> Result<Keystore> {
         let (path, log) = (self.reader.file.path(), &*self.reader.env.log);
         let (store_key, _) =
             unwrap_store_key(&self.reader.wrappers, sealed.unverified(), path, log)?;
@@ -191,7 +201,8 @@ impl Manager {
                 }
             }
             Ok(())
-        })
+        })?;
+        Ok(written)
     }
 }
 

@@ -234,6 +234,23 @@ impl Keystore {
         Ok(self.with(contents))
     }
 
+    /// The keystore with what `other` has registered, but its epochs, its numbers and who uses it.
+    pub fn with_registers_of(&self, other: &Self) -> Result<Self> {
+        let theirs = other.contents.registers().clone();
+        self.with_registers(|registers| {
+            let Registers { epochs, new_keys_from, .. } = std::mem::take(registers);
+            let none = Vec::new();
+            *registers = Registers {
+                epochs,
+                new_keys_from,
+                pruned_through: None,
+                data_directories: none,
+                ..theirs
+            };
+            Ok(())
+        })
+    }
+
     /// The keystore that knows the trail up to `anchor`.
     #[must_use]
     pub fn with_trail(&self, anchor: TrailAnchor) -> Self {

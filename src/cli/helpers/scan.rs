@@ -25,17 +25,26 @@ const DICTIONARY: &str = "mysql.ibd";
 
 /// What the files of servers that are stopped need.
 pub(in crate::cli) fn of_stopped(datadirs: &[PathBuf]) -> Result<Vec<Report>> {
-    if let Some(datadir) = datadirs.iter().find(|datadir| is_running(datadir)) {
-        let what = format!("a server runs on {}", datadir.display());
-        return Err(Error::new(Kind::State, what).advise(
-            "it may be the last to have the lost keys in memory: put the newest copy back if there \
-             is one, or else stop the server first; if it is not the keystore's, name the right \
-             --datadir",
-        ));
-    }
+    refuse_running(
+        datadirs,
+        "it may be the last to have the lost keys in memory: put the newest copy back if there \
+         is one, or else stop the server first; if it is not the keystore's, name the right \
+         --datadir",
+    )?;
     let reports = read(datadirs, &[])?;
     refuse_incomplete(&of_mariadb(datadirs), &reports)?;
     Ok(reports)
+}
+
+/// Refuses a data directory on which a server runs.
+pub(in crate::cli) fn refuse_running(datadirs: &[PathBuf], advice: &str) -> Result<()> {
+    match datadirs.iter().find(|datadir| is_running(datadir)) {
+        Some(datadir) => {
+            let what = format!("a server runs on {}", datadir.display());
+            Err(Error::new(Kind::State, what).advise(advice))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What the files in `datadirs` need, as far as they tell; a running server's redo log has records in it, which

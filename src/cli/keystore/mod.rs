@@ -7,6 +7,7 @@ mod backup;
 mod backups;
 mod drill;
 mod due;
+mod fork;
 mod identity;
 mod opener;
 mod restore;
@@ -35,6 +36,8 @@ pub(super) enum Command {
     Restore(restore::Options),
     /// Try a backup: open it, compare it with the keystore, read data files with its keys; nothing is changed
     Drill(drill::Options),
+    /// Make a keystore of its own of a copy, for a clone of a server that goes its own way
+    Fork(fork::Options),
     /// Go on with an older copy of the keystore, though the newer one is lost
     AcceptRollback(accept_rollback::Options),
 }
@@ -65,6 +68,7 @@ pub(super) fn run(config: &Path, command: &Command, printer: &Printer) -> Result
         Command::Backups(command) => backups::run(config, command, printer),
         Command::Restore(options) => restore::run(config, options, printer),
         Command::Drill(options) => drill::run(config, options, printer),
+        Command::Fork(options) => fork::run(config, options, printer),
         Command::AcceptRollback(options) => accept_rollback::run(config, options, printer),
     }
 }

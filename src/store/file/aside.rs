@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::{MAX_LEN, MODE, StoreFile, StoreLock};
 use crate::env::Rng;
 use crate::error::{Error, Kind, Result};
+use crate::store::witness::Witness;
 use crate::store::{Keystore, Sealed};
 
 /// How many files can be set aside on one day.
@@ -49,6 +50,39 @@ impl StoreFile {
             // It goes with the next commit if it does not go now.
             let _ = self.disk.remove(&temporary);
         })
+    }
+
+    /// Lets `keystore` be the next here though the rollback guard is another's: leaves its own guard beside that
+    /// one. So a crash before [`Self::take_over`] leaves none that is refused. Under the lock only.
+    pub fn announce(&self, keystore: &Keystore, rng: &dyn Rng) -> Result<()> {
+        let id = keystore.contents().id();
+        let others = self.read_witness(&self.guard_path()).ok().flatten();
+        let Some(own) = self.aside(id).filter(|_| others.is_some_and(|one| one.keystore != id))
+        else {
+            return Ok(());
+        };
+        let folder = self.check_folder()?;
+        let bytes = Witness::of(keystore)?.to_bytes()?;
+        let temporary = self.temporary(rng)?;
+        self.write(&temporary, &bytes, MODE, (folder.owner, folder.group))
+            .and_then(|()| self.disk.rename(&temporary, &own))
+            .and_then(|()| self.disk.sync_folder(self.folder()))
+            .map_err(|cause| {
+                // It goes with the next commit if it does not go now.
+                let _ = self.disk.remove(&temporary);
+                Error::io("cannot write", &own, &cause)
+            })
+    }
+
+    /// Writes the witness of `keystore`, which has taken its place. Under the lock only.
+    pub fn take_over(&self, keystore: &Keystore, rng: &dyn Rng) -> Result<()> {
+        self.write_witness(keystore, rng)?;
+        match self.aside(keystore.contents().id()).map(|own| self.disk.remove(&own)) {
+            Some(Err(cause)) if cause.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("cannot remove the former guard beside", &self.path, &cause))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Gives what is at the keystore's path a name that nothing has; nothing where there is nothing.

@@ -6,6 +6,7 @@ mod continuity;
 mod doctor;
 mod dropin;
 mod encrypts;
+mod fork;
 mod kernels;
 mod loading;
 mod outage;
