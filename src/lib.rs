@@ -20,7 +20,8 @@
 //!   policy  mark  inspect  binlog       when a rotation is due | the data directory's mark | data files |
 //!                                       binary logs, decrypted
 //!   provider  config                    the traits of a key store | the configuration file
-//!   cipher  secret  age                 pages | locked memory, secrets from files | encrypted files of age's
+//!   cipher  secret  age  approval       pages | locked memory, secrets from files | encrypted files of age's |
+//!                                       requests that several people sign
 //!   key  error  env  hex  trust         a key's names | the one error | clock, randomness, threads |
 //!                                       digits | whose a file is
 //! ```
@@ -29,6 +30,7 @@
 //! at a start, in the worker's thread or in the command.
 
 pub mod age;
+pub mod approval;
 pub mod assemble;
 pub mod backend;
 pub mod backup;

@@ -19,6 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cipher", &["secret", "error"]),
     ("inspect", &["env", "error", "key", "secret", "trust"]),
     ("age", &["env", "error", "secret"]),
+    ("approval", &["env", "error", "hex", "trust"]),
     ("shares", &["env", "error", "hex", "secret"]),
     ("binlog", &["cipher", "error", "inspect", "key", "secret"]),
     ("provider", &["env", "error", "key", "secret"]),
@@ -36,8 +37,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "manager",
         &[
-            "backup", "env", "error", "event", "hex", "key", "policy", "provider", "ring",
-            "secret", "source", "store",
+            "approval", "backup", "env", "error", "event", "hex", "key", "policy", "provider",
+            "ring", "secret", "source", "store",
         ],
     ),
     (
@@ -123,6 +124,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &[
             "age",
+            "approval",
             "assemble",
             "backup",
             "binlog",

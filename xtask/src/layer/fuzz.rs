@@ -25,6 +25,7 @@ const INSTRUMENTED: &str = "--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-mo
 
 /// Where the target of a name finds its first inputs, beside `fuzz/seeds/NAME`.
 const SEEDS: &[(&str, &str)] = &[
+    ("approval", "tests/golden/approval"),
     ("inspect_tablespace", "tests/golden/inspect"),
     ("keyfile_parse", "tests/golden/keyfile"),
     ("kmip_ttlv", "tests/golden/kmip"),
