@@ -377,8 +377,19 @@ pub fn rollback(config: &Config, env: &Env) -> Result<Rollback> {
 
 /// Accepts the keystore as it is, though it is older than its rollback guard; see
 /// [`Manager::accept_rollback`].
-pub fn accept_rollback(config: &Config, reason: Reason<'_>, env: &Env) -> Result<Revision> {
-    keystore(config, wrappers(config, env)?, env).accept_rollback(reason)
+pub fn accept_rollback(
+    config: &Config,
+    lost: &[String],
+    reason: Reason<'_>,
+    env: &Env,
+) -> Result<Revision> {
+    keystore(config, wrappers(config, env)?, env).accept_rollback(lost, reason)
+}
+
+/// What reads the requests for approvals next to a keystore and takes approvals in, though its rollback guard
+/// refuses it; see [`Manager::approve`].
+pub fn approvals(config: &Config, env: &Env) -> Result<Manager> {
+    Ok(keystore(config, wrappers(config, env)?, env))
 }
 
 /// Makes the keystore that `config` describes again from `backup`; without a `reason`, checks only whether

@@ -50,6 +50,8 @@ pub enum Code {
     NotSet(&'static str),
     /// There is no such file, or it cannot be opened.
     CannotOpen,
+    /// It waits for the approvals of other people.
+    Approvals,
 }
 
 /// What failed, on which key or file, and what to do about it. One line, never a secret.

@@ -203,7 +203,7 @@ fn put(
         return Ok(MigrationReport { keys, new, ..MigrationReport::default() });
     }
     let mut new = Vec::new();
-    let keys = source.export(reason)?;
+    let keys = source.export(&format!("provider {:?}", target.name), reason)?;
     for ExportedKey { info, data } in &keys {
         if !is_there(&info.key) {
             server.put(&info.key, data, Deadline::after(target.timeout)).map_err(cannot_take)?;
@@ -242,7 +242,7 @@ fn to_key_file(
     }
     let new = infos.iter().map(|info| info.key.clone()).collect();
     if !dry_run {
-        let keys = source.export(reason)?;
+        let keys = source.export(&format!("the key file {}", path.display()), reason)?;
         // Under its own name only once it is whole and proven: half of one looks like one.
         let part = part_of(path);
         remove_part(&part)?;

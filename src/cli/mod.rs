@@ -1,6 +1,7 @@
 //! The command: one file a subcommand, or a folder for a group of them; what several need is in
 //! `helpers`.
 
+mod approve;
 mod audit;
 mod binlog;
 mod doctor;
@@ -24,7 +25,7 @@ use clap::{Parser, Subcommand};
 
 use crate::assemble;
 use crate::config;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 pub use helpers::exit::Exit;
 use helpers::outlet::Outlet;
 use helpers::print::{Printer, arrived};
@@ -40,7 +41,7 @@ const DELIVERY: Duration = Duration::from_secs(2);
     about = "The life of MariaDB's and MySQL's encryption keys",
     after_help = "Exit codes: 0 done, 1 failed, 2 wrong call, 3 done, but pages are left to re-encrypt \
                   (`keyward keys wait` follows) or `doctor` has warnings, 74 not known whether the change was made or will last, or \
-                  the output is lost: look before you repeat it, 75 failed for now: try again later."
+                  the output is lost: look before you repeat it, 75 failed for now, or waits for approvals: try again later."
 )]
 struct Arguments {
     /// The configuration file
@@ -73,15 +74,17 @@ enum Command {
     Report(report::Options),
     /// Write encrypted binary or relay logs as plain ones, for mariadb-binlog and mysqlbinlog
     Binlog(binlog::Options),
-    /// The life of keys: list, show, create, wait, undo, retire, compromise, destroy
+    /// The life of keys: list, show, create, wait, undo, retire, compromise, destroy, erase
     #[command(subcommand)]
     Keys(keys::Command),
-    /// The keystore as a whole: rewrap, backup, backups, restore, drill, fork, accept-rollback
+    /// The keystore as a whole: rewrap, backup, backups, restore, drill, fork, accept-rollback, approvers
     #[command(subcommand)]
     Keystore(keystore::Command),
     /// What was done to keys, by whom and why: show, verify, checkpoint, export
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Show what waits for approvals, or take in the signatures of approvers
+    Approve(approve::Options),
     /// Write the metrics for Prometheus
     Metrics(metrics::Options),
     /// Move from one key store to another; no page is touched
@@ -124,9 +127,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 fn ended(outcome: Result<Exit>, printer: &Printer) -> Exit {
     outcome.unwrap_or_else(|error| {
         printer.error(&error);
+        let waits = error.code() == Some(Code::Approvals);
         match error.kind() {
             Kind::Unknown => Exit::Unknown,
-            _ if error.is_transient() => Exit::TryAgain,
+            _ if error.is_transient() || waits => Exit::TryAgain,
             _ => Exit::Failure,
         }
     })
@@ -200,6 +204,7 @@ impl Command {
             Self::Keys(command) => keys::run(config, command, printer),
             Self::Keystore(command) => keystore::run(config, &command, printer),
             Self::Audit(command) => audit::run(config, &command, printer),
+            Self::Approve(options) => approve::run(config, &options, printer),
             Self::Metrics(options) => metrics::run(config, &options, printer),
             Self::Migrate(options) => migrate::migrate(config, &options, printer),
             Self::Import(options) => migrate::import(config, &options, printer),

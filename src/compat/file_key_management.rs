@@ -222,7 +222,7 @@ fn error_number(error: &Error) -> u32 {
     match error.code() {
         Some(Code::NotSet(_)) => EE_NOT_SET,
         Some(Code::CannotOpen) => EE_FILE_NOT_FOUND,
-        None => EE_READ,
+        Some(Code::Approvals) | None => EE_READ,
     }
 }
 

@@ -100,6 +100,14 @@ pub enum Event {
     DataBackupRegistered,
     /// A backup of the data was taken out of the register.
     DataBackupGone,
+    /// Other people, or another number of them, are to approve from now on.
+    ApproversChanged,
+    /// Somebody wants what needs approvals.
+    ApprovalRequested,
+    /// An approver's signature under a request was taken in.
+    ApprovalGiven,
+    /// A request was approved by as many as are needed, and is about to be carried out.
+    Approved,
 }
 
 impl fmt::Display for Event {

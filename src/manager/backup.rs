@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use super::approvals::Approval;
+use super::approvers::{of_export, of_recipient};
 use super::{Changed, Manager};
 use crate::backup::{Backup, BackupKey};
 use crate::error::{Error, Kind, Result};
@@ -10,16 +12,37 @@ use crate::hex::Hex;
 use crate::key::{KeyInfo, KeyRef};
 use crate::secret::{SecretBytes, scrubbed};
 use crate::source::{KeySource as _, Reason};
+use crate::store::Contents;
+
+/// For whom a backup is, as far as it matters who could read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// The recipients that the keystore names.
+    Recipients,
+    /// Whoever knows a passphrase that the caller chose.
+    Passphrase,
+}
+
+/// What a request calls a backup by a passphrase.
+const BY_PASSPHRASE: &str = "a backup that whoever asks has the passphrase of";
 
 impl Manager {
     /// The signed text of a backup, with a line in the trail before anybody has it. `configuration` is
-    /// SHA-256 of the configuration that goes with it.
+    /// SHA-256 of the configuration that goes with it. By a passphrase it needs the approvals that the keystore
+    /// wants: whoever chose that can read it.
     pub fn backup(
         &mut self,
         configuration: Option<Hex<32>>,
+        readers: Readers,
         reason: Reason<'_>,
     ) -> Result<SecretBytes> {
-        self.load()?;
+        let approval = match readers {
+            Readers::Recipients => None,
+            Readers::Passphrase => {
+                self.approval(|now| Ok(of_export(now, BY_PASSPHRASE)), reason)?
+            }
+        };
+        self.use_for_export(approval.as_deref(), BY_PASSPHRASE, reason)?;
         let keystore = self.reader.keystore()?;
         let contents = keystore.contents();
         let mut infos = self.keys();
@@ -44,45 +67,52 @@ impl Manager {
             keys,
         };
         let text = backup.to_text(|text| keystore.sign(text))?;
-        self.note(Event::BackedUp, &names, reason)?;
+        let told = Approval::reason(approval.as_deref(), reason.text);
+        self.note(Event::BackedUp, &names, Reason { actor: reason.actor, text: &told })?;
+        self.carried_out(approval.as_deref());
         Ok(text)
     }
 
-    /// Adds a recipient of backups to the keystore; one that it has changes nothing.
+    /// Adds a recipient of backups to the keystore; one that it has changes nothing. Needs the approvals that
+    /// the keystore wants: the recipient will have all keys.
     pub fn add_backup_recipient(&mut self, recipient: &str, reason: Reason<'_>) -> Result<()> {
-        self.change_recipients(reason, |all| {
-            let new = !all.iter().any(|one| one == recipient);
-            all.extend(new.then(|| recipient.to_owned()));
-            Ok(new)
-        })
+        self.load()?;
+        let all = self.contents().map(|now| now.registers().backup_recipients.clone());
+        if all.is_some_and(|all| all.iter().any(|one| one == recipient)) {
+            return Ok(());
+        }
+        let subject = |_: &Contents| Ok(of_recipient(recipient));
+        let approval = self.approval(subject, reason)?;
+        let text = Approval::reason(approval.as_deref(), reason.text);
+        self.commit(Reason { actor: reason.actor, text: &text }, |manager, before| {
+            let after = before.with_registers(|registers| {
+                registers.backup_recipients.push(recipient.to_owned());
+                Ok(())
+            })?;
+            let after = manager.used(approval.as_deref(), subject, before.contents(), after)?;
+            let events = vec![(Event::BackupRecipientsChanged, Vec::new())];
+            Ok(Some(Changed { after, events: Approval::events(approval.as_deref(), events) }))
+        })?;
+        self.carried_out(approval.as_deref());
+        Ok(())
     }
 
     /// Takes a recipient out.
     pub fn remove_backup_recipient(&mut self, recipient: &str, reason: Reason<'_>) -> Result<()> {
-        self.change_recipients(reason, |all| {
-            let before = all.len();
-            all.retain(|one| one != recipient);
-            match all.len() < before {
-                true => Ok(true),
-                false => Err(Error::new(Kind::NotFound, "the keystore has no such recipient")
-                    .advise("`keyward keystore backup --recipients` lists them")),
-            }
-        })
-    }
-
-    fn change_recipients(
-        &mut self,
-        reason: Reason<'_>,
-        edit: impl FnOnce(&mut Vec<String>) -> Result<bool>,
-    ) -> Result<()> {
         self.commit(reason, |_, before| {
-            let mut changed = false;
+            let mut found = false;
             let after = before.with_registers(|registers| {
-                changed = edit(&mut registers.backup_recipients)?;
+                let all = &mut registers.backup_recipients;
+                found = all.iter().any(|one| one == recipient);
+                all.retain(|one| one != recipient);
                 Ok(())
             })?;
+            if !found {
+                return Err(Error::new(Kind::NotFound, "the keystore has no such recipient")
+                    .advise("`keyward keystore backup --recipients` lists them"));
+            }
             let events = vec![(Event::BackupRecipientsChanged, Vec::new())];
-            Ok(changed.then_some(Changed { after, events }))
+            Ok(Some(Changed { after, events }))
         })
         .map(drop)
     }

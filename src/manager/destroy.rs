@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use super::approvals::Approval;
+use super::approvers::of_destruction;
 use super::{Changed, Judged, Manager, data_backups};
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};
@@ -83,19 +85,32 @@ impl Manager {
     }
 
     /// Takes the step, in one commit, after the data directories of `judged` were looked at. Those that
-    /// are gone leave the register in the same commit.
+    /// are gone leave the register in the same commit. Planning it needs the approvals that the keystore wants;
+    /// whoever carries it out needs none.
     pub fn destroy(
         &mut self,
         step: &Destruction,
         judged: &Judged,
         reason: Reason<'_>,
     ) -> Result<()> {
-        let text = judged.reason(reason.text, self.contents());
-        let reason = Reason { actor: reason.actor, text: &text };
-        self.commit(reason, |manager, before| {
+        let asked = judged.reason(reason.text, self.contents());
+        let reason = Reason { actor: reason.actor, text: &asked };
+        let approval = match step {
+            Destruction::Plan(key, wait) => {
+                self.approval(|now| of_destruction(now, key, *wait, judged), reason)?
+            }
+            Destruction::Cancel(_) | Destruction::CarryOut(_) => None,
+        };
+        let told = Approval::reason(approval.as_deref(), &asked);
+        self.commit(Reason { actor: reason.actor, text: &told }, |manager, before| {
             let change = manager.change(reason);
             let mut after = step.apply(before, &manager.runner.policy, &change)?;
             let mut events = vec![(step.event(), vec![step.key().clone()])];
+            if let Destruction::Plan(key, wait) = step {
+                let subject = |now: &Contents| of_destruction(now, key, *wait, judged);
+                after = manager.used(approval.as_deref(), subject, before.contents(), after)?;
+                events = Approval::events(approval.as_deref(), events);
+            }
             if !matches!(step, Destruction::Cancel(_)) {
                 // Asked under the lock: a server may have come while files were read.
                 judged.check(before.contents())?;
@@ -105,8 +120,9 @@ impl Manager {
                 }
             }
             Ok(Some(Changed { after, events }))
-        })
-        .map(drop)
+        })?;
+        self.carried_out(approval.as_deref());
+        Ok(())
     }
 
     /// The versions that are to be destroyed, and when, by key and version.

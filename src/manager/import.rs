@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use super::approvals::Approval;
+use super::approvers::of_export;
 use super::{Changed, Manager};
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
@@ -46,18 +48,41 @@ impl Manager {
         self.with_imported(self.reader.keystore()?, keys, reason).map(|(_, new)| new)
     }
 
-    /// Every key version that decrypts, to be taken to another key store. The audit trail has a
-    /// line of it before anybody has a key.
-    pub fn export(&mut self, reason: Reason<'_>) -> Result<Vec<ExportedKey>> {
-        self.load()?;
+    /// Every key version that decrypts, to be taken in plain text to another key store, which `to` names. The
+    /// audit trail has a line of it before anybody has a key. Needs the approvals that the keystore wants.
+    pub fn export(&mut self, to: &str, reason: Reason<'_>) -> Result<Vec<ExportedKey>> {
+        let approval = self.approval(|now| Ok(of_export(now, to)), reason)?;
+        self.use_for_export(approval.as_deref(), to, reason)?;
         let keystore = self.reader.keystore()?;
         let infos = self.keys().into_iter().filter(|info| info.state.decrypts());
         let keys = infos
             .map(|info| keystore.data_key(&info.key).map(|data| ExportedKey { info, data }))
             .collect::<Result<Vec<_>>>()?;
         let names: Vec<KeyRef> = keys.iter().map(|key| key.info.key.clone()).collect();
-        self.note(Event::Exported, &names, reason)?;
+        let text = Approval::reason(approval.as_deref(), reason.text);
+        self.note(Event::Exported, &names, Reason { actor: reason.actor, text: &text })?;
+        self.carried_out(approval.as_deref());
         Ok(keys)
+    }
+
+    /// Has the keystore know that the approval of an export was used, before anybody has a key. Where it wants
+    /// none, nothing is written.
+    pub(super) fn use_for_export(
+        &mut self,
+        approval: Option<&Approval>,
+        to: &str,
+        reason: Reason<'_>,
+    ) -> Result<()> {
+        if approval.is_none() {
+            return self.load();
+        }
+        let text = Approval::reason(approval, reason.text);
+        self.commit(Reason { actor: reason.actor, text: &text }, |manager, before| {
+            let subject = |now: &_| Ok(of_export(now, to));
+            let after = manager.used(approval, subject, before.contents(), before.clone())?;
+            Ok(Some(Changed { after, events: Approval::events(approval, Vec::new()) }))
+        })
+        .map(drop)
     }
 
     /// What [`Self::export`] would give.

@@ -4,10 +4,13 @@
 
 #![forbid(unsafe_code)]
 
+mod approvals;
+mod approvers;
 mod backup;
 mod data_backups;
 mod destroy;
 mod drill;
+mod erase;
 mod fork;
 mod import;
 mod keys;
@@ -22,9 +25,13 @@ mod states;
 
 use std::sync::Arc;
 
+pub use approvals::Standing;
+pub use approvers::of_approvers;
+pub use backup::Readers;
 pub use data_backups::DataBackup;
 pub use destroy::Destruction;
 pub use drill::Drilled;
+pub use erase::Erasure;
 pub use fork::Forked;
 pub use import::ExportedKey;
 pub use register::{Home, Judged};

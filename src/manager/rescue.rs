@@ -8,7 +8,10 @@ use std::path::PathBuf;
 
 use subtle::ConstantTimeEq as _;
 
+use super::approvals::Approval;
+use super::approvers::of_rescue;
 use super::{ExportedKey, Manager};
+use crate::approval::Subject;
 use crate::env::{Deadline, Level};
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
@@ -32,7 +35,8 @@ pub struct Rescued {
 }
 
 impl Manager {
-    /// Writes all keys in memory into a new keystore, unless the present one has them all.
+    /// Writes all keys in memory into a new keystore, unless the present one has them all. Needs the approvals
+    /// that the keystore wants as it was read last.
     pub fn rescue(&mut self, reason: Reason<'_>) -> Result<Rescued> {
         self.may_write()?;
         let lock = self.reader.file.lock(Deadline::after(LOCK_WAIT))?;
@@ -43,8 +47,14 @@ impl Manager {
             return Ok(Rescued { path, versions: 0, aside: None, key_file: None });
         }
         let (now, rng) = (self.reader.env.clock.now(), &*self.reader.env.rng);
+        let approval = self.approval_to_rescue(reason)?;
+        let text = Approval::reason(approval.as_deref(), reason.text);
+        let told_reason = Reason { actor: reason.actor, text: &text };
         // Generations may have been lost with the file: no number of theirs is used again.
         let next = self.with_all_in_memory(reason)?;
+        let subject = |_: &Contents| Ok(self.of_rescue());
+        let before = self.reader.keystore()?.contents();
+        let next = self.used(approval.as_deref(), subject, before, next)?;
         let known = self.reader.file.guard().epoch_to_pass(&next, rng)?;
         let next = next.with_epoch_above(known, now, rng)?;
         let next = self.wrapped_again(&next)?;
@@ -52,7 +62,7 @@ impl Manager {
         let generation = next.contents().generation() + 1;
         // A damaged trail must not cost the keys.
         let tell = |known, event| {
-            let told = self.append(known, generation, event, &keys, reason);
+            let told = self.append(known, generation, event, &keys, told_reason);
             let anchor = told.as_ref().ok().copied();
             self.reader.warn_of(told.map(drop));
             anchor
@@ -64,11 +74,24 @@ impl Manager {
         let prove = |sealed| self.prove_rescued(sealed);
         let aside =
             self.reader.file.write_aside(&lock, &next, day, prove, &*self.reader.env.rng)?;
-        tell(anchor, Event::Rescued);
+        for (event, _) in Approval::events(approval.as_deref(), vec![(Event::Rescued, Vec::new())])
+        {
+            tell(anchor, event);
+        }
+        self.carried_out(approval.as_deref());
         let written = self.reader.read_unguarded()?;
         self.reader.warn_of(self.reader.file.write_witness(&written.keystore, rng));
         self.reader.load(Some(&lock))?;
         Ok(Rescued { path, versions: keys.len(), aside, key_file: None })
+    }
+
+    fn approval_to_rescue(&self, reason: Reason<'_>) -> Result<Option<Box<Approval>>> {
+        let keystore = self.reader.keystore()?;
+        self.approval_locked(keystore, &self.of_rescue(), reason)
+    }
+
+    fn of_rescue(&self) -> Subject {
+        of_rescue(self.reader.ring(), self.reader.file.path())
     }
 
     /// The keystore that was read last, with what the ring has besides.

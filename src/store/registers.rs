@@ -114,7 +114,7 @@ pub struct Approvers {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UsedApproval {
-    /// SHA-256 of the approval.
+    /// SHA-256 of the request that was approved.
     pub digest: Hex<32>,
     /// When it would have expired: then it need not be remembered any longer.
     pub expires: Timestamp,
@@ -247,6 +247,20 @@ impl Keystore {
                 data_directories: none,
                 ..theirs
             };
+            Ok(())
+        })
+    }
+
+    /// The keystore in which an approval was used. Those that have ended by `now` need not be remembered.
+    /// `State` where it was used before.
+    pub fn with_used_approval(&self, used: UsedApproval, now: Timestamp) -> Result<Self> {
+        self.with_registers(|registers| {
+            let all = &mut registers.used_approvals;
+            if all.iter().any(|one| one.digest == used.digest) {
+                return Err(Error::new(Kind::State, "the approval was used already"));
+            }
+            all.retain(|one| one.expires > now);
+            all.push(used);
             Ok(())
         })
     }

@@ -103,7 +103,7 @@ fn a_number_made_again_after_an_accepted_rollback_is_refused() {
     rotate(&server, 1);
     let held = server.key(key(1), version(3)).unwrap().check();
     std::fs::write(bench.path(), old).unwrap();
-    bench.source(&["first"]).accept_rollback(REASON).unwrap();
+    bench.source(&["first"]).accept_rollback(&[], REASON).unwrap();
     let command = bench.custodian(&["first"]);
     for _ in 0..2 {
         rotate(&command, 1);

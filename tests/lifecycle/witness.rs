@@ -350,14 +350,14 @@ fn the_guard_of_a_keystore_outlives_its_store_key() {
 #[test]
 fn a_rollback_that_somebody_accepts_opens() {
     let bench = Bench::new();
-    let nothing = bench.source(&["first"]).accept_rollback(REASON).unwrap_err();
+    let nothing = bench.source(&["first"]).accept_rollback(&[], REASON).unwrap_err();
     assert_eq!(nothing.kind(), Kind::State);
     let old = bench.bytes();
     bench.custodian(&["first"]).rotate(Which::All, REASON).unwrap();
     put_back(&bench, &old);
     let rollback = bench.source(&["first"]).rollback().unwrap();
     assert!(rollback.refused.contains("generation 5 was in force"));
-    let accepted = bench.source(&["first"]).accept_rollback(REASON).unwrap();
+    let accepted = bench.source(&["first"]).accept_rollback(&[], REASON).unwrap();
     assert_eq!(accepted, Revision { epoch: 2, generation: 5 });
     let custodian = bench.custodian(&["first"]);
     assert_eq!(custodian.latest(key(7)), Some(version(1)));
@@ -373,11 +373,11 @@ fn of_two_accepted_copies_the_later_counts() {
     let rotate = || bench.custodian(&["first"]).rotate(Which::All, REASON).unwrap();
     rotate();
     put_back(&bench, &old);
-    let first = bench.source(&["first"]).accept_rollback(REASON).unwrap();
+    let first = bench.source(&["first"]).accept_rollback(&[], REASON).unwrap();
     (0..3).for_each(|_| drop(rotate()));
     let of_the_first = bench.bytes();
     put_back(&bench, &old);
-    let second = bench.source(&["first"]).accept_rollback(REASON).unwrap();
+    let second = bench.source(&["first"]).accept_rollback(&[], REASON).unwrap();
     assert!(second.epoch > first.epoch, "{second} after {first}");
     put_back(&bench, &of_the_first);
     let refused = refusal(&bench, Role::Server);
@@ -387,7 +387,7 @@ fn of_two_accepted_copies_the_later_counts() {
     let forged = std::fs::read_to_string(witness(&bench)).unwrap().replace(": 3,", ": 1,");
     std::fs::write(witness(&bench), forged).unwrap();
     put_back(&bench, &old);
-    let third = bench.source(&["first"]).accept_rollback(REASON).unwrap();
+    let third = bench.source(&["first"]).accept_rollback(&[], REASON).unwrap();
     assert!(third.epoch > second.epoch, "{third} after {second}");
 }
 
@@ -403,7 +403,7 @@ fn a_number_that_was_lost_is_never_used_again() {
     let newest = bench.bytes();
     let guard = std::fs::read(witness(&bench)).unwrap();
     put_back(&bench, &old);
-    bench.source(&["first"]).accept_rollback(REASON).unwrap();
+    bench.source(&["first"]).accept_rollback(&[], REASON).unwrap();
     for made in [
         rotate(),
         bench

@@ -12,7 +12,7 @@ use nix::unistd::geteuid;
 use crate::{NOBODY, Site, chmod, said};
 
 /// Each way to print: calls that look, that change something and that explain, for people and machines.
-const CALLS: [&[&str]; 19] = [
+const CALLS: [&[&str]; 21] = [
     &["--help"],
     &["--version"],
     &["keys", "--help"],
@@ -27,6 +27,8 @@ const CALLS: [&[&str]; 19] = [
     &["keys", "create", "7"],
     &["keys", "compromise", "1", "1", "--reason", "r"],
     &["keystore", "rewrap"],
+    &["keystore", "approvers"],
+    &["approve"],
     &["migrate", "--from", "local", "--to-file", "KEYS"],
     &["import", "--from-keyring-file", "KEYRING", "--dry-run"],
     &["inspect", "DATA"],

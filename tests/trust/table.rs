@@ -99,6 +99,9 @@ fn no_subcommand_writes_more_than_the_table_says() {
             {
                 [&LOOKING[..], &["audit.jsonl", "plain"]].concat()
             }
+            row if row.contains("| lock, audit trail, and files in the folder `approvals`") => {
+                vec!["keystore.json.lock", "audit.jsonl", "approvals"]
+            }
             row if row.ends_with("| the same, and the file of `--to-file` |") => {
                 [&LOOKING[..], &CHANGING, &["keys"]].concat()
             }

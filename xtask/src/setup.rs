@@ -11,7 +11,7 @@ use test_kit::{Result, Scratch, run, scratch};
 use crate::{job, openbao, podman, python, vault, vault_mtr};
 
 /// To build the library and the command: bindgen needs libclang and the server's headers, the
-/// tests compare with OpenSSL and have it encrypt key files.
+/// tests compare with OpenSSL and have it encrypt key files, and approvals are signed by `ssh-keygen`.
 pub(crate) const BUILD: &[&str] = &[
     "gcc",
     "libc6-dev",
@@ -20,6 +20,7 @@ pub(crate) const BUILD: &[&str] = &[
     "libmariadbd-dev",
     "libssl-dev",
     "openssl",
+    "openssh-client",
     "pkg-config",
 ];
 

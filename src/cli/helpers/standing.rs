@@ -13,10 +13,22 @@ use crate::env::{Clock, System, Timestamp};
 use crate::event::metrics::{self, Facts, Renderer, Shown, Value};
 use crate::store::DataDirectory;
 
-/// The metrics, and who uses the keystore.
+/// The metrics, who uses the keystore, and what waits for approvals.
 pub(in crate::cli) struct Report {
     metrics: Vec<Shown>,
     data_directories: Vec<DataDirectory>,
+    approvals: Vec<Waiting>,
+}
+
+/// A request that can be approved or carried out.
+#[derive(Serialize)]
+struct Waiting {
+    request: String,
+    action: &'static str,
+    requester: String,
+    ends: Timestamp,
+    approvals: usize,
+    needed: u32,
 }
 
 impl Report {
@@ -26,7 +38,8 @@ impl Report {
         let keys = custodian.status();
         let facts = Facts { keys: Some(&keys), keystore: Some(&keystore), ..Facts::default() };
         let metrics = metrics::shown(Renderer::Command, facts);
-        Self { metrics, data_directories: custodian.data_directories() }
+        let data_directories = custodian.data_directories();
+        Self { metrics, data_directories, approvals: waiting(custodian) }
     }
 
     /// A line for each metric that has a value.
@@ -39,8 +52,31 @@ impl Report {
             self.data_directories.iter().map(|DataDirectory { mark, host, path, last_seen }| {
                 line("used by", &format!("{path} on {host}, mark {mark}, last seen {last_seen}"))
             });
-        metrics.chain(used_by).collect()
+        let waiting = self.approvals.iter().map(|one| {
+            let Waiting { request, action, requester, ends, approvals, needed } = one;
+            let text = format!(
+                "{action}, request {request} of {}: {approvals} of {needed}, until {ends}",
+                plain(requester)
+            );
+            line("waits for approval", &text)
+        });
+        metrics.chain(used_by).chain(waiting).collect()
     }
+}
+
+/// What waits, where keyward's own keystore has the keys. What hinders it to be read, `keyward approve` tells.
+fn waiting(custodian: &Custodian) -> Vec<Waiting> {
+    let requests = custodian.manager().and_then(|manager| manager.requests()).unwrap_or_default();
+    let open = requests.into_iter().filter(|one| one.void.is_none());
+    open.map(|one| Waiting {
+        request: one.request.short(),
+        action: one.request.subject.action().name(),
+        requester: one.request.requester.clone(),
+        ends: one.request.ends,
+        approvals: one.approvers.len(),
+        needed: one.needed,
+    })
+    .collect()
 }
 
 impl Serialize for Report {
@@ -50,6 +86,7 @@ impl Serialize for Report {
             map.serialize_entry(metric.name(), value)?;
         }
         map.serialize_entry("data_directories", &self.data_directories)?;
+        map.serialize_entry("approvals", &self.approvals)?;
         map.end()
     }
 }
@@ -83,7 +120,8 @@ mod tests {
     fn report(values: impl Fn(&str) -> Value) -> Report {
         let of_ours = METRICS.iter().filter(|m| m.shown_by.contains(&Renderer::Command));
         let metrics = of_ours.map(|metric| Shown { metric, value: values(metric.name()) });
-        Report { metrics: metrics.collect(), data_directories: Vec::new() }
+        let (data_directories, approvals) = (Vec::new(), Vec::new());
+        Report { metrics: metrics.collect(), data_directories, approvals }
     }
 
     #[test]
@@ -91,7 +129,7 @@ mod tests {
         let json = serde_json::to_value(report(|_| Value::Nothing)).unwrap();
         let mut names: Vec<_> =
             report(|_| Value::Nothing).metrics.iter().map(|shown| shown.metric.name()).collect();
-        names.push("data_directories");
+        names.extend(["data_directories", "approvals"]);
         names.sort_unstable();
         let mut fields: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
         fields.sort_unstable();

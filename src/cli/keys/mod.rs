@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod destroy;
+mod erase;
 mod show;
 mod states;
 mod undo;
@@ -69,6 +70,8 @@ pub(super) enum Command {
     Compromise(states::Options),
     /// Destroy a key version that nothing needs, after a waiting time
     Destroy(destroy::Options),
+    /// Destroy a key at once so that what it encrypts is unreadable for ever
+    Erase(erase::Options),
 }
 
 impl Command {
@@ -96,6 +99,7 @@ pub(super) fn run(config: &Path, command: Command, printer: &Printer) -> Result<
         Command::Retire(options) => states::retire(config, &options, printer),
         Command::Compromise(options) => states::compromise(config, &options, printer),
         Command::Destroy(options) => destroy::run(config, &options, printer),
+        Command::Erase(options) => erase::run(config, &options, printer),
     }
 }
 

@@ -85,7 +85,8 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
         plan.refuse_needed(options.lose_data)?;
         let actor = privilege::actor();
         let reason = Reason { actor: &actor, text };
-        plan.in_force = assemble::accept_rollback(&config, reason, &env())?;
+        let lost = plan.lost_lines();
+        plan.in_force = assemble::accept_rollback(&config, &lost, reason, &env())?;
         plan.accepted = true;
     }
     printer.show(&plan, &plain_lines(&plan.text()))?;
@@ -156,6 +157,15 @@ impl Plan {
         Err(Error::new(Kind::State, what).advise(
             "put the newest copy of the keystore back; only if that data may be lost, give --lose-data",
         ))
+    }
+
+    /// What is given up, for those who approve of it.
+    fn lost_lines(&self) -> Vec<String> {
+        let line = |lost: &Lost| match lost.needed_by.is_empty() {
+            true => format!("lost: {}", lost.key),
+            false => format!("lost: {}, needed by {}", lost.key, lost.files()),
+        };
+        self.lost.iter().map(line).collect()
     }
 
     fn text(&self) -> String {

@@ -17,6 +17,7 @@ use crate::cli::helpers::privilege::{self, Account};
 use crate::custodian::Custodian;
 use crate::error::{Error, Kind, Result};
 use crate::hex::Hex;
+use crate::manager::Readers;
 use crate::secret::{read_file, source::without_line_end};
 use crate::source::Reason;
 use crate::trust;
@@ -108,7 +109,7 @@ fn bytes(config: &Path, options: &Options) -> Result<zeroize::Zeroizing<Vec<u8>>
                 Error::new(Kind::Config, what).advise("`openssl rand -hex 16` makes a good one")
             );
         }
-        let text = custodian.manager()?.backup(digest_of(config), reason)?;
+        let text = custodian.manager()?.backup(digest_of(config), Readers::Passphrase, reason)?;
         return age::encrypt(text.expose(), For::Passphrase(words), &*env.rng).map(Into::into);
     }
     for_recipients(&custodian, config, reason).map_err(|error| match error.kind() {
@@ -128,7 +129,7 @@ pub(super) fn for_recipients(
         let none = Error::new(Kind::NotFound, "the keystore has no recipient of backups");
         return Err(none.advise(NO_RECIPIENT));
     }
-    let text = custodian.manager()?.backup(digest_of(config), reason)?;
+    let text = custodian.manager()?.backup(digest_of(config), Readers::Recipients, reason)?;
     age::encrypt(text.expose(), For::Recipients(&recipients), &*env().rng).map(Into::into)
 }
 

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod accept_rollback;
+mod approvers;
 mod backup;
 mod backups;
 mod drill;
@@ -40,6 +41,8 @@ pub(super) enum Command {
     Fork(fork::Options),
     /// Go on with an older copy of the keystore, though the newer one is lost
     AcceptRollback(accept_rollback::Options),
+    /// Show who approves what shows or removes keys, or have others approve
+    Approvers(approvers::Options),
 }
 
 impl Command {
@@ -70,5 +73,6 @@ pub(super) fn run(config: &Path, command: &Command, printer: &Printer) -> Result
         Command::Drill(options) => drill::run(config, options, printer),
         Command::Fork(options) => fork::run(config, options, printer),
         Command::AcceptRollback(options) => accept_rollback::run(config, options, printer),
+        Command::Approvers(options) => approvers::run(config, options, printer),
     }
 }

@@ -185,7 +185,7 @@ impl World {
     pub(super) fn accept(&mut self) -> Result<(), Broken> {
         let before = self.files().keystore;
         let stage = self.stage();
-        match self.source(&stage).accept_rollback(REASON) {
+        match self.source(&stage).accept_rollback(&[], REASON) {
             Err(error) => {
                 self.told.push(format!("refused: {error}"));
                 match before == self.files().keystore || is_unknown(&error) {
