@@ -3,6 +3,8 @@
 //! A room imports only rooms drawn below it, or in its own row where `tests/architecture.rs` says so:
 //!
 //! ```text
+//!       sql                             functions for SQL, which ask the door that is open
+//!      /   \
 //!   mysql   mariadb     cli             the doors: a keyring component, a plugin, the command
 //!       \         \    /
 //!        \        compat                the plugins that keyward stands in for: options, start, import
@@ -59,6 +61,7 @@ pub mod secret;
 pub mod shares;
 pub mod sink;
 pub mod source;
+mod sql;
 pub mod store;
 pub mod trust;
 

@@ -120,6 +120,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "trust",
         ],
     ),
+    ("sql", &["custodian", "env", "error", "event", "key", "mariadb", "mysql", "ring", "store"]),
     (
         "cli",
         &[
@@ -165,6 +166,7 @@ const UNSAFE_ROOMS: &[&str] = &[
     "src/cipher/",
     "src/mariadb/ffi",
     "src/mysql/ffi",
+    "src/sql/ffi.rs",
     "src/cli/helpers/privilege/kernel.rs",
 ];
 

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use held::{ManagerGuard, Source};
-pub use restart::{NextSource, NextStart};
+pub use restart::{NextSource, NextStart, Proof, ProviderProof};
 
 use crate::env::{Env, Level, Timestamp};
 use crate::error::{Error, Kind, Result};

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod proof;
 mod round;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq as _;
 
+pub use self::proof::{Proof, ProviderProof};
 use self::round::Round;
 use super::held::Guard;
 use super::{Custodian, Shared, lock};
@@ -69,6 +71,8 @@ pub(super) struct Watch {
     /// Held for the length of a check, so that there is one at a time.
     checker: Mutex<Option<Checker>>,
     found: Mutex<Found>,
+    /// The last proof of all providers, and when it was done. Held while the next is made.
+    proof: Mutex<Option<(Instant, Proof)>>,
 }
 
 struct Found {
@@ -174,7 +178,7 @@ impl Watch {
             }
         };
         let found = Mutex::new(Found { last, due: Instant::now() });
-        Self { checker: Mutex::default(), found }
+        Self { checker: Mutex::default(), found, proof: Mutex::default() }
     }
 
     /// What the last check found.

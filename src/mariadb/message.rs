@@ -53,7 +53,7 @@ pub(super) fn refuse_statement(error: &Error) {
 }
 
 /// Tells the log that a call of the server's met a defect of ours.
-pub(super) fn defect(call: &str) {
+pub(crate) fn defect(call: &str) {
     ServerLog.log(
         Level::Error,
         &format!("internal error in {call}, its details stand above; please report it"),

@@ -10,3 +10,20 @@ mod keyward;
 mod message;
 mod open;
 mod plugins;
+
+use crate::custodian::Custodian;
+use crate::error::{Error, Kind, Result};
+use crate::event::metrics::Shown;
+
+pub(crate) use message::defect;
+
+/// Asks the keys that the plugin serves. For a client's statement, which the plugin outlives.
+pub(crate) fn serving<T>(ask: impl FnOnce(&Custodian) -> T) -> Result<T> {
+    let closed = || Error::new(Kind::State, "the plugin is not running");
+    ffi::open().map(|open| ask(open.custodian())).ok_or_else(closed)
+}
+
+/// What SHOW STATUS shows.
+pub(crate) fn metrics() -> Vec<Shown> {
+    ffi::open().map(open::Open::status).unwrap_or_default()
+}

@@ -42,6 +42,10 @@ impl Open {
         }
     }
 
+    pub(super) fn custodian(&self) -> &Custodian {
+        &self.custodian
+    }
+
     /// The version of key `id` that encrypts.
     pub(super) fn latest(&self, id: u32) -> Option<u32> {
         self.custodian.latest(KeyId::new(id)?).map(KeyVersion::get)

@@ -38,7 +38,7 @@ pub(super) fn asked_in_vain(error: &Error) -> bool {
 }
 
 /// Tells that a call of the server's met a defect of ours.
-pub(super) fn defect(call: &str) {
+pub(crate) fn defect(call: &str) {
     ServerLog.log(
         Level::Error,
         &format!("internal error in {call}, its details stand above; please report it"),

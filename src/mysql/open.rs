@@ -99,6 +99,21 @@ pub(super) fn is_open() -> bool {
     STATE.read().unwrap_or_else(PoisonError::into_inner).open.is_some()
 }
 
+/// Whether a MySQL server has loaded the component into this process.
+pub(crate) fn is_loaded() -> bool {
+    STATE.read().unwrap_or_else(PoisonError::into_inner).folders.is_some()
+}
+
+/// Asks the keys that are served.
+pub(crate) fn serving<T>(ask: impl FnOnce(&Custodian) -> T) -> Result<T> {
+    Ok(ask(&open()?.custodian))
+}
+
+/// All metrics of the keyring.
+pub(crate) fn metrics() -> Vec<Shown> {
+    STATE.read().unwrap_or_else(PoisonError::into_inner).all_metrics()
+}
+
 /// The key called `name`, if there is one.
 pub(super) fn key(name: &KeyName) -> Result<Option<Arc<NamedKey>>> {
     let open = open()?;
@@ -227,6 +242,14 @@ impl State {
     /// All metrics with keyward's own configuration; else, where the table is to look like the stock
     /// component's, what went wrong.
     fn metrics(&self) -> Vec<Shown> {
+        let mut metrics = self.all_metrics();
+        if !self.open.as_ref().is_some_and(|open| open.configured) {
+            metrics.retain(is_wrong);
+        }
+        metrics
+    }
+
+    fn all_metrics(&self) -> Vec<Shown> {
         let open = self.open.as_deref();
         let last_error = self.cause.as_ref().or(self.failure.as_ref());
         let mark = open.and_then(|open| open.mark.as_ref());
@@ -236,11 +259,7 @@ impl State {
         };
         let keys = open.map(|open| open.custodian.status());
         let facts = Facts { keys: keys.as_ref(), server: Some(&server), ..Facts::default() };
-        let mut metrics = metrics::shown(Renderer::MySql, facts);
-        if !open.is_some_and(|open| open.configured) {
-            metrics.retain(is_wrong);
-        }
-        metrics
+        metrics::shown(Renderer::MySql, facts)
     }
 }
 

@@ -23,7 +23,7 @@ pub use keystore::{KeystoreReader, ReadKeystore};
 pub(crate) use lookup::millis;
 pub use lookup::{LookupOptions, LookupSource, NamedLookup};
 pub use maintenance::Maintenance;
-pub(crate) use opening::unwrap_store_key;
+pub(crate) use opening::{StoreKeyInUse, unwrap_store_key};
 pub(crate) use pinned::fingerprint_to_pin;
 pub use publish::infos;
 pub use served::{NamedServer, ServedSource};
@@ -59,6 +59,15 @@ pub struct Reason<'a> {
     pub actor: &'a str,
     /// Why, in the actor's words.
     pub text: &'a str,
+}
+
+/// A client of a server as history and trail keep it: one line, which leaves room for words around it.
+#[must_use]
+pub fn actor_of(client: &str) -> String {
+    const MAX_LEN: usize = 150;
+    let mut line: String = client.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    line.truncate(line.floor_char_boundary(MAX_LEN));
+    line
 }
 
 /// Which keys to rotate.
@@ -140,4 +149,16 @@ pub struct SourceState {
     pub outage: Option<String>,
     /// The keys in use that the key store lost or changed, and what to do.
     pub losses: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_name_is_one_short_line() {
+        assert_eq!(actor_of("root@localhost"), "root@localhost");
+        assert_eq!(actor_of("a\nb\u{7}@%"), "a?b?@%");
+        assert_eq!(actor_of(&"ü".repeat(200)).len(), 150);
+    }
 }

@@ -7,8 +7,10 @@ use std::path::Path;
 use super::{KeystoreReader, NamedWrapper};
 use crate::env::{Deadline, Level, Log};
 use crate::error::{Error, Kind, Result};
+use crate::key::CheckValue;
+use crate::provider::WrapContext;
 use crate::secret::DataKey;
-use crate::store::Contents;
+use crate::store::{Contents, Wrapping};
 
 /// Asks the configured providers, in their order, until one opens its wrapping in the keystore at
 /// `path`; the store key, and the provider's name. The log is told of those that could not.
@@ -59,23 +61,44 @@ impl KeystoreReader {
 
     /// Proves that the provider called `name`, as it is open, unwraps the store key that is in use.
     pub(crate) fn opens_with(&self, name: &str) -> Result<()> {
-        let keystore = self.keystore()?;
-        let found = keystore.contents();
+        self.unwraps(name, &self.in_use()?)
+    }
+
+    /// Proves that the provider called `name`, as it is open here, unwraps the store key in use `elsewhere`.
+    pub(crate) fn unwraps(&self, name: &str, elsewhere: &StoreKeyInUse) -> Result<()> {
         let none = || {
             let what = format!("provider {name:?} does not wrap the store key");
             Error::new(Kind::NotFound, what).advise("run `keyward keystore rewrap`")
         };
         let named = self.wrappers.iter().find(|named| named.name == name).ok_or_else(none)?;
-        let wrapping = found.wrappings().iter().find(|one| one.provider == name);
+        let wrapping = elsewhere.wrappings.iter().find(|one| one.provider == name);
         let wrapping = &wrapping.ok_or_else(none)?.key;
         let by = Deadline::after(named.timeout);
-        let store_key = named.wrapper.unwrap(wrapping, &found.wrap_context(), by);
+        let store_key = named.wrapper.unwrap(wrapping, &elsewhere.context, by);
         let store_key = store_key.map_err(|error| error.within(format!("provider {name:?}")))?;
-        if store_key.check_value() == keystore.store_key().check_value() {
+        if store_key.check_value() == elsewhere.check {
             return Ok(());
         }
         Err(Error::new(Kind::Corrupt, format!("provider {name:?} gives another store key")))
     }
+
+    /// What tells whether a provider unwraps the store key that is in use here.
+    pub(crate) fn in_use(&self) -> Result<StoreKeyInUse> {
+        let keystore = self.keystore()?;
+        let found = keystore.contents();
+        Ok(StoreKeyInUse {
+            wrappings: found.wrappings().to_vec(),
+            context: found.wrap_context(),
+            check: keystore.store_key().check_value(),
+        })
+    }
+}
+
+/// A store key that is in use: how it is wrapped, and its check value.
+pub(crate) struct StoreKeyInUse {
+    wrappings: Vec<Wrapping>,
+    context: WrapContext,
+    check: CheckValue,
 }
 
 /// The keys are there, but the next start may depend on the last provider that is left.

@@ -7,6 +7,7 @@
 // The server looks for symbols, not for paths.
 #![allow(unreachable_pub)]
 
+mod caller;
 mod crypt;
 mod environment;
 mod keys;
@@ -192,7 +193,7 @@ fn close(open: *mut Open) {
 }
 
 /// What init has opened, while it is open.
-fn open() -> Option<&'static Open> {
+pub(super) fn open() -> Option<&'static Open> {
     // SAFETY: a pointer in `OPEN` is null or from a box that only `close` frees, which runs when the
     // server has no call into the plugin left. Callers keep the reference for one such call.
     unsafe { OPEN.load(Ordering::Acquire).as_ref() }

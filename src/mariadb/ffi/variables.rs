@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char, c_int, c_longlong, c_uint, c_ulong, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use super::{Shared, abi, environment, guard, message, open};
+use super::{Shared, abi, caller, environment, guard, message, open};
 use crate::compat::{Plugin, Release, Size, Values, Variable, VariableKind};
 use crate::mariadb::open::refuse_closed;
 
@@ -305,7 +305,7 @@ unsafe extern "C" fn check_command(
             refuse_closed();
             return 1;
         };
-        c_int::from(open.command(*run, number, &actor(thd)).is_err())
+        c_int::from(open.command(*run, number, &caller::client(thd)).is_err())
     })
 }
 
@@ -408,20 +408,6 @@ unsafe fn given(value: *mut abi::st_mysql_value, switch: bool) -> Option<i64> {
         word if word.eq_ignore_ascii_case(b"off") => Some(0),
         _ => None,
     }
-}
-
-/// Who SETs a variable, for the audit trail.
-fn actor(thd: abi::MYSQL_THD) -> String {
-    type ThreadId = unsafe extern "C" fn(abi::MYSQL_THD) -> c_ulong;
-    // SAFETY: a look-up by a name that ends with NUL, in everything that the process has loaded.
-    let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"thd_get_thread_id".as_ptr()) };
-    if function.is_null() || thd.is_null() {
-        return "a client of the server".to_owned();
-    }
-    // SAFETY: the server's headers declare the function of that name with this type.
-    let thread_id = unsafe { std::mem::transmute::<*mut c_void, ThreadId>(function) };
-    // SAFETY: the server gave us its thread for the time of this call.
-    format!("connection {} of the server", unsafe { thread_id(thd) })
 }
 
 /// The values that the server has put into the variables.

@@ -5,15 +5,14 @@
 //! of each are used, whose places have not changed since the services exist (MySQL 8.0,
 //! components/services/registry.h, mysql_current_thread_reader.h, security_context.h).
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uchar, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use crate::source::actor_of;
+
 /// Where the loader puts the functions of `registry`.
 pub(super) static REGISTRY: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
-
-/// No more of a client's name is kept, in bytes: a history takes actors of 200.
-const MAX_LEN: usize = 150;
 
 /// `registry`. All return 0 for done.
 #[repr(C)]
@@ -41,6 +40,12 @@ struct ContextOptions {
     get: unsafe extern "C" fn(*mut c_void, *const c_char, *mut c_void) -> c_int,
 }
 
+/// `global_grants_check`: whether a security context has a privilege that is granted for all.
+#[repr(C)]
+struct GlobalGrants {
+    has: unsafe extern "C" fn(*mut c_void, *const c_char, usize) -> c_uchar,
+}
+
 /// `MYSQL_LEX_CSTRING`.
 #[repr(C)]
 struct Text {
@@ -56,7 +61,7 @@ struct Service<'a> {
 
 /// The account that the present statement runs as and the client's address, such as
 /// `dba@% from 192.0.2.7`; none where no client is at work.
-pub(super) fn client() -> Option<String> {
+pub(in crate::mysql) fn client() -> Option<String> {
     // SAFETY: the loader wrote the address of the server's table, which stays, or nothing.
     let registry = unsafe { REGISTRY.load(Ordering::Acquire).cast::<Registry>().as_ref() }?;
     let context = context(registry)?;
@@ -70,10 +75,25 @@ pub(super) fn client() -> Option<String> {
     let user = said(c"priv_user").filter(|user| !user.is_empty())?;
     let account = format!("{user}@{}", said(c"priv_host").unwrap_or_default());
     let address = said(c"ip").filter(|address| !address.is_empty());
-    Some(within_a_line(match address {
-        Some(address) => format!("{account} from {address}"),
-        None => account,
-    }))
+    Some(match address {
+        Some(address) => actor_of(&format!("{account} from {address}")),
+        None => actor_of(&account),
+    })
+}
+
+/// Whether the client whose statement this is has `privilege`; nobody has one where that cannot be asked.
+pub(in crate::mysql) fn client_has(privilege: &str) -> bool {
+    let has = || {
+        // SAFETY: the loader wrote the address of the server's table, which stays, or nothing.
+        let registry = unsafe { REGISTRY.load(Ordering::Acquire).cast::<Registry>().as_ref() }?;
+        let context = context(registry)?;
+        let grants = Service::named(registry, c"global_grants_check")?;
+        // SAFETY: the service of that name has this function.
+        let grants = unsafe { &*grants.functions.cast::<GlobalGrants>() };
+        // SAFETY: the context is that of the thread that runs this; the name is there for so many bytes.
+        Some(unsafe { (grants.has)(context, privilege.as_ptr().cast(), privilege.len()) })
+    };
+    has().is_some_and(|answer| answer != 0)
 }
 
 /// The security context of the thread that runs this.
@@ -109,13 +129,6 @@ unsafe fn text(options: &ContextOptions, context: *mut c_void, name: &CStr) -> O
     Some(String::from_utf8_lossy(bytes).into_owned())
 }
 
-/// What a history and a trail can keep of it.
-fn within_a_line(client: String) -> String {
-    let mut line: String = client.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-    line.truncate(line.floor_char_boundary(MAX_LEN));
-    line
-}
-
 impl<'a> Service<'a> {
     fn named(registry: &'a Registry, name: &CStr) -> Option<Self> {
         let mut functions = ptr::null_mut();
@@ -135,13 +148,6 @@ impl Drop for Service<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_clients_name_is_one_short_line() {
-        assert_eq!(within_a_line("root@localhost".to_owned()), "root@localhost");
-        assert_eq!(within_a_line("a\nb\u{7}@%".to_owned()), "a?b?@%");
-        assert_eq!(within_a_line("ü".repeat(200)).len(), MAX_LEN);
-    }
 
     #[test]
     fn without_a_server_there_is_no_client() {

@@ -12,7 +12,6 @@ mod cipher;
 mod listing;
 pub(super) mod log;
 mod reader;
-mod udf;
 mod writer;
 
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
@@ -21,6 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::ptr;
 
+pub(super) use self::caller::{client, client_has};
 use super::{message, open};
 use crate::key::KeyName;
 

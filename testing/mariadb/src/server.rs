@@ -65,6 +65,13 @@ impl Server {
             .map_err(|error| error.within(shorten(sql)))
     }
 
+    /// Runs `sql` as `user`, who has no password.
+    pub fn sql_as(&self, user: &str, sql: &str) -> Result<String> {
+        let mut client = client(&self.socket);
+        let rows = answer_to(client.arg(format!("--user={user}")), sql)?.ok()?;
+        Ok(rows.trim_end().to_owned())
+    }
+
     /// Runs `sql`, which may fail.
     pub fn try_sql(&self, sql: &str) -> Result<Answer> {
         answer_to(&mut client(&self.socket), sql)

@@ -59,6 +59,11 @@ impl Server {
         answer_to(&mut self.client(), sql)
     }
 
+    /// Runs `sql` as `user`, who has no password; it may fail.
+    pub fn sql_as(&self, user: &str, sql: &str) -> Result<Answer> {
+        answer_to(self.client().arg(format!("--user={user}")), sql)
+    }
+
     /// Runs `sql`, which must fail; gives the server's message.
     pub fn sql_refused(&self, sql: &str) -> Result<String> {
         match self.try_sql(sql)? {

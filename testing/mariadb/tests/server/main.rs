@@ -7,6 +7,7 @@ mod doctor;
 mod dropin;
 mod encrypts;
 mod fork;
+mod functions;
 mod kernels;
 mod loading;
 mod outage;

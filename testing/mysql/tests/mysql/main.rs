@@ -5,6 +5,7 @@ mod command;
 mod configuration;
 mod crash;
 mod drill;
+mod functions;
 mod inspect;
 mod migrate;
 mod outage;
