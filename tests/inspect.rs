@@ -65,13 +65,14 @@ type Spoil = fn(&mut Vec<u8>);
 
 #[test]
 fn what_is_not_understood_is_said_and_not_guessed() {
-    let spoils: [(&str, Spoil, &str); 18] = [
+    let spoils: [(&str, Spoil, &str); 19] = [
         ("mysql.ibd", |bytes| bytes.truncate(6 * 4096), "is cut off: 6 of 7 pages are there"),
         ("mysql-redo", |bytes| bytes.truncate(1500), "is cut off"),
         ("mysql-redo", |bytes| bytes[100] ^= 1, "its header has a wrong checksum"),
         ("mysql-redo", |bytes| bytes[1074] = b'D', "in a way that is not known here"),
         ("mysql-binlog.000001", |bytes| bytes[7] = b'x', "in a way that is not known here"),
         ("mysql-binlog.000001", |bytes| bytes.truncate(60), "in a way that is not known here"),
+        ("mysql.ibd", |bytes| bytes[16..34].fill(0), "its page 0 is begun: a running server"),
         ("older.ibd", |bytes| bytes.truncate(20_000), "ends within a page"),
         ("older.ibd", |bytes| bytes.fill(0), "its page 0 is empty"),
         // A flag of MySQL's tablespaces.

@@ -34,6 +34,14 @@ const SIZE: usize = HEADER + 8;
 /// How often page 0 is read again whose checksum is wrong: a running server may be writing it.
 const TRIES: u32 = 3;
 
+/// Whether page 0 has no more than the numbers and flags that MySQL gives a new tablespace; its type and
+/// sequence number come when the server first writes it.
+pub(super) fn is_begun(head: &[u8]) -> bool {
+    let (at_first, again) = (be32(head, 34), be32(head, HEADER));
+    let unwritten = head.get(16..34).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0));
+    unwritten && be32(head, 4) == 0 && at_first != 0 && at_first == again
+}
+
 /// A tablespace's own key, wrapped by AES-256-ECB under a master key of the keyring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MasterKey {

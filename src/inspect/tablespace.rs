@@ -44,7 +44,16 @@ pub(super) fn is_page_0(head: &[u8]) -> bool {
 pub(super) fn parse(source: &(impl Source + ?Sized)) -> io::Result<Report> {
     let head = super::bytes::head(source, 64 << 10)?;
     if head.iter().all(|byte| *byte == 0) {
-        return Ok(Report::unclear(Kind::Tablespace, "its page 0 is empty"));
+        return Ok(Report::unclear(
+            Kind::Tablespace,
+            "its page 0 is empty: a running server writes it later",
+        ));
+    }
+    if mysql::is_begun(&head) {
+        return Ok(Report::unclear(
+            Kind::Tablespace,
+            "its page 0 is begun: a running server writes it later",
+        ));
     }
     if !is_page_0(&head) {
         return Ok(Report::unclear(Kind::Tablespace, "does not begin with page 0 of a tablespace"));
