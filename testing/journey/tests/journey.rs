@@ -210,6 +210,7 @@ fn through_every_key_store_and_home_without_touching_a_page() -> Result<()> {
     for name in ["azure-keyvault", "aws-kms"] {
         room.keyward(&["keystore", "rewrap", "--add", name])?.ok()?;
     }
+    report_of_three_clouds(&room)?;
     for here in CLOUDS {
         let of_cloud = |(name, _): &&(&str, String)| CLOUDS.contains(name);
         let clouds = sections.iter().filter(of_cloud).map(|(name, section)| match *name == here {
@@ -226,6 +227,24 @@ fn through_every_key_store_and_home_without_touching_a_page() -> Result<()> {
         ensure!(server.checksums(CHECKED)? == rows, "{here} alone: the rows have changed");
         server.stop()?;
         seen!("wrapped by three clouds, {here} alone there: a start in {} ms", took.as_millis());
+    }
+    Ok(())
+}
+
+/// The report names each of the three: what it is, where it is, and that it is in use.
+fn report_of_three_clouds(room: &Room) -> Result<()> {
+    let server = room.start()?;
+    let data = room.site.data().display().to_string();
+    let report = room.keyward(&["report", "--json", "--datadir", &data])?.ok()?;
+    server.stop()?;
+    let report: serde_json::Value = serde_json::from_str(&report).map_err(|e| e.to_string())?;
+    let stores = report["servers"][0]["key_stores"].as_array().ok_or("no key stores")?;
+    for name in CLOUDS {
+        let store = stores.iter().find(|store| store["name"] == name).ok_or("not there")?;
+        ensure!(store["kind"] == name && store["role"] == "wraps", "{store}");
+        ensure!(store["in_use"] == true && store["failure"].is_null(), "{store}");
+        ensure!(store["facts"].as_array().is_some_and(|facts| !facts.is_empty()), "{store}");
+        seen!("the report of {name}: {}", store["facts"]);
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod migrate;
 mod outage;
 mod parity;
 mod policy;
+mod report;
 mod rescue;
 mod restore;
 mod stores;
