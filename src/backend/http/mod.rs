@@ -29,6 +29,8 @@ pub use reqwest::{Method, Url};
 #[cfg(fuzzing)]
 pub use scripted::Connection;
 pub use tls::{TlsAdvice, TlsConfig, judge_authorities};
+#[cfg(fuzzing)]
+pub use validity::certificate_as_fuzzed;
 
 use crate::error::{Error, Kind, Result};
 

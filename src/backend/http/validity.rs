@@ -52,6 +52,12 @@ pub(super) fn not_after(certificate: &[u8]) -> Option<Timestamp> {
     }
 }
 
+/// Whether it may be of version 3, and when it ends.
+#[cfg(fuzzing)]
+pub fn certificate_as_fuzzed(certificate: &[u8]) -> (bool, Option<Timestamp>) {
+    (is_of_version_3(certificate), not_after(certificate))
+}
+
 /// What is signed, field by field.
 fn fields(certificate: &[u8]) -> Option<Elements<'_>> {
     let mut all = Elements(certificate);

@@ -31,6 +31,7 @@ const SEEDS: &[(&str, &str)] = &[
     ("kmip_ttlv", "tests/golden/kmip"),
     ("keystore_parse", "tests/golden/keystore"),
     ("mark", "tests/golden/mark"),
+    ("recovery_files", "tests/golden/age"),
     ("sealed_bytes", "tests/golden/keyfile"),
 ];
 
