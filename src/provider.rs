@@ -269,7 +269,7 @@ pub struct KekInfo {
 
 /// What is left where the wrapping key of a keystore is gone: no other key can take its place.
 pub const WITHOUT_ITS_KEY: &str = "do not stop a server that still runs: it has the keys, and can rescue \
-    them (docs/life-of-a-key.md); else open the keystore by another provider that wraps it, or restore \
+    them (`keyward help life-of-a-key`); else open the keystore by another provider that wraps it, or restore \
     it from its own backup (keyward keystore restore)";
 
 /// What `doctor` shows of a provider that answers: lines of name and value.

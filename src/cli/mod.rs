@@ -5,6 +5,7 @@ mod approve;
 mod audit;
 mod binlog;
 mod doctor;
+mod help;
 mod helpers;
 mod init;
 mod inspect;
@@ -39,6 +40,7 @@ const DELIVERY: Duration = Duration::from_secs(2);
     name = "keyward",
     version,
     about = "The life of MariaDB's and MySQL's encryption keys",
+    disable_help_subcommand = true,
     after_help = "Exit codes: 0 done, 1 failed, 2 wrong call, 3 done, but pages are left to re-encrypt \
                   (`keyward keys wait` follows) or `doctor` has warnings, 74 not known whether the change was made or will last, or \
                   the output is lost: look before you repeat it, 75 failed for now, or waits for approvals: try again later."
@@ -91,6 +93,8 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Take over the keys of file_key_management, hashicorp_key_management or component_keyring_file
     Import(migrate::Import),
+    /// Show how a command is called, or a page of the documents
+    Help(help::Options),
 }
 
 /// What the command takes, for its man pages and completions.
@@ -149,6 +153,9 @@ impl Arguments {
         {
             return explained;
         }
+        if let Command::Help(options) = &command {
+            return help::run(options, definition(), printer);
+        }
         let account = if second { None } else { privilege::account_for(&config, user.as_deref())? };
         match (account, command) {
             // Its file may be where the account writes nothing.
@@ -193,8 +200,10 @@ fn deliver(config: &std::path::Path) {
 impl Command {
     fn run(self, config: &std::path::Path, printer: &Printer) -> Result<Exit> {
         match self {
-            // It runs in two parts.
-            Self::Init(_) => Err(Error::new(crate::Kind::Internal, "init has another way in")),
+            // The one runs in two parts, the other reads nothing.
+            Self::Init(_) | Self::Help(_) => {
+                Err(Error::new(crate::Kind::Internal, "this command has another way in"))
+            }
             Self::Doctor(options) => doctor::run(config, &options, printer),
             Self::Status => status::run(config, printer),
             Self::Rotate(options) => rotate::run(config, options, printer),

@@ -19,7 +19,7 @@ pub(super) fn advice(path: &Path) -> Option<String> {
     let Some((place, found)) = first_closed(path) else {
         return Some(format!(
             "its mode lets user {user} read it, so a security module forbids it, such as AppArmor or \
-             SELinux: journalctl -k -g 'apparmor|avc' shows that; docs/packaging.md has the lines for both"
+             SELinux: journalctl -k -g 'apparmor|avc' shows that; `keyward help packaging` has the lines for both"
         ));
     };
     let home = HOMES.iter().find(|home| place.starts_with(home));

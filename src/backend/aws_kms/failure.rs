@@ -250,7 +250,7 @@ pub(super) fn no_provider() -> Error {
 /// The chain asks the instance's metadata last, and waits for it.
 pub(super) fn slow_credentials() -> Error {
     Error::new(Kind::Timeout, "looking for AWS credentials: nobody gave any in time")
-        .advise("see docs/providers/aws-kms.md for where they are looked for; or raise `timeout`")
+        .advise("see `keyward help aws-kms` for where they are looked for; or raise `timeout`")
 }
 
 /// Why the credential chain gave none.

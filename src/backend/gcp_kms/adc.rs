@@ -274,7 +274,7 @@ fn part<T: DeserializeOwned>(value: Value, place: &str) -> Result<T> {
 
 fn unusable(place: &str, what: String) -> Error {
     Error::new(Kind::Config, format!("{place} {what}"))
-        .advise("make it again with gcloud; docs/providers/gcp-kms.md has the lines")
+        .advise("make it again with gcloud; `keyward help gcp-kms` has the lines")
 }
 
 impl Credentials {

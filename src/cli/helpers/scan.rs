@@ -126,8 +126,9 @@ impl Scan {
             let files = needing.len();
             let plural = if files == 1 { "file needs" } else { "files need" };
             let what = format!("{files} {plural} {key}: {}", named(needing));
-            return Err(Error::new(Kind::State, what)
-                .advise("`keyward inspect` shows how much; see docs/inspect-and-destroy.md"));
+            return Err(Error::new(Kind::State, what).advise(
+                "`keyward inspect` shows how much; see `keyward help inspect-and-destroy`",
+            ));
         }
         let unclear: Vec<_> = self.reports.iter().filter(|r| !r.unknown.is_empty()).collect();
         if let Some(first) = unclear.first() {

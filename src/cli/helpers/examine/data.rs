@@ -137,7 +137,8 @@ fn needed(findings: &mut Findings, seen: &Seen, custodian: &Custodian) {
             }
             Verdict::Missing(why) => {
                 let what = format!("{} {why}, and {pages} pages or logs need it", key(*version));
-                let advice = "put the newest copy of the keystore back: see docs/the-mark.md";
+                let advice =
+                    "put the newest copy of the keystore back: see `keyward help the-mark`";
                 findings.fail(&NEEDED_VERSIONS, what, advice);
             }
         }

@@ -146,7 +146,7 @@ fn plugins(findings: &mut Findings, options: &Options) {
     if name != OURS && !is_ours(options, name) {
         let what = format!("option files: they load {name}, which is not keyward's");
         let advice = "load keyward instead (plugin_load_add = keyward), or link that name to keyward.so: \
-                      docs/stand-ins.md";
+                      `keyward help stand-ins`";
         return findings.fail(&OPTION_FILES, what, advice);
     }
     if options.last("plugin_maturity").is_some_and(|least| least.eq_ignore_ascii_case("stable")) {
