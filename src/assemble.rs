@@ -537,6 +537,7 @@ fn keystore(config: &Config, wrappers: Vec<NamedWrapper>, env: &Env) -> Manager 
     )
     .with_policy(config.policy.clone())
     .with_fingerprint(config.keystore.fingerprint.clone())
+    .with_checkpoints(*config.checkpoints)
 }
 
 /// The keystore that this process has just made, of the fingerprint `pin` if it has one that `config` does

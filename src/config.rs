@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
 mod backup;
 pub mod component;
 mod place;
@@ -26,7 +27,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Kind, Result};
 use crate::key::Cipher;
-use crate::policy::Policy;
+use crate::policy::{CheckpointPolicy, Policy};
 use crate::secret::source::SecretSource;
 use crate::trust::{self, Refusal};
 
@@ -51,6 +52,8 @@ pub struct Config {
     pub policy: Policy,
     /// The key stores, in order of preference; at least one.
     pub providers: Vec<ProviderConfig>,
+    /// When the audit trail gets checkpoints.
+    pub checkpoints: Box<CheckpointPolicy>,
     /// Where lines of the audit trail are copied to.
     pub sinks: Vec<SinkConfig>,
     /// What a report says of the organisation.
@@ -135,6 +138,7 @@ impl Config {
         let policy = policy::read(document.section("policy")?)?;
         let providers = document.list("provider")?;
         let sinks = document.list("sink")?;
+        let checkpoints = Box::new(audit::read(&document.section("audit")?)?);
         let report = Box::new(ReportConfig::read(&document.section("report")?)?);
         let backup = document.optional_section("backup")?;
         let backup =
@@ -146,7 +150,8 @@ impl Config {
         }
         let providers = providers.into_iter().map(ProviderConfig::read).collect::<Result<_>>()?;
         let sinks = sinks.into_iter().map(SinkConfig::read).collect::<Result<_>>()?;
-        let config = Self { keystore, stash, policy, providers, sinks, report, backup };
+        let config =
+            Self { keystore, stash, policy, providers, checkpoints, sinks, report, backup };
         config.refuse_same_names()?;
         sink::refuse_same_names(&config.sinks)?;
         Ok(config)

@@ -3,9 +3,12 @@
 
 #![forbid(unsafe_code)]
 
+mod checkpoints;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use checkpoints::CheckpointPolicy;
 use sha2::{Digest, Sha256};
 
 use crate::env::Timestamp;

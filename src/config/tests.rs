@@ -10,6 +10,9 @@ path = "/var/lib/keyward/keystore.json"
 cipher = "aes-256-cbc"
 [policy]
 version_step = 3
+[audit]
+checkpoint_lines = 50
+checkpoint_every = "6h"
 [[provider]]
 name = "first"
 type = "local"
@@ -31,6 +34,8 @@ fn reads_all_sections() {
     let config = Config::parse(Path::new("k.toml"), GOOD).unwrap();
     assert_eq!(config.keystore.cipher.to_string(), "aes-256-cbc");
     assert_eq!(config.policy.version_step, 3);
+    let time = Duration::from_secs(6 * 3_600);
+    assert_eq!(*config.checkpoints, CheckpointPolicy { lines: 50, time });
     let names: Vec<_> = config.providers.iter().map(|p| p.name.as_str()).collect();
     assert_eq!(names, ["first", "file"]);
     assert_eq!(config.providers[0].timeout, Duration::from_secs(5));
@@ -42,6 +47,8 @@ fn leaves_out_what_has_a_default() {
     assert_eq!(config.keystore.path, Path::new(DEFAULT_KEYSTORE));
     assert_eq!(config.keystore.cipher, Cipher::DEFAULT);
     assert_eq!(config.policy.version_step, 2);
+    let day = Duration::from_secs(86_400);
+    assert_eq!(*config.checkpoints, CheckpointPolicy { lines: 1_000, time: day });
 }
 
 #[test]
@@ -69,6 +76,10 @@ fn names_place_and_cure() {
             "k.toml:2:1: fingerprint: is not 64 hex digits; `keyward status --json` shows the keystore's",
         ),
         ("[policy]\nversion_step = 0\n", "k.toml:2:1: version_step: must be from 1 to 1000"),
+        (
+            "[audit]\ncheckpoint_lines = 0\n",
+            "k.toml:2:1: checkpoint_lines: must be from 1 to 1000000",
+        ),
         ("[policy]\nkeep_versions = 0\n", "k.toml:2:1: keep_versions: must be from 1 to 1000"),
         (
             "[policy]\nrotate_afer = \"90d\"\n",

@@ -360,6 +360,13 @@ impl Shared {
         }
     }
 
+    /// Signs how far the audit trail has come, if it is time to.
+    fn checkpoint_in_time(&self) {
+        if let Some(mut manager) = self.manager() {
+            manager.checkpoint_in_time();
+        }
+    }
+
     fn remember_absent(&self, wanted: (KeyId, Option<KeyVersion>)) {
         let mut absent = lock(&self.absent);
         if absent.len() >= MAX_ABSENT {

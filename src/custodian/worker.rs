@@ -1,6 +1,6 @@
 //! The threads of ours in the server. The one looks every half second whether the source has changed,
-//! keeps the policy and the register, and checks now and then whether a restart would succeed; the other copies
-//! the audit trail, where that is wanted.
+//! keeps the policy and the register, signs checkpoints, and checks now and then whether a restart would
+//! succeed; the other copies the audit trail, where that is wanted.
 
 #![forbid(unsafe_code)]
 
@@ -95,6 +95,7 @@ fn run(shared: &Weak<Shared>, stop: &StopSignal) {
         let _ = shared.refresh_changed();
         shared.run_policy_in_time();
         shared.register_in_time();
+        shared.checkpoint_in_time();
         shared.check_restart_in_time(Instant::now());
     }
 }

@@ -6,11 +6,13 @@
 pub mod checkpoint;
 mod library;
 pub mod metrics;
+mod newest;
 pub mod prometheus;
 mod status;
 mod trail;
 mod verify;
 
+pub use newest::NewestCheckpoint;
 pub use status::{Answer, Backlog, Degraded, RestartSafe, StashState, Status};
 pub use trail::{Appended, Event, Head, Line, Record, Trail};
 pub use verify::{Fault, Known, Verdict};

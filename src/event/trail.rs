@@ -108,6 +108,8 @@ pub enum Event {
     ApprovalGiven,
     /// A request was approved by as many as are needed, and is about to be carried out.
     Approved,
+    /// A checkpoint of the trail, which is the reason's text, was signed by itself.
+    Checkpointed,
 }
 
 impl fmt::Display for Event {

@@ -7,6 +7,7 @@
 mod approvals;
 mod approvers;
 mod backup;
+mod checkpoint;
 mod data_backups;
 mod destroy;
 mod drill;
@@ -43,11 +44,10 @@ pub use states::StateChange;
 
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
-use crate::event::checkpoint::Checkpoint;
 use crate::event::{Appended, Event, Fault, Head, Record, Trail};
 use crate::hex::Hex;
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef};
-use crate::policy::{NextRotation, Policy};
+use crate::policy::{CheckpointPolicy, NextRotation, Policy};
 use crate::ring::Ring;
 use crate::secret::scrubbed;
 use crate::source::{
@@ -55,6 +55,7 @@ use crate::source::{
     SourceState, Which,
 };
 use crate::store::{Change, Contents, Epoch, KeyEntry, Keystore, StoreFile, TrailAnchor};
+use checkpoint::Checkpoints;
 use policy_runner::PolicyRunner;
 use register::Registering;
 
@@ -64,6 +65,7 @@ pub struct Manager {
     cipher: Cipher,
     version_step: u32,
     runner: PolicyRunner,
+    checkpoints: Box<Checkpoints>,
     /// The generation that the next change is to be made from, whatever is in force.
     expected: Option<u64>,
     /// MySQL's keys whose storing ended with an unknown outcome.
@@ -90,8 +92,9 @@ impl Manager {
         env: Env,
     ) -> Self {
         let reader = KeystoreReader::new(file, wrappers, env);
-        let (runner, expected, unconfirmed) = (PolicyRunner::default(), None, Vec::new());
-        Self { reader, cipher, version_step, runner, expected, unconfirmed, home: None }
+        let (runner, checkpoints) = (PolicyRunner::default(), Box::default());
+        let (expected, unconfirmed, home) = (None, Vec::new(), None);
+        Self { reader, cipher, version_step, runner, checkpoints, expected, unconfirmed, home }
     }
 
     /// With a policy to keep; its version step goes for every rotation.
@@ -99,6 +102,13 @@ impl Manager {
     pub fn with_policy(mut self, policy: Policy) -> Self {
         self.version_step = policy.version_step;
         self.runner.policy = policy;
+        self
+    }
+
+    /// With another time for checkpoints of the audit trail.
+    #[must_use]
+    pub fn with_checkpoints(mut self, policy: CheckpointPolicy) -> Self {
+        self.checkpoints.policy = policy;
         self
     }
 
@@ -185,6 +195,7 @@ impl Manager {
             Ok((keystore, stamp)) => {
                 self.reader.adopt(keystore, stamp)?;
                 self.reader.raise_guard(&lock, self.reader.keystore()?);
+                self.checkpoint_after_change(reason.actor);
                 Ok(keys)
             }
             Err(error) => {
@@ -216,19 +227,6 @@ impl Manager {
             }
             _ => Ok(()),
         }
-    }
-
-    /// A signed checkpoint of the trail, at the line that the keystore knows.
-    pub fn checkpoint(&mut self) -> Result<String> {
-        self.load()?;
-        let keystore = self.reader.keystore()?;
-        let Some(TrailAnchor { line, head: hash }) = keystore.contents().registers().trail else {
-            return Err(Error::new(Kind::State, "the keystore does not know its trail yet")
-                .advise("the next change notes it"));
-        };
-        let checkpoint = Checkpoint::new(keystore.contents().id(), Head { line, hash });
-        let (key, signature) = keystore.sign(&checkpoint.text())?;
-        Ok(checkpoint.note(&key, &signature))
     }
 
     /// The key of the present epoch and its signature over `text`, which begins with the name of what it is, as no

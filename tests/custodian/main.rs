@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod checkpoints;
 #[path = "../common/key_store.rs"]
 mod key_store;
 mod pinned;

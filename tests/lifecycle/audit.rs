@@ -133,3 +133,30 @@ fn a_checkpoint_kept_elsewhere_shows_what_the_keystore_cannot() {
     let key = shell.run(&["audit", "checkpoint", "--key"]);
     assert!(key.out.starts_with("keyward/audit/") && key.out.contains('+'), "{key:?}");
 }
+
+#[test]
+fn checkpoints_come_by_themselves() {
+    let shell = Shell::new();
+    let file = shell.path("keystore/audit.checkpoint");
+    shell.run(&["rotate", "1"]);
+    assert!(!file.exists(), "a day has not passed, nor 1,000 lines");
+    shell.configure("[audit]\ncheckpoint_lines = 3\n");
+    shell.run(&["rotate", "1", "--reason", "first of January"]);
+    let first = std::fs::read_to_string(&file).unwrap();
+    let shown = shell.run(&["audit", "show", "--event", "checkpointed"]).out;
+    let number = first.lines().nth(1).unwrap();
+    assert!(shown.ends_with(&format!("line {number} is signed\n")), "{shown}");
+    // What a sink receives is the checkpoint as it is.
+    let export = shell.run(&["audit", "export", "--event", "checkpointed"]).out;
+    let line: serde_json::Value = serde_json::from_str(&export).unwrap();
+    assert_eq!(line["reason"], first.as_str());
+    let kept = shell.path("kept");
+    std::fs::write(&kept, &first).unwrap();
+    let verify = || shell.run(&["audit", "verify", "--checkpoint", kept.to_str().unwrap()]);
+    assert_eq!(verify().code, 0);
+    shell.run(&["rotate", "1"]);
+    shell.run(&["rotate", "1"]);
+    assert_ne!(std::fs::read_to_string(&file).unwrap(), first);
+    rewrite(&shell, |text| text.replace("first of January", "first of jANUARY"));
+    assert_eq!(verify().code, 1);
+}

@@ -9,7 +9,7 @@ use super::filter::Filter;
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::print::{Printer, plain, table};
 use crate::error::Result;
-use crate::event::Line;
+use crate::event::{Event, Line};
 
 /// How many keys a row names.
 const NAMED: usize = 3;
@@ -72,10 +72,18 @@ fn cells(lines: &[Line]) -> Vec<Vec<String>> {
             line.generation.to_string(),
             keys(line),
             line.actor.clone(),
-            line.reason.clone(),
+            reason(line),
         ]
     };
     lines.iter().map(row).collect()
+}
+
+/// A checkpoint's text is for programs: people see which line it is of.
+fn reason(line: &Line) -> String {
+    match (line.event, line.reason.lines().nth(1)) {
+        (Event::Checkpointed, Some(number)) => format!("line {number} is signed"),
+        _ => line.reason.clone(),
+    }
 }
 
 fn keys(line: &Line) -> String {
