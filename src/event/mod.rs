@@ -7,6 +7,7 @@ pub mod checkpoint;
 mod library;
 pub mod metrics;
 mod newest;
+mod ocsf;
 pub mod prometheus;
 mod status;
 mod trail;

@@ -86,6 +86,11 @@ fn lines_are_shown_and_exported_by_what_they_are_about() {
     let csv = export(&["--format", "csv", "--key", "7", "--event", "rotated"]);
     assert!(csv.starts_with("number,at,event,generation,keys,actor,reason,previous\n"), "{csv}");
     assert!(csv.contains(",\"key 7 version 3\",\""), "{csv}");
+    let ocsf = export(&["--format", "ocsf"]);
+    assert_eq!(ocsf.lines().count(), export(&[]).lines().count());
+    let last: serde_json::Value = serde_json::from_str(ocsf.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["class_uid"], &last["activity_id"]), (&3004.into(), &3.into()), "{last}");
+    assert_eq!(last["raw_data"], export(&[]).lines().last().unwrap());
     assert!(csv.contains(",\"'=1+1, \"\"yearly\"\"\","), "{csv}");
 }
 

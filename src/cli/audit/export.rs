@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use super::filter::Filter;
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::print::Printer;
+use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::event::Line;
 use crate::report::cell;
@@ -20,7 +21,8 @@ const HEAD: &str = "number,at,event,generation,keys,actor,reason,previous\n";
 pub(in crate::cli) struct Options {
     #[command(flatten)]
     filter: Filter,
-    /// jsonl: the lines as they are; csv: a table with a head (RFC 4180, lines end with LF)
+    /// jsonl: the lines as they are; csv: a table with a head (RFC 4180, lines end with LF); ocsf: events of the
+    /// Open Cybersecurity Schema Framework, one JSON object a line
     #[arg(long, value_enum, default_value = "jsonl")]
     format: Format,
 }
@@ -29,6 +31,7 @@ pub(in crate::cli) struct Options {
 enum Format {
     Jsonl,
     Csv,
+    Ocsf,
 }
 
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
@@ -36,6 +39,13 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     printer.export(&match options.format {
         Format::Jsonl => lines.iter().map(json).collect::<Result<_>>()?,
         Format::Csv => HEAD.to_owned() + &lines.iter().map(csv).collect::<String>(),
+        Format::Ocsf => {
+            let keystore = Config::load(config)?.keystore.path;
+            lines
+                .iter()
+                .map(|line| Ok(line.ocsf(&keystore)?.to_string() + "\n"))
+                .collect::<Result<_>>()?
+        }
     })?;
     Ok(Exit::Success)
 }
