@@ -35,6 +35,7 @@ const PAGES: &[Page] = &[
     page!("", "cipher-measured"),
     page!("", "configuration"),
     page!("", "doctor"),
+    page!("", "dual-control"),
     page!("providers/", "file"),
     page!("providers/", "gcp-kms"),
     page!("", "inspect-and-destroy"),

@@ -49,6 +49,7 @@ enum Status {
     /// The line comes before what it tells of.
     Unknown = 0,
     Success = 1,
+    Failure = 2,
 }
 
 impl Line {
@@ -128,10 +129,14 @@ fn kind(event: Event) -> (Activity, Severity, Status) {
         Activate, Create, Deactivate, Delete, Disable, Enroll, Other, Read, Unenroll, Update,
     };
     use Severity::{High, Informational, Medium};
-    use Status::{Success, Unknown};
+    use Status::{Failure, Success, Unknown};
     match event {
         Event::Intended => (Other, Informational, Unknown),
-        Event::Checkpointed => (Other, Informational, Success),
+        Event::Checkpointed | Event::ApprovalRequested | Event::ApprovalGiven => {
+            (Other, Informational, Success)
+        }
+        Event::Approved => (Other, Medium, Unknown),
+        Event::Forked => (Create, Medium, Success),
         Event::KeystoreCreated | Event::KeyCreated | Event::Imported => {
             (Create, Informational, Success)
         }
@@ -145,6 +150,7 @@ fn kind(event: Event) -> (Activity, Severity, Status) {
         | Event::RotationUndone
         | Event::DestructionCancelled => (Update, Informational, Success),
         Event::BackupRecipientsChanged
+        | Event::ApproversChanged
         | Event::Restored
         | Event::Rescued
         | Event::DestructionPlanned => (Update, Medium, Success),
@@ -155,9 +161,12 @@ fn kind(event: Event) -> (Activity, Severity, Status) {
         Event::Destroyed => (Delete, Medium, Success),
         Event::Drilled => (Read, Informational, Success),
         Event::BackedUp => (Read, Informational, Unknown),
+        Event::BackupFailed => (Read, Medium, Failure),
         Event::Exported | Event::BinaryLogRead => (Read, Medium, Unknown),
-        Event::DataDirectoryRegistered => (Enroll, Informational, Success),
-        Event::DataDirectoryGone => (Unenroll, Informational, Success),
+        Event::DataDirectoryRegistered | Event::DataBackupRegistered => {
+            (Enroll, Informational, Success)
+        }
+        Event::DataDirectoryGone | Event::DataBackupGone => (Unenroll, Informational, Success),
     }
 }
 
@@ -193,6 +202,7 @@ impl Status {
         match self {
             Self::Unknown => "Unknown",
             Self::Success => "Success",
+            Self::Failure => "Failure",
         }
     }
 }
