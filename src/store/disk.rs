@@ -54,6 +54,11 @@ pub trait Disk: Send + Sync {
         }
     }
 
+    /// Gives a file a second name; `AlreadyExists` where something is at `to`, `Unsupported` where no file has two.
+    fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Makes what was created, renamed and removed in a folder survive a power cut.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 
@@ -185,6 +190,14 @@ impl Disk for OsDisk {
             }
             outcome => Ok(outcome?),
         }
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        use nix::libc::{EMLINK, ENOSYS, EOPNOTSUPP, EPERM};
+        fs::hard_link(from, to).map_err(|cause| match cause.raw_os_error() {
+            Some(EPERM | ENOSYS | EOPNOTSUPP | EMLINK) => io::ErrorKind::Unsupported.into(),
+            _ => cause,
+        })
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {

@@ -5,6 +5,7 @@
 
 mod fork;
 mod scheduled;
+mod trouble;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};

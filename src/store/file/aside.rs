@@ -41,10 +41,17 @@ impl StoreFile {
             .map_err(|cause| self.failed("cannot write", &cause))
             .and_then(|(read, _)| prove(Sealed::parse(&read)?))
             .and_then(|()| self.set_aside(day));
-        let placed = written.and_then(|aside| {
-            let placed = self.disk.rename_new(&temporary, &self.path);
+        let placed = written.and_then(|former| {
+            let placed = match &former {
+                // It is still there as well: at no moment is there nothing.
+                Some(Former::Linked(_)) => self.disk.rename(&temporary, &self.path),
+                Some(Former::Renamed(_)) | None => self.disk.rename_new(&temporary, &self.path),
+            };
             let placed = placed.and_then(|()| self.disk.sync_folder(self.folder()));
-            placed.map(|()| aside.clone()).map_err(|cause| self.put_back(aside.as_deref(), &cause))
+            match placed {
+                Ok(()) => Ok(former.map(Former::name)),
+                Err(cause) => Err(self.put_back(former, &cause)),
+            }
         });
         placed.inspect_err(|_| {
             // It goes with the next commit if it does not go now.
@@ -86,11 +93,17 @@ impl StoreFile {
     }
 
     /// Gives what is at the keystore's path a name that nothing has; nothing where there is nothing.
-    fn set_aside(&self, day: &str) -> Result<Option<PathBuf>> {
+    fn set_aside(&self, day: &str) -> Result<Option<Former>> {
         for n in 1..=MOST_A_DAY {
             let aside = self.beside(&format!(".before-rescue-{day}-{n}"));
-            match self.disk.rename_new(&self.path, &aside) {
-                Ok(()) => return Ok(Some(aside)),
+            let named = match self.disk.link(&self.path, &aside) {
+                Err(none) if none.kind() == io::ErrorKind::Unsupported => {
+                    self.disk.rename_new(&self.path, &aside).map(|()| Former::Renamed(aside))
+                }
+                linked => linked.map(|()| Former::Linked(aside)),
+            };
+            match named {
+                Ok(former) => return Ok(Some(former)),
                 Err(none) if none.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(cause) => return Err(Error::io("cannot set aside", &self.path, &cause)),
@@ -101,13 +114,42 @@ impl StoreFile {
     }
 
     /// The error that the new file could not take its place; the former one is back if it can be.
-    fn put_back(&self, aside: Option<&Path>, cause: &io::Error) -> Error {
+    fn put_back(&self, former: Option<Former>, cause: &io::Error) -> Error {
         let failed = self.failed("cannot write", cause);
-        match aside.map(|aside| (aside, self.disk.rename_new(aside, &self.path))) {
-            Some((aside, Err(_))) => {
-                failed.advise(format!("the file that was there is {} now", aside.display()))
+        match former {
+            Some(Former::Linked(aside)) if self.is_one(&aside) => {
+                let _ = self.disk.remove(&aside);
+                failed
             }
-            _ => failed,
+            Some(Former::Renamed(aside)) if self.disk.rename_new(&aside, &self.path).is_ok() => {
+                failed
+            }
+            Some(former) => {
+                failed.advise(format!("the file that was there is {} now", former.name().display()))
+            }
+            None => failed,
+        }
+    }
+
+    /// Whether what is at the keystore's path and at `aside` is one file.
+    fn is_one(&self, aside: &Path) -> bool {
+        let [here, there] = [&self.path, aside].map(|path| self.disk.stamp(path).ok());
+        here.is_some() && here == there
+    }
+}
+
+/// What was at the keystore's path.
+enum Former {
+    /// It has another name besides.
+    Linked(PathBuf),
+    /// It has another name instead.
+    Renamed(PathBuf),
+}
+
+impl Former {
+    fn name(self) -> PathBuf {
+        match self {
+            Self::Linked(name) | Self::Renamed(name) => name,
         }
     }
 }

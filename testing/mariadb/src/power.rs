@@ -101,6 +101,15 @@ impl Unsynced {
                     }
                 }
             }
+            "link" | "linkat" => {
+                if let [from, to] = &call.quoted()[..]
+                    && inside(to)
+                {
+                    self.names = true;
+                    let length = lengths.get(from).copied().unwrap_or(0);
+                    lengths.insert(to.clone(), length);
+                }
+            }
             "unlink" | "unlinkat" => {
                 for path in call.quoted().iter().filter(|path| inside(path)) {
                     self.names = true;

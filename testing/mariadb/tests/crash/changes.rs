@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use keyward::age::{self, Identity, With};
 use keyward::assemble;
 use keyward::config::Config;
 use keyward::env::Env;
 use keyward::env::fake::FakeLog;
 use keyward::key::KeyName;
 use keyward::source::Role;
+use test_kit::account::give_to_server;
 use test_kit::command::answer;
 use test_kit::files::copy;
 use test_kit::strace::{self, Call};
@@ -111,6 +113,50 @@ fn cancelled() -> Result<()> {
     site.keyward(&["keys", "destroy", "3", "1", "--datadir", &text(&site.data())])?.ok()?;
     Change::new(&site, &["keys", "destroy", "3", "1", "--cancel"])?
         .cut_off_everywhere("destroy --cancel")
+}
+
+#[test]
+fn backup() -> Result<()> {
+    let site = site("crash-backup")?;
+    identity(&site)?;
+    // Beside the keystore, where the harness looks.
+    let section = format!("[backup]\nto = {:?}\n", site.keys());
+    files::write(&site.config(), section + &files::text(&site.config())?)?;
+    Change::new(&site, &["keystore", "backup", "--due"])?.cut_off_everywhere("backup --due")
+}
+
+#[test]
+fn restore() -> Result<()> {
+    let (lost, site) = (site("crash-lost")?, Site::with_keyward("crash-restore")?);
+    let fingerprint = identity(&lost)?;
+    let (backup, identity) = (lost.path("etc/keys.age"), lost.path("etc/identity"));
+    lost.keyward(&["keystore", "backup", "--to", &text(&backup)])?.ok()?;
+    give_to_server(&backup)?;
+    let words =
+        ["keystore", "restore", &text(&backup), "--identity", &text(&identity)].map(str::to_owned);
+    let words = [&words[..], &["--fingerprint".to_owned(), fingerprint, "--replace".to_owned()]];
+    let words = words.concat();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    Change::new(&site, &words)?.cut_off_everywhere("restore")
+}
+
+#[test]
+fn fork() -> Result<()> {
+    let site = site("crash-fork")?;
+    let data = text(&site.data());
+    Change::new(&site, &["keystore", "fork", "--datadir", &data])?.cut_off_everywhere("fork")
+}
+
+/// Makes what opens the site's backups; the keystore's fingerprint.
+fn identity(site: &Site) -> Result<String> {
+    let identity = site.path("etc/identity");
+    let said = site.keyward(&["keystore", "backup", "--identity", &text(&identity)])?.err;
+    let mut last = said.lines().filter_map(|line| line.rsplit(' ').next());
+    let (fingerprint, recipient) = (last.next(), last.next());
+    let recipient = recipient.ok_or("no recipient")?;
+    site.keyward(&["keystore", "backup", "--add-recipient", recipient])?.ok()?;
+    give_to_server(&identity)?;
+    Ok(fingerprint.ok_or("no fingerprint")?.to_owned())
 }
 
 /// So that version 1 of key 3 is none of the newest two, which stay, and the data are ours.
@@ -233,7 +279,7 @@ impl<'a> Change<'a> {
 
 /// The calls that change a file or a folder of the site.
 fn changing(calls: &[Call], site: &Site) -> Vec<Call> {
-    const NAMES: [&str; 16] = [
+    const NAMES: [&str; 18] = [
         "write",
         "pwrite64",
         "writev",
@@ -242,6 +288,8 @@ fn changing(calls: &[Call], site: &Site) -> Vec<Call> {
         "rename",
         "renameat",
         "renameat2",
+        "link",
+        "linkat",
         "unlink",
         "unlinkat",
         "mkdir",
@@ -275,6 +323,7 @@ fn state(site: &Site, folder: &Path) -> Result<String> {
     if let Ok(made) = files::text(&folder.join("out.txt")) {
         state += &made;
     }
+    state += &backups_in(site, folder)?;
     if !folder.join("keystore.json").exists() {
         return Ok(state + "no keys");
     }
@@ -292,9 +341,32 @@ fn state(site: &Site, folder: &Path) -> Result<String> {
         let shown = ask(&["keys", "show", "3"])?.ok()?;
         state += if shown.contains(" to be destroyed") { "doomed\n" } else { "" };
     }
+    let keystore: serde_json::Value =
+        serde_json::from_slice(&files::read(&folder.join("keystore.json"))?)
+            .map_err(|error| error.to_string())?;
+    state += if keystore["epoch"].as_u64() > Some(1) { "of a later epoch\n" } else { "" };
     let status = ask(&["status"])?.ok()?;
     let wrapped = status.lines().find(|line| line.starts_with("wrapped by"));
     Ok(state + wrapped.unwrap_or("wrapped by nobody"))
+}
+
+/// The backups in `folder`, each of which must be whole.
+fn backups_in(site: &Site, folder: &Path) -> Result<String> {
+    let is_one = |path: &&PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with("keyward-") && name.ends_with(".age")
+    };
+    let mut found = String::new();
+    for path in files::list(folder).iter().filter(is_one) {
+        let identity = Identity::parse(&files::read(&site.path("etc/identity"))?);
+        let opened = identity.and_then(|one| {
+            age::decrypt(&files::read(path).unwrap_or_default(), With::Identity(&one))
+        });
+        let opened = opened.map_err(|error| format!("{}: {error}", path.display()))?;
+        let lines = opened.expose().split(|byte| *byte == b'\n').count();
+        found += &format!("a backup of {lines} lines\n");
+    }
+    Ok(found)
 }
 
 /// A row of a key list without its age and its check value, which is another in each keystore.
