@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod fork;
+mod leaks;
 mod scheduled;
 mod trouble;
 

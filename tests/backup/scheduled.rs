@@ -15,7 +15,7 @@ const DUE: [&str; 3] = ["keystore", "backup", "--due"];
 
 impl Site {
     /// Has backups go to a folder of the account's, as `more` says.
-    fn schedule(&self, more: &str) -> PathBuf {
+    pub(crate) fn schedule(&self, more: &str) -> PathBuf {
         let folder = self.path("backups");
         fs::create_dir(&folder).unwrap();
         self.own(&folder);
@@ -26,7 +26,7 @@ impl Site {
         folder
     }
 
-    fn own(&self, path: &std::path::Path) {
+    pub(crate) fn own(&self, path: &std::path::Path) {
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
         if geteuid().is_root() {
             chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
