@@ -152,6 +152,12 @@ fn nothing_of_others_is_run_or_written_to() {
     site.identity();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
     site.fails("can be written by others");
+    if geteuid().is_root() {
+        // Root's own, which the account cannot write.
+        chown(&folder, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        site.fails("Permission denied; let the folder belong to the server's account");
+    }
     site.own(&folder);
     let hook = site.path("hook");
     fs::set_permissions(&hook, fs::Permissions::from_mode(0o777)).unwrap();

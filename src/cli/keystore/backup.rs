@@ -36,7 +36,7 @@ pub(in crate::cli) struct Options {
     /// Write the backup to this new file, for the keystore's recipients
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
-    /// Make the backup that the section [backup] of the configuration wants by now, for a timer or cron: written
+    /// Make the backup that `[backup]` in the configuration wants by now, for a timer or cron: written
     /// to its folder, the oldest removed, the newest given to its hook
     #[arg(long)]
     pub(super) due: bool,

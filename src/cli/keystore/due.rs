@@ -62,7 +62,9 @@ pub(super) fn run(path: &Path, printer: &Printer) -> Result<Exit> {
     let done = match call.all() {
         Ok(done) => done,
         Err(error) => {
-            call.fail(&error)?;
+            if let Err(unnoted) = call.fail(&error) {
+                printer.error(&unnoted);
+            }
             return Err(error);
         }
     };

@@ -25,7 +25,7 @@ use crate::provider::{End, Ending};
 use crate::report::{
     self, Data, Key, KeyStore, Planned, PolicyFacts, Record, Server, Step, TrailFacts, Version,
 };
-use crate::store::{KeyEntry, Registers, VersionEntry};
+use crate::store::{KeyEntry, VersionEntry};
 
 /// How many keys a line of a table names.
 const NAMED: usize = 5;
@@ -66,10 +66,16 @@ pub(super) fn server(path: &Path, options: &Options) -> Result<(Server, Custodia
         approvals_needed: registers.approvers.needed,
         approvers: registers.approvers.keys.clone(),
         backup_recipients: registers.backup_recipients.clone(),
-        backups: backups(&lines, &registers),
+        backups: records(&lines, &[Event::BackedUp]),
         recoveries: records(
             &lines,
-            &[Event::Drilled, Event::Restored, Event::Rescued, Event::RollbackAccepted],
+            &[
+                Event::Drilled,
+                Event::Restored,
+                Event::Forked,
+                Event::Rescued,
+                Event::RollbackAccepted,
+            ],
         ),
         destructions: records(
             &lines,
@@ -222,21 +228,6 @@ fn ending(End { what, at }: &End) -> report::Ending {
         Ending::Token { renewable } => ("token".to_owned(), *renewable),
     };
     report::Ending { what, at: *at, renewed }
-}
-
-/// What the trail has of backups; and what the register has, where there is one.
-fn backups(lines: &[Line], registers: &Registers) -> Vec<Record> {
-    let registered = registers.backups.iter().map(|backup| Record {
-        at: backup.made,
-        event: "registered".to_owned(),
-        what: backup.name.clone(),
-        actor: String::new(),
-        reason: String::new(),
-    });
-    let mut all = records(lines, &[Event::BackedUp]);
-    all.extend(registered);
-    all.sort_by_key(|one| one.at);
-    all
 }
 
 fn records(lines: &[Line], events: &[Event]) -> Vec<Record> {

@@ -63,7 +63,7 @@ impl Room {
     fn have_backups(&self) -> Result<()> {
         let folder = self.backups();
         fs::create_dir(&folder)?;
-        self.site.only_for_server(&folder)?;
+        give_to_server(&folder)?;
         let config = files::text(&self.site.config())?;
         let section = format!("[backup]\nto = {folder:?}\n");
         files::write(&self.site.config(), format!("{section}{config}"))?;
