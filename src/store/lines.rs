@@ -14,7 +14,7 @@ use super::registers::Registers;
 use super::seal::FileMac;
 use super::{Contents, Keystore, Revision, Sealed, StoreKeyEntry, Written};
 use crate::error::{Error, Kind, Result, json_place};
-use crate::key::KeyName;
+use crate::key::{KeyName, KeyState};
 use crate::secret::scrubbed;
 
 /// The beginning of every line.
@@ -188,6 +188,17 @@ impl Line {
         Some(line)
     }
 
+    /// Whether a key that encrypts data was destroyed. The document before the line still has it, so that it is
+    /// to be written again without: what was erased must not be in the file. A secret that a client of MySQL's
+    /// removes stays in the file until that is written whole.
+    fn destroys(&self) -> bool {
+        let mut keys = self.changed.iter().chain(&self.keys);
+        keys.any(|key| {
+            matches!(key.name(), KeyName::Id(_))
+                && key.versions().any(|version| version.state == KeyState::Destroyed)
+        })
+    }
+
     fn parse(bytes: &[u8]) -> Result<(Self, usize)> {
         let (document, len) = format::first::<LineDocument>(bytes).map_err(|cause| {
             damaged(&format!("a line behind the document cannot be read: {}", json_place(&cause)))
@@ -265,12 +276,13 @@ impl Line {
 impl Keystore {
     /// One line more for the file that this was changed from, for a commit, and itself once that is
     /// written. None where the file is shorter than `from` bytes or has enough lines, or where the
-    /// change is more than a line can say.
+    /// change is more than a line can say, or destroys a key.
     pub(super) fn as_line(&self, from: usize) -> Result<Option<(Vec<u8>, Self)>> {
         let Some(file) = self.file.as_deref().filter(|file| file.layout.document >= from) else {
             return Ok(None);
         };
-        let Some(line) = Line::between(&file.contents, &self.contents) else { return Ok(None) };
+        let line = Line::between(&file.contents, &self.contents);
+        let Some(line) = line.filter(|line| !line.destroys()) else { return Ok(None) };
         let (text, mac) = scrubbed(|| line.write(&file.mac, self.line_mac()?))?;
         let Layout { document, all } = file.layout;
         let all = all + text.len();

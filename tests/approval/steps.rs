@@ -226,3 +226,26 @@ fn a_key_is_erased_whole_with_approvals_of_what_goes() {
     assert_eq!(new.rotate(Which::One(id(1)), CAROL).unwrap(), [key(1, 7)]);
     assert_eq!(new.latest(id(7)), None);
 }
+
+#[test]
+fn a_key_that_is_erased_leaves_the_file_however_long_that_is() {
+    let bench = Bench::of(3);
+    for number in 3..340 {
+        bench.custodian.create(id(number), None, CAROL).unwrap();
+    }
+    let text = || fs::read_to_string(bench.path("keystore.json")).unwrap();
+    // Added as a line, and so not written again.
+    bench.custodian.rotate(Which::One(id(9)), CAROL).unwrap();
+    let before = text();
+    bench.custodian.rotate(Which::One(id(9)), CAROL).unwrap();
+    assert!(text().starts_with(&before) && before.len() > 131_072, "{} bytes", before.len());
+    let own = before.split("\"name\":17,").nth(1).unwrap();
+    let wrapped = own.split("\"data\":\"").nth(1).unwrap().split('"').next().unwrap();
+    assert!(wrapped.len() > 60 && text().contains(wrapped));
+    let erasure = Erasure { id: id(17), losses: Vec::new(), judged: Judged::default() };
+    bench.custodian.manager().unwrap().erase(&erasure, CAROL).unwrap();
+    assert!(!text().contains(wrapped));
+    let before = text();
+    bench.custodian.rotate(Which::One(id(9)), CAROL).unwrap();
+    assert!(text().starts_with(&before), "lines are added again");
+}

@@ -36,8 +36,8 @@ impl Written {
         let mut all = Self::document(60);
         all.add(&with(all.now(), 3, 3, KeyState::Active));
         all.add(&with(all.now(), 61, 1, KeyState::Active));
-        let gone = all.now().with_state(&at(3, 1), KeyState::Destroyed, &change("gone"));
-        all.add(&gone.unwrap());
+        let known = all.now().with_state(&at(3, 1), KeyState::Compromised, &change("known"));
+        all.add(&known.unwrap());
         let without = |keystore: &Keystore| {
             let mut contents = keystore.contents.clone();
             Arc::make_mut(&mut contents.keys).remove(7);
@@ -164,6 +164,10 @@ fn what_a_line_cannot_say_makes_a_new_file() {
         all.now().with_store_key(store_key(5), wrappings, change("").at, &rng).unwrap()
     ));
     assert!(changed(all.now().with_next_epoch(change("").at, &rng).unwrap()));
+    // The document would still have the key.
+    let known = all.now().with_state(&at(3, 1), KeyState::Compromised, &change("known")).unwrap();
+    assert!(changed(known.with_state(&at(3, 1), KeyState::Destroyed, &change("gone")).unwrap()));
+    assert!(!changed(known));
     // Too many lines, and a file that is too short.
     let many =
         (1..=30).fold(all.now().clone(), |keystore, id| with(&keystore, id, 3, KeyState::Active));
