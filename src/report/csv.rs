@@ -78,6 +78,7 @@ impl Table<'_> {
         self.records("recovery", &server.recoveries);
         self.records("destruction", &server.destructions);
         self.records("transfer", &server.transfers);
+        self.records("approval", &server.approvals);
         self.trail(server);
     }
 

@@ -91,6 +91,9 @@ pub struct Server {
     pub approvals_needed: u32,
     /// The approvers' public keys.
     pub approvers: Vec<String>,
+    /// What they were asked for, what they approved, and who they were before, oldest first.
+    #[serde(default)]
+    pub approvals: Vec<Record>,
     /// For whom backups are encrypted.
     pub backup_recipients: Vec<String>,
     /// Backups, oldest first.

@@ -51,6 +51,7 @@ pub(super) fn server() -> Server {
         key_stores: vec![key_store()],
         approvals_needed: 2,
         approvers: vec!["ssh-ed25519 A a".to_owned(), "ssh-ed25519 B b".to_owned()],
+        approvals: vec![record("approved", 20)],
         backup_recipients: vec!["age1pq1x".to_owned()],
         backups: vec![record("backed-up", 10)],
         recoveries: vec![Record {

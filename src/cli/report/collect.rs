@@ -65,6 +65,15 @@ pub(super) fn server(path: &Path, options: &Options) -> Result<(Server, Custodia
         key_stores: providers.iter().map(|provider| key_store(provider, &custodian)).collect(),
         approvals_needed: registers.approvers.needed,
         approvers: registers.approvers.keys.clone(),
+        approvals: records(
+            &lines,
+            &[
+                Event::ApproversChanged,
+                Event::ApprovalRequested,
+                Event::ApprovalGiven,
+                Event::Approved,
+            ],
+        ),
         backup_recipients: registers.backup_recipients.clone(),
         backups: records(&lines, &[Event::BackedUp]),
         recoveries: records(

@@ -439,6 +439,7 @@ fn backups(server: &Server) -> String {
         ("Drills, restores and rescues", &server.recoveries),
         ("Destructions", &server.destructions),
         ("Keys and logs that came in or left", &server.transfers),
+        ("Approvals", &server.approvals),
     ] {
         let rows = limited(records.iter().map(row));
         let _ = writeln!(page, "<h3>{title}</h3>");
