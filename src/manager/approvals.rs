@@ -141,12 +141,14 @@ impl Manager {
         let mut before = None;
         for id in folder.ids()? {
             let Ok(sealed) = folder.read(&id) else { continue };
-            let request = &sealed.request;
+            let (request, void) = (&sealed.request, void(contents, &sealed, now));
             if !request.subject.resembles(subject) {
+                if let Some(Void::Over(_)) = void {
+                    self.reader.warn_of(folder.remove(&id));
+                }
                 continue;
             }
             let changed = || Void::Over("what it names has changed since".to_owned());
-            let void = void(contents, &sealed, now);
             match void.or_else(|| (request.subject != *subject).then(changed)) {
                 None => {
                     let approvers = signers(contents, &folder, &sealed)?;
@@ -183,18 +185,10 @@ impl Manager {
         reason: Reason<'_>,
     ) -> Result<Sealed> {
         let contents = keystore.contents();
-        let (approvers, needed) = (approvers(contents), contents.registers().approvers.needed);
+        let needed = contents.registers().approvers.needed;
+        refuse_too_few(contents, subject.action(), reason.actor)?;
+        let approvers = approvers(contents);
         let own = approvers.iter().find(|key| key.is_of(reason.actor));
-        let others = approvers.iter().filter(|key| !key.is_of(reason.actor)).count();
-        if others < needed as usize {
-            let what = format!(
-                "{needed} approvals are needed to {}, and besides whoever asks there are {others} approvers",
-                subject.action().words()
-            );
-            return Err(
-                Error::new(Kind::State, what).advise("have somebody ask who is no approver")
-            );
-        }
         let mut id = [0; 16];
         self.reader.env.rng.fill(&mut id)?;
         let now = self.reader.env.clock.now();
@@ -319,6 +313,20 @@ impl Void {
 fn approvers(contents: &Contents) -> Vec<PublicKey> {
     let keys = &contents.registers().approvers.keys;
     keys.iter().filter_map(|key| key.parse().ok()).collect()
+}
+
+/// Refuses a request that can never have enough approvals, as `actor` does not count.
+fn refuse_too_few(contents: &Contents, action: Action, actor: &str) -> Result<()> {
+    let needed = contents.registers().approvers.needed;
+    let others = approvers(contents).iter().filter(|key| !key.is_of(actor)).count();
+    if others >= needed as usize {
+        return Ok(());
+    }
+    let what = format!(
+        "{needed} approvals are needed to {}, and besides whoever asks there are {others} approvers",
+        action.words()
+    );
+    Err(Error::new(Kind::State, what).advise("have somebody ask who is no approver"))
 }
 
 /// Why the request counts no more, whatever it asks for. The generation may have grown: a server registers

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::key::{KeyInfo, KeyRef};
 use crate::ring::Ring;
-use crate::source::{Reason, infos};
+use crate::source::{KeySource as _, Reason, infos};
 use crate::store::{Approvers, Contents, DataDirectory};
 
 impl Manager {
@@ -56,6 +56,8 @@ impl Manager {
         needed: u32,
         reason: Reason<'_>,
     ) -> Result<()> {
+        self.load()?;
+        self.may_set_approvers(keys, needed)?;
         let subject = |contents: &Contents| Ok(of_approvers(contents, keys, needed));
         let approval = self.approval(subject, reason)?;
         let text = Approval::reason(approval.as_deref(), reason.text);

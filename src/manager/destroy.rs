@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::key::{KeyRef, KeyState};
 use crate::policy::Policy;
-use crate::source::Reason;
+use crate::source::{KeySource as _, Reason};
 use crate::store::{Change, Contents, KeyEntry, Keystore, VersionEntry};
 
 /// A step towards the end of a version, or back.
@@ -97,6 +97,10 @@ impl Manager {
         let reason = Reason { actor: reason.actor, text: &asked };
         let approval = match step {
             Destruction::Plan(key, wait) => {
+                // What is refused anyway is nothing to ask anybody for.
+                self.load()?;
+                let change = self.change(reason);
+                step.apply(self.reader.keystore()?, &self.runner.policy, &change)?;
                 self.approval(|now| of_destruction(now, key, *wait, judged), reason)?
             }
             Destruction::Cancel(_) | Destruction::CarryOut(_) => None,
