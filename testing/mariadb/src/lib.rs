@@ -4,6 +4,7 @@
 //! running [`Server`], which dies with the value and with the thread that started it.
 //! The suites themselves are under `tests/`; `cargo xtask test` runs them in layers.
 
+pub mod approvers;
 pub mod backup;
 pub mod launch;
 pub mod load;

@@ -3,6 +3,7 @@
 
 mod cipher;
 mod drill;
+mod erase;
 mod follow;
 mod inspect;
 mod load;
