@@ -11,7 +11,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use marked::{Keeper, Marked, WAY_ROUND, from_file_for, refuse_a_second_keystore, start_for};
+pub use marked::{
+    Keeper, Marked, WAY_ROUND, from_file_for, notice_configuration, refuse_a_second_keystore,
+    start_for,
+};
 use moving::named;
 pub use moving::{MigrationReport, Target, import, migrate, read_keys};
 pub use next_start::{ReadConfig, watch_restart};

@@ -40,7 +40,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest time that anything may take or wait: a clock can show its end.
 const LONGEST_TIME: Duration = Duration::from_secs(1000 * 365 * 86_400);
 /// Largest accepted configuration, in bytes.
-const MAX_LEN: u64 = 1 << 16;
+pub const MAX_LEN: u64 = 1 << 16;
 
 /// The whole configuration, checked but for what only the providers know.
 pub struct Config {

@@ -42,6 +42,12 @@ impl Timestamp {
         self.0
     }
 
+    /// So much later, or the end of time.
+    #[must_use]
+    pub const fn plus(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(time.as_secs()))
+    }
+
     /// How long ago `earlier` was; zero if it lies ahead.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

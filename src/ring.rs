@@ -8,7 +8,7 @@
 
 mod named;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 pub use named::{NamedKey, NamedKeys};
@@ -17,11 +17,12 @@ use crate::error::{Error, Kind, Result};
 use crate::key::{CheckValue, Cipher, KeyId, KeyRef, KeyVersion};
 use crate::secret::DataKey;
 
-/// One version of a key as the server may use it. Never changes once it is in a ring.
+/// One version of a key as the server may use it. Never changes once it is in a ring, but for whether it was used.
 pub struct RingKey {
     key: DataKey,
     cipher: Cipher,
     check: CheckValue,
+    used: AtomicBool,
 }
 
 impl RingKey {
@@ -29,7 +30,7 @@ impl RingKey {
     #[must_use]
     pub fn new(key: DataKey, cipher: Cipher) -> Self {
         let check = key.check_value();
-        Self { key, cipher, check }
+        Self { key, cipher, check, used: AtomicBool::new(false) }
     }
 
     /// The key.
@@ -48,6 +49,20 @@ impl RingKey {
     #[must_use]
     pub fn check(&self) -> CheckValue {
         self.check
+    }
+
+    /// Notes that the server has it. Reads one flag after the first time, and writes nothing that other threads read.
+    #[inline]
+    pub fn note_use(&self) {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the server has had it.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::mark;
 pub use crate::mark::Keeper;
 use crate::ring::Watch;
 use crate::source::Role;
+use crate::trust;
 
 /// What to do where the data directory is encrypted and its keys are not at hand.
 const PUT_BACK: &str = "put the configuration and the keystore of these data back from a backup; a \
@@ -41,6 +42,7 @@ pub fn from_file_for(path: &Path, folder: &Path, role: Role, env: Env) -> Result
     })?;
     trust_owner_of(&config.keystore.path);
     let marked = start_for(&config, folder, Some(WAY_ROUND), role, env.clone())?;
+    notice_configuration(&marked.custodian, path);
     let path = path.to_owned();
     watch_restart(&marked.custodian, Box::new(move || Config::load(&path)), &env);
     Ok(marked)
@@ -80,8 +82,17 @@ pub fn start_for(
     let gone = |key: &KeyRef| destroyed.binary_search(key).is_ok();
     let keeper = Arc::new(Keeper::begin(&setting, custodian.ring(), &gone, env)?);
     custodian.ring().watch(Arc::clone(&keeper) as Arc<dyn Watch>);
-    custodian.register(home(folder, &keeper));
+    let home = home(folder, &keeper);
+    custodian.notice_for(home.host.clone(), home.path.clone());
+    custodian.register(home);
     Ok(Marked { custodian, mark: Some(keeper) })
+}
+
+/// Has the server tell its audit trail when the file at `path` changes, by a digest of it.
+pub fn notice_configuration(custodian: &Custodian, path: &Path) {
+    let path = path.to_owned();
+    let read = move || trust::read(&path, config::MAX_LEN).ok();
+    custodian.notice_configuration(Box::new(read));
 }
 
 /// The data directory at `folder`, as the keystore's register has it.

@@ -15,7 +15,10 @@ impl Shared {
     /// Notes how a reading ended, and what the key store lost.
     pub(super) fn note_outcome(&self, failure: Option<&Error>, source: &dyn KeySource) {
         match failure {
-            Some(_) => lock(&self.back_off).failed(&*self.env.rng),
+            Some(error) => {
+                lock(&self.back_off).failed(&*self.env.rng);
+                self.note_failure(error);
+            }
             None => lock(&self.back_off).succeeded(),
         }
         let state = source.state();
@@ -29,6 +32,7 @@ impl Shared {
     /// Notes that a provider did what it was asked.
     pub(super) fn note_answer(&self) {
         self.answered.store(self.env.clock.now().as_unix(), Ordering::Relaxed);
+        self.note_standing_again();
     }
 
     /// When a provider did so last.

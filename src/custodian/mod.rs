@@ -11,9 +11,11 @@ mod degraded;
 mod held;
 mod lookups;
 mod named;
+mod notices;
 mod rescue;
 mod restart;
 mod status;
+mod trail;
 mod worker;
 
 use std::collections::HashSet;
@@ -21,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use held::{ManagerGuard, Source};
+pub use notices::Configuration;
 pub use restart::{NextSource, NextStart, Proof, ProviderProof};
 
 use crate::env::{Env, Level, Timestamp};
@@ -32,7 +35,9 @@ use crate::ring::{Ring, RingKey};
 use crate::source::{Looked, Maintenance, Reason, Role, Which};
 use backoff::BackOff;
 use lookups::Lookups;
+use notices::Notices;
 use status::Summary;
+use trail::Verifying;
 use worker::{Attendant, Worker};
 
 /// How many absent keys are remembered; a damaged page can ask for any number of them.
@@ -59,6 +64,8 @@ struct Shared {
     lookups: Option<Lookups>,
     degraded: Mutex<Option<Degraded>>,
     restart: restart::Watch,
+    notices: Box<Notices>,
+    verifying: Box<Mutex<Verifying>>,
     backlog: Arc<Backlog>,
     /// When a provider answered last, in Unix seconds; 0 = not yet.
     answered: AtomicU64,
@@ -101,6 +108,8 @@ impl Custodian {
             lookups,
             degraded: Mutex::new(outage.map(|cause| Degraded { since: env.clock.now(), cause })),
             restart: restart::Watch::new(role),
+            notices: Box::default(),
+            verifying: Box::default(),
             backlog: Arc::default(),
             answered: AtomicU64::new(answered),
             back_off: Mutex::new(back_off),
@@ -178,13 +187,15 @@ impl Custodian {
         if let Some(lookups) = &self.shared.lookups {
             return self.shared.key_of(lookups, id, version);
         }
-        match self.ring.get(id, version) {
+        let key = match self.ring.get(id, version) {
             None => {
                 self.shared.look_again(id, Some(version))?;
                 self.ring.get(id, version)
             }
             known => known,
-        }
+        }?;
+        key.note_use();
+        Some(key)
     }
 
     /// The cipher of a key version that is in memory; never calls out.

@@ -13,11 +13,15 @@ impl Custodian {
     /// The key called `name`; `None` where there is none. An error where it is not in memory and
     /// the key source cannot be read, so that nobody can know.
     pub fn named(&self, name: &KeyName) -> Result<Option<Arc<NamedKey>>> {
-        if let Some(key) = self.ring.named().get(name) {
-            return Ok(Some(Arc::clone(key)));
+        let mut found = self.ring.named().get(name).cloned();
+        if found.is_none() {
+            self.shared.refresh_changed()?;
+            found = self.ring.named().get(name).cloned();
         }
-        self.shared.refresh_changed()?;
-        Ok(self.ring.named().get(name).cloned())
+        if let Some(key) = &found {
+            key.note_use();
+        }
+        Ok(found)
     }
 
     /// All of MySQL's keys that are in memory.

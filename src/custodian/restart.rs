@@ -258,7 +258,11 @@ impl Checker {
         self.server = Some(server);
         let listed = match self.list(shared) {
             Ok(listed) => listed,
-            Err(error) => return without_listing(error.within(of(&name)), stash),
+            Err(error) => {
+                let error = error.within(of(&name));
+                shared.note_failure(&error);
+                return without_listing(error, stash);
+            }
         };
         shared.note_answer();
         let held = held(&shared.ring);
@@ -359,6 +363,7 @@ fn check_keystore(next: &KeystoreReader, shared: &Shared) -> RestartSafe {
     let was_not_repeated = next.wrappers.iter().all(|named| {
         matches!(named.wrapper.fresh_login(), FreshLogin::Needless | FreshLogin::Spends(_))
     });
+    shared.note_failure(failure.as_ref().unwrap_or(&refused));
     match failure {
         Some(error) => RestartSafe::no(&error),
         // A refused PIN, for one: nobody tries it again to find out.

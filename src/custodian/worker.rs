@@ -1,6 +1,6 @@
 //! The threads of ours in the server. The one looks every half second whether the source has changed,
-//! keeps the policy and the register, signs checkpoints, and checks now and then whether a restart would
-//! succeed; the other copies the audit trail, where that is wanted.
+//! keeps the policy and the register, signs checkpoints, checks now and then whether a restart would succeed,
+//! and tells the trail what it noticed; the other copies the audit trail, where that is wanted.
 
 #![forbid(unsafe_code)]
 
@@ -97,6 +97,8 @@ fn run(shared: &Weak<Shared>, stop: &StopSignal) {
         shared.register_in_time();
         shared.checkpoint_in_time();
         shared.check_restart_in_time(Instant::now());
+        shared.verify_in_time();
+        shared.tell_in_time();
     }
 }
 

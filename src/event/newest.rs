@@ -2,15 +2,15 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use super::checkpoint::{MAX_LEN, Signed};
+use super::replace::replace;
 use super::trail::Head;
 use crate::env::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hex::Hex;
 use crate::trust;
 
@@ -43,22 +43,7 @@ impl NewestCheckpoint {
 
     /// Puts `text` in its place in one step. When this returns, it is on disk and dated `at`.
     pub fn replace(&self, text: &str, at: Timestamp) -> Result<()> {
-        let new = self.path.with_extension("checkpoint.new");
-        let replace = || {
-            // What a crash left.
-            match fs::remove_file(&new) {
-                Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
-                _ => {}
-            }
-            let mut file = trust::create(&new, MODE)?;
-            file.write_all(text.as_bytes())?;
-            file.set_modified(UNIX_EPOCH + Duration::from_secs(at.as_unix()))?;
-            file.sync_all()?;
-            fs::rename(&new, &self.path)?;
-            let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-        };
-        replace().map_err(|cause| Error::io("cannot write", &self.path, &cause))
+        replace(&self.path, text.as_bytes(), MODE, Some(at))
     }
 }
 

@@ -132,10 +132,14 @@ fn kind(event: Event) -> (Activity, Severity, Status) {
     use Status::{Failure, Success, Unknown};
     match event {
         Event::Intended => (Other, Informational, Unknown),
-        Event::Checkpointed | Event::ApprovalRequested | Event::ApprovalGiven => {
-            (Other, Informational, Success)
-        }
+        Event::Checkpointed
+        | Event::ServerStarted
+        | Event::ProviderUp
+        | Event::ApprovalRequested
+        | Event::ApprovalGiven => (Other, Informational, Success),
         Event::Approved => (Other, Medium, Unknown),
+        Event::ProviderDown => (Other, Medium, Failure),
+        Event::ProviderDenied | Event::TrailDamaged => (Other, High, Failure),
         Event::Forked => (Create, Medium, Success),
         Event::KeystoreCreated | Event::KeyCreated | Event::Imported => {
             (Create, Informational, Success)
@@ -148,9 +152,11 @@ fn kind(event: Event) -> (Activity, Severity, Status) {
         | Event::StoreKeyRotated
         | Event::Retained
         | Event::RotationUndone
+        | Event::LibraryUpgraded
         | Event::DestructionCancelled => (Update, Informational, Success),
         Event::BackupRecipientsChanged
         | Event::ApproversChanged
+        | Event::ConfigurationChanged
         | Event::Restored
         | Event::Rescued
         | Event::DestructionPlanned => (Update, Medium, Success),
@@ -159,7 +165,7 @@ fn kind(event: Event) -> (Activity, Severity, Status) {
         Event::Retired => (Deactivate, Informational, Success),
         Event::Compromised => (Disable, High, Success),
         Event::Destroyed => (Delete, Medium, Success),
-        Event::Drilled => (Read, Informational, Success),
+        Event::Drilled | Event::FirstUsed => (Read, Informational, Success),
         Event::BackedUp => (Read, Informational, Unknown),
         Event::BackupFailed => (Read, Medium, Failure),
         Event::Exported | Event::BinaryLogRead => (Read, Medium, Unknown),

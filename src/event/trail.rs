@@ -110,6 +110,22 @@ pub enum Event {
     Approved,
     /// A checkpoint of the trail, which is the reason's text, was signed by itself.
     Checkpointed,
+    /// A server has been running for a minute.
+    ServerStarted,
+    /// A server runs with another version of the library than before.
+    LibraryUpgraded,
+    /// A server's configuration is another one than before.
+    ConfigurationChanged,
+    /// A server has used versions that it had not used before.
+    FirstUsed,
+    /// A key store cannot be reached.
+    ProviderDown,
+    /// A key store refuses what it is asked.
+    ProviderDenied,
+    /// A key store that was away or refused does again what it is asked.
+    ProviderUp,
+    /// A server found that the trail is not whole.
+    TrailDamaged,
 }
 
 impl fmt::Display for Event {

@@ -92,11 +92,11 @@ struct Chained {
 }
 
 /// What was read so far.
-struct Walk {
-    known: Known,
+pub(super) struct Walk {
+    pub(super) known: Known,
     place: u64,
     previous: Hex<32>,
-    verdict: Verdict,
+    pub(super) verdict: Verdict,
 }
 
 impl Trail {
@@ -140,11 +140,11 @@ fn judge(mut file: impl BufRead, known: Known) -> io::Result<Verdict> {
 }
 
 impl Walk {
-    fn new(known: Known) -> Self {
+    pub(super) fn new(known: Known) -> Self {
         Self { known, place: 0, previous: GENESIS, verdict: Verdict::default() }
     }
 
-    fn line(&mut self, text: &[u8]) {
+    pub(super) fn line(&mut self, text: &[u8]) {
         self.place += 1;
         self.verdict.lines += 1;
         let (place, previous) = (self.place, self.previous);

@@ -58,7 +58,7 @@ impl Manager {
     /// Enters the server that this process is in the keystore's register: a minute from now, then daily,
     /// and together with any change that it makes before.
     pub fn register(&mut self, home: Home) {
-        let not_before = later(self.reader.env.clock.now(), FIRST_AFTER);
+        let not_before = self.reader.env.clock.now().plus(FIRST_AFTER);
         self.home = Some(Registering { home, not_before, entered: false, failure: None });
     }
 
@@ -130,7 +130,7 @@ impl Registering {
     fn note(&mut self, failure: Option<String>, now: Timestamp) -> Option<String> {
         self.entered |= failure.is_none();
         if failure.is_some() {
-            self.not_before = later(now, RETRY);
+            self.not_before = now.plus(RETRY);
         }
         let line = failure.clone().filter(|_| self.failure != failure);
         self.failure = failure;
@@ -182,8 +182,4 @@ impl Judged {
             format!("{text}; gone: {path} on {host}, mark {mark}")
         })
     }
-}
-
-fn later(at: Timestamp, by: Duration) -> Timestamp {
-    Timestamp::from_unix(at.as_unix().saturating_add(by.as_secs()))
 }

@@ -321,6 +321,9 @@ impl Open {
         let (library, instance) = (library.to_owned(), instance.to_owned());
         let read = move || Component::find(&library, &instance)?.config(&library.join(FILE_NAME));
         assemble::watch_restart(&custodian, Box::new(read), &env);
+        if let Component::Config(path) = &component {
+            assemble::notice_configuration(&custodian, path);
+        }
         Ok(Arc::new(Self {
             custodian,
             mark,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::key::{CheckValue, KeyName, KeyVersion, KeyringKey};
 use crate::secret::DataKey;
@@ -16,6 +17,7 @@ pub struct NamedKey {
     described: KeyringKey,
     data: DataKey,
     check: Option<CheckValue>,
+    used: AtomicBool,
 }
 
 impl NamedKey {
@@ -28,7 +30,7 @@ impl NamedKey {
         data: DataKey,
         check: Option<CheckValue>,
     ) -> Self {
-        Self { version, described, data, check }
+        Self { version, described, data, check, used: AtomicBool::new(false) }
     }
 
     /// Which version of its name it is.
@@ -53,6 +55,17 @@ impl NamedKey {
     #[must_use]
     pub fn check(&self) -> Option<CheckValue> {
         self.check
+    }
+
+    /// Notes that the server has it.
+    pub fn note_use(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the server has had it.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
     }
 }
 

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -137,7 +138,13 @@ impl ServedSource {
         &self.server
     }
 
-    fn tell(&self, event: Event, keys: &[KeyRef], reason: Reason<'_>) -> Result<()> {
+    /// Where the audit trail is, by the file that it is next to.
+    pub(crate) fn trail_is_beside(&self) -> Option<&Path> {
+        self.trail.as_ref().map(StoreFile::path)
+    }
+
+    /// Appends a line to the audit trail, if there is one.
+    pub(crate) fn tell(&self, event: Event, keys: &[KeyRef], reason: Reason<'_>) -> Result<()> {
         let Some(beside) = &self.trail else { return Ok(()) };
         let Reason { actor, text } = reason;
         let record = Record { event, keys, generation: 0, actor, reason: text };

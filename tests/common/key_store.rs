@@ -15,6 +15,8 @@ pub(crate) struct KeyStore {
     name: &'static str,
     pub(crate) calls: AtomicUsize,
     pub(crate) away: AtomicBool,
+    /// Whether it answers that nobody may do what it is asked.
+    pub(crate) refuses: AtomicBool,
     /// Whether everybody can wrap for it, who has a public key.
     pub(crate) public: AtomicBool,
     /// 0 where its wrapping key has no versions.
@@ -36,6 +38,7 @@ impl KeyStore {
             name,
             calls: AtomicUsize::new(0),
             away: AtomicBool::new(false),
+            refuses: AtomicBool::new(false),
             public: AtomicBool::new(false),
             kek_version: AtomicU64::new(1),
             gate: Mutex::default(),
@@ -63,6 +66,9 @@ impl KeyStore {
         let _open = self.gate.lock().unwrap();
         if self.away.load(Ordering::SeqCst) {
             return Err(Error::new(Kind::Unavailable, "the key store is away"));
+        }
+        if self.refuses.load(Ordering::SeqCst) {
+            return Err(Error::new(Kind::Denied, "the key store refuses"));
         }
         answer()
     }

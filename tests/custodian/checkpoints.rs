@@ -21,7 +21,7 @@ impl Bench {
     }
 
     /// The reasons of the trail's lines about checkpoints.
-    fn told(&self) -> Vec<String> {
+    fn checkpoints(&self) -> Vec<String> {
         let lines = Trail::beside(&self.path()).read().unwrap();
         let of = lines.into_iter().filter(|line| line.event == Event::Checkpointed);
         of.map(|line| line.reason).collect()
@@ -43,15 +43,15 @@ fn a_server_signs_the_trail_each_day_in_which_something_was_done() {
     assert!(in_time(|| bench.signed(&server).is_some()));
     let first = bench.signed(&server);
     assert_eq!(first, anchored(&server));
-    assert!(in_time(|| bench.told().len() == 1));
+    assert!(in_time(|| bench.checkpoints().len() == 1));
     // Its own line alone is no reason for another one.
     bench.clock.advance(2 * DAY);
     let_the_worker_look();
-    assert_eq!((bench.signed(&server), bench.told().len()), (first, 1));
+    assert_eq!((bench.signed(&server), bench.checkpoints().len()), (first, 1));
     // The change of a command, which the day's checkpoint comes with at once.
     bench.custodian(Role::Command).rotate(Which::One(key(1)), REASON).unwrap();
     let text = std::fs::read_to_string(bench.folder.path().join("audit.checkpoint")).unwrap();
-    assert_eq!(bench.told()[1..], [text]);
+    assert_eq!(bench.checkpoints()[1..], [text]);
     assert!(bench.signed(&server) > first);
     // One that comes to less than a day after it waits for that.
     bench.custodian(Role::Command).rotate(Which::One(key(1)), REASON).unwrap();
@@ -60,13 +60,13 @@ fn a_server_signs_the_trail_each_day_in_which_something_was_done() {
     assert_eq!(bench.signed(&server), second);
     bench.clock.advance(DAY);
     assert!(in_time(|| bench.signed(&server) > second));
-    assert!(in_time(|| bench.told().len() == 3));
+    assert!(in_time(|| bench.checkpoints().len() == 3));
     server.stop();
     // It is known after a restart.
     let again = bench.custodian(Role::Server);
     bench.clock.advance(2 * DAY);
     let_the_worker_look();
-    assert_eq!(bench.told().len(), 3);
+    assert_eq!(bench.checkpoints().len(), 3);
     assert!(again.status().degraded.is_none());
 }
 

@@ -6,6 +6,7 @@
 mod checkpoints;
 #[path = "../common/key_store.rs"]
 mod key_store;
+mod notices;
 mod pinned;
 mod register;
 mod rescue;

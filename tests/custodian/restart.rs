@@ -36,7 +36,7 @@ impl KeyWrapper for OneLogin {
 }
 
 /// The next start of a bench: with its key store as it is, or with [`OneLogin`].
-struct Next {
+pub(crate) struct Next {
     path: PathBuf,
     env: Env,
     key_store: Option<Arc<KeyStore>>,
@@ -57,7 +57,7 @@ impl NextStart for Next {
 }
 
 impl Bench {
-    fn next(&self, repeatable: bool) -> Box<Next> {
+    pub(crate) fn next(&self, repeatable: bool) -> Box<Next> {
         let clock = Arc::new(FakeClock::at(Timestamp::from_unix(1_700_000_000)));
         let env = Env { clock, rng: self.rng.clone(), log: Arc::new(FakeLog::default()) };
         let key_store = repeatable.then(|| self.key_store.clone());
