@@ -27,6 +27,9 @@ const TRIES: usize = 5;
 #[test]
 fn the_command() -> Result<()> {
     let (site, pristine) = prepared(site("crash-command")?)?;
+    // So that each commit ends with a checkpoint of the audit trail.
+    let config = files::text(&site.config())? + "\n[audit]\ncheckpoint_lines = 1\n";
+    files::write(&site.config(), config)?;
     let log = site.path("strace");
     let commit = commit_of(&command_traced(&site, &log, None)?, &site)?;
     let mut tally = Tally::default();
@@ -34,6 +37,7 @@ fn the_command() -> Result<()> {
         let aimed = Aimed { commit: &commit, place };
         let case = aimed.hit(&site, &pristine, |call| command_traced(&site, &log, Some(call)))?;
         case.verify(&site, &mut tally).map_err(|error| error.within(&aimed))?;
+        proven(&site).map_err(|error| error.within(&aimed))?;
         // Whatever the kill left behind is in nobody's way.
         site.keyward(&["rotate", "--all"])?.ok().map_err(|error| error.within(&aimed))?;
         if place % STRIDE == 0 {
@@ -76,6 +80,16 @@ fn prepared(site: Site) -> Result<(Site, PathBuf)> {
     copy(&site.keys(), &pristine)?;
     copy(&site.data(), &pristine)?;
     Ok((site, pristine))
+}
+
+/// The audit trail is whole, and its newest checkpoint, if there is one, is of it.
+fn proven(site: &Site) -> Result<()> {
+    let newest = site.keys().join("audit.checkpoint");
+    let mut words = vec!["audit", "verify"];
+    if newest.exists() {
+        words.extend(["--checkpoint", newest.to_str().ok_or("a path that is no text")?]);
+    }
+    site.keyward(&words)?.ok().map(drop)
 }
 
 /// A server starts, reads every row, and can rotate again.
