@@ -24,7 +24,7 @@ use crate::source::Reason;
 /// How long a server has run before it is worth a line, and how often it looks for something new.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// How many lines may wait while the trail cannot be written; later ones are lost, and the log has them.
+/// How many lines may wait while the trail cannot be written; later ones are lost.
 const MAX_WAITING: usize = 100;
 
 /// Who the audit trail names.
@@ -111,7 +111,7 @@ impl Shared {
 
     /// Notes that a key store did what it was asked.
     pub(super) fn note_standing_again(&self) {
-        self.note_standing(Standing::Answers, Event::ProviderUp, "it answers again");
+        self.note_standing(Standing::Answers, Event::ProviderUp, "the key store answers again");
     }
 
     fn note_standing(&self, standing: Standing, event: Event, text: &str) {
