@@ -15,6 +15,7 @@ mod recovery;
 mod report;
 mod rescue;
 mod rotation;
+mod trail;
 mod unit;
 
 use test_mariadb::rows::Table;
