@@ -1,17 +1,23 @@
-//! Reads the server headers of the distribution, so that the plugin ABI is the installed one's.
+//! Reads the server headers of the distribution, so that the plugin ABI is the installed one's, and lists the
+//! documents, which the command shows.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
+use std::{env, fs};
 
 const OVERRIDE: &str = "KEYWARD_MARIADB_INCLUDE";
 const WRAPPER: &str = "include/mariadb.h";
+/// Where the pages are that `keyward help` shows.
+const DOCUMENTS: [&str; 2] = ["docs", "docs/providers"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={WRAPPER}");
     println!("cargo::rerun-if-env-changed={OVERRIDE}");
-    if let Err(what) = mariadb_abi() {
+    for folder in DOCUMENTS {
+        println!("cargo::rerun-if-changed={folder}");
+    }
+    if let Err(what) = mariadb_abi().and_then(|()| pages()) {
         println!("cargo::error={what}");
         exit(1);
     }
@@ -45,6 +51,28 @@ fn mariadb_abi() -> Result<(), String> {
         })?
         .write_to_file(Path::new(&out).join("mariadb.rs"))
         .map_err(|cause| format!("cannot write the bindings: {cause}"))
+}
+
+/// Writes `$OUT_DIR/pages.rs`: each page's topic, which is its file's name, and its text.
+fn pages() -> Result<(), String> {
+    let [out, root] = ["OUT_DIR", "CARGO_MANIFEST_DIR"].map(env::var_os);
+    let (out, root) = (out.ok_or("no OUT_DIR")?, root.ok_or("no CARGO_MANIFEST_DIR")?);
+    let mut pages = Vec::new();
+    for folder in DOCUMENTS {
+        let cannot = |cause| format!("cannot list {folder}: {cause}");
+        for entry in fs::read_dir(folder).map_err(cannot)? {
+            let path = Path::new(&root).join(entry.map_err(cannot)?.path());
+            if let (Some("md"), Some(topic)) =
+                (path.extension().and_then(|end| end.to_str()), path.file_stem())
+            {
+                pages.push(format!("Page {{ topic: {topic:?}, text: include_str!({path:?}) }}"));
+            }
+        }
+    }
+    pages.sort();
+    let list = format!("&[{}]", pages.join(",\n"));
+    fs::write(Path::new(&out).join("pages.rs"), list)
+        .map_err(|cause| format!("cannot write the list of pages: {cause}"))
 }
 
 /// The folder that holds `mysql/plugin_encryption.h` of the server (not of the client library).

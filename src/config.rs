@@ -12,6 +12,7 @@ mod place;
 mod policy;
 mod report;
 mod sink;
+mod stash;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ pub use backup::BackupConfig;
 use place::{Lines, Place};
 pub use report::{Custodian, ReportConfig};
 pub use sink::SinkConfig;
+pub use stash::Stash;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Kind, Result};
@@ -73,15 +75,6 @@ pub struct Keystore {
     pub fingerprint: Option<String>,
     /// Whether a server does not start whose data need other keys.
     pub check_data: bool,
-}
-
-/// The section `[stash]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stash {
-    /// The file.
-    pub path: PathBuf,
-    /// What is older is not served.
-    pub max_age: Option<Duration>,
 }
 
 /// One `[[provider]]`. Its own options stay in `section`, for the backend to read.
@@ -205,20 +198,6 @@ impl FromStr for Fingerprint {
         }
         Err(Error::new(Kind::Config, "is not 64 hex digits")
             .advise("`keyward status --json` shows the keystore's"))
-    }
-}
-
-impl Stash {
-    fn read(section: Section, keystore: &Path) -> Result<Self> {
-        let stash = Self {
-            path: section.path("path")?.unwrap_or_else(|| keystore.with_file_name("stash.json")),
-            max_age: section.duration("max_age")?,
-        };
-        section.done()?;
-        if stash.path == keystore {
-            return Err(section.wrong("path", "is the keystore's; the stash is a file of its own"));
-        }
-        Ok(stash)
     }
 }
 
