@@ -97,10 +97,12 @@ impl Manager {
         let reason = Reason { actor: reason.actor, text: &asked };
         let approval = match step {
             Destruction::Plan(key, wait) => {
-                // What is refused anyway is nothing to ask anybody for.
                 self.load()?;
-                let change = self.change(reason);
-                step.apply(self.reader.keystore()?, &self.runner.policy, &change)?;
+                let before = self.reader.keystore()?;
+                if before.contents().registers().approvers.needed > 0 {
+                    // What is refused anyway is nothing to ask anybody for.
+                    step.apply(before, &self.runner.policy, &self.change(reason))?;
+                }
                 self.approval(|now| of_destruction(now, key, *wait, judged), reason)?
             }
             Destruction::Cancel(_) | Destruction::CarryOut(_) => None,
