@@ -11,7 +11,7 @@ use super::trail::{Event, Line, digest};
 use crate::error::{Error, Kind, Result};
 
 /// The version of the schema.
-const SCHEMA: &str = "1.5.0";
+const SCHEMA: &str = "1.6.0";
 
 /// Identity & Access Management, and Entity Management in it.
 const CATEGORY: u64 = 3;
@@ -220,7 +220,7 @@ mod tests {
     use crate::key::{KeyId, KeyRef, KeyVersion};
 
     /// What the schema says of a class or an object.
-    const SCHEMA_FILE: &str = include_str!("../../tests/golden/ocsf/1.5.0.json");
+    const SCHEMA_FILE: &str = include_str!("../../tests/golden/ocsf/1.6.0.json");
 
     fn line(event: Event, keys: usize) -> Line {
         let key = KeyRef::new(KeyId::SYSTEM, KeyVersion::FIRST);
