@@ -513,6 +513,9 @@ fn a_backup_is_read_registered_listed_and_removed() {
     assert!(listed.contains("tape 7") && listed.contains("2999-12-31T23:59:59Z  all"), "{listed}");
     let refused = server.refuse(&["keys", "destroy", "4", "9", "--datadir", "data"]);
     assert!(refused.contains("the backup tape 7 on "), "{refused}");
+    let erase = server.succeed(&["keys", "erase", "4", "--datadir", "data"]);
+    let lost = erase.split("and with it:\n  backup tape 7 on ").nth(1).unwrap_or_default();
+    assert!(lost.contains(", registered until 2999-12-31T23:59:59Z\n"), "{erase}");
     server.sample("full-crc32-plain.ibd", "tape/t1.ibd");
     let listed = server.succeed(&backups(&["add", "tape"]));
     let path = server.path("tape").canonicalize().unwrap().display().to_string();

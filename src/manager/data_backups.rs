@@ -67,10 +67,7 @@ pub(super) fn check(
     entry: &VersionEntry,
     now: Timestamp,
 ) -> Result<()> {
-    // A history begins with a restore; the date of its making may be another keystore's.
-    let begun = entry.history.first().map_or(entry.created, |first| first.at);
-    let since = entry.created.min(begun);
-    let needs = |one: &&Backup| !one.is_over(now) && one.needs(key, since);
+    let needs = |one: &&Backup| !one.is_over(now) && one.needs(key, entry.since());
     let Some(Backup { name, host, until, .. }) = contents.registers().backups.iter().find(needs)
     else {
         return Ok(());

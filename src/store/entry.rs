@@ -152,6 +152,13 @@ impl VersionEntry {
         }
     }
 
+    /// Since when there has been data under it, here or in the keystore that this one was made of.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        // A history begins with a restore; the date of its making may be another keystore's.
+        self.history.first().map_or(self.created, |first| first.at.min(self.created))
+    }
+
     /// What the file says of it, where a commit has written it before.
     pub(super) fn text(&self) -> Option<&[u8]> {
         self.text.0.get().map(AsRef::as_ref)

@@ -13,6 +13,7 @@ use crate::cli::helpers::print::{Printer, plain_lines};
 use crate::cli::helpers::{belongs, privilege, scan};
 use crate::config::Config;
 use crate::custodian::Custodian;
+use crate::env::{Clock as _, System};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Line, Trail};
 use crate::inspect::{Report, Use};
@@ -20,7 +21,7 @@ use crate::key::{KeyId, KeyRef};
 use crate::manager::Erasure;
 use crate::mark;
 use crate::source::Reason;
-use crate::store::{Contents, DataDirectory};
+use crate::store::{Backup, Contents, DataDirectory};
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Options {
@@ -49,6 +50,8 @@ struct Shown {
     versions: Vec<KeyRef>,
     /// Files that need the key.
     unreadable: Vec<PathBuf>,
+    /// Registered backups of data that need it.
+    backups: Vec<String>,
     /// Files that may need it, and why that is not known.
     unclear: Vec<String>,
     /// Copies of the key that stay.
@@ -67,18 +70,22 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     let reports = scan::of_any(&datadirs)?;
     belongs::check(&datadirs, &custodian)?;
     let (unreadable, unclear) = losses(&reports, id);
-    let lines = unreadable.iter().map(|file| format!("unreadable: {}", file.display()));
-    let losses =
-        lines.chain(unclear.iter().map(|file| format!("may be unreadable: {file}"))).collect();
-    let erasure = Erasure { id, losses, judged };
-    let (digest, copies) = {
+    let (erasure, digest, backups) = {
         let manager = custodian.manager()?;
         let contents = manager.contents().ok_or_else(not_open)?;
-        (erasure.subject(contents)?.digest().to_string(), copies(&config, contents, &versions))
+        let backups = backups(contents, &versions);
+        let files = unreadable.iter().map(|file| file.display().to_string()).chain(backups.clone());
+        let losses = files.map(|file| format!("unreadable: {file}"));
+        let losses = losses.chain(unclear.iter().map(|file| format!("may be unreadable: {file}")));
+        let erasure = Erasure { id, losses: losses.collect(), judged };
+        let digest = erasure.subject(contents)?.digest().to_string();
+        (erasure, digest, backups)
     };
+    let copies = copies(&config, &versions);
     let confirm = format!("erase-{id}-{}", &digest[..8]);
+    let erased = false;
     let mut shown =
-        Shown { key: id, versions, unreadable, unclear, copies, confirm, erased: false };
+        Shown { key: id, versions, unreadable, backups, unclear, copies, confirm, erased };
     if options.confirm.as_ref() == Some(&shown.confirm) {
         let actor = privilege::actor();
         let reason = Reason { actor: &actor, text: &options.reason };
@@ -130,11 +137,24 @@ fn losses(reports: &[Report], id: KeyId) -> (Vec<PathBuf>, Vec<String>) {
     (unreadable, unclear)
 }
 
-/// Copies of the keystore, or of its keys, that still have one of `versions`, as far as keystore and trail know.
-fn copies(config: &Config, contents: &Contents, versions: &[KeyRef]) -> Vec<String> {
-    let made = versions.iter().filter_map(|key| contents.info(key)?.created).min();
-    let backups = contents.registers().backups.iter().filter(|one| Some(one.made) >= made);
-    let registered = backups.map(|one| format!("backup {} of {}", one.name, one.made));
+/// The registered backups of data that need one of `versions`.
+fn backups(contents: &Contents, versions: &[KeyRef]) -> Vec<String> {
+    let now = System.now();
+    let needs = |one: &&Backup| {
+        let entry = |key: &KeyRef| contents.key(&key.name)?.version(key.version);
+        let needs = |key| entry(key).is_some_and(|entry| one.needs(key, entry.since()));
+        !one.is_over(now) && versions.iter().any(needs)
+    };
+    let line = |one: &Backup| {
+        let on = if one.host.is_empty() { String::new() } else { format!(" on {}", one.host) };
+        let until = one.until.map_or(String::new(), |until| format!(" until {until}"));
+        format!("backup {}{on}, registered{until}", one.name)
+    };
+    contents.registers().backups.iter().filter(needs).map(line).collect()
+}
+
+/// Copies of the keys that still have one of `versions`, as far as the trail knows.
+fn copies(config: &Config, versions: &[KeyRef]) -> Vec<String> {
     let trail = Trail::beside(&config.keystore.path).salvage();
     let lines = trail.map(|(lines, _)| lines).unwrap_or_default();
     let is_copy = |line: &&Line| {
@@ -145,7 +165,7 @@ fn copies(config: &Config, contents: &Contents, versions: &[KeyRef]) -> Vec<Stri
         let what = if line.event == Event::Exported { "plain copy" } else { "backup" };
         format!("{what} made {} by {} ({})", line.at, line.actor, line.reason)
     });
-    registered.chain(noted).collect()
+    noted.collect()
 }
 
 fn not_open() -> Error {
@@ -172,6 +192,7 @@ impl Shown {
             true => format!("no file that was looked at needs key {key}\n"),
             false => section(becomes, &files),
         };
+        text += &section("and with it", &self.backups);
         text += &section("may need it as well", &self.unclear);
         text += &section("still has the key until it is deleted", &self.copies);
         text += "copies of the data itself, and of the keystore's folder, are elsewhere: delete those that are older\n";
