@@ -15,8 +15,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         let _ = signature.is_over(bytes);
         assert!(signature.key().fingerprint().starts_with("SHA256:"));
     }
-    if let Some(key) = std::str::from_utf8(bytes).ok().and_then(|text| line(text.parse::<PublicKey>())) {
-        let again = line(key.to_string().parse::<PublicKey>()).expect("what was read can be written");
+    if let Some(key) =
+        std::str::from_utf8(bytes).ok().and_then(|text| line(text.parse::<PublicKey>()))
+    {
+        let again =
+            line(key.to_string().parse::<PublicKey>()).expect("what was read can be written");
         assert!(again.is(&key) && again.name() == key.name());
     }
 });
