@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use super::Manager;
+use super::placed::Placed;
 use super::rescue::living;
 use crate::env::Deadline;
 use crate::error::{Error, Kind, Result};
@@ -42,29 +43,13 @@ impl Manager {
         let lock = self.reader.file.lock(Deadline::after(LOCK_WAIT))?;
         self.reader.load(Some(&lock))?;
         let before = self.reader.keystore()?;
-        let (now, rng) = (self.reader.env.clock.now(), &*self.reader.env.rng);
         let next = self.forked(before, &self.change(reason))?;
-        let generation = next.contents().generation() + 1;
         let keys = living(next.contents());
-        let known = next.contents().registers().trail;
-        let anchor = self.append(known, generation, Event::Intended, &keys, reason)?;
-        let next = next.with_trail(anchor);
-        let day = now.to_string();
-        let day = day.split('T').next().unwrap_or_default();
-        let mut written = None;
-        let prove = |sealed| {
-            let proven = self.prove_forked(sealed, before)?;
-            self.reader.file.announce(&proven, rng)?;
-            written = Some(proven);
-            Ok(())
-        };
-        let aside = self.reader.file.write_aside(&lock, &next, day, prove, rng)?;
-        let told = self.append(Some(anchor), generation, Event::Forked, &keys, reason);
-        self.reader.warn_of(told.map(drop));
-        let none = || Error::new(Kind::Internal, "the keystore was not written");
-        let written = written.ok_or_else(none)?;
-        self.reader.warn_of(self.reader.file.take_over(&written, rng));
-        let contents = written.contents();
+        let prove = |sealed| self.prove_forked(sealed, before);
+        let Placed { keystore, aside } =
+            self.place(&lock, &next, (Event::Forked, &keys), prove, reason)?;
+        let contents = keystore.contents();
+        let none = || Error::new(Kind::Internal, "the keystore has no epoch");
         let epoch = contents.registers().epochs().last().ok_or_else(none)?;
         Ok(Forked {
             path: self.reader.file.path().to_owned(),

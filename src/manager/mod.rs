@@ -16,6 +16,7 @@ mod fork;
 mod import;
 mod keys;
 mod named;
+mod placed;
 mod policy_runner;
 mod register;
 mod rescue;

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::Manager;
+use super::placed::Placed;
 use crate::backup::Backup;
 use crate::env::{Deadline, Level};
 use crate::error::{Error, Kind, Result};
@@ -56,28 +57,12 @@ impl Manager {
         let next = self.made_again(backup, reason)?;
         let known = self.reader.file.guard().epoch_to_pass(&next, rng)?;
         let next = next.with_epoch_above(known, now, rng)?;
-        let generation = next.contents().generation() + 1;
         let keys: Vec<KeyRef> = backup.keys.iter().map(|key| key.info.key.clone()).collect();
-        let known = next.contents().registers().trail;
-        let anchor = self.append(known, generation, Event::Intended, &keys, reason)?;
-        let next = next.with_trail(anchor);
-        let day = now.to_string();
-        let day = day.split('T').next().unwrap_or_default();
-        let mut written = None;
-        let prove = |sealed| {
-            let proven = self.prove_restored(sealed, backup)?;
-            self.reader.file.announce(&proven, rng)?;
-            written = Some(proven);
-            Ok(())
-        };
-        let aside = self.reader.file.write_aside(&lock, &next, day, prove, rng)?;
-        let told = self.append(Some(anchor), generation, Event::Restored, &keys, reason);
-        self.reader.warn_of(told.map(drop));
-        let none = || Error::new(Kind::Internal, "the keystore was not written");
-        let written = written.ok_or_else(none)?;
-        self.reader.warn_of(self.reader.file.take_over(&written, rng));
+        let prove = |sealed| self.prove_restored(sealed, backup);
+        let Placed { keystore, aside } =
+            self.place(&lock, &next, (Event::Restored, &keys), prove, reason)?;
         let (path, versions) = (self.reader.file.path().to_owned(), keys.len());
-        Ok(Restored { path, revision: written.contents().revision(), versions, aside })
+        Ok(Restored { path, revision: keystore.contents().revision(), versions, aside })
     }
 
     /// An error where something at the keystore's path is better left alone.
