@@ -30,7 +30,7 @@ const STEPS: &[&[&str]] = &[
     &["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"],
 ];
 
-/// Format, clippy, documentation, and that neither they nor the lock file changed the tree.
+/// Format, clippy, documentation, whether the fuzz targets compile, and that none of it changed the tree.
 pub(super) fn run(run: &Run) -> Result<Report> {
     let before = changes()?;
     let mut report = Report::default();
@@ -40,6 +40,10 @@ pub(super) fn run(run: &Run) -> Result<Report> {
         let done = job::logged(&mut step, &run.log()?, LIMIT)?;
         report.add(&Report::step(done.ok, &format!("cargo {}\n{}", words[0], done.text)));
     }
+    let mut check = cargo(&["check", "--manifest-path", "fuzz/Cargo.toml", "--quiet"]);
+    check.args(["--target-dir", "target/fuzz-check"]).env("RUSTFLAGS", "--cfg fuzzing");
+    let done = job::logged(&mut check, &run.log()?, LIMIT)?;
+    report.add(&Report::step(done.ok, &format!("the fuzz targets\n{}", done.text)));
     let after = changes()?;
     report.add(&Report::step(before == after, &format!("the checks changed the tree:\n{after}")));
     if std::env::var_os("CI").is_some() {

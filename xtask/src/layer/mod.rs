@@ -46,7 +46,7 @@ pub(crate) struct Layer {
 pub(crate) const LAYERS: &[Layer] = &[
     Layer {
         name: "lint",
-        about: "format, clippy, documentation; the tree is as it was committed",
+        about: "format, clippy, documentation, fuzz targets compile; the tree is as it was committed",
         extended: false,
         packages: &[],
         released: false,
