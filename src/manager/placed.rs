@@ -1,4 +1,4 @@
-//! A keystore that was made anew, put in the place of what is there, which is set aside.
+//! A new keystore that takes the place of what is there, which is set aside.
 
 #![forbid(unsafe_code)]
 
