@@ -241,7 +241,7 @@ fn report_of_three_clouds(room: &Room) -> Result<()> {
     let stores = report["servers"][0]["key_stores"].as_array().ok_or("no key stores")?;
     for name in CLOUDS {
         let store = stores.iter().find(|store| store["name"] == name).ok_or("not there")?;
-        ensure!(store["kind"] == name && store["role"] == "wraps", "{store}");
+        ensure!(store["kind"] == name && store["role"] == "wraps the keystore", "{store}");
         ensure!(store["in_use"] == true && store["failure"].is_null(), "{store}");
         ensure!(store["facts"].as_array().is_some_and(|facts| !facts.is_empty()), "{store}");
         seen!("the report of {name}: {}", store["facts"]);
