@@ -12,6 +12,9 @@ use super::verify::{Fault, Known, Walk};
 use crate::error::Result;
 use crate::hex::Hex;
 
+/// The longest line that is read, in bytes: one of a commit of 100,000 keys is shorter.
+const MAX_LINE: u64 = 1 << 26;
+
 /// A pass over the lines up to the one that the keystore knows. What comes after proves nothing yet.
 pub struct Follower {
     walk: Walk,
@@ -83,7 +86,7 @@ impl Follower {
         let (mut file, mut at, mut line) = (BufReader::new(file), begin, Vec::new());
         while at - begin < bytes && self.walk.verdict.last < known.line {
             line.clear();
-            let len = file.read_until(b'\n', &mut line)? as u64;
+            let len = (&mut file).take(MAX_LINE).read_until(b'\n', &mut line)? as u64;
             let Some(text) = line.strip_suffix(b"\n") else {
                 self.ends_at(known);
                 return Ok(());
@@ -196,6 +199,19 @@ mod tests {
         let mut follower = Follower::default();
         let known = grow(&trail, 5);
         fs::remove_file(&trail.path).unwrap();
+        follow(&mut follower, &trail, known);
+        assert_eq!(follower.faults(), [Fault::Cut { from: 1, to: 5 }]);
+    }
+
+    /// A file without line ends is no reason to take all memory.
+    #[test]
+    fn an_endless_line_is_no_line() {
+        let (_folder, trail) = trail();
+        let known = grow(&trail, 5);
+        let file = fs::OpenOptions::new().write(true).open(&trail.path).unwrap();
+        file.set_len(0).unwrap();
+        file.set_len(MAX_LINE + 9).unwrap();
+        let mut follower = Follower::default();
         follow(&mut follower, &trail, known);
         assert_eq!(follower.faults(), [Fault::Cut { from: 1, to: 5 }]);
     }
