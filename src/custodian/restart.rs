@@ -232,8 +232,17 @@ impl Watch {
 
 impl Checker {
     fn check(&mut self, shared: &Shared) -> RestartSafe {
+        self.check_with(shared, |_| ())
+    }
+
+    /// The same; `look` is given our own keystore as the next start would open it, once that was checked.
+    fn check_with(&mut self, shared: &Shared, look: impl FnOnce(&KeystoreReader)) -> RestartSafe {
         let found = match self.next.open() {
-            Ok(NextSource::Keystore(manager)) => check_keystore(manager.reader(), shared),
+            Ok(NextSource::Keystore(manager)) => {
+                let found = check_keystore(manager.reader(), shared);
+                look(manager.reader());
+                found
+            }
             Ok(NextSource::Served { server, stash }) => self.check_served(server, stash, shared),
             Err(error) => RestartSafe::no(&error),
         };

@@ -4,13 +4,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Checker, NextSource, held, opens_now};
+use super::{Checker, held, opens_now};
 use crate::custodian::{Custodian, Shared, lock};
 use crate::env::Timestamp;
 use crate::error::{Error, Result};
 use crate::event::{Answer, RestartSafe};
 use crate::provider::FreshLogin;
-use crate::source::{KeystoreReader, NamedWrapper, StoreKeyInUse};
+use crate::source::{KeystoreReader, NamedServer, NamedWrapper, StoreKeyInUse};
 
 /// How long a proof is given again to whoever asks: no client can have key stores called without end.
 const FRESH: Duration = Duration::from_secs(10);
@@ -74,30 +74,30 @@ impl Custodian {
 
 impl Shared {
     fn prove(&self) -> Proof {
-        let restart = self.check_restart(Instant::now());
         let mut checker = lock(&self.restart.checker);
-        let providers = checker.as_mut().map(|checker| checker.prove(self));
-        Proof { at: self.env.clock.now(), restart, providers: providers.unwrap_or_default() }
+        let providers = checker.as_mut().map(|checker| checker.prove(self)).unwrap_or_default();
+        drop(checker);
+        Proof { at: self.env.clock.now(), restart: self.restart.last(), providers }
     }
 }
 
 impl Checker {
-    /// Asks each provider that the next start would have. Where the configuration cannot be read there are
-    /// none, and the check of a restart says why.
+    /// Checks whether a restart would succeed, and asks each provider that it would have. Where the
+    /// configuration cannot be read there are none, and the check says why.
     fn prove(&mut self, shared: &Shared) -> Vec<ProviderProof> {
-        match self.next.open() {
-            Ok(NextSource::Keystore(manager)) => prove_wrappers(manager.reader(), shared),
-            Ok(NextSource::Served { server, .. }) => {
-                self.server = Some(server);
-                vec![self.prove_server(shared)]
-            }
-            Err(_) => Vec::new(),
+        let mut providers = Vec::new();
+        let before = self.server.take();
+        let restart = self.check_with(shared, |next| providers = prove_wrappers(next, shared));
+        shared.restart.note(restart, Instant::now(), &shared.env);
+        match &self.server {
+            Some(server) => providers.push(self.prove_server(server, shared)),
+            None => self.server = before,
         }
+        providers
     }
 
     /// Fetches the keys in use and compares them, as many as there is time for.
-    fn prove_server(&self, shared: &Shared) -> ProviderProof {
-        let name = self.server.as_ref().map_or_else(String::new, |server| server.name.clone());
+    fn prove_server(&self, server: &NamedServer, shared: &Shared) -> ProviderProof {
         let begun = Instant::now();
         let (mut compared, mut failure) = (0, None);
         for key in held(&shared.ring) {
@@ -109,6 +109,7 @@ impl Checker {
                 break;
             }
         }
+        let name = server.name.clone();
         ProviderProof { name, failure, compared: Some(compared), took: begun.elapsed() }
     }
 }
