@@ -372,6 +372,28 @@ fn every_registered_data_directory_is_looked_at_or_gone() {
 }
 
 #[test]
+fn a_key_is_erased_once_each_registered_data_directory_was_looked_at_or_is_gone() {
+    let here = Installation::new();
+    here.serve("db2", Path::new("/srv/other"), "mark-2");
+    here.serve(&mark::host(), &here.path("data"), "the mark's id");
+    let erase = ["keys", "erase", "4", "--reason", "sold"];
+    let with = |more: &[&'static str]| [&erase[..], more].concat();
+    let shown = here.succeed(&with(&["--gone", "mark-2"]));
+    let confirm = shown.trim_end().rsplit(' ').next().unwrap();
+    // The other machine's is not looked at here: it must be said to be gone.
+    let refused = here.refuse(&[&erase[..], &["--confirm", confirm]].concat());
+    assert!(refused.contains("say --gone mark-2 if that data directory no longer"), "{refused}");
+    let refused = here.refuse(&with(&["--gone", "the mark's id", "--datadir", "data"]));
+    assert!(refused.contains("data has mark the mark's id, so it is not gone"), "{refused}");
+    here.succeed(&[&erase[..], &["--gone", "mark-2", "--confirm", confirm]].concat());
+    assert!(!here.succeed(&["status"]).contains("mark-2"));
+    let trail = Trail::beside(&here.path("keystore/keystore.json")).read().unwrap();
+    let gone = trail.iter().find(|line| line.event == Event::DataDirectoryGone).unwrap();
+    assert!(gone.reason.ends_with("gone: /srv/other on db2, mark mark-2"), "{}", gone.reason);
+    assert!(trail.iter().any(|line| line.event == Event::Destroyed));
+}
+
+#[test]
 fn a_copy_of_a_registered_data_directory_does_not_speak_for_it() {
     let here = Installation::new();
     here.serve(&mark::host(), &here.path("data"), "the mark's id");

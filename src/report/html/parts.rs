@@ -15,6 +15,8 @@ pub(super) enum Cell {
     Text(String),
     /// A text that needs room, and may be broken anywhere.
     Long(String),
+    /// A few words that are not broken.
+    Whole(String),
     /// Sentences.
     List(Vec<String>),
     /// A number.
@@ -112,6 +114,7 @@ impl Cell {
         let (class, inner) = match self {
             Self::Text(words) => ("", text(words)),
             Self::Long(words) => ("long", text(words)),
+            Self::Whole(words) => ("t", text(words)),
             Self::Number(number) => ("n", number.to_string()),
             Self::Time(at) => ("t", at.map_or_else(|| "\u{2013}".to_owned(), moment)),
             Self::Day(at) => ("t", at.map_or_else(|| "\u{2013}".to_owned(), day)),

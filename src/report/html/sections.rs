@@ -181,7 +181,7 @@ fn keys(server: &Server) -> String {
         vec![
             Cell::Text(key.key.clone()),
             Cell::Long(key.purpose.clone().unwrap_or_else(|| "not named in [report]".to_owned())),
-            Cell::Text(newest.map_or_else(String::new, |one| one.cipher.clone())),
+            Cell::Whole(newest.map_or_else(String::new, |one| one.cipher.clone())),
             Cell::Number(newest.map_or(0, |one| one.bits)),
             Cell::Number(key.versions.len() as u64),
             Cell::Day(newest.and_then(|one| one.created)),
@@ -212,13 +212,14 @@ fn keys(server: &Server) -> String {
             Cell::Text(key.key.clone()),
             Cell::Number(one.version.into()),
             Cell::Text(one.state.to_string()),
-            Cell::Text(one.cipher.clone()),
+            Cell::Whole(one.cipher.clone()),
             Cell::Day(one.created),
             Cell::Day(last.map(|step| step.at)),
             Cell::Long(
                 last.map_or_else(String::new, |step| format!("{} ({})", step.reason, step.actor)),
             ),
-            Cell::Long(coming(one)),
+            Cell::Day(one.retain_until.filter(|_| one.state != KeyState::Destroyed)),
+            Cell::Whole(planned(one)),
             Cell::Long(one.check.clone().unwrap_or_default()),
         ]
     };
@@ -230,16 +231,16 @@ fn keys(server: &Server) -> String {
         "Made",
         "State since",
         "Why, and who",
-        "To come",
+        "Kept until",
+        "Planned",
         "Check value",
     ];
     page + &table("Key versions", &head, &limited(versions.map(row)))
 }
 
-fn coming(one: &Version) -> String {
-    let planned = one.planned.as_ref().map(|plan| format!("{} on {}", plan.state, day(plan.at)));
-    let kept = one.retain_until.map(|until| format!("kept until {}", day(until)));
-    planned.into_iter().chain(kept).collect::<Vec<_>>().join("; ")
+fn planned(one: &Version) -> String {
+    let planned = one.planned.as_ref();
+    planned.map_or_else(String::new, |plan| format!("{} on {}", plan.state, day(plan.at)))
 }
 
 fn rotations(server: &Server) -> String {
@@ -321,7 +322,7 @@ fn needs(data: &Data) -> String {
                 Some(version) => format!("{} version {version}", one.key),
                 None => one.key.clone(),
             }),
-            Cell::Text(one.cipher.clone().unwrap_or_default()),
+            Cell::Whole(one.cipher.clone().unwrap_or_default()),
             match one.state.as_str() {
                 "missing" | "wrong key" => Cell::Light(Light::Red, one.state.clone()),
                 "compromised" | "destroyed" => Cell::Light(Light::Amber, one.state.clone()),

@@ -10,6 +10,7 @@ pub mod launch;
 pub mod load;
 pub mod memory;
 pub mod power;
+pub mod report;
 pub mod rows;
 pub mod server;
 pub mod session;

@@ -5,7 +5,7 @@ use std::fs;
 
 use test_kit::files::copy;
 use test_kit::{Result, ensure, files, seen};
-use test_mariadb::approvers::{self, APPROVERS};
+use test_mariadb::approvers;
 use test_mariadb::rows::{check, create};
 use test_mariadb::{Server, Site};
 
@@ -72,7 +72,7 @@ fn rescued(site: &Site, server: &Server, names: &[&str]) -> Result<()> {
 #[test]
 fn a_rescue_waits_for_the_approvals_that_the_lost_keystore_wants() -> Result<()> {
     let site = site("rescue-approved")?;
-    approvers::set(&site)?;
+    approvers::set(&site.path("tmp"), |words| site.keyward(words))?;
     let server = site.start()?;
     create(&server, TABLES)?;
     let before = site.versions()?;
@@ -82,14 +82,11 @@ fn a_rescue_waits_for_the_approvals_that_the_lost_keystore_wants() -> Result<()>
     let told = server.sql_refused("SET GLOBAL keyward_rescue = ON")?;
     ensure!(told.contains("2 approvals are needed to rescue the keys in memory"), "{told}");
     ensure!(told.contains("give the same statement again"), "the end is cut off: {told}");
-    let folder = site.keys().join("approvals");
-    let request = files::list(&folder).pop().ok_or("no request")?;
-    for (n, name) in APPROVERS.iter().enumerate() {
+    approvers::sign_beside(&site.path("tmp"), &site.keys(), |n| {
         let left = server.sql_refused("SET GLOBAL keyward_rescue = ON")?;
         ensure!(left.contains(&format!("and there are {n}: request")), "{left}");
-        let signature = approvers::sign(&site, name, &request)?;
-        fs::rename(signature, request.with_extension(format!("{name}.sig")))?;
-    }
+        Ok(())
+    })?;
     rescued(&site, &server, &["audit.jsonl", "keystore.json"])?;
     ensure!(site.versions()? == before, "a version changed");
     let trail = site.keyward(&["audit", "show"])?.text();

@@ -43,7 +43,7 @@ fn journald_gets_each_line_with_its_fields() -> Result<()> {
     let lines = arrive(&site, begin, numbers)?;
     let entry = entries()?.into_iter().nth(1).ok_or("no entry")?;
     for (field, value) in [
-        ("MESSAGE", "rotated: key 1 version 3, by connection"),
+        ("MESSAGE", "rotated: key 1 version 3, by root@localhost"),
         ("KEYWARD_EVENT", "rotated"),
         ("KEYWARD_KEYS", "key 1 version 3"),
         ("PRIORITY", "5"),

@@ -66,7 +66,7 @@ fn a_webhook_that_is_away_blocks_nothing_and_gets_each_line_once() -> Result<()>
     rotate(&server)?;
     arrive(&site, begin, || receiver.numbers())?;
     let text = receiver.got()?[1]["text"].to_string();
-    ensure!(text.contains("rotated: key 1 version 3, by connection"), "{text}");
+    ensure!(text.contains("rotated: key 1 version 3, by root@localhost"), "{text}");
     receiver.stop()?;
     let slowest = away(&site, &server, begin)?;
     receiver.start()?;
