@@ -432,8 +432,8 @@ impl Value {
     }
 }
 
-/// "did you mean", or the keys there are.
-fn nearest(key: &str, known: &[&'static str]) -> String {
+/// "did you mean", or the names there are.
+pub(crate) fn nearest(key: &str, known: &[&'static str]) -> String {
     let close = known.iter().map(|name| (strsim::damerau_levenshtein(key, name), *name)).min();
     match close {
         Some((distance, name)) if distance <= 3 => format!("did you mean {name:?}?"),

@@ -110,12 +110,12 @@ pub struct ServerLogin {
 /// The backend that a `[[provider]]` section names.
 pub fn of(section: &Section) -> Result<&'static Backend> {
     let kind = section.required("type")?;
-    find(&kind).ok_or_else(|| section.wrong("type", &unknown(&kind)).advise(kinds()))
+    find(&kind).ok_or_else(|| section.wrong("type", &unknown(&kind)).advise(kinds(&kind)))
 }
 
 /// The backend that the configuration calls `kind`.
 pub fn named(kind: &str) -> Result<&'static Backend> {
-    find(kind).ok_or_else(|| Error::new(Kind::Config, unknown(kind)).advise(kinds()))
+    find(kind).ok_or_else(|| Error::new(Kind::Config, unknown(kind)).advise(kinds(kind)))
 }
 
 fn find(kind: &str) -> Option<&'static Backend> {
@@ -126,9 +126,9 @@ fn unknown(kind: &str) -> String {
     format!("there is no provider {kind:?}")
 }
 
-fn kinds() -> String {
+fn kinds(like: &str) -> String {
     let kinds: Vec<_> = BACKENDS.iter().map(|backend| backend.kind).collect();
-    format!("use {}", kinds.join(" or "))
+    crate::config::nearest(like, &kinds)
 }
 
 /// The provider that a `[[provider]]` section describes.

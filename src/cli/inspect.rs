@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+mod text;
+
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -9,12 +11,13 @@ use serde::Serialize;
 use crate::cli::helpers::confine;
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::open::open;
-use crate::cli::helpers::print::{Printer, plain, table};
+use crate::cli::helpers::print::Printer;
 use crate::cli::helpers::proven::Keys;
+use crate::cli::helpers::scan;
 use crate::drill::Unwraps;
 use crate::error::Result;
 use crate::inspect::{self, Kind, Need, Report, Use};
-use crate::report::{MISSING, WRONG};
+use crate::report::{self, MISSING, WRONG};
 
 #[derive(clap::Args)]
 pub(super) struct Options {
@@ -47,12 +50,24 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
         reports
     })?;
     reports.sort_by(|a, b| a.file.cmp(&b.file));
+    let running = options.paths.iter().filter(|path| scan::is_running(path)).collect::<Vec<_>>();
+    for report in &mut reports {
+        if running.iter().any(|datadir| report.file.starts_with(datadir)) {
+            report.forgive_unclean();
+        }
+    }
     // Without a keystore that opens, everything else is told all the same.
     let opened = open(config).ok();
     let keys = opened.as_ref().map(|(_, custodian)| Keys::of(custodian));
     let shown: Vec<_> = reports.iter().filter(|report| options.all || tells(report)).collect();
     let seen: Vec<_> = shown.iter().map(|report| Seen::of(report, keys.as_ref())).collect();
-    printer.show(&seen, &text(&seen, reports.len()))?;
+    let infos = opened.as_ref().map(|(_, custodian)| custodian.keys()).unwrap_or_default();
+    let is_another = |report: &Report, need: Option<&Need>| {
+        keys.as_ref().is_some_and(|keys| keys.is_another(report, need))
+    };
+    let data = report::data(&options.paths, &reports, &infos, is_another);
+    let text = text::of(&options.paths, &seen, &data, opened.is_some());
+    printer.show(&seen, &text)?;
     let unclear = reports.iter().any(|report| !report.unknown.is_empty());
     let wrong = seen.iter().any(Seen::is_wrong);
     Ok(if unclear || wrong { Exit::Failure } else { Exit::Success })
@@ -83,46 +98,6 @@ impl<'a> Seen<'a> {
     fn lacks(&self) -> impl Iterator<Item = &Need> {
         self.numbered(MISSING).filter(|need| need.usage == Use::InUse)
     }
-
-    /// The state of the `n`-th need; a dash where there is no keystore.
-    fn state(&self, n: usize) -> String {
-        let state = self.states.as_ref().and_then(|states| states.get(n));
-        state.cloned().unwrap_or_else(|| "-".to_owned())
-    }
-
-    fn rows(&self) -> Vec<Vec<String>> {
-        let Report { file, format, needs, pages, .. } = self.report;
-        let file = file.display().to_string();
-        let row = |cells: [String; 5]| {
-            let [key, version, state, usage, count] = cells;
-            vec![file.clone(), key, version, state, usage, count, format.clone()]
-        };
-        let dash = || "-".to_owned();
-        if let Some(name) = self.report.keyring_key() {
-            let state = match self.opens {
-                Some(Unwraps::Opens) => "opens",
-                Some(Unwraps::Held) => "held",
-                Some(Unwraps::WrongKey) => WRONG,
-                Some(Unwraps::Missing) => MISSING,
-                None => "-",
-            };
-            let count = if *pages == 0 { 1 } else { *pages };
-            let name = name.to_string();
-            return vec![row([name, dash(), state.into(), "in use".into(), count.to_string()])];
-        }
-        if needs.is_empty() {
-            return vec![row([dash(), dash(), dash(), dash(), dash()])];
-        }
-        let cells = |(n, need): (usize, &Need)| {
-            let usage = match need.usage {
-                Use::InUse => "in use",
-                Use::Freed => "freed",
-            };
-            let (key, version) = (need.id.to_string(), need.version.to_string());
-            row([key, version, self.state(n), usage.to_owned(), need.count.to_string()])
-        };
-        needs.iter().enumerate().map(cells).collect()
-    }
 }
 
 fn tells(report: &Report) -> bool {
@@ -130,37 +105,5 @@ fn tells(report: &Report) -> bool {
         || !report.unknown.is_empty()
         || report.keyring_key().is_some()
         || matches!(report.kind, Kind::Tablespace)
-}
-
-fn text(seen: &[Seen<'_>], files: usize) -> String {
-    let rows: Vec<_> = seen.iter().flat_map(Seen::rows).collect();
-    let mut text = table(&["FILE", "KEY", "VERSION", "STATE", "PAGES", "COUNT", "FORMAT"], &rows);
-    for seen in seen {
-        let file = plain(&seen.report.file.display().to_string());
-        for why in &seen.report.unknown {
-            text += &format!("unclear: {file}: {}\n", plain(why));
-        }
-        if let Some(name) = seen.report.keyring_key() {
-            text += &match seen.opens {
-                Some(Unwraps::WrongKey) => {
-                    format!("wrong key: {file}: the keystore's {name} does not open it\n")
-                }
-                Some(Unwraps::Missing) => format!("missing: {file}: the keystore has no {name}\n"),
-                Some(Unwraps::Opens | Unwraps::Held) | None => String::new(),
-            };
-        }
-        for Need { id, version, first, .. } in seen.numbered(WRONG) {
-            text += &format!(
-                "wrong key: {file}: the keystore's key {id} version {version} does not open page {first}\n"
-            );
-        }
-        for Need { id, version, .. } in seen.lacks() {
-            text += &format!("missing: {file}: the keystore has no key {id} version {version}\n");
-        }
-    }
-    let without = files - seen.len();
-    if without > 0 {
-        text += &format!("{without} files need no key\n");
-    }
-    text
+        || report::in_the_clear(report).is_some()
 }

@@ -24,6 +24,7 @@ use crate::policy::{self, DueAction};
 use crate::source::{Reason, Which};
 
 #[derive(clap::Args)]
+#[command(override_usage = "keyward rotate <ID|--all|--due> [OPTIONS]")]
 pub(super) struct Options {
     /// The key to rotate
     #[arg(value_name = "ID", value_parser = parse_id, required_unless_present_any = ["all", "due"])]

@@ -32,7 +32,7 @@ pub fn data(
     for report in reports {
         let file = report.file.display().to_string();
         count(report, &mut needs, &is_another);
-        if let Some(pages) = plain(report) {
+        if let Some(pages) = in_the_clear(report) {
             unencrypted.push(PlainFile { file: file.clone(), kind: kind(report.kind), pages });
         }
         let why = report.unknown.iter();
@@ -111,9 +111,10 @@ fn count_file(need: &mut DataNeed, kind: Kind) {
     }
 }
 
-/// How many pages of a file hold data in the clear, where it has any. Of a tablespace that is encrypted the server
-/// leaves the pages in the clear that hold no row.
-fn plain(report: &Report) -> Option<u64> {
+/// How many pages of a file hold data in the clear, where it has any; 0 for a file without pages. Of a tablespace that
+/// is encrypted the server leaves the pages in the clear that hold no row.
+#[must_use]
+pub fn in_the_clear(report: &Report) -> Option<u64> {
     let is_whole = report.needs.is_empty() && report.keyring_key().is_none();
     let understood = report.unknown.is_empty();
     match (report.kind, is_whole) {

@@ -16,7 +16,7 @@ mod rules;
 mod sample;
 
 pub use csv::{cell, csv};
-pub use files::{MISSING, WRONG, data};
+pub use files::{MISSING, WRONG, data, in_the_clear};
 pub use html::html;
 pub use life::lanes;
 pub use model::{

@@ -55,7 +55,7 @@ fn a_key_file_moves_into_the_keystore_and_back() {
         dry.out.ends_with("3 key versions, 3 of them new there\ndry run: nothing was changed\n")
     );
     assert!(dry.out.starts_with("KEY  VERSION  STATE"), "{dry:?}");
-    assert!(dry.out.lines().nth(2).unwrap().starts_with("7    1        retired  aes-128-cbc"));
+    assert!(dry.out.lines().nth(2).unwrap().starts_with("  7        1  retired  aes-128-cbc"));
 
     let moved = shell.run(&["migrate", "--from", "old", "--to", "local"]);
     assert!(

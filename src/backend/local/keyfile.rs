@@ -26,7 +26,13 @@ impl KeyFile {
     }
 
     pub(super) fn read(&self) -> Result<DataKey> {
-        let content = self.source.read(MAX_FILE_LEN)?;
+        let content = self.source.read(MAX_FILE_LEN).map_err(|error| match error.advice() {
+            Some(_) => error,
+            None => error.advise(
+                "put the copy of it back; without one another provider or a backup opens the keystore: see \
+                 `keyward help lost-key`",
+            ),
+        })?;
         let content = content.expose();
         let text = without_line_end(content);
         let is_hex = text.len() == 2 * KEK_LEN && text.iter().all(u8::is_ascii_hexdigit);
@@ -35,7 +41,10 @@ impl KeyFile {
                 Kind::Config,
                 format!("{} holds no key of 32 bytes or 64 hex digits", self.source),
             )
-            .advise("keyward init makes one; a passphrase belongs into `passphrase_file`"));
+            .advise(
+                "put the copy of it back; `keyward init` makes one for a new keystore; a passphrase belongs into \
+                 `passphrase_file`",
+            ));
         }
         DataKey::build(KEK_LEN, |key| {
             match is_hex {

@@ -89,34 +89,73 @@ impl Mark {
     }
 }
 
-/// Rows under a head, columns two blanks apart.
+/// Rows under a head, columns two blanks apart: numbers at the right, states in colour.
 pub(in crate::cli) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
-    let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count().min(MAX_WIDTH));
-        }
-    }
+    let columns: Vec<Column> =
+        head.iter().enumerate().map(|(n, name)| Column::of(n, name, &rows)).collect();
     let mut text = String::new();
     let bold = Style::new().bold();
     let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
-    let _ = writeln!(text, "{bold}{}{bold:#}", line(&head, &widths));
+    let _ = writeln!(text, "{bold}{}{bold:#}", line(&head, &columns, |_| Style::new()));
     for row in &rows {
-        let _ = writeln!(text, "{}", line(row, &widths));
+        let _ = writeln!(text, "{}", line(row, &columns, of_state));
     }
     text
 }
 
-fn line(cells: &[String], widths: &[usize]) -> String {
+/// How a column is set.
+struct Column {
+    width: usize,
+    /// Whether it has numbers, and dashes for those that there are none of.
+    is_number: bool,
+    has_states: bool,
+}
+
+impl Column {
+    fn of(n: usize, name: &str, rows: &[Vec<String>]) -> Self {
+        let cells = || rows.iter().filter_map(|row| row.get(n));
+        let width = cells().map(|cell| cell.chars().count().min(MAX_WIDTH)).max();
+        let digits = |cell: &str| cell.bytes().all(|byte| byte.is_ascii_digit());
+        Self {
+            width: width.unwrap_or_default().max(name.chars().count()),
+            is_number: cells().any(|cell| cell != "-")
+                && cells().all(|cell| cell == "-" || digits(cell)),
+            has_states: name == "STATE",
+        }
+    }
+}
+
+fn line(cells: &[String], columns: &[Column], style: impl Fn(&str) -> Style) -> String {
     let mut line = String::new();
-    for (cell, width) in cells.iter().zip(widths) {
-        line += cell;
-        let blanks = width.saturating_sub(cell.chars().count());
-        line.extend(std::iter::repeat_n(' ', blanks + 2));
+    let last = cells.len().saturating_sub(1);
+    for (n, (cell, column)) in cells.iter().zip(columns).enumerate() {
+        let blanks = " ".repeat(column.width.saturating_sub(cell.chars().count()));
+        if column.is_number {
+            line += &blanks;
+        }
+        let style = if column.has_states { style(cell) } else { Style::new() };
+        let _ = write!(line, "{style}{cell}{style:#}");
+        if n < last {
+            line += if column.is_number { "" } else { &blanks };
+            line += "  ";
+        }
     }
     line.trim_end().to_owned()
+}
+
+/// The colour of a key version's state: red where data may be unreadable or read by others.
+fn of_state(state: &str) -> Style {
+    let color = match state {
+        "active" | "opens" => AnsiColor::Green,
+        "pending" => AnsiColor::Cyan,
+        "missing" | "wrong key" | "compromised" => AnsiColor::Red,
+        "plain" | "unclear" => AnsiColor::Yellow,
+        "destroyed" => AnsiColor::BrightBlack,
+        _ => return Style::new(),
+    };
+    Style::new().fg_color(Some(color.into()))
 }
 
 /// One name or sentence as people may see it. Names come from files: with control characters shown as
@@ -194,8 +233,8 @@ mod tests {
         let rows = [vec![long.clone(), "1".to_owned()], vec!["b".to_owned(), "2".to_owned()]];
         let shown = lines(&table(&["KEY", "VERSION"], &rows));
         assert_eq!(shown[0], format!("{:<200}  VERSION", "KEY"));
-        assert_eq!(shown[1], format!("{long}  1"));
-        assert_eq!(shown[2], format!("{:<200}  2", "b"));
+        assert_eq!(shown[1], format!("{long}        1"));
+        assert_eq!(shown[2], format!("{:<200}        2", "b"));
     }
 
     #[test]
@@ -203,7 +242,7 @@ mod tests {
         let name = "t1.ibd\nkeyward: all is well\u{1b}[2J\u{9b}0m\u{202e}";
         let shown = lines(&table(&["FILE", "KEY"], &[vec![name.to_owned(), "1".to_owned()]]));
         let escaped = r"t1.ibd\nkeyward: all is well\u{1b}[2J\u{9b}0m\u{202e}";
-        assert_eq!(shown[1], format!("{escaped}  1"));
+        assert_eq!(shown[1], format!("{escaped}    1"));
         assert_eq!(plain(name), escaped);
         assert_eq!(plain_lines("a\u{7}b\nc"), "a\\u{7}b\nc");
     }

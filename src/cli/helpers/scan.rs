@@ -208,7 +208,7 @@ fn refuse_incomplete(datadirs: &[PathBuf], reports: &[Report]) -> Result<()> {
 }
 
 /// Whether a server has its files in `datadir` locked; it need not run in our container.
-fn is_running(datadir: &Path) -> bool {
+pub(in crate::cli) fn is_running(datadir: &Path) -> bool {
     LOCKED.iter().any(|name| {
         let Ok(file) = trust::open_untrusted(&datadir.join(name)) else { return false };
         let mut lock = nix::libc::flock {

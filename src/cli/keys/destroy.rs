@@ -16,19 +16,27 @@ use crate::cli::helpers::{belongs, privilege, server};
 use crate::custodian::Custodian;
 use crate::env::{Clock, System, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::key::{KeyId, KeyRef, KeyVersion};
+use crate::key::{KeyId, KeyRef, KeyState, KeyVersion};
 use crate::manager::{Destruction, Judged};
 use crate::policy::{MAX_DESTROY_WAIT, MIN_DESTROY_WAIT};
 use crate::source::Reason;
 
 #[derive(clap::Args)]
+#[command(
+    override_usage = "keyward keys destroy <ID> <VERSION|--unneeded> --datadir <DIR> [OPTIONS]\n       \
+                      keyward keys destroy <ID> <VERSION> --cancel\n       \
+                      keyward keys destroy --due --datadir <DIR> [OPTIONS]"
+)]
 pub(in crate::cli) struct Options {
     /// The key
     #[arg(value_name = "ID", value_parser = parse_id, required_unless_present = "due")]
     id: Option<KeyId>,
     /// The version of it
-    #[arg(value_name = "VERSION", value_parser = parse_version, required_unless_present = "due")]
+    #[arg(value_name = "VERSION", value_parser = parse_version, required_unless_present_any = ["due", "unneeded"])]
     version: Option<KeyVersion>,
+    /// Each version of the key that nothing needs and that may go by now
+    #[arg(long, requires = "id", conflicts_with = "version")]
+    unneeded: bool,
     /// A data directory, or another folder where the server keeps files
     #[arg(long, value_name = "DIR", required_unless_present = "cancel")]
     datadir: Vec<PathBuf>,
@@ -45,10 +53,10 @@ pub(in crate::cli) struct Options {
     #[arg(long, value_name = "TIME", value_parser = parse_wait)]
     wait: Option<Duration>,
     /// Call it off
-    #[arg(long, conflicts_with_all = ["due", "datadir", "gone", "backup", "wait"])]
+    #[arg(long, conflicts_with_all = ["due", "datadir", "gone", "backup", "wait", "unneeded"])]
     cancel: bool,
     /// Destroy the versions whose waiting time has passed
-    #[arg(long, conflicts_with_all = ["id", "version", "wait"])]
+    #[arg(long, conflicts_with_all = ["id", "version", "wait", "unneeded"])]
     due: bool,
     /// Why, for the history
     #[arg(long, default_value = "keyward keys destroy", value_name = "TEXT")]
@@ -69,11 +77,11 @@ fn parse_wait(text: &str) -> Result<Duration, String> {
 #[derive(Serialize)]
 struct Outcome {
     key: KeyRef,
-    /// `planned`, `cancelled`, `destroyed`, `refused` or `unknown`.
+    /// `planned`, `kept`, `cancelled`, `destroyed`, `refused` or `unknown`.
     outcome: &'static str,
     /// When it is to be destroyed.
     at: Option<Timestamp>,
-    /// Why it was refused, or why it is not known whether it was destroyed.
+    /// Why it was refused or stays, or why it is not known whether it was destroyed.
     why: Option<String>,
     /// Freed pages that carry the version; they do not count.
     freed: u64,
@@ -90,9 +98,14 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     };
     let outcomes = match (options.id, options.version) {
         (Some(id), Some(version)) => vec![command.one(KeyRef::new(id, version))?],
-        _ => command.due()?,
+        (Some(id), None) => command.unneeded(id)?,
+        (None, _) => command.due()?,
     };
-    printer.show(&outcomes, &plain_lines(&text(&outcomes)))?;
+    let none = match options.due {
+        true => "nothing is due\n",
+        false => "each version of it encrypts, is destroyed, or is planned to be\n",
+    };
+    printer.show(&outcomes, &plain_lines(&text(&outcomes, none)))?;
     let any = |outcome: &str| outcomes.iter().any(|one| one.outcome == outcome);
     Ok(match (any("unknown"), any("refused")) {
         (true, _) => Exit::Unknown,
@@ -117,16 +130,55 @@ impl Command<'_> {
         // Reading the files may take hours: what can be refused at once, is.
         self.custodian.manager()?.may_destroy(&key)?;
         let (scan, judged) = self.scan()?;
+        self.plan(key, &scan, &judged)
+    }
+
+    /// Plans the destruction of `key`, unless a file of `scan` needs it.
+    fn plan(&self, key: KeyRef, scan: &Scan, judged: &Judged) -> Result<Outcome> {
         scan.check(&key)?;
-        self.step(&Destruction::Plan(key.clone(), self.wait), &judged)?;
-        let at = self
-            .custodian
-            .manager()?
-            .pending_destructions()
-            .into_iter()
-            .find(|pending| pending.0 == key);
+        self.step(&Destruction::Plan(key.clone(), self.wait), judged)?;
+        let planned = self.custodian.manager()?.pending_destructions();
+        let at = planned.into_iter().find(|pending| pending.0 == key);
         let freed = scan.freed(&key);
         Ok(Outcome::new(key, "planned", at.map(|(_, at)| at), freed))
+    }
+
+    /// Plans that of each old version of key `id` that nothing needs. One that is needed stays, which is no
+    /// failure.
+    fn unneeded(&self, id: KeyId) -> Result<Vec<Outcome>> {
+        let (mut may, mut outcomes) = (Vec::new(), Vec::new());
+        for key in self.old_versions(id)? {
+            match self.custodian.manager()?.may_destroy(&key) {
+                Ok(()) => may.push(key),
+                Err(why) => outcomes.push(Outcome::kept(key, &why)),
+            }
+        }
+        if may.is_empty() {
+            return Ok(outcomes);
+        }
+        let (scan, judged) = self.scan()?;
+        for key in may {
+            outcomes.push(match scan.check(&key) {
+                Ok(()) => self.plan(key, &scan, &judged)?,
+                Err(why) => Outcome::kept(key, &why),
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// The versions of key `id` that encrypt no more and are not planned to be destroyed.
+    fn old_versions(&self, id: KeyId) -> Result<Vec<KeyRef>> {
+        let planned = self.custodian.manager()?.pending_destructions();
+        let is_planned = |key: &KeyRef| planned.iter().any(|pending| pending.0 == *key);
+        let mut keys = self.custodian.keys();
+        keys.retain(|info| info.key.name == id.into());
+        if keys.is_empty() {
+            return Err(Error::new(Kind::NotFound, format!("there is no key {id}"))
+                .advise("`keyward keys list` shows all"));
+        }
+        let is_old = |state| matches!(state, KeyState::Retired | KeyState::Compromised);
+        let old = keys.into_iter().filter(|info| is_old(info.state) && !is_planned(&info.key));
+        Ok(old.map(|info| info.key).collect())
     }
 
     fn due(&self) -> Result<Vec<Outcome>> {
@@ -175,9 +227,14 @@ impl Outcome {
     fn new(key: KeyRef, outcome: &'static str, at: Option<Timestamp>, freed: u64) -> Self {
         Self { key, outcome, at, why: None, freed }
     }
+
+    fn kept(key: KeyRef, why: &Error) -> Self {
+        let why = Some(why.to_string());
+        Self { key, outcome: "kept", at: None, why, freed: 0 }
+    }
 }
 
-fn text(outcomes: &[Outcome]) -> String {
+fn text(outcomes: &[Outcome], none: &str) -> String {
     let mut text = String::new();
     for Outcome { key, outcome, at, why, freed } in outcomes {
         text += &match (*outcome, at, why) {
@@ -196,7 +253,7 @@ fn text(outcomes: &[Outcome]) -> String {
         }
     }
     if outcomes.is_empty() {
-        text += "nothing is due\n";
+        text += none;
     }
     text
 }

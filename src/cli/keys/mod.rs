@@ -22,7 +22,7 @@ use crate::cli::helpers::open::open;
 use crate::cli::helpers::print::{Printer, age, plain, table};
 use crate::cli::helpers::{privilege, server};
 use crate::custodian::Custodian;
-use crate::env::{Clock, System};
+use crate::env::{Clock, System, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState};
 use crate::source::Reason;
@@ -106,7 +106,7 @@ pub(super) fn run(config: &Path, command: Command, printer: &Printer) -> Result<
 fn list(config: &Path, printer: &Printer) -> Result<Exit> {
     let (_, custodian) = open(config)?;
     let keys = custodian.keys();
-    printer.show(&keys, &listing(&keys))?;
+    printer.show(&keys, &(listing(&keys) + &planned(&custodian)?))?;
     Ok(Exit::Success)
 }
 
@@ -215,4 +215,13 @@ fn listing(keys: &[KeyInfo]) -> String {
         })
         .collect();
     table(&["KEY", "VERSION", "STATE", "PURPOSE", "AGE", "CHECK VALUE"], &rows)
+}
+
+/// A line for each destruction that waits.
+fn planned(custodian: &Custodian) -> Result<String> {
+    let planned = custodian.manager()?.pending_destructions();
+    let line = |(key, at): &(KeyRef, Timestamp)| {
+        plain(&format!("{key} is to be destroyed after {at}")) + "\n"
+    };
+    Ok(planned.iter().map(line).collect())
 }

@@ -40,7 +40,11 @@ pub(super) fn providers(findings: &mut Findings, config: &Config) -> Vec<Probed>
         let what = format!("provider {name:?}");
         match answer {
             Ok(probe) => {
-                let facts: Vec<_> = probe.facts.iter().map(|(k, v)| format!("{k} {v}")).collect();
+                let fact = |(name, value): &(String, String)| match name.as_str() {
+                    "place" => value.clone(),
+                    name => format!("{name} {value}"),
+                };
+                let facts: Vec<_> = probe.facts.iter().map(fact).collect();
                 findings.ok(&PROVIDER, format!("{what}: {}", facts.join(", ")));
             }
             Err(error) => findings.error(&PROVIDER, &what, error),

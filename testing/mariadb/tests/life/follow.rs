@@ -67,8 +67,10 @@ fn undoes_a_rotation_while_no_page_has_it_and_not_afterwards() -> Result<()> {
         "UPDATE test.four SET body = REVERSE(body); UPDATE test.four SET body = REVERSE(body)",
     )?;
     server.write_pages()?;
-    let inspected = site.keyward(&["inspect", &text(&site.data().join("test/four.ibd"))])?.ok()?;
-    ensure!(!inspected.contains(" 3 "), "{inspected}");
+    let four = text(&site.data().join("test/four.ibd"));
+    let inspected = site.keyward(&["inspect", "--json", &four])?.ok()?;
+    ensure!(inspected.contains("\"version\": 1,"), "{inspected}");
+    ensure!(!inspected.contains("\"version\": 3,"), "{inspected}");
     seen!("keys undo 4: {}", undone.trim().replace('\n', "; "));
 
     site.keyward(&["rotate", "4"])?.ok()?;

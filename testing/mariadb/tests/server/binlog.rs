@@ -182,7 +182,8 @@ fn decrypt_to(site: &Site, logs: &[&PathBuf], out: &Path) -> Result<Answer> {
 fn versions(site: &Site) -> Result<Vec<String>> {
     let mut command = site.keyward_command(&["inspect"]);
     let said = answer(command.args(logs(site)))?.ok()?;
-    let rows = said.lines().skip(1).filter_map(|line| line.split_whitespace().nth(2));
+    let rows = said.lines().skip(1).take_while(|line| !line.is_empty());
+    let rows = rows.filter_map(|line| line.split_whitespace().nth(2));
     let mut versions: Vec<_> = rows.map(str::to_owned).collect();
     versions.sort();
     versions.dedup();
