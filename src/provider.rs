@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::env::{Deadline, Timestamp};
-use crate::error::Result;
-use crate::key::{Cipher, KeyId, KeyInfo, KeyRef, KeyVersion};
+use crate::error::{Error, Kind, Result};
+use crate::key::{Cipher, KeyId, KeyInfo, KeyRef, KeyState, KeyVersion};
 use crate::secret::DataKey;
 use crate::secret::aead::Parts;
 
@@ -42,6 +42,24 @@ pub trait KeyServer: Send + Sync {
     /// what it is given.
     fn make(&self, _: &KeyRef, _: Deadline) -> Option<Result<()>> {
         None
+    }
+
+    /// How those of `keys`, the versions of a backup in their order, come back that the store lacks: each by
+    /// its place in `keys`, in the order in which they are to come. Nothing is changed: an error says what an
+    /// administrator must do before.
+    fn plan_return(
+        &self,
+        keys: &[ReturningKey<'_>],
+        _: Deadline,
+    ) -> Result<Vec<(usize, ReturnWay)>> {
+        let what = format!("{} key versions cannot be put back by keyward", keys.len());
+        Err(Error::new(Kind::Unsupported, what))
+    }
+
+    /// Brings a version back under its own number, in the order of [`Self::plan_return`]. One that is there
+    /// with the same key is left as it is; `State` where it is another.
+    fn put_back(&self, key: &ReturningKey<'_>, _: Deadline) -> Result<()> {
+        Err(Error::new(Kind::Unsupported, format!("{} cannot be put back", key.key)))
     }
 
     /// Removes one version for ever; `Unsupported` where nothing can be removed.
@@ -85,6 +103,29 @@ pub trait KeyServer: Send + Sync {
     fn maintenance(&self) -> Option<Arc<dyn Maintain>> {
         None
     }
+}
+
+/// How a version comes back that a key store lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReturnWay {
+    /// The store still has it, deleted.
+    Undeleted,
+    /// It is written again.
+    Written,
+    /// The store has it in another state, since a restore was cut off.
+    Completed,
+}
+
+/// A version that comes back.
+pub struct ReturningKey<'a> {
+    /// Which it is.
+    pub key: &'a KeyRef,
+    /// What the store is to note of it: of several active versions the highest encrypts.
+    pub state: KeyState,
+    /// What it is for.
+    pub cipher: Cipher,
+    /// The key.
+    pub data: &'a DataKey,
 }
 
 /// A key store that wraps other keys with a key of its own. Every call ends by its deadline.

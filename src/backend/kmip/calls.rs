@@ -47,6 +47,11 @@ impl Exchange<'_> {
         self.ask(requests::revoke(id), done)
     }
 
+    /// Notes that somebody else may know a key.
+    pub(super) fn compromise(&mut self, id: &str) -> Result<(), CallError> {
+        self.ask(requests::compromise(id), done)
+    }
+
     /// Destroys a key for ever.
     pub(super) fn destroy(&mut self, id: &str) -> Result<(), CallError> {
         self.ask(requests::destroy(id), done)

@@ -16,6 +16,7 @@ mod kek;
 mod mechanism;
 pub mod message;
 mod requests;
+mod returning;
 #[cfg(fuzzing)]
 pub mod scripted;
 mod server;

@@ -8,8 +8,8 @@ use super::tags::{
     ADDITIONAL_DATA, ALGORITHM_AES, AUTHENTICATION_TAG, BLOCK_CIPHER_MODE, CRYPTOGRAPHIC_ALGORITHM,
     CRYPTOGRAPHIC_LENGTH, CRYPTOGRAPHIC_PARAMETERS, DATA, FORMAT_RAW, IV_COUNTER_NONCE, KEY_BLOCK,
     KEY_FORMAT_TYPE, KEY_MATERIAL, KEY_VALUE, MODE_CBC, MODE_GCM, OBJECT_SYMMETRIC_KEY,
-    OBJECT_TYPE, PADDING_METHOD, PADDING_PKCS5, REASON_CESSATION, REVOCATION_REASON,
-    REVOCATION_REASON_CODE, SYMMETRIC_KEY, TAG_LENGTH, UNIQUE_IDENTIFIER,
+    OBJECT_TYPE, PADDING_METHOD, PADDING_PKCS5, REASON_CESSATION, REASON_COMPROMISE,
+    REVOCATION_REASON, REVOCATION_REASON_CODE, SYMMETRIC_KEY, TAG_LENGTH, UNIQUE_IDENTIFIER,
 };
 use super::ttlv::Writer;
 use crate::secret::DataKey;
@@ -86,10 +86,18 @@ pub(super) fn activate(id: &str) -> Asked<'_> {
 }
 
 pub(super) fn revoke(id: &str) -> Asked<'_> {
+    revoke_for(id, REASON_CESSATION)
+}
+
+pub(super) fn compromise(id: &str) -> Asked<'_> {
+    revoke_for(id, REASON_COMPROMISE)
+}
+
+fn revoke_for(id: &str, reason: u32) -> Asked<'_> {
     Asked::new(Operation::Revoke, move |to, _| {
         to.text(UNIQUE_IDENTIFIER, id);
         to.structure(REVOCATION_REASON, |to| {
-            to.enumeration(REVOCATION_REASON_CODE, REASON_CESSATION);
+            to.enumeration(REVOCATION_REASON_CODE, reason);
         });
     })
 }

@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::key::{
     CheckValue, Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode,
 };
-use crate::provider::{End, KeyServer, Probe};
+use crate::provider::{End, KeyServer, Probe, ReturnWay, ReturningKey};
 use crate::secret::DataKey;
 
 /// The keys under one prefix of a KMIP server.
@@ -38,10 +38,10 @@ struct Known {
 }
 
 /// A version as the server describes it.
-struct Found {
-    key: KeyRef,
-    id: String,
-    told: Attributes,
+pub(super) struct Found {
+    pub(super) key: KeyRef,
+    pub(super) id: String,
+    pub(super) told: Attributes,
 }
 
 impl KmipServer {
@@ -55,6 +55,10 @@ impl KmipServer {
             refresh: settings.refresh,
             known: Mutex::default(),
         }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<KeyRef, Known>> {
@@ -75,7 +79,7 @@ impl KmipServer {
     }
 
     /// All versions that are there, in order.
-    fn find(&self, exchange: &mut Exchange<'_>) -> Result<Vec<Found>> {
+    pub(super) fn find(&self, exchange: &mut Exchange<'_>) -> Result<Vec<Found>> {
         let wanted = Wanted { group: Some(&self.prefix), ..Wanted::default() };
         let ids =
             exchange.locate(&wanted).map_err(|fault| fault.told(exchange.place(), self.on()))?;
@@ -83,7 +87,12 @@ impl KmipServer {
     }
 
     /// The objects named for `key`; more than one where two came at the same time.
-    fn find_one(&self, exchange: &mut Exchange<'_>, id: KeyId, key: &KeyRef) -> Result<Vec<Found>> {
+    pub(super) fn find_one(
+        &self,
+        exchange: &mut Exchange<'_>,
+        id: KeyId,
+        key: &KeyRef,
+    ) -> Result<Vec<Found>> {
         let name = self.name(id, key.version);
         let wanted = Wanted { name: Some(&name), ..Wanted::default() };
         let ids = exchange.locate(&wanted).map_err(|fault| fault.told(exchange.place(), key))?;
@@ -148,7 +157,7 @@ impl KmipServer {
     }
 
     /// Stores `data`, whose outcome may be lost on the way; the object's id.
-    fn register(
+    pub(super) fn register(
         &self,
         exchange: &mut Exchange<'_>,
         id: KeyId,
@@ -217,7 +226,7 @@ impl KmipServer {
     }
 
     /// Takes back what we have stored and what is not to stay.
-    fn discard(&self, exchange: &mut Exchange<'_>, object: &str) {
+    pub(super) fn discard(&self, exchange: &mut Exchange<'_>, object: &str) {
         // The error that led here counts. What stays is seen by `doctor`.
         let _ = exchange.revoke(object);
         let _ = exchange.destroy(object);
@@ -258,7 +267,7 @@ impl Found {
         (gone, self.told.created, self.id.len(), &self.id)
     }
 
-    fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         self.told.state != Some(State::Destroyed)
     }
 
@@ -319,6 +328,18 @@ impl KeyServer for KmipServer {
         }
         let object = self.register(&mut exchange, id, key, data, cipher)?;
         self.resolve(&mut exchange, id, key, &object)
+    }
+
+    fn plan_return(
+        &self,
+        keys: &[ReturningKey<'_>],
+        by: Deadline,
+    ) -> Result<Vec<(usize, ReturnWay)>> {
+        self.plan(keys, by)
+    }
+
+    fn put_back(&self, key: &ReturningKey<'_>, by: Deadline) -> Result<()> {
+        self.return_one(key, by)
     }
 
     fn remove(&self, key: &KeyRef, by: Deadline) -> Result<()> {
@@ -386,7 +407,7 @@ impl KeyServer for KmipServer {
     }
 }
 
-fn taken(key: &KeyRef) -> Error {
+pub(super) fn taken(key: &KeyRef) -> Error {
     Error::new(Kind::Conflict, format!("the KMIP server has {key} already"))
         .advise("somebody else has made it: look again")
 }

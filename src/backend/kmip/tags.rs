@@ -83,6 +83,7 @@ pub(super) const MODE_GCM: u32 = 9;
 /// Padding method: PKCS#5, which is PKCS#7's for blocks of 16 bytes.
 pub(super) const PADDING_PKCS5: u32 = 3;
 /// Revocation reason: cessation of operation.
+pub(super) const REASON_COMPROMISE: u32 = 2;
 pub(super) const REASON_CESSATION: u32 = 6;
 /// Batch error continuation option: go on with the next.
 pub(super) const CONTINUE: u32 = 1;

@@ -9,6 +9,7 @@ mod login;
 mod lookup;
 mod namespace;
 mod nodes;
+mod returning;
 mod rights;
 mod secrets;
 mod server;

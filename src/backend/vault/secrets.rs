@@ -112,6 +112,19 @@ pub(super) struct DataBody {
 pub(super) struct Secret {
     pub(super) data: Option<String>,
     pub(super) cipher: Option<String>,
+    /// In the place of a key: see [`PLACEHOLDER`].
+    placeholder: Option<String>,
+}
+
+/// What a restore writes as a version that the backup does not have, so that those after it get their
+/// numbers: the engine counts by itself. The text is for people.
+pub(super) const PLACEHOLDER: &str = "no key: this version was gone when the backup was made, and later ones keep their numbers by this";
+
+impl Secret {
+    /// Whether it only keeps a number taken.
+    pub(super) fn is_placeholder(&self) -> bool {
+        self.data.is_none() && self.placeholder.is_some()
+    }
 }
 
 /// The answer to a secret that was stored.

@@ -26,17 +26,17 @@ use crate::error::{Error, Kind, Result};
 use crate::key::{
     CheckValue, Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, PageMode,
 };
-use crate::provider::{End, FreshLogin, KeyServer, Maintain, Probe};
+use crate::provider::{End, FreshLogin, KeyServer, Maintain, Probe, ReturnWay, ReturningKey};
 use crate::secret::DataKey;
 
 /// How many keys are read before the next are asked for, so that not all answers are held at once.
-const BATCH: usize = 512;
+pub(super) const BATCH: usize = 512;
 
 /// How many versions the engine keeps where neither secret nor mount says.
 const ENGINE_MAX_VERSIONS: u32 = 10;
 
 /// How many versions we ask it to keep of a key that we make.
-const OUR_MAX_VERSIONS: u32 = 10_000;
+pub(super) const OUR_MAX_VERSIONS: u32 = 10_000;
 
 /// The keys under one prefix of a KV engine.
 pub struct KvServer {
@@ -53,11 +53,16 @@ pub struct KvServer {
 }
 
 struct Known {
+    /// None where something only keeps the number taken.
+    key: Option<KnownKey>,
+    /// When Vault says that it was made.
+    created: String,
+}
+
+struct KnownKey {
     data: DataKey,
     cipher: Cipher,
     check: CheckValue,
-    /// When Vault says that it was made.
-    created: Option<String>,
 }
 
 impl KvServer {
@@ -80,12 +85,12 @@ impl KvServer {
     }
 
     /// The API's path of a secret: `secret/data/keyward/1`.
-    fn path(&self, kind: &str, name: impl std::fmt::Display) -> String {
+    pub(super) fn path(&self, kind: &str, name: impl std::fmt::Display) -> String {
         format!("{}{name}", self.folder(kind))
     }
 
     /// The API's path of all secrets: `secret/data/keyward/`.
-    fn folder(&self, kind: &str) -> String {
+    pub(super) fn folder(&self, kind: &str) -> String {
         match self.prefix.as_str() {
             "" => format!("{}/{kind}/", self.mount),
             prefix => format!("{}/{kind}/{prefix}/", self.mount),
@@ -93,7 +98,7 @@ impl KvServer {
     }
 
     /// Where the secrets are, for people and for Vault's own command: `secret/keyward`.
-    fn secrets(&self) -> String {
+    pub(super) fn secrets(&self) -> String {
         match self.prefix.as_str() {
             "" => self.mount.clone(),
             prefix => format!("{}/{prefix}", self.mount),
@@ -148,11 +153,11 @@ impl KvServer {
         ))
     }
 
-    fn metadata(&self, call: &Call<'_>, id: KeyId) -> Result<Option<MetadataBody>> {
+    pub(super) fn metadata(&self, call: &Call<'_>, id: KeyId) -> Result<Option<MetadataBody>> {
         self.described(call, id, &call.get(&self.path("metadata", id))?)
     }
 
-    fn described(
+    pub(super) fn described(
         &self,
         call: &Call<'_>,
         id: KeyId,
@@ -233,7 +238,7 @@ impl KvServer {
     /// Whether the version that was made then was read.
     fn knows(&self, key: &KeyRef, created: &str) -> bool {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(key).is_some_and(|known| known.created.as_deref() == Some(created))
+        known.get(key).is_some_and(|known| known.created == created)
     }
 
     fn remember(&self, key: KeyRef, found: Known) {
@@ -261,7 +266,8 @@ impl KvServer {
                     self.client.command("kv undelete"),
                     key.version
                 )),
-                (Some(_), _) => gone(": it was destroyed").advise("restore Vault from a backup"),
+                (Some(_), _) => gone(": it was destroyed")
+                    .advise("put it back from a backup: keyward keystore restore"),
                 (None, _) => gone("").advise("restore it there, or correct `mount` and `prefix`"),
             });
         }
@@ -275,6 +281,9 @@ impl KvServer {
         let body = answer.json::<Data>()?.data;
         let created = self.made_as(key, body.metadata)?;
         let mut secret = body.data.ok_or_else(|| wrong("is empty"))?;
+        if secret.is_placeholder() {
+            return Ok(Known { key: None, created });
+        }
         let cipher = secret.cipher.take();
         let data = key_of(secret, |what| match what {
             NO_DATA => wrong("has no field `data`"),
@@ -289,7 +298,7 @@ impl KvServer {
             }
         };
         let check = data.check_value();
-        Ok(Known { data, cipher, check, created: Some(created) })
+        Ok(Known { key: Some(KnownKey { data, cipher, check }), created })
     }
 
     /// When the version was made that an answer is of: it must be `key`'s.
@@ -309,15 +318,21 @@ impl KvServer {
     /// What may be told of the versions of `id`: the newest live one encrypts.
     fn infos(&self, id: KeyId, body: &MetadataBody) -> Vec<KeyInfo> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_live = |version: &VersionBody| version.condition() == Condition::Live;
-        let active = body.versions().rfind(|(_, version)| is_live(version)).map(|(n, _)| *n);
-        let info = |(number, version): (&u32, &VersionBody)| {
-            let key = KeyRef::new(id, KeyVersion::try_from(*number).ok()?);
-            let known = known.get(&key).filter(|_| is_live(version));
-            let state = match version.condition() {
-                Condition::Live if Some(*number) == active => KeyState::Active,
-                Condition::Live => KeyState::Retired,
-                Condition::Deleted | Condition::Destroyed => KeyState::Destroyed,
+        let key_of = |number: u32| Some(KeyRef::new(id, KeyVersion::try_from(number).ok()?));
+        let holds_none = |key: &KeyRef| known.get(key).is_some_and(|known| known.key.is_none());
+        let is_live = |(number, version): &(&u32, &VersionBody)| {
+            version.condition() == Condition::Live
+                && key_of(**number).is_some_and(|key| !holds_none(&key))
+        };
+        let active = body.versions().rfind(is_live).map(|(n, _)| *n);
+        let info = |one: (&u32, &VersionBody)| {
+            let ((number, version), is_live) = (one, is_live(&one));
+            let key = key_of(*number)?;
+            let known = known.get(&key).and_then(|known| known.key.as_ref()).filter(|_| is_live);
+            let state = match is_live {
+                true if Some(*number) == active => KeyState::Active,
+                true => KeyState::Retired,
+                false => KeyState::Destroyed,
             };
             let cipher =
                 known.map_or(Cipher { mode: self.mode, key_len: 32 }, |known| known.cipher);
@@ -333,27 +348,26 @@ impl KvServer {
     }
 
     /// Refuses to write `version` where the engine would drop one that can still be read.
-    fn guard_old_versions(&self, call: &Call<'_>, key: &KeyRef, body: &MetadataBody) -> Result<()> {
-        let max = match body.max_versions {
-            0 => self.mount_max_versions(call),
-            max => max,
-        };
-        let Some(dropped) = body.versions().find(|(number, version)| {
+    pub(super) fn guard_old_versions(
+        &self,
+        call: &Call<'_>,
+        key: &KeyRef,
+        body: &MetadataBody,
+    ) -> Result<()> {
+        let max = self.max_versions(call, body);
+        let dropped = body.versions().find(|(number, version)| {
             version.condition() == Condition::Live
                 && number.saturating_add(max) <= key.version.get()
-        }) else {
-            return Ok(());
-        };
-        let (place, name) = (self.secrets(), &key.name);
-        let what = format!(
-            "cannot add {key}: Vault keeps {max} versions at {place}/{name} and would drop version {}, \
-             which may still be needed",
-            dropped.0
-        );
-        Err(Error::new(Kind::State, what).advise(format!(
-            "run: {} -max-versions={OUR_MAX_VERSIONS} {place}/{name}",
-            self.client.command("kv metadata patch")
-        )))
+        });
+        dropped.map_or(Ok(()), |(number, _)| Err(self.drops(key, max, *number)))
+    }
+
+    /// How many versions of the secret the engine keeps.
+    pub(super) fn max_versions(&self, call: &Call<'_>, body: &MetadataBody) -> u32 {
+        match body.max_versions {
+            0 => self.mount_max_versions(call),
+            max => max,
+        }
     }
 
     /// What the mount says, where we may read it; else the engine's own number.
@@ -368,20 +382,41 @@ impl KvServer {
 
     /// Tells a new secret to keep more versions than the engine does by itself. Where that is
     /// denied, the guard above holds all the same.
-    fn keep_versions(&self, call: &Call<'_>, id: KeyId) {
+    pub(super) fn keep_versions(&self, call: &Call<'_>, id: KeyId) {
         let body = json!({ "max_versions": OUR_MAX_VERSIONS, "cas_required": true });
         let _ = call.post(&self.path("metadata", id), &body);
     }
 
-    /// Whether what is stored as `key` is `data`: our own write, whose answer was lost.
-    fn holds(&self, call: &Call<'_>, id: KeyId, key: &KeyRef, data: &DataKey) -> bool {
-        let found = self.learn(call, id, key.version).is_ok();
+    /// Whether what is stored as `key` is `data`.
+    pub(super) fn holds(
+        &self,
+        call: &Call<'_>,
+        id: KeyId,
+        key: &KeyRef,
+        data: &DataKey,
+    ) -> Result<bool> {
+        self.learn(call, id, key.version)?;
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        found && known.get(key).is_some_and(|known| known.check == data.check_value())
+        let there = known.get(key).and_then(|known| known.key.as_ref());
+        Ok(there.is_some_and(|there| there.data.same_as(data)))
+    }
+
+    /// Whether what is stored as `key` only keeps its number taken.
+    pub(super) fn is_placeholder(&self, call: &Call<'_>, key: &KeyRef) -> Result<bool> {
+        let KeyName::Id(id) = key.name else { return Ok(false) };
+        let is_known = || {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.get(key).map(|known| known.key.is_none())
+        };
+        if let Some(is_one) = is_known() {
+            return Ok(is_one);
+        }
+        self.learn(call, id, key.version)?;
+        Ok(is_known().unwrap_or_default())
     }
 
     /// Checks that what was written became `key`: version 1 of the engine says nothing, and keeps one.
-    fn stored_as(&self, key: &KeyRef, answer: &Answer) -> Result<()> {
+    pub(super) fn stored_as(&self, key: &KeyRef, answer: &Answer) -> Result<()> {
         if answer.status == 204 {
             return Err(self.version_one());
         }
@@ -393,6 +428,10 @@ impl KvServer {
             }
             _ => Ok(()),
         }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// The client, the mount and the prefix.
@@ -435,7 +474,8 @@ impl KeyServer for KvServer {
         };
         let copy = || {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.get(key).map(|known| DataKey::copy_of(known.data.expose()))
+            let known = known.get(key)?.key.as_ref()?;
+            Some(DataKey::copy_of(known.data.expose()))
         };
         if let Some(data) = copy() {
             return data;
@@ -477,11 +517,24 @@ impl KeyServer for KvServer {
         if answer.is_ok() {
             return self.stored_as(key, &answer);
         }
-        if call.was_repeated() && self.holds(&call, id, key, data) {
+        // Our own write, whose answer was lost.
+        if call.was_repeated() && self.holds(&call, id, key, data).unwrap_or(false) {
             return Ok(());
         }
         let is_taken = answer.status == 400 && answer.says("check-and-set");
         Err(if is_taken { taken() } else { answer.unexpected(&format!("to store {key}")) })
+    }
+
+    fn plan_return(
+        &self,
+        keys: &[ReturningKey<'_>],
+        by: Deadline,
+    ) -> Result<Vec<(usize, ReturnWay)>> {
+        self.plan(keys, by)
+    }
+
+    fn put_back(&self, key: &ReturningKey<'_>, by: Deadline) -> Result<()> {
+        self.return_one(key, by)
     }
 
     fn remove(&self, key: &KeyRef, by: Deadline) -> Result<()> {
