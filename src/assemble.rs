@@ -6,6 +6,7 @@
 mod marked;
 mod moving;
 mod next_start;
+mod served;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub use marked::{
 use moving::named;
 pub use moving::{MigrationReport, Target, import, migrate, read_keys};
 pub use next_start::{ReadConfig, watch_restart};
+pub use served::{Compared, Returned, ServedKeys};
 
 use crate::backend::{self, Order};
 use crate::backup::Backup;

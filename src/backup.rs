@@ -7,24 +7,25 @@
 #![forbid(unsafe_code)]
 
 mod folder;
+mod lines;
 mod note;
-
-use std::sync::Arc;
+mod served;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 pub use folder::{Folder, Name};
+use lines::{Out, Read, put_hex, put_numbered, put_states, ring_of, text_of};
 pub use note::{Failure, Made, Note, NoteLock};
+pub use served::{Origin, ServedBackup};
 
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result, json_place};
-use crate::hex::{self, Hex};
-use crate::key::{KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
-use crate::ring::{NamedKey, NamedKeys, Ring, RingKey};
+use crate::hex::Hex;
+use crate::key::{KeyInfo, KeyName, Purpose};
+use crate::ring::Ring;
 use crate::secret::{DataKey, SecretBytes};
 use crate::store::{Registers, Revision};
 
@@ -35,7 +36,10 @@ const FIRST: &str = "keyward backup v1\n";
 const WORDS: &str = "
 This text holds the encryption keys of a database server. Whoever reads it can read that server's data: keep it
 where you keep the data itself, or encrypted.
+";
 
+/// Those for MariaDB.
+const MARIADB_WORDS: &str = "
 MariaDB without keyward: the lines below `MariaDB's keys` are key number, version and key, in hexadecimal digits. Copy
 those of the highest version of each number to a file as NUMBER;KEY, and name it to MariaDB's own plugin:
     plugin_load_add = file_key_management
@@ -43,19 +47,24 @@ those of the highest version of each number to a file as NUMBER;KEY, and name it
     file_key_management_encryption_algorithm = AES_CTR      (or AES_CBC, as the line `state` of the key says)
 That plugin knows one version of each key. Tables that older versions encrypted need keyward, whose provider `file`
 reads the lines as they are.
+";
 
+/// Those for MySQL.
+const MYSQL_WORDS: &str = "
 MySQL without keyward: below `MySQL's keys` each line is a key in JSON, its names in base64, the key in hexadecimal
 digits. component_keyring_file takes them in its own file: {\"version\":\"1.0\",\"elements\":[{\"user\":AUTH,
 \"data_id\":NAME,\"data_type\":TYPE,\"data\":KEY IN CAPITALS,\"extension\":[]}]}.
+";
 
+/// How keyward takes a keystore's.
+const KEYSTORE_WORDS: &str = "
 With keyward: `keyward keystore restore FILE` makes the keystore again.
 
 ";
 
 /// Where the part for programs begins.
 const PROGRAMS: &str = "---\n";
-/// The line before MariaDB's keys, and that before MySQL's.
-const MARIADBS: &str = "# MariaDB's keys: number;version;key";
+/// The line before MySQL's keys.
 const MYSQLS: &str = "# MySQL's keys";
 
 /// A keystore's backup, opened.
@@ -98,31 +107,14 @@ struct Head {
     registers: Registers,
 }
 
-/// What is known of a version besides its key.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct State {
-    key: KeyRef,
-    state: KeyState,
-    cipher: Purpose,
-    created: Option<Timestamp>,
-}
-
 impl Backup {
     /// The signed text. `sign` gives a public key and its signature over what it is given.
     pub fn to_text(
         &self,
         sign: impl FnOnce(&str) -> Result<(Hex<32>, [u8; 64])>,
     ) -> Result<SecretBytes> {
-        let mut len = 0;
-        self.put(&mut |part| len += part.len())?;
-        let mut at = 0;
-        let body = SecretBytes::build(len, |body| {
-            self.put(&mut |part| {
-                body[at..at + part.len()].copy_from_slice(part);
-                at += part.len();
-            })
-        })?;
+        let body = text_of(|out| self.put(out))?;
+        let len = body.expose().len();
         let text = str::from_utf8(body.expose()).map_err(|_| unreadable("it is no text"))?;
         let (key, signature) = sign(text)?;
         let end = format!("signature {key} {}\n", Hex(signature));
@@ -135,37 +127,11 @@ impl Backup {
 
     /// A ring with all keys, to try data with; of MySQL's those in use.
     pub fn ring(&self) -> Result<Ring> {
-        let (ring, mut named) = (Ring::new(), NamedKeys::default());
-        for BackupKey { info, data } in &self.keys {
-            let version = info.key.version;
-            let bytes = data.expose();
-            let copy = || {
-                DataKey::of_keyring(bytes.len(), |to| {
-                    to.copy_from_slice(bytes);
-                    Ok(())
-                })
-            };
-            match (&info.key.name, &info.purpose) {
-                (KeyName::Id(id), Purpose::Pages(cipher)) => {
-                    ring.insert(*id, version, RingKey::new(copy()?, *cipher))?;
-                }
-                (name, Purpose::Keyring(kind)) if info.state == KeyState::Active => {
-                    let key = NamedKey::new(version, kind.clone(), copy()?, None);
-                    named.insert(name.clone(), Arc::new(key));
-                }
-                _ => {}
-            }
-        }
-        ring.set_named(named);
-        Ok(ring)
+        ring_of(&self.keys)
     }
 
     /// Gives the text part by part, the same each time.
-    fn put(&self, out: &mut dyn FnMut(&[u8])) -> Result<()> {
-        let mut line = |words: &str| {
-            out(words.as_bytes());
-            out(b"\n");
-        };
+    fn put(&self, out: &mut Out<'_>) -> Result<()> {
         let head = Head {
             keystore: self.keystore.clone(),
             created: self.created,
@@ -175,24 +141,13 @@ impl Backup {
             registers: self.registers.clone(),
         };
         let head = serde_json::to_string(&head).map_err(|_| unwritable())?;
-        line(&(FIRST.to_owned() + WORDS + PROGRAMS + "keystore " + &head));
-        for BackupKey { info, .. } in &self.keys {
-            let KeyInfo { key, state, purpose, created, .. } = info;
-            let (key, cipher) = (key.clone(), purpose.clone());
-            let state = State { key, state: *state, cipher, created: *created };
-            let state = serde_json::to_string(&state).map_err(|_| unwritable())?;
-            line(&format!("state {state}"));
-        }
+        let words = [FIRST, WORDS, MARIADB_WORDS, MYSQL_WORDS, KEYSTORE_WORDS, PROGRAMS].concat();
+        out(format!("{words}keystore {head}\n").as_bytes());
+        put_states(&self.keys, out)?;
         out(b"secret ");
         put_hex(&self.secret, out);
-        out(format!("\n{MARIADBS}\n").as_bytes());
-        for BackupKey { info, data } in &self.keys {
-            if let KeyName::Id(id) = info.key.name {
-                out(format!("{id};{};", info.key.version).as_bytes());
-                put_hex(data, out);
-                out(b"\n");
-            }
-        }
+        out(b"\n");
+        put_numbered(&self.keys, out);
         out(format!("{MYSQLS}\n").as_bytes());
         for BackupKey { info, data } in &self.keys {
             if let (KeyName::Named { data_id, auth_id }, Purpose::Keyring(kind)) =
@@ -219,6 +174,10 @@ impl Backup {
     pub fn parse(text: &[u8], fingerprint: &str) -> Result<Self> {
         let text = str::from_utf8(text).map_err(|_| unreadable("it is no text"))?;
         let body = text.strip_prefix(FIRST).ok_or_else(|| unreadable("it begins otherwise"))?;
+        if served::is_one(body) {
+            return Err(Error::new(Kind::Config, "it is of keys that a key store serves")
+                .advise("name the configuration of that key store, with --config"));
+        }
         let at = text.rfind("\nsignature ").map(|at| at + 1);
         let at = at.ok_or_else(|| unreadable("it has no signature"))?;
         let (signed, signature) = text.split_at(at);
@@ -229,75 +188,11 @@ impl Backup {
             serde_json::from_str(first.ok_or_else(|| unreadable("it has no keystore"))?)
                 .map_err(|cause| unreadable(&json_place(&cause)))?;
         check_signature(signed, signature, &head.registers, fingerprint)?;
-        let read = Read::of(lines.lines().skip(1))?;
+        let mut read = Read::of(lines.lines().skip(1))?;
         let Head { keystore, created, revision, made, configuration, registers } = head;
-        let secret = read.secret.ok_or_else(|| unreadable("it has no secret"))?;
-        let mut keys = Vec::with_capacity(read.states.len());
-        let mut data = read.keys.into_iter();
-        for State { key, state, cipher, created } in read.states {
-            let found = data.next().filter(|(name, _)| *name == key);
-            let (_, data) = found.ok_or_else(|| unreadable("a key is missing or out of order"))?;
-            let info = KeyInfo { key, state, purpose: cipher, created, check: None };
-            keys.push(BackupKey { info, data });
-        }
-        if data.next().is_some() {
-            return Err(unreadable("a key has no state"));
-        }
+        let secret = read.secret.take().ok_or_else(|| unreadable("it has no secret"))?;
+        let keys = read.keys()?;
         Ok(Self { keystore, created, revision, made, configuration, registers, secret, keys })
-    }
-}
-
-/// What the lines after the first say.
-#[derive(Default)]
-struct Read {
-    states: Vec<State>,
-    secret: Option<DataKey>,
-    keys: Vec<(KeyRef, DataKey)>,
-}
-
-/// A key of MySQL's; what it is for is in its `state`.
-#[derive(Deserialize)]
-struct Named<'a> {
-    data_id: String,
-    auth_id: String,
-    version: KeyVersion,
-    /// Borrowed, so that no copy of it is made.
-    key: &'a str,
-}
-
-impl Read {
-    fn of<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Self> {
-        let mut read = Self::default();
-        for line in lines.filter(|line| !line.starts_with('#')) {
-            if let Some(state) = line.strip_prefix("state ") {
-                let state = serde_json::from_str(state);
-                read.states.push(state.map_err(|cause| unreadable(&json_place(&cause)))?);
-            } else if let Some(secret) = line.strip_prefix("secret ") {
-                read.secret = Some(key_of(secret)?);
-            } else if line.starts_with('{') {
-                read.named(line)?;
-            } else {
-                let mut words = line.splitn(3, ';');
-                let mut number = || words.next()?.parse::<u32>().ok();
-                let numbers = number().zip(number());
-                let (id, version) =
-                    numbers.ok_or_else(|| unreadable("a line is none of a backup's"))?;
-                let key = key_of(words.next().unwrap_or_default())?;
-                let name = KeyRef::new(KeyId::try_from(id)?, KeyVersion::try_from(version)?);
-                read.keys.push((name, key));
-            }
-        }
-        Ok(read)
-    }
-
-    fn named(&mut self, line: &str) -> Result<()> {
-        let named: Named<'_> =
-            serde_json::from_str(line).map_err(|cause| unreadable(&json_place(&cause)))?;
-        let name =
-            |text: &str| STANDARD.decode(text).map_err(|_| unreadable("a name is no base64"));
-        let name = KeyName::named(name(&named.data_id)?, name(&named.auth_id)?);
-        self.keys.push((KeyRef::new(name, named.version), key_of(named.key)?));
-        Ok(())
     }
 }
 
@@ -327,27 +222,6 @@ fn check_signature(
             key.verify(signed.as_bytes(), &signature.0).is_ok()
         });
     if right { Ok(()) } else { refused("it was changed, or signed by somebody else") }
-}
-
-fn put_hex(key: &DataKey, out: &mut dyn FnMut(&[u8])) {
-    for byte in key.expose() {
-        out(&*Zeroizing::new(hex::digits(*byte)));
-    }
-}
-
-fn key_of(hex: &str) -> Result<DataKey> {
-    let wrong = || unreadable("a key is no hexadecimal digits");
-    let (pairs, []) = hex.as_bytes().as_chunks::<2>() else { return Err(wrong()) };
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    DataKey::of_keyring(pairs.len(), |key| {
-        for (to, [high, low]) in key.iter_mut().zip(pairs) {
-            *to = digit(*high)
-                .zip(digit(*low))
-                .map(|(high, low)| high << 4 | low)
-                .ok_or_else(wrong)?;
-        }
-        Ok(())
-    })
 }
 
 fn unreadable(why: &str) -> Error {

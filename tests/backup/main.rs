@@ -6,6 +6,7 @@
 mod fork;
 mod leaks;
 mod scheduled;
+mod served;
 mod trouble;
 
 use std::fs;

@@ -5,25 +5,24 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
-
+use super::digest::of_configuration;
 use super::identity::{self, Threshold};
+use super::opener::MAX_PASSPHRASE;
+use super::served::{self, Reader};
 use crate::age::{self, For, Recipient};
+use crate::assemble::{self, ServedKeys};
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::open::{env, open};
 use crate::cli::helpers::outlet::Outlet;
 use crate::cli::helpers::print::{Printer, plain};
 use crate::cli::helpers::privilege::{self, Account};
+use crate::config::Config;
 use crate::custodian::Custodian;
 use crate::error::{Error, Kind, Result};
-use crate::hex::Hex;
 use crate::manager::Readers;
-use crate::secret::{read_file, source::without_line_end};
+use crate::secret::{SecretBytes, read_file, source::without_line_end};
 use crate::source::Reason;
-use crate::trust;
 
-/// The longest passphrase, in bytes.
-pub(super) const MAX_PASSPHRASE: usize = 1024;
 /// What to do where nobody could open a backup.
 const NO_RECIPIENT: &str =
     "`keyward keystore backup --identity FILE` makes one, --add-recipient adds it";
@@ -43,6 +42,10 @@ pub(in crate::cli) struct Options {
     /// Encrypt it by the passphrase in this file instead
     #[arg(long, value_name = "FILE", requires = "to")]
     passphrase_file: Option<PathBuf>,
+    /// Where a key store serves the keys: encrypt it for this recipient, age1pq1..., and not for those in
+    /// `backup-recipients` next to the configuration
+    #[arg(long, value_name = "RECIPIENT", requires = "to", conflicts_with = "passphrase_file")]
+    recipient: Vec<String>,
     /// Make the secret that opens backups, and write it to this new file, to be kept away from the servers.
     /// Prints the keystore's fingerprint, to be kept as well, and its public part, to be added
     #[arg(long, value_name = "FILE")]
@@ -97,25 +100,41 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
 
 /// What the new file is to hold.
 fn bytes(config: &Path, options: &Options) -> Result<zeroize::Zeroizing<Vec<u8>>> {
-    let (_, custodian) = open(config)?;
-    let (actor, env) = (privilege::actor(), env());
+    let (actor, env, read) = (privilege::actor(), env(), Config::load(config)?);
     let reason = Reason { actor: &actor, text: &options.reason };
-    if let Some(path) = &options.passphrase_file {
-        let passphrase = read_file(path, MAX_PASSPHRASE)?;
-        let words = without_line_end(passphrase.expose());
-        if words.len() < 16 {
-            let what = format!("the passphrase in {} has fewer than 16 bytes", path.display());
-            return Err(
-                Error::new(Kind::Config, what).advise("`openssl rand -hex 16` makes a good one")
-            );
-        }
-        let text = custodian.manager()?.backup(digest_of(config), Readers::Passphrase, reason)?;
+    let passphrase = options.passphrase_file.as_deref().map(passphrase).transpose()?;
+    let passphrase = passphrase.as_ref().map(|words| without_line_end(words.expose()));
+    if let Some(store) = ServedKeys::of(&read, &env)? {
+        let reader = passphrase.map_or(Reader::Recipients(&options.recipient), Reader::Passphrase);
+        return served::backup(&store, config, reader, reason).map(Into::into);
+    }
+    if !options.recipient.is_empty() {
+        let what =
+            "--recipient is for keys that a key store serves: the keystore has its own recipients";
+        return Err(Error::new(Kind::Config, what).advise("--add-recipient adds one"));
+    }
+    let (_, custodian) = open(config)?;
+    if let Some(words) = passphrase {
+        let text =
+            custodian.manager()?.backup(of_configuration(config), Readers::Passphrase, reason)?;
         return age::encrypt(text.expose(), For::Passphrase(words), &*env.rng).map(Into::into);
     }
     for_recipients(&custodian, config, reason).map_err(|error| match error.kind() {
         Kind::NotFound => error.advise(format!("{NO_RECIPIENT}; or name a --passphrase-file")),
         _ => error,
     })
+}
+
+/// The passphrase in `path`, long enough.
+fn passphrase(path: &Path) -> Result<SecretBytes> {
+    let passphrase = read_file(path, MAX_PASSPHRASE)?;
+    if without_line_end(passphrase.expose()).len() < 16 {
+        let what = format!("the passphrase in {} has fewer than 16 bytes", path.display());
+        return Err(
+            Error::new(Kind::Config, what).advise("`openssl rand -hex 16` makes a good one")
+        );
+    }
+    Ok(passphrase)
 }
 
 /// A backup for the keystore's recipients; `NotFound` where it has none.
@@ -129,7 +148,8 @@ pub(super) fn for_recipients(
         let none = Error::new(Kind::NotFound, "the keystore has no recipient of backups");
         return Err(none.advise(NO_RECIPIENT));
     }
-    let text = custodian.manager()?.backup(digest_of(config), Readers::Recipients, reason)?;
+    let text =
+        custodian.manager()?.backup(of_configuration(config), Readers::Recipients, reason)?;
     age::encrypt(text.expose(), For::Recipients(&recipients), &*env().rng).map(Into::into)
 }
 
@@ -140,6 +160,12 @@ fn recipients(custodian: &Custodian) -> Result<Vec<Recipient>> {
 }
 
 fn listed(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
+    if assemble::serves(&Config::load(config)?, &env())? {
+        if options.add_recipient.is_some() || options.remove_recipient.is_some() {
+            return Err(served::no_register(config));
+        }
+        return shown(&served::recipients(config)?, printer);
+    }
     let (_, custodian) = open(config)?;
     let actor = privilege::actor();
     let reason = Reason { actor: &actor, text: &options.reason };
@@ -150,14 +176,12 @@ fn listed(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
     if let Some(recipient) = &options.remove_recipient {
         custodian.manager()?.remove_backup_recipient(recipient, reason)?;
     }
-    let all: Vec<String> = recipients(&custodian)?.iter().map(ToString::to_string).collect();
+    shown(&recipients(&custodian)?, printer)
+}
+
+fn shown(recipients: &[Recipient], printer: &Printer) -> Result<Exit> {
+    let all: Vec<String> = recipients.iter().map(ToString::to_string).collect();
     let text: String = all.iter().map(|one| plain(one) + "\n").collect();
     printer.show(&all, &text)?;
     Ok(Exit::Success)
-}
-
-/// SHA-256 of the configuration that the backup goes with.
-fn digest_of(config: &Path) -> Option<Hex<32>> {
-    let bytes = trust::read(config, 1 << 20).ok()?;
-    Some(Hex(Sha256::digest(bytes).into()))
 }

@@ -28,15 +28,15 @@ const MOST_NAMED: usize = 10;
 pub(in crate::cli) struct Options {
     /// The backup, or a folder of backups: then the newest file in it
     #[arg(value_name = "PATH")]
-    path: PathBuf,
+    pub(super) path: PathBuf,
     #[command(flatten)]
-    opener: Opener,
+    pub(super) opener: Opener,
     /// A data directory, or a backup of one: every page is read, and its keys are tried
     #[arg(long, value_name = "DIR")]
-    datadir: Vec<PathBuf>,
+    pub(super) datadir: Vec<PathBuf>,
     /// Why, for the audit trail
     #[arg(long, default_value = "keyward keystore drill", value_name = "TEXT")]
-    reason: String,
+    pub(super) reason: String,
 }
 
 /// What came of it, for machines.
@@ -86,7 +86,7 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
 }
 
 /// The file at `path`; of a folder, the one that was written last.
-fn newest(path: &Path) -> Result<PathBuf> {
+pub(super) fn newest(path: &Path) -> Result<PathBuf> {
     if !path.is_dir() {
         return Ok(path.to_owned());
     }
@@ -160,7 +160,7 @@ impl Done {
 }
 
 /// The first of `keys`, and how many more there are.
-fn listed(keys: &[KeyRef]) -> String {
+pub(super) fn listed(keys: &[KeyRef]) -> String {
     let named: Vec<_> = keys.iter().take(MOST_NAMED).map(ToString::to_string).collect();
     let more = match keys.len().saturating_sub(MOST_NAMED) {
         0 => String::new(),

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use super::backup::for_recipients;
+use crate::assemble;
 use crate::backup::{Folder, Made, Name, Note, NoteLock};
 use crate::cli::helpers::exit::Exit;
-use crate::cli::helpers::open::open;
+use crate::cli::helpers::open::{env, open};
 use crate::cli::helpers::print::{Printer, plain_lines};
 use crate::cli::helpers::privilege;
 use crate::config::{BackupConfig, Config};
@@ -55,6 +56,11 @@ pub(super) fn run(path: &Path, printer: &Printer) -> Result<Exit> {
         Error::new(Kind::Config, format!("{} has no section [backup]", path.display()))
             .advise("add one, with a line `to = \"/a/folder\"`")
     })?;
+    if assemble::serves(&config, &env())? {
+        let what = "[backup] is for a keystore, and here a key store serves the keys";
+        return Err(Error::new(Kind::Unsupported, what)
+            .advise("have cron call `keyward keystore backup --to FILE`, and keep the SHA-256 that it prints"));
+    }
     let Some((lock, note)) = NoteLock::take(&config.keystore.path)? else {
         return shown(&Done { busy: true, ..Done::default() }, printer);
     };

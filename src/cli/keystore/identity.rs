@@ -13,12 +13,15 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
+use super::served::recipients_file;
 use crate::age::{self, For, Identity};
+use crate::assemble;
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::open::{env, open};
 use crate::cli::helpers::outlet::Outlet;
 use crate::cli::helpers::privilege::{self, Account, Said};
 use crate::cli::helpers::reach;
+use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::secret::SecretBytes;
 use crate::shares;
@@ -50,12 +53,13 @@ pub(super) fn make(
     account: Option<&Account>,
     config: &Path,
 ) -> Result<Exit> {
-    let fingerprint = match account {
+    let of = match account {
         Some(account) => match asked(account, config)? {
-            Ok(fingerprint) => fingerprint,
+            Ok(of) => of,
             Err(exit) => return Ok(exit),
         },
-        None => open(config)?.1.manager()?.fingerprint()?.to_string(),
+        None if assemble::serves(&Config::load(config)?, &env())? => Of::ServedKeys,
+        None => Of::Keystore(open(config)?.1.manager()?.fingerprint()?.to_string()),
     };
     // Before anybody has written a share down.
     if path.symlink_metadata().is_ok() {
@@ -72,39 +76,55 @@ pub(super) fn make(
             let passphrase = shares::passphrase(&secret)?;
             let sealed =
                 age::encrypt(plain.expose(), For::Passphrase(passphrase.expose()), &*env.rng)?;
-            show(&all, threshold, &fingerprint)?;
+            show(&all, threshold, &of)?;
             (identity.recipient()?, Zeroizing::new(sealed))
         }
     };
-    eprintln!("keyward: note, on paper, the keystore's fingerprint: {fingerprint}");
-    eprintln!(
-        "keyward: once you have the file: keyward keystore backup --add-recipient {recipient}"
-    );
+    let add = match &of {
+        Of::Keystore(fingerprint) => {
+            eprintln!("keyward: note, on paper, the keystore's fingerprint: {fingerprint}");
+            format!("keyward keystore backup --add-recipient {recipient}")
+        }
+        Of::ServedKeys => format!("echo {recipient} >> {}", recipients_file(config).display()),
+    };
+    eprintln!("keyward: once you have the file: {add}");
     let mut outlet = Outlet::to_new(path)?;
     // Why it fails, the outlet knows.
     drop(outlet.write_all(&bytes).and_then(|()| outlet.flush()));
     outlet.end(Ok(Exit::Success))
 }
 
-/// The fingerprint, from the account's part of the command.
-fn asked(account: &Account, config: &Path) -> Result<Result<String, Exit>> {
+/// Whose keys the secret opens.
+enum Of {
+    /// Those of the keystore with this fingerprint.
+    Keystore(String),
+    /// Those that a key store serves.
+    ServedKeys,
+}
+
+/// What the account's part of the command says of it.
+fn asked(account: &Account, config: &Path) -> Result<Result<Of, Exit>> {
     let words = [OsString::from("--config"), config.into(), "--json".into(), "status".into()];
     let text = match privilege::text_as(account, config, &words, reach::Options::default())? {
         Said::Failed(exit) => return Ok(Err(exit)),
         Said::Text(text) => text,
     };
     let status: Option<serde_json::Value> = serde_json::from_slice(&text).ok();
+    let keystore = status.as_ref().and_then(|status| status.get("keystore_id"));
+    if keystore.is_some_and(serde_json::Value::is_null) {
+        return Ok(Ok(Of::ServedKeys));
+    }
     let fingerprint = status.as_ref().and_then(|status| status["fingerprint"].as_str());
     let is_one = |text: &&str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
     let none = || {
         Error::new(Kind::State, "the keystore has no fingerprint")
             .advise("the next change of it gives it one")
     };
-    fingerprint.filter(is_one).map(|text| Ok(text.to_owned())).ok_or_else(none)
+    fingerprint.filter(is_one).map(|text| Ok(Of::Keystore(text.to_owned()))).ok_or_else(none)
 }
 
 /// Shows each share alone, where somebody sits at a terminal; else one after another.
-fn show(all: &[Zeroizing<String>], threshold: Threshold, fingerprint: &str) -> Result<()> {
+fn show(all: &[Zeroizing<String>], threshold: Threshold, of_whom: &Of) -> Result<()> {
     let Threshold { needed, of } = threshold;
     let (input, error) = (io::stdin(), io::stderr());
     let waits = input.is_terminal() && error.is_terminal();
@@ -113,7 +133,12 @@ fn show(all: &[Zeroizing<String>], threshold: Threshold, fingerprint: &str) -> R
         let mut text = Zeroizing::new(String::with_capacity(1_024));
         text.push_str(&format!("share {n} of {of}, of which any {needed} open the backups\n"));
         text.push_str(share);
-        text.push_str(&format!("\nof the keystore with the fingerprint {fingerprint}\n\n"));
+        text.push_str(&match of_whom {
+            Of::Keystore(fingerprint) => {
+                format!("\nof the keystore with the fingerprint {fingerprint}\n\n")
+            }
+            Of::ServedKeys => "\n\n".to_owned(),
+        });
         let failed = |cause| Error::io("cannot show", "a share".as_ref(), &cause);
         error.lock().write_all(text.as_bytes()).map_err(failed)?;
         if waits {

@@ -6,6 +6,7 @@ mod accept_rollback;
 mod approvers;
 mod backup;
 mod backups;
+mod digest;
 mod drill;
 mod due;
 mod fork;
@@ -13,6 +14,7 @@ mod identity;
 mod opener;
 mod restore;
 mod rewrap;
+mod served;
 
 use std::path::Path;
 
@@ -69,8 +71,14 @@ pub(super) fn run(config: &Path, command: &Command, printer: &Printer) -> Result
         Command::Backup(options) if options.due => due::run(config, printer),
         Command::Backup(options) => backup::run(config, options, printer),
         Command::Backups(command) => backups::run(config, command, printer),
-        Command::Restore(options) => restore::run(config, options, printer),
-        Command::Drill(options) => drill::run(config, options, printer),
+        Command::Restore(options) => match served::restore(config, options, printer)? {
+            Some(ended) => Ok(ended),
+            None => restore::run(config, options, printer),
+        },
+        Command::Drill(options) => match served::drill(config, options, printer)? {
+            Some(ended) => Ok(ended),
+            None => drill::run(config, options, printer),
+        },
         Command::Fork(options) => fork::run(config, options, printer),
         Command::AcceptRollback(options) => accept_rollback::run(config, options, printer),
         Command::Approvers(options) => approvers::run(config, options, printer),

@@ -4,14 +4,18 @@
 
 use std::path::{Path, PathBuf};
 
-use super::backup::MAX_PASSPHRASE;
+use super::digest::{noted_as, sha256};
 use crate::age::{self, Identity, With};
-use crate::backup::Backup;
+use crate::backup::{Backup, ServedBackup};
 use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Line, Trail};
+use crate::hex::Hex;
 use crate::secret::{SecretBytes, read_file, source::without_line_end};
 use crate::shares::{self, Collected};
 use crate::trust;
 
+/// The longest passphrase, in bytes.
+pub(super) const MAX_PASSPHRASE: usize = 1024;
 /// The longest identity's file, in bytes.
 const MAX_IDENTITY: usize = 1 << 16;
 /// The longest file of shares, in bytes.
@@ -33,6 +37,10 @@ pub(super) struct Opener {
     /// configuration; for a drill, the keystore's own]
     #[arg(long, value_name = "HEX")]
     fingerprint: Option<String>,
+    /// The file's SHA-256, as it was noted when it was made: for a backup of keys that a key store serves, which
+    /// nothing signs [default: what the audit trail says]
+    #[arg(long, value_name = "HEX")]
+    sha256: Option<String>,
 }
 
 impl Opener {
@@ -46,10 +54,32 @@ impl Opener {
                     .advise("give the keystore's --fingerprint, which was noted with the identity"),
             )
         })?;
-        let bytes = trust::read_untrusted(file, age::MAX_LEN);
-        let bytes = bytes.map_err(|refusal| refusal.of("cannot read", file))?;
+        let bytes = read(file)?;
+        if let Some(noted) = &self.sha256 {
+            is_as_noted(&bytes, noted).map_err(within)?;
+        }
         let text = self.decrypted(&bytes).map_err(within)?;
         Backup::parse(text.expose(), fingerprint.trim()).map_err(within)
+    }
+
+    /// The backup in `file` of keys that a key store serves: the file that was made once, as its SHA-256 shows,
+    /// which was given or which the trail next to `keystore` has; else one by a passphrase, which proves that
+    /// who made it knew that.
+    pub(super) fn open_served(&self, file: &Path, keystore: &Path) -> Result<ServedBackup> {
+        let within = |error: Error| error.within(file.display());
+        if self.fingerprint.is_some() {
+            let what = "no fingerprint shows whose backup of served keys it is: nothing signs one";
+            return Err(within(Error::new(Kind::Config, what).advise("give its --sha256 instead")));
+        }
+        let bytes = read(file)?;
+        match &self.sha256 {
+            Some(noted) => is_as_noted(&bytes, noted),
+            None if self.passphrase_file.is_some() => Ok(()),
+            None => is_in_trail(&bytes, keystore),
+        }
+        .map_err(within)?;
+        let text = self.decrypted(&bytes).map_err(within)?;
+        ServedBackup::parse(text.expose()).map_err(within)
     }
 
     fn decrypted(&self, file: &[u8]) -> Result<SecretBytes> {
@@ -72,6 +102,36 @@ impl Opener {
             Identity::parse(identity.expose()).map_err(|error| error.within(path.display()))?;
         age::decrypt(file, With::Identity(&identity))
     }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    let bytes = trust::read_untrusted(file, age::MAX_LEN);
+    bytes.map_err(|refusal| refusal.of("cannot read", file))
+}
+
+fn is_as_noted(file: &[u8], noted: &str) -> Result<()> {
+    let noted: Hex<32> = noted.trim().to_ascii_lowercase().parse().map_err(|_| {
+        Error::new(Kind::Config, "--sha256 is no SHA-256").advise("give its 64 hexadecimal digits")
+    })?;
+    let found = sha256(file);
+    if found == noted {
+        return Ok(());
+    }
+    let what = format!("it is another file than was noted: its SHA-256 is {found}");
+    Err(Error::new(Kind::Untrusted, what).advise("take another copy of the backup"))
+}
+
+fn is_in_trail(file: &[u8], keystore: &Path) -> Result<()> {
+    let words = noted_as(&sha256(file));
+    let lines = Trail::beside(keystore).read()?;
+    let made = |line: &Line| line.event == Event::BackedUp && line.reason.ends_with(&words);
+    if lines.iter().any(made) {
+        return Ok(());
+    }
+    let what = "nothing shows that it is a backup that was made here: the audit trail has none of its SHA-256";
+    Err(Error::new(Kind::Untrusted, what).advise(
+        "give the --sha256 that was noted when it was made; whoever knows a recipient can make such a file",
+    ))
 }
 
 /// What the shares in `file` give.

@@ -16,6 +16,7 @@ use crate::cli::helpers::print::{Printer, plain_lines};
 use crate::cli::helpers::{confine, privilege};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::key::KeyRef;
 use crate::mark::{self, Place};
 use crate::source::Reason;
 
@@ -23,21 +24,21 @@ use crate::source::Reason;
 pub(in crate::cli) struct Options {
     /// The backup
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    pub(super) file: PathBuf,
     #[command(flatten)]
-    opener: Opener,
+    pub(super) opener: Opener,
     /// A data directory: its tables are opened with the backup's keys first
     #[arg(long, value_name = "DIR")]
-    datadir: Vec<PathBuf>,
+    pub(super) datadir: Vec<PathBuf>,
     /// Rename another keystore that is in its place
     #[arg(long)]
-    replace: bool,
+    pub(super) replace: bool,
     /// Check everything, and change nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Why, for the audit trail
     #[arg(long, default_value = "keyward keystore restore", value_name = "TEXT")]
-    reason: String,
+    pub(super) reason: String,
 }
 
 /// What was done, for machines.
@@ -80,15 +81,17 @@ fn opened(folder: &Path, backup: &Backup) -> Result<usize> {
     let found = confine::reading(|| mark::examine(folder, &ring, &|_| false, Duration::ZERO))?;
     match found.against {
         None => Ok(found.opens),
-        Some(Place { file, key, .. }) => {
-            let what = format!(
-                "nothing was restored: {} is encrypted with another {key} than the backup has, or one that \
-                 it lacks",
-                file.display()
-            );
-            Err(Error::new(Kind::State, what).advise("take a newer backup, or that of this server"))
-        }
+        Some(Place { file, key, .. }) => Err(is_of_another_key(&file, &key)),
     }
+}
+
+/// The error of a file that the backup's keys do not open.
+pub(super) fn is_of_another_key(file: &Path, key: &KeyRef) -> Error {
+    let what = format!(
+        "nothing was restored: {} is encrypted with another {key} than the backup has, or one that it lacks",
+        file.display()
+    );
+    Error::new(Kind::State, what).advise("take a newer backup, or that of this server")
 }
 
 impl Done {

@@ -7,6 +7,7 @@ mod front;
 mod life;
 mod load;
 mod python;
+mod recovery;
 mod start;
 mod trouble;
 mod trust;

@@ -4,6 +4,7 @@ mod dropin;
 mod login;
 mod many;
 mod mariadb;
+mod recovery;
 mod trouble;
 mod versions;
 

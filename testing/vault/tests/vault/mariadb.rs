@@ -91,7 +91,7 @@ fn keys_served_by_kv() -> Result<()> {
 }
 
 /// A server's folder, set up for `provider` in a Vault of its own, and what `init` said.
-fn site(provider: &str) -> Result<(Vault, Site)> {
+pub(crate) fn site(provider: &str) -> Result<(Vault, Site)> {
     let vault = Vault::start()?;
     let mut site = Site::new(provider)?;
     let token = vault.private("admin-token", vault.root_token())?;
