@@ -30,7 +30,7 @@ use crate::error::{Code, Error, Kind, Result};
 pub use helpers::exit::Exit;
 use helpers::outlet::Outlet;
 use helpers::print::{Printer, arrived};
-use helpers::{privilege, server};
+use helpers::{keeper, privilege, server};
 
 /// How long a call goes on copying its lines of the audit trail, beyond the one that is under way.
 const DELIVERY: Duration = Duration::from_secs(2);
@@ -106,6 +106,9 @@ pub fn definition() -> clap::Command {
 /// Runs the command with `arguments`, the program's name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let mut call: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(exit) = keeper::enter(&call) {
+        return exit;
+    }
     let second = match privilege::enter(&mut call) {
         Ok(second) => second,
         Err(error) => {

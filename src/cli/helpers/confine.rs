@@ -1,9 +1,12 @@
-//! Confines whoever reads files that others wrote: a thread that can read files and do nothing else.
+//! Confines whoever reads files that others wrote: a thread that can read files and do nothing else; and a
+//! program that is to write in its own folders alone.
 //!
 //! By Landlock (Linux 5.13 and later), which takes rights away from a thread for good. Where the kernel
 //! does not have it, or has less of it, the reading is done with as much confinement as there is.
 
 #![forbid(unsafe_code)]
+
+use std::path::Path;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
@@ -46,6 +49,23 @@ fn confine() -> Result<RulesetStatus, RulesetError> {
     Ok(status.ruleset)
 }
 
+/// Leaves this process, and what it becomes, reading and running everything, and writing below `folders` and
+/// to what is no file; no network.
+pub(in crate::cli) fn writing_below(folders: &[&Path]) -> Result<RulesetStatus, RulesetError> {
+    let reading = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute;
+    let writing = AccessFs::from_all(NEWEST);
+    let status = Ruleset::default()
+        .handle_access(writing)?
+        .handle_access(AccessNet::from_all(NEWEST))?
+        .scope(Scope::from_all(NEWEST))?
+        .create()?
+        .add_rules(path_beneath_rules(["/"], reading))?
+        .add_rules(path_beneath_rules(["/dev/null"], reading | AccessFs::WriteFile))?
+        .add_rules(path_beneath_rules(folders, writing))?
+        .restrict_self()?;
+    Ok(status.ruleset)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -82,5 +102,31 @@ mod tests {
         // Whoever asked for it is not confined.
         fs::write(&other, "x").unwrap();
         TcpStream::connect(address).unwrap();
+    }
+
+    #[test]
+    fn a_program_writes_in_its_folders_alone() {
+        let (own, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (mine, theirs) = (own.path().join("new"), others.path().join("old"));
+        fs::write(&theirs, "page").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let confined = std::thread::scope(|scope| {
+            let confined = scope.spawn(|| {
+                let status = writing_below(&[own.path()]).unwrap();
+                fs::write(&mine, "page").unwrap();
+                fs::write("/dev/null", "page").unwrap();
+                assert!(std::process::Command::new("/bin/true").status().unwrap().success());
+                assert_eq!(fs::read_to_string(&theirs).unwrap(), "page");
+                let written =
+                    fs::write(&theirs, "other").is_err() && fs::remove_file(&theirs).is_err();
+                assert_eq!(written, status != RulesetStatus::NotEnforced, "write another's file");
+                let whole = status == RulesetStatus::FullyEnforced;
+                assert_eq!(TcpStream::connect(address).is_err(), whole, "connect");
+                status != RulesetStatus::NotEnforced
+            });
+            confined.join().unwrap()
+        });
+        assert_eq!(fs::read_to_string(&theirs).is_ok_and(|text| text == "page"), confined);
     }
 }

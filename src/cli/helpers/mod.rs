@@ -7,6 +7,7 @@ pub(super) mod examine;
 pub(super) mod exit;
 pub(super) mod facts;
 pub(super) mod follow;
+pub(super) mod keeper;
 pub(super) mod open;
 pub(super) mod outcome;
 pub(super) mod outlet;

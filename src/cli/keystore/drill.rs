@@ -2,6 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+mod copy;
+mod rows;
+mod throwaway;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,6 +14,7 @@ use serde::Serialize;
 
 use super::opener::Opener;
 use crate::backup::Backup;
+use crate::cli::helpers::arguments::parse_size;
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::open::open;
 use crate::cli::helpers::print::{Printer, plain, plain_lines};
@@ -20,7 +25,11 @@ use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::key::KeyRef;
 use crate::source::Reason;
+use copy::TableName;
+use throwaway::Throwaway;
 
+/// Where Debian's packages have the server's plugins.
+const PLUGINS: &str = "/usr/lib/mysql/plugin";
 /// How many key versions are named one by one.
 const MOST_NAMED: usize = 10;
 
@@ -34,9 +43,59 @@ pub(in crate::cli) struct Options {
     /// A data directory, or a backup of one: every page is read, and its keys are tried
     #[arg(long, value_name = "DIR")]
     pub(super) datadir: Vec<PathBuf>,
+    /// Start a server on a copy of the data, with the backup's keys alone, and count the rows of its tables
+    #[arg(long, requires = "datadir")]
+    with_server: bool,
+    #[command(flatten)]
+    server: ServerOptions,
     /// Why, for the audit trail
     #[arg(long, default_value = "keyward keystore drill", value_name = "TEXT")]
     pub(super) reason: String,
+}
+
+/// The server that is started.
+#[derive(clap::Args)]
+#[group(skip)]
+struct ServerOptions {
+    /// The server's program [default: mariadbd in PATH]
+    #[arg(long, value_name = "PROGRAM", requires = "with_server")]
+    server: Option<PathBuf>,
+    /// The folder that has keyward's library
+    #[arg(long, value_name = "DIR", requires = "with_server", default_value = PLUGINS)]
+    plugin_dir: PathBuf,
+    /// Copy and count these tables only
+    #[arg(long, value_name = "DB.TABLE,...", requires = "with_server", value_delimiter = ',')]
+    tables: Vec<TableName>,
+    /// Where the copy is made [default: /var/tmp]
+    #[arg(long, value_name = "DIR", requires = "with_server")]
+    scratch: Option<PathBuf>,
+    /// How much may be copied at most
+    #[arg(long, value_name = "SIZE", requires = "with_server", default_value = "100G", value_parser = parse_size)]
+    max_copy: u64,
+    /// An option more for the server, such as innodb_page_size=4K
+    #[arg(long, value_name = "NAME=VALUE", requires = "with_server")]
+    option: Vec<String>,
+}
+
+/// What the server found.
+#[derive(Debug, Default, Serialize)]
+struct Served {
+    version: String,
+    /// How many files were copied, and of how many MiB.
+    files: usize,
+    mib: u64,
+    /// Whether the backup had to be prepared.
+    prepared: bool,
+    tables: Vec<Counted>,
+    /// What it cannot read, or why it does not start.
+    faults: Vec<String>,
+    seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Counted {
+    table: String,
+    rows: u64,
 }
 
 /// What came of it, for machines.
@@ -51,12 +110,15 @@ struct Done {
     /// Versions that are other keys in the backup.
     differs: Vec<KeyRef>,
     data: Trial,
+    /// What a server found, where one was started.
+    server: Option<Served>,
     seconds: f64,
     passed: bool,
 }
 
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
     let since = Instant::now();
+    let served_folder = options.served_folder()?;
     let (_, custodian) = open(config)?;
     let file = newest(&options.path)?;
     let known = fingerprint(&custodian);
@@ -66,16 +128,30 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     let drilled = custodian.manager()?.drill(&backup, reason);
     let drilled = drilled.map_err(|error| error.within(file.display()))?;
     let ring = backup.ring()?;
-    let data = confine::reading(|| Trial::on(&options.datadir, &ring))?;
+    let copy = match served_folder {
+        Some(folder) => Some(options.server.copy(folder, &backup, &actor)?),
+        None => None,
+    };
+    let data = confine::reading(|| {
+        let read = |paths: &[PathBuf]| Trial::on(paths, &ring);
+        let prepared = copy.as_ref().and_then(|copy| copy.trial(read));
+        prepared.unwrap_or_else(|| read(&options.datadir))
+    })?;
+    let server = copy.map(Throwaway::count).transpose()?;
+    let sound = server.as_ref().is_none_or(|server| server.faults.is_empty());
     let done = Done {
         made: backup.made.to_string(),
         revision: backup.revision.to_string(),
         versions: backup.keys.len(),
-        passed: drilled.lacks.is_empty() && drilled.differs.is_empty() && data.faults.is_empty(),
+        passed: drilled.lacks.is_empty()
+            && drilled.differs.is_empty()
+            && data.faults.is_empty()
+            && sound,
         backup: file,
         lacks: drilled.lacks,
         differs: drilled.differs,
         data,
+        server,
         seconds: (since.elapsed().as_secs_f64() * 10.0).round() / 10.0,
     };
     let text = format!("{}: {}", options.reason, done.summary());
@@ -83,6 +159,18 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     custodian.manager()?.note(Event::Drilled, &names(&backup), reason)?;
     printer.show(&done, &plain_lines(&done.text()))?;
     Ok(if done.passed { Exit::Success } else { Exit::Failure })
+}
+
+impl Options {
+    /// The data that a server is to be started on.
+    fn served_folder(&self) -> Result<Option<&Path>> {
+        match self.datadir.as_slice() {
+            _ if !self.with_server => Ok(None),
+            [folder] => Ok(Some(folder)),
+            _ => Err(Error::new(Kind::Config, "a server has one data directory")
+                .advise("give one --datadir with --with-server")),
+        }
+    }
 }
 
 /// The file at `path`; of a folder, the one that was written last.
@@ -127,7 +215,7 @@ impl Done {
             self.differs.len(),
             data.files,
             data.faults.len()
-        )
+        ) + &self.server.as_ref().map_or(String::new(), Served::summary)
     }
 
     fn text(&self) -> String {
@@ -155,7 +243,41 @@ impl Done {
         for Fault { file, what } in faults {
             text += &format!("{}: {what}\n", plain(&file.display().to_string()));
         }
+        if let Some(server) = &self.server {
+            text += &server.text();
+        }
         text + &format!("{} in {} s\n", if self.passed { "passed" } else { "failed" }, self.seconds)
+    }
+}
+
+impl Served {
+    fn rows(&self) -> u64 {
+        self.tables.iter().map(|table| table.rows).sum()
+    }
+
+    /// For the trail.
+    fn summary(&self) -> String {
+        let (tables, rows, faults) = (self.tables.len(), self.rows(), self.faults.len());
+        format!("; a server counted {rows} rows in {tables} tables, {faults} faults")
+    }
+
+    fn text(&self) -> String {
+        let Self { version, files, mib, prepared, tables, faults, seconds } = self;
+        let mut text = format!("{files} files, {mib} MiB, copied");
+        if *prepared {
+            text += " and prepared";
+        }
+        if !version.is_empty() {
+            text += &format!("; a server of {} on them, in {seconds} s:", plain(version));
+        }
+        text += "\n";
+        for Counted { table, rows } in tables {
+            text += &format!("  {}: {rows} rows\n", plain(table));
+        }
+        for fault in faults {
+            text += &format!("{}\n", plain(fault));
+        }
+        text
     }
 }
 

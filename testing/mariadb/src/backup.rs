@@ -60,7 +60,7 @@ impl<'a> Backup<'a> {
     }
 
     /// With the plugin that the backup itself names: no option file of the server is read.
-    fn prepare(&self, full: &Path, step: Option<&Path>) -> Result<String> {
+    pub fn prepare(&self, full: &Path, step: Option<&Path>) -> Result<String> {
         let mut command = self.tool();
         command.arg("--prepare").arg(format!("--target-dir={}", full.display()));
         command.arg(format!("--plugin-dir={}", self.site.path("plugin").display()));

@@ -4,6 +4,7 @@ mod backup;
 mod binlog;
 mod continuity;
 mod doctor;
+mod drill;
 mod dropin;
 mod encrypts;
 mod fork;

@@ -160,7 +160,7 @@ fn a_registered_backup_stays_readable() -> Result<()> {
 }
 
 /// The file of an identity whose recipient is the keystore's, and the fingerprint that goes with it.
-fn identity(site: &Site) -> Result<(String, String)> {
+pub(crate) fn identity(site: &Site) -> Result<(String, String)> {
     let identity = site.path("identity.txt").display().to_string();
     let said = site.keyward(&["keystore", "backup", "--identity", &identity])?;
     ensure!(said.code == 0, "{}", said.text());
