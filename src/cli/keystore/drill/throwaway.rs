@@ -103,12 +103,12 @@ impl super::ServerOptions {
         }
         refuse_disk(Path::new(MEMORY))?;
         let program = program("mariadbd", self.server.as_deref())?;
-        let place = self.scratch.as_deref().unwrap_or(Path::new(DISK));
+        let place = absolute(self.scratch.as_deref().unwrap_or(Path::new(DISK)))?;
         let plan = Plan::of(folder, &self.tables)?;
-        plan.judge(place, self.max_copy)?;
+        plan.judge(&place, self.max_copy)?;
         let mut name = [0; 8];
         env().rng.fill(&mut name)?;
-        let kept = Kept::new(&[place, Path::new(MEMORY)], &hex::text(&name))?;
+        let kept = Kept::new(&[&place, Path::new(MEMORY)], &hex::text(&name))?;
         let (server, served) = (None, Served::default());
         let mut copy = Throwaway { options: self, folder, program, kept, server, served, since };
         make(&copy.temporary())?;
@@ -210,7 +210,7 @@ impl Throwaway<'_> {
         let (data, log) = (self.data(), self.disk().join("prepare.log"));
         self.write_options(&data.join(BACKUPS_OPTIONS))?;
         let mut command = self.kept.program(&program);
-        command.arg("--prepare").arg(flag("target-dir", &data)).arg(self.plugins());
+        command.arg("--prepare").arg(flag("target-dir", &data)).arg(self.plugins()?);
         command.arg(flag("tmpdir", &self.temporary()));
         let ended = logging(&mut command, &log)?.wait();
         let ended = ended.map_err(|cause| Error::io("cannot wait for", &program, &cause))?;
@@ -238,7 +238,7 @@ impl Throwaway<'_> {
     fn start(&mut self) -> Result<Result<(), String>> {
         let log = self.log();
         let mut command = self.kept.program(&self.program);
-        command.arg("--no-defaults").args(OPTIONS).arg(self.plugins());
+        command.arg("--no-defaults").args(OPTIONS).arg(self.plugins()?);
         command.args(["--plugin-load-add=keyward", "--keyward=FORCE_PLUS_PERMANENT"]);
         command.arg(flag("keyward-config", &self.config()));
         command.arg(flag("datadir", &self.data())).arg(flag("tmpdir", &self.temporary()));
@@ -281,8 +281,8 @@ impl Throwaway<'_> {
     }
 
     /// Where the plugin is.
-    fn plugins(&self) -> std::ffi::OsString {
-        flag("plugin-dir", &self.options.plugin_dir)
+    fn plugins(&self) -> Result<std::ffi::OsString> {
+        Ok(flag("plugin-dir", &absolute(&self.options.plugin_dir)?))
     }
 
     /// What the server says of its end; none while it runs.
@@ -323,12 +323,17 @@ fn flag(name: &str, path: &Path) -> std::ffi::OsString {
 fn program(name: &str, given: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = given {
         trust::open_code(path).map_err(|refusal| refusal.of("cannot run", path))?;
-        return Ok(path.to_owned());
+        return absolute(path);
     }
     find_client(name).ok_or_else(|| {
         let what = format!("there is no {name} in a folder of PATH that only root can change");
         Error::new(Kind::NotFound, what).advise("install it, or name the server with --server")
     })
+}
+
+/// `path` as programs find it that work in another folder than we do.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|cause| Error::io("cannot make absolute", path, &cause))
 }
 
 /// Refuses to keep a key where `folder` is not in memory.
