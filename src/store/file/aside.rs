@@ -19,7 +19,7 @@ impl StoreFile {
     /// Writes `keystore` as the next generation, though the file is another or none. Before it takes its
     /// place, what was written is read back, and `prove` must agree. A file that is there gets
     /// the name `NAME.before-rescue-DAY-N`, which no file had: where it is now, if there was one. On
-    /// failure all is as it was.
+    /// failure all is as it was, except that `Unknown` is a change that a power cut may undo.
     pub fn write_aside(
         &self,
         lock: &StoreLock,
@@ -33,7 +33,8 @@ impl StoreFile {
         }
         let folder = self.check_folder()?;
         self.remove_leftovers()?;
-        let bytes = keystore.next_generation().to_bytes()?;
+        let next = keystore.next_generation();
+        let bytes = next.to_bytes()?;
         let temporary = self.temporary(rng)?;
         let written = self
             .write(&temporary, &bytes, MODE, (folder.owner, folder.group))
@@ -47,16 +48,21 @@ impl StoreFile {
                 Some(Former::Linked(_)) => self.disk.rename(&temporary, &self.path),
                 Some(Former::Renamed(_)) | None => self.disk.rename_new(&temporary, &self.path),
             };
-            let placed = placed.and_then(|()| self.disk.sync_folder(self.folder()));
             match placed {
                 Ok(()) => Ok(former.map(Former::name)),
                 Err(cause) => Err(self.put_back(former, &cause)),
             }
         });
-        placed.inspect_err(|_| {
+        let aside = placed.inspect_err(|_| {
             // It goes with the next commit if it does not go now.
             let _ = self.disk.remove(&temporary);
-        })
+        })?;
+        match self.disk.sync_folder(self.folder()) {
+            Ok(()) => Ok(aside),
+            Err(cause) => {
+                Err(self.unknown(&next, "was written, but a power cut may undo it", &cause))
+            }
+        }
     }
 
     /// Lets `keystore` be the next here though the rollback guard is another's: leaves its own guard beside that
