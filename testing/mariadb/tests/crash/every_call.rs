@@ -52,14 +52,14 @@ fn the_server() -> Result<()> {
     let (site, pristine) = prepared(site_on_disk("crash-server")?)?;
     let log = site.path("strace");
     let server = site.start()?;
-    let commit = commit_of(&rotation_traced(&server, &log, None)?, &site)?;
+    let commit = commit_of(&traced(&server, ROTATE, &log, None)?, &site)?;
     server.stop()?;
     let mut tally = Tally::default();
     for place in 0..commit.len() {
         let aimed = Aimed { commit: &commit, place };
         let case = aimed.hit(&site, &pristine, |call| {
             let mut server = site.start()?;
-            let calls = rotation_traced(&server, &log, Some(call))?;
+            let calls = traced(&server, ROTATE, &log, Some(call))?;
             server.wait()?;
             Ok(calls)
         })?;
@@ -71,7 +71,7 @@ fn the_server() -> Result<()> {
 
 /// A site with rows that no server runs on, and a copy of it to begin each case with: the number of
 /// calls depends on what is in the keystore.
-fn prepared(site: Site) -> Result<(Site, PathBuf)> {
+pub(crate) fn prepared(site: Site) -> Result<(Site, PathBuf)> {
     let server = site.start()?;
     create(&server, TABLES)?;
     server.stop()?;
@@ -102,14 +102,14 @@ fn readable(site: &Site) -> Result<()> {
 }
 
 /// A call of the commit to be killed at.
-struct Aimed<'a> {
-    commit: &'a [Call],
-    place: usize,
+pub(crate) struct Aimed<'a> {
+    pub(crate) commit: &'a [Call],
+    pub(crate) place: usize,
 }
 
 impl Aimed<'_> {
     /// Begins from `pristine` and kills by `kill`, again and better aimed if that hit another call.
-    fn hit(
+    pub(crate) fn hit(
         &self,
         site: &Site,
         pristine: &Path,
@@ -167,13 +167,13 @@ impl std::fmt::Display for Aimed<'_> {
 }
 
 /// A kill that hit the call it was meant for.
-struct Case {
+pub(crate) struct Case {
     /// The versions before it.
-    versions: Versions,
+    pub(crate) versions: Versions,
     /// The keystore's folder before it.
     before: PathBuf,
     /// The calls that were made, the last of them not carried out.
-    calls: Vec<Call>,
+    pub(crate) calls: Vec<Call>,
 }
 
 impl Case {
@@ -258,25 +258,34 @@ fn command_traced(site: &Site, log: &Path, kill: Option<&Call>) -> Result<Vec<Ca
     outward(log)
 }
 
-/// Has `server` rotate in a session under strace; with `kill`, up to that call.
-fn rotation_traced(server: &Server, log: &Path, kill: Option<&Call>) -> Result<Vec<Call>> {
+/// Has `server` do `sql` in a session under strace; with `kill`, up to that call.
+pub(crate) fn traced(
+    server: &Server,
+    sql: &str,
+    log: &Path,
+    kill: Option<&Call>,
+) -> Result<Vec<Call>> {
     let mut session = Session::open(server)?;
-    let mut tracer = attach(session.thread()?, log, kill)?;
-    let answer = session.ask(&format!("{ROTATE}; SELECT 'rotated'"));
+    let mut tracer = attach(session.thread()?, log, kill.map(Call::kill_option))?;
+    let answer = session.ask(&format!("{sql}; SELECT 'done'"));
     ensure!(answer.is_ok() == kill.is_none(), "{kill:?}: {answer:?}");
     if kill.is_none() {
-        // Asked to end, it lets the server go; SIGKILL would leave the thread stopped.
-        let pid = nix::unistd::Pid::from_raw(tracer.id().cast_signed());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)
-            .map_err(|error| error.to_string())?;
+        detach(&tracer)?;
     }
     tracer.wait()?;
     outward(log)
 }
 
+/// Has a tracer let the server go: asked to end it does, while SIGKILL would leave the thread stopped.
+pub(crate) fn detach(tracer: &Child) -> Result<()> {
+    let pid = nix::unistd::Pid::from_raw(tracer.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)
+        .map_err(|error| error.to_string().into())
+}
+
 /// The traced calls without those that manage memory and threads: they leave nothing outside of the
 /// process, so a kill at one of them is a kill at the next, and they come and go from run to run.
-fn outward(log: &Path) -> Result<Vec<Call>> {
+pub(crate) fn outward(log: &Path) -> Result<Vec<Call>> {
     const INWARD: [&str; 8] =
         ["brk", "futex", "madvise", "mmap", "mprotect", "mremap", "munmap", "sched_yield"];
     let mut calls = strace::read(log)?;
@@ -285,10 +294,10 @@ fn outward(log: &Path) -> Result<Vec<Call>> {
 }
 
 /// Attaches strace to one thread and waits until it is in place.
-fn attach(thread: i32, log: &Path, kill: Option<&Call>) -> Result<Child> {
+pub(crate) fn attach(thread: i32, log: &Path, injected: Option<String>) -> Result<Child> {
     let mut tracer = Command::new("strace")
         .args(strace::options(log))
-        .args(kill.map(Call::kill_option))
+        .args(injected)
         .arg(format!("--attach={thread}"))
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
@@ -301,7 +310,7 @@ fn attach(thread: i32, log: &Path, kill: Option<&Call>) -> Result<Child> {
 }
 
 /// The calls from taking the keystore's lock to giving it back.
-fn commit_of(calls: &[Call], site: &Site) -> Result<Vec<Call>> {
+pub(crate) fn commit_of(calls: &[Call], site: &Site) -> Result<Vec<Call>> {
     let first = first_of_commit(calls, site)?;
     let last = calls.iter().rposition(|call| is_lock(call, site)).unwrap_or(first);
     ensure!(last > first + 10, "the lock is held for {} calls only", last - first);
@@ -318,7 +327,7 @@ fn is_lock(call: &Call, site: &Site) -> bool {
 }
 
 /// The versions in a copy of the keystore's folder.
-fn versions_in(site: &Site, folder: &Path) -> Result<Versions> {
+pub(crate) fn versions_in(site: &Site, folder: &Path) -> Result<Versions> {
     let config = files::text(&site.config())?
         .replace(&site.keys().display().to_string(), &folder.display().to_string());
     let copy = site.path("keyward/copy.toml");

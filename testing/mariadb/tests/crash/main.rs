@@ -2,6 +2,7 @@
 
 mod changes;
 mod every_call;
+mod rescue;
 mod root;
 mod under_load;
 
