@@ -27,7 +27,7 @@ use crate::config::{self, Config, ProviderConfig};
 use crate::custodian::{Custodian, Source};
 use crate::env::{Deadline, Env, Level, Rng};
 use crate::error::{Error, Kind, Result};
-use crate::event::{Backlog, Event, Head, Record, Trail};
+use crate::event::{Backlog, Event, Head, Limits, Record, Trail};
 use crate::key::{Cipher, KeyId, KeyRef};
 use crate::manager::{Manager, Restored, Rollback};
 use crate::mark;
@@ -433,7 +433,17 @@ pub fn note(
     let Reason { actor, text } = reason;
     let record = Record { event, keys, generation: 0, actor, reason: text };
     let _lock = beside.lock(Deadline::after(LOCK_WAIT))?;
-    Trail::beside(beside.path()).append(&*env.clock, &record)
+    trail(config).append(&*env.clock, &record)
+}
+
+/// The audit trail of `config`, to be written.
+fn trail(config: &Config) -> Trail {
+    Trail::beside(&config.keystore.path).with_limits(limits(config))
+}
+
+fn limits(config: &Config) -> Limits {
+    let policy = &config.audit.trail;
+    Limits { size: policy.segment_size, age: policy.segment_age }
 }
 
 /// Either all providers wrap the key of our own keystore, or one serves keys, and the others seal
@@ -492,7 +502,7 @@ fn served_source(
     // `init` makes the folder; without it there is nobody's trail to write.
     let beside = StoreFile::at(&config.keystore.path);
     if beside.path().parent().is_some_and(Path::is_dir) {
-        source = source.with_trail(beside);
+        source = source.with_trail(beside, limits(config));
     }
     Ok(match stash {
         Some(stash) => source.with_stash(stash).into(),
@@ -542,7 +552,8 @@ fn keystore(config: &Config, wrappers: Vec<NamedWrapper>, env: &Env) -> Manager 
     )
     .with_policy(config.policy.clone())
     .with_fingerprint(config.keystore.fingerprint.clone())
-    .with_checkpoints(*config.checkpoints)
+    .with_checkpoints(config.audit.checkpoints)
+    .with_trail_policy(config.audit.trail)
 }
 
 /// The keystore that this process has just made, of the fingerprint `pin` if it has one that `config` does

@@ -20,6 +20,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use audit::Audit;
 pub use backup::BackupConfig;
 use place::{Lines, Place};
 pub use report::{Custodian, ReportConfig};
@@ -29,7 +30,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Kind, Result};
 use crate::key::Cipher;
-use crate::policy::{CheckpointPolicy, Policy};
+use crate::policy::Policy;
 use crate::secret::source::SecretSource;
 use crate::trust::{self, Refusal};
 
@@ -54,8 +55,8 @@ pub struct Config {
     pub policy: Policy,
     /// The key stores, in order of preference; at least one.
     pub providers: Vec<ProviderConfig>,
-    /// When the audit trail gets checkpoints.
-    pub checkpoints: Box<CheckpointPolicy>,
+    /// The audit trail's checkpoints and files.
+    pub audit: Box<Audit>,
     /// Where lines of the audit trail are copied to.
     pub sinks: Vec<SinkConfig>,
     /// What a report says of the organisation.
@@ -131,7 +132,7 @@ impl Config {
         let policy = policy::read(document.section("policy")?)?;
         let providers = document.list("provider")?;
         let sinks = document.list("sink")?;
-        let checkpoints = Box::new(audit::read(&document.section("audit")?)?);
+        let audit = Box::new(Audit::read(&document.section("audit")?)?);
         let report = Box::new(ReportConfig::read(&document.section("report")?)?);
         let backup = document.optional_section("backup")?;
         let backup =
@@ -143,8 +144,7 @@ impl Config {
         }
         let providers = providers.into_iter().map(ProviderConfig::read).collect::<Result<_>>()?;
         let sinks = sinks.into_iter().map(SinkConfig::read).collect::<Result<_>>()?;
-        let config =
-            Self { keystore, stash, policy, providers, checkpoints, sinks, report, backup };
+        let config = Self { keystore, stash, policy, providers, audit, sinks, report, backup };
         config.refuse_same_names()?;
         sink::refuse_same_names(&config.sinks)?;
         Ok(config)

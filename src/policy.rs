@@ -4,12 +4,14 @@
 #![forbid(unsafe_code)]
 
 mod checkpoints;
+mod trail;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use checkpoints::CheckpointPolicy;
 use sha2::{Digest, Sha256};
+pub use trail::{MIN_KEEP, TrailPolicy};
 
 use crate::env::Timestamp;
 use crate::error::{Error, Kind, Result};

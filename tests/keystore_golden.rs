@@ -48,6 +48,7 @@ fn todays_files_are_written_the_same() {
         ("v2-keys", written(&keystore(3))),
         ("v2-all", written(&everything())),
         ("v2-lines", with_lines()),
+        ("v2-trail-shortened", written(&shortened())),
     ] {
         let path = folder().join(format!("{name}.opens.json"));
         if !path.exists() && std::env::var("KEYWARD_GOLDEN").is_ok_and(|value| value == "write") {
@@ -156,6 +157,12 @@ fn with_lines() -> Vec<u8> {
     let bytes = fs::read(file.path()).unwrap();
     assert_eq!(open(&bytes).unwrap().contents(), all.contents());
     bytes
+}
+
+/// With the number and hash of the last line of the trail that was removed.
+fn shortened() -> Keystore {
+    let anchor = |line| TrailAnchor { line, head: Hex([9; 32]) };
+    keystore(1).with_trail(anchor(12)).with_trail_floor(anchor(8))
 }
 
 fn registered(registers: &mut Registers) -> Result<()> {

@@ -20,6 +20,9 @@ static KEYSTORE: LazyLock<PathBuf> = LazyLock::new(|| {
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let trail = Trail::beside(&KEYSTORE);
     let file = KEYSTORE.with_file_name("audit.jsonl");
+    for left in trail.files() {
+        std::fs::remove_file(left).expect("it is ours");
+    }
     std::fs::write(&file, bytes).expect("there is room in memory");
     let before = told(trail.read());
     let verdict = told(trail.verify(Known::default())).expect("it can be read");

@@ -10,6 +10,7 @@ use crate::config::{self, Config};
 use crate::custodian::Custodian;
 use crate::env::{Env, Level};
 use crate::error::{Error, Kind, Result};
+use crate::event::Trail;
 use crate::key::{KeyRef, KeyState};
 use crate::manager::Home;
 use crate::mark;
@@ -114,9 +115,9 @@ pub fn refuse_a_second_keystore(path: &Path, folder: &Path, env: &Env) -> Result
     }
     let mut witness = path.as_os_str().to_owned();
     witness.push(".witness");
-    let places =
-        [config::key_file_beside(path), witness.into(), path.with_file_name("audit.jsonl")];
-    let left: Vec<PathBuf> = places.into_iter().filter(|path| path.exists()).collect();
+    let places = [config::key_file_beside(path), witness.into()];
+    let mut left: Vec<PathBuf> = places.into_iter().filter(|path| path.exists()).collect();
+    left.extend(Trail::beside(path).files());
     let left = match left.as_slice() {
         [] => String::new(),
         _ => {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::policy::CheckpointPolicy;
 
 const GOOD: &str = r#"
 [keystore]
@@ -35,7 +36,7 @@ fn reads_all_sections() {
     assert_eq!(config.keystore.cipher.to_string(), "aes-256-cbc");
     assert_eq!(config.policy.version_step, 3);
     let time = Duration::from_secs(6 * 3_600);
-    assert_eq!(*config.checkpoints, CheckpointPolicy { lines: 50, time });
+    assert_eq!(config.audit.checkpoints, CheckpointPolicy { lines: 50, time });
     let names: Vec<_> = config.providers.iter().map(|p| p.name.as_str()).collect();
     assert_eq!(names, ["first", "file"]);
     assert_eq!(config.providers[0].timeout, Duration::from_secs(5));
@@ -48,7 +49,7 @@ fn leaves_out_what_has_a_default() {
     assert_eq!(config.keystore.cipher, Cipher::DEFAULT);
     assert_eq!(config.policy.version_step, 2);
     let day = Duration::from_secs(86_400);
-    assert_eq!(*config.checkpoints, CheckpointPolicy { lines: 1_000, time: day });
+    assert_eq!(config.audit.checkpoints, CheckpointPolicy { lines: 1_000, time: day });
 }
 
 #[test]

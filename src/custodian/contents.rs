@@ -6,7 +6,7 @@ use super::{Custodian, SERVED_BY};
 use crate::event::{Head, Known};
 use crate::hex::Hex;
 use crate::key::KeyName;
-use crate::store::{Contents, DataDirectory, Epoch, KeyEntry, Registers};
+use crate::store::{Contents, DataDirectory, Epoch, KeyEntry, Registers, TrailAnchor};
 
 impl Custodian {
     /// Whose keys they are: the id of our own keystore, or the provider that serves them.
@@ -38,8 +38,13 @@ impl Custodian {
     #[must_use]
     pub fn known_of_trail(&self) -> Known {
         let known = |contents: &Contents| {
-            let anchor = contents.registers().trail.map(|it| Head { line: it.line, hash: it.head });
-            Known { anchor, generation: contents.generation() }
+            let head = |it: TrailAnchor| Head { line: it.line, hash: it.head };
+            let registers = contents.registers();
+            Known {
+                anchor: registers.trail.map(head),
+                generation: contents.generation(),
+                floor: registers.trail_floor.map(head),
+            }
         };
         self.of_contents(known).unwrap_or_default()
     }

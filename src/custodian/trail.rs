@@ -8,6 +8,7 @@ use super::{Shared, lock};
 use crate::env::{Level, Log, Timestamp};
 use crate::error::Error;
 use crate::event::{Fault, Follower, Head, Trail};
+use crate::store::TrailAnchor;
 
 /// How long a server has run before it begins.
 const FIRST: Duration = Duration::from_secs(60);
@@ -37,7 +38,7 @@ impl Shared {
         if now < self.started.plus(FIRST) {
             return;
         }
-        let Some((trail, known)) = self.known_trail() else { return };
+        let Some((trail, known, floor)) = self.known_trail() else { return };
         let mut verifying = lock(&self.verifying);
         let is_old = |began: Timestamp| now >= began.plus(WHOLE) || began > now;
         if verifying.began.is_none_or(is_old) {
@@ -46,10 +47,15 @@ impl Shared {
         if verifying.follower.has_reached(known) {
             return;
         }
-        let found = match verifying.follower.go_on(&trail, known, SLICE) {
+        let found = match verifying.follower.go_on(&trail, known, floor, SLICE) {
             Err(error) => return verifying.cannot_read(&error, &*self.env.log),
             // In the middle of a pass, what the one before found still is.
             Ok(()) if !verifying.follower.has_reached(known) => return,
+            // The policy of another process may have removed lines since the keystore was read.
+            Ok(()) if !verifying.follower.faults().is_empty() && self.source().has_changed() => {
+                verifying.follower = Follower::default();
+                return;
+            }
             Ok(()) => summary(verifying.follower.faults()),
         };
         if verifying.found.as_ref() == Some(&found) {
@@ -74,12 +80,13 @@ impl Shared {
         lock(&self.verifying).found.clone()
     }
 
-    /// The trail of our own keystore, and the line that the keystore knows.
-    fn known_trail(&self) -> Option<(Trail, Head)> {
+    /// The trail of our own keystore, the line that the keystore knows, and the last that the policy had removed.
+    fn known_trail(&self) -> Option<(Trail, Head, Option<Head>)> {
         let manager = self.manager()?;
-        let anchor = manager.contents()?.registers().trail?;
-        let known = Head { line: anchor.line, hash: anchor.head };
-        Some((Trail::beside(manager.reader().file.path()), known))
+        let head = |it: TrailAnchor| Head { line: it.line, hash: it.head };
+        let registers = manager.contents()?.registers();
+        let (known, floor) = (registers.trail.map(head)?, registers.trail_floor.map(head));
+        Some((Trail::beside(manager.reader().file.path()), known, floor))
     }
 }
 

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use sha2::{Digest, Sha256};
 
-use super::trail::Head;
+use super::line::Head;
 use crate::error::{Error, Kind, Result};
 use crate::hex::Hex;
 

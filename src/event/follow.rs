@@ -2,37 +2,49 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 
 use serde::Deserialize;
 
-use super::trail::{Head, Trail, digest};
+use super::line::{Head, digest};
+use super::segments::{MAX_LEN, MAX_LINE, Name, Part};
+use super::trail::Trail;
 use super::verify::{Fault, Known, Walk};
 use crate::error::Result;
 use crate::hex::Hex;
 
-/// The longest line that is read, in bytes: one of a commit of 100,000 keys is shorter.
-const MAX_LINE: u64 = 1 << 26;
-
 /// A pass over the lines up to the one that the keystore knows. What comes after proves nothing yet.
+#[derive(Default)]
 pub struct Follower {
     walk: Walk,
-    /// Where the last line that was looked at begins and ends, in bytes, and its hash.
-    last: Option<(u64, u64, Hex<32>)>,
+    last: Option<Looked>,
     /// The newest line that was known when all of it was found to be there.
     reached: Option<u64>,
+}
+
+/// The last line that was looked at.
+struct Looked {
+    /// What the file's name says; none for the one that is written.
+    file: Option<Name>,
+    /// Where it begins and ends, in bytes.
+    start: u64,
+    end: u64,
+    hash: Hex<32>,
+}
+
+/// How reading a file ended.
+enum Ended {
+    /// As much as was wanted has been looked at.
+    Enough,
+    /// The next line is one that is not known yet.
+    Ahead,
+    /// There is no other line, but the beginning of one if it is unfinished.
+    File { unfinished: bool },
 }
 
 #[derive(Deserialize)]
 struct Numbered {
     number: u64,
-}
-
-impl Default for Follower {
-    fn default() -> Self {
-        Self { walk: Walk::new(Known::default()), last: None, reached: None }
-    }
 }
 
 impl Follower {
@@ -54,62 +66,108 @@ impl Follower {
         &self.walk.verdict.faults
     }
 
-    /// Goes on for `bytes` at least, or up to the line `known`. Begins again where what was looked at last is no
-    /// longer what it was.
-    pub fn go_on(&mut self, trail: &Trail, known: Head, bytes: u64) -> Result<()> {
-        let failed = |cause: io::Error| trail.failed("cannot read the audit trail", &cause);
-        let Some(mut file) = trail.reader()? else {
-            *self = Self::default();
-            self.ends_at(known);
-            return Ok(());
-        };
-        if !self.is_as_it_was(&mut file).map_err(failed)? {
+    /// Goes on for `bytes` at least, or up to the line `known`; `floor` is the last that the policy had removed. Begins
+    /// again where what was looked at last is no longer what it was.
+    pub fn go_on(
+        &mut self,
+        trail: &Trail,
+        known: Head,
+        floor: Option<Head>,
+        bytes: u64,
+    ) -> Result<()> {
+        let parts = trail.segments.parts()?;
+        let mut at = self.find(&parts)?;
+        if at.is_none() {
             *self = Self::default();
         }
         // If lines came behind the end that was too early, that is a gap now.
         self.walk.verdict.faults.retain(|fault| !matches!(fault, Fault::Cut { .. }));
-        self.walk.known = Known { anchor: Some(known), generation: u64::MAX };
-        self.read(&mut file, known, bytes).map_err(failed)
-    }
-
-    fn is_as_it_was(&self, file: &mut File) -> io::Result<bool> {
-        let Some((start, end, hash)) = self.last else { return Ok(true) };
-        let mut line = Vec::new();
-        file.seek(SeekFrom::Start(start))?;
-        file.take(end - start).read_to_end(&mut line)?;
-        Ok(line.strip_suffix(b"\n").is_some_and(|line| digest(line) == hash))
-    }
-
-    fn read(&mut self, file: &mut File, known: Head, bytes: u64) -> io::Result<()> {
-        let begin = self.last.map_or(0, |(_, end, _)| end);
-        file.seek(SeekFrom::Start(begin))?;
-        let (mut file, mut at, mut line) = (BufReader::new(file), begin, Vec::new());
-        while at - begin < bytes && self.walk.verdict.last < known.line {
-            line.clear();
-            let len = (&mut file).take(MAX_LINE).read_until(b'\n', &mut line)? as u64;
-            let Some(text) = line.strip_suffix(b"\n") else {
-                self.ends_at(known);
-                return Ok(());
-            };
-            if number(text).is_some_and(|number| number > known.line) {
-                self.ends_at(known);
-                return Ok(());
+        self.walk.known = Known { anchor: Some(known), generation: u64::MAX, floor };
+        self.walk.verdict.removed = floor.map(|floor| floor.line);
+        let mut left = bytes;
+        let skipped = at.map_or(0, |(nth, _)| nth);
+        for part in &parts[skipped..] {
+            let begin = at.take().map(|(_, end)| end);
+            if begin.is_none() {
+                self.walk.enter(part);
             }
-            self.walk.line(text);
-            self.last = Some((at, at + len, digest(text)));
-            at += len;
+            match self.read(part, begin.unwrap_or(0), known, &mut left)? {
+                Ended::Enough => return Ok(()),
+                Ended::Ahead => break,
+                Ended::File { .. } if part.name.is_none() => break,
+                Ended::File { unfinished } => {
+                    let Some(file) = part.open()? else { continue };
+                    let len = file.metadata().map_err(|e| part.unread(&e))?.len();
+                    self.walk.leave(part, len, unfinished);
+                }
+            }
         }
-        if self.walk.verdict.last >= known.line {
-            self.reached = Some(known.line);
-        }
+        // The trail has no line `known`.
+        self.reached = Some(known.line);
+        self.walk.cut_before(known.line);
         Ok(())
     }
 
-    /// The trail has no line `known`.
-    fn ends_at(&mut self, known: Head) {
-        self.reached = Some(known.line);
-        let from = self.walk.verdict.last + 1;
-        self.walk.verdict.faults.push(Fault::Cut { from, to: known.line });
+    /// The file with the line that was looked at last, and where that ends. It may have been closed since.
+    fn find(&mut self, parts: &[Part]) -> Result<Option<(usize, u64)>> {
+        let Some(last) = &self.last else { return Ok(None) };
+        let line = self.walk.verdict.last;
+        for (nth, part) in parts.iter().enumerate() {
+            let was_closed =
+                |name: Name| last.file.is_none() && name.first <= line && line <= name.last;
+            if (part.name == last.file || part.name.is_some_and(was_closed)) && last.is_in(part)? {
+                if part.name != last.file {
+                    self.walk.renamed(part);
+                }
+                return Ok(Some((nth, last.end)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn read(&mut self, part: &Part, begin: u64, known: Head, left: &mut u64) -> Result<Ended> {
+        let end = Ok(Ended::File { unfinished: false });
+        let failed = |e: io::Error| part.unread(&e);
+        let Some(mut file) = part.open()? else { return end };
+        file.seek(SeekFrom::Start(begin)).map_err(failed)?;
+        let mut file = BufReader::new(file.take(MAX_LEN.saturating_sub(begin)));
+        let (mut at, mut line) = (begin, Vec::new());
+        loop {
+            if self.walk.verdict.last >= known.line {
+                self.reached = Some(known.line);
+                return Ok(Ended::Enough);
+            }
+            if *left == 0 {
+                return Ok(Ended::Enough);
+            }
+            line.clear();
+            let read = (&mut file).take(MAX_LINE).read_until(b'\n', &mut line);
+            let len = read.map_err(failed)? as u64;
+            let Some(text) = line.strip_suffix(b"\n") else {
+                return Ok(Ended::File { unfinished: len > 0 });
+            };
+            if number(text).is_some_and(|number| number > known.line) {
+                return Ok(Ended::Ahead);
+            }
+            self.walk.line(text);
+            let hash = digest(text);
+            self.last = Some(Looked { file: part.name, start: at, end: at + len, hash });
+            at += len;
+            *left = left.saturating_sub(len);
+        }
+    }
+}
+
+impl Looked {
+    /// Whether the line is still where it was, in `part`.
+    fn is_in(&self, part: &Part) -> Result<bool> {
+        let Some(mut file) = part.open()? else { return Ok(false) };
+        let mut line = Vec::new();
+        let read = file
+            .seek(SeekFrom::Start(self.start))
+            .and_then(|_| file.take(self.end - self.start).read_to_end(&mut line));
+        read.map_err(|e| part.unread(&e))?;
+        Ok(line.strip_suffix(b"\n").is_some_and(|line| digest(line) == self.hash))
     }
 }
 
@@ -145,7 +203,7 @@ mod tests {
             if follower.has_reached(known) {
                 return;
             }
-            follower.go_on(trail, known, 300).unwrap();
+            follower.go_on(trail, known, None, 300).unwrap();
         }
         panic!("it does not come to line {}", known.line);
     }
@@ -162,14 +220,14 @@ mod tests {
         follow(&mut follower, &trail, known);
         assert_eq!((follower.line(), follower.faults()), (26, &[][..]));
         // What was looked at before is not read again, until a new pass.
-        let text = fs::read_to_string(&trail.path).unwrap();
-        fs::write(&trail.path, text.replacen("first", "other", 1)).unwrap();
+        let text = fs::read_to_string(&trail.segments.path).unwrap();
+        fs::write(&trail.segments.path, text.replacen("first", "other", 1)).unwrap();
         let known = grow(&trail, 5);
         follow(&mut follower, &trail, known);
         assert_eq!(follower.faults(), []);
         let mut whole = Follower::default();
         follow(&mut whole, &trail, known);
-        assert_eq!(whole.faults(), [Fault::Broken { place: 2 }]);
+        assert_eq!(whole.faults(), [Fault::Broken { file: "audit.jsonl".to_owned(), place: 2 }]);
     }
 
     #[test]
@@ -190,15 +248,15 @@ mod tests {
             let mut follower = Follower::default();
             follow(&mut follower, &trail, grow(&trail, 20));
             let known = grow(&trail, 5);
-            let text = fs::read_to_string(&trail.path).unwrap();
-            fs::write(&trail.path, spoil(&text)).unwrap();
+            let text = fs::read_to_string(&trail.segments.path).unwrap();
+            fs::write(&trail.segments.path, spoil(&text)).unwrap();
             follow(&mut follower, &trail, known);
             assert_eq!(follower.faults()[0], fault);
         }
         let (_folder, trail) = trail();
         let mut follower = Follower::default();
         let known = grow(&trail, 5);
-        fs::remove_file(&trail.path).unwrap();
+        fs::remove_file(&trail.segments.path).unwrap();
         follow(&mut follower, &trail, known);
         assert_eq!(follower.faults(), [Fault::Cut { from: 1, to: 5 }]);
     }
@@ -208,7 +266,7 @@ mod tests {
     fn an_endless_line_is_no_line() {
         let (_folder, trail) = trail();
         let known = grow(&trail, 5);
-        let file = fs::OpenOptions::new().write(true).open(&trail.path).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&trail.segments.path).unwrap();
         file.set_len(0).unwrap();
         file.set_len(MAX_LINE + 9).unwrap();
         let mut follower = Follower::default();
@@ -224,7 +282,7 @@ mod tests {
     fn compares_with_the_line_that_the_keystore_knows() {
         let (_folder, trail) = trail();
         let known = grow(&trail, 5);
-        fs::remove_file(&trail.path).unwrap();
+        fs::remove_file(&trail.segments.path).unwrap();
         grow(&trail, 4);
         let clock = FakeClock::at(Timestamp::from_unix(1_700_000_000));
         let (event, keys) = (Event::Retired, &[]);

@@ -6,19 +6,28 @@
 pub mod checkpoint;
 mod follow;
 mod library;
+mod line;
+mod lines;
 pub mod metrics;
 mod newest;
 mod noticed;
 mod ocsf;
 pub mod prometheus;
 mod replace;
+mod retention;
+mod segments;
+#[cfg(test)]
+mod segments_tests;
 mod status;
 mod trail;
 mod verify;
 
 pub use follow::Follower;
+pub use line::{Event, Head, Line, Record};
+pub use lines::Lines;
 pub use newest::NewestCheckpoint;
 pub use noticed::{Noticed, NoticedFile};
+pub use retention::Outlived;
 pub use status::{Answer, Backlog, Degraded, RestartSafe, StashState, Status};
-pub use trail::{Appended, Event, Head, Line, Record, Trail};
+pub use trail::{Appended, Limits, Stamp, Trail};
 pub use verify::{Fault, Known, Verdict};

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::checkpoint::{MAX_LEN, Signed};
+use super::line::Head;
 use super::replace::replace;
-use super::trail::Head;
 use crate::env::Timestamp;
 use crate::error::Result;
 use crate::hex::Hex;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::line::digest;
 use super::replace::replace;
-use super::trail::digest;
 use crate::error::{Error, Kind, Result};
 use crate::hex::Hex;
 use crate::key::KeyRef;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::trail::{Event, Line, digest};
+use super::line::{Event, Line, digest};
 use crate::error::{Error, Kind, Result};
 
 /// The version of the schema.
@@ -159,6 +159,7 @@ fn kind(event: Event) -> (Activity, Severity, Status) {
         | Event::ConfigurationChanged
         | Event::Restored
         | Event::Rescued
+        | Event::TrailShortened
         | Event::DestructionPlanned => (Update, Medium, Success),
         Event::RollbackAccepted => (Update, High, Success),
         Event::Activated => (Activate, Informational, Success),
@@ -238,7 +239,7 @@ mod tests {
 
     /// Every kind of event that the trail has, from the names in its source.
     fn events() -> Vec<Event> {
-        let source = include_str!("trail.rs");
+        let source = include_str!("line.rs");
         let (_, list) = source.split_once("pub enum Event {").unwrap();
         let (list, _) = list.split_once("\n}").unwrap();
         let names = list.lines().map(str::trim).filter(|line| !line.starts_with("//"));

@@ -3,12 +3,12 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{self, BufRead, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::trail::{GENESIS, Head, Trail, digest};
+use super::line::{Chained, GENESIS, Head, digest};
+use super::segments::{MAX_LEN, MAX_LINE, Name, Part};
 use crate::error::Result;
 use crate::hex::Hex;
 
@@ -19,6 +19,8 @@ pub struct Known {
     pub anchor: Option<Head>,
     /// Its generation; 0 where a key store serves the keys.
     pub generation: u64,
+    /// The last line that the policy had removed, with all before.
+    pub floor: Option<Head>,
 }
 
 /// What is wrong with a trail.
@@ -27,15 +29,29 @@ pub struct Known {
 pub enum Fault {
     /// A line is not one of ours.
     Unreadable {
+        /// The file's name.
+        file: String,
         /// Its place in the file, from 1 on.
         place: u64,
     },
     /// A line is not chained to the one before.
     Broken {
+        /// The file's name.
+        file: String,
         /// Its place in the file, from 1 on.
         place: u64,
     },
-    /// Lines are not in the file.
+    /// A closed segment has not the lines that its name says.
+    Misnamed {
+        /// The file's name.
+        file: String,
+    },
+    /// A file is longer than what is read of it.
+    TooLong {
+        /// The file's name.
+        file: String,
+    },
+    /// Lines are not in the trail.
     Missing {
         /// The first of them, by number.
         from: u64,
@@ -47,7 +63,7 @@ pub enum Fault {
         /// Its number.
         line: u64,
     },
-    /// The file ends before that line.
+    /// The trail ends before that line.
     Cut {
         /// The first number that is missing.
         from: u64,
@@ -74,41 +90,34 @@ pub struct Verdict {
     pub anchored: Option<u64>,
     /// How many lines come after that: whoever may write the file can change them unnoticed.
     pub not_anchored: u64,
-    /// Whether the file ends within a line, as a crash leaves it; the next change takes that away.
+    /// The number of the last line that the policy had removed.
+    pub removed: Option<u64>,
+    /// Whether the trail ends within a line, as a crash leaves it; the next change takes that away.
     pub unfinished: bool,
-    /// What is wrong, in the order of the file.
+    /// What is wrong, in the order of the lines.
     pub faults: Vec<Fault>,
-}
-
-/// The part of a line that every release writes.
-#[derive(Deserialize)]
-struct Chained {
-    number: u64,
-    #[serde(default)]
-    event: String,
-    #[serde(default)]
-    generation: u64,
-    previous: Hex<32>,
 }
 
 /// What was read so far.
 pub(super) struct Walk {
     pub(super) known: Known,
-    place: u64,
+    from_anywhere: bool,
+    file: Within,
     previous: Hex<32>,
     pub(super) verdict: Verdict,
 }
 
-impl Trail {
-    /// Checks every line, and the trail against what the keystore, or a checkpoint, knows of it.
-    pub fn verify(&self, known: Known) -> Result<Verdict> {
-        if self.is_missing() {
-            return Ok(Walk::new(known).end());
-        }
-        let file = self.checked(OpenOptions::new().read(true))?;
-        judge(BufReader::new(file), known)
-            .map_err(|e| self.failed("cannot read the audit trail", &e))
-    }
+/// Where a walk is in a file.
+#[derive(Default)]
+struct Within {
+    name: String,
+    /// What the name of a closed segment says.
+    says: Option<Name>,
+    place: u64,
+    /// Whether it has lines.
+    has_lines: bool,
+    /// Whether it was told that the name says something else.
+    misnamed: bool,
 }
 
 impl Verdict {
@@ -127,44 +136,137 @@ impl Verdict {
     }
 }
 
-fn judge(mut file: impl BufRead, known: Known) -> io::Result<Verdict> {
-    let (mut walk, mut line) = (Walk::new(known), Vec::new());
-    while file.read_until(b'\n', &mut line)? > 0 {
-        match line.strip_suffix(b"\n") {
-            Some(line) => walk.line(line),
-            None => walk.verdict.unfinished = true,
-        }
-        line.clear();
-    }
-    Ok(walk.end())
-}
-
 impl Walk {
     pub(super) fn new(known: Known) -> Self {
-        Self { known, place: 0, previous: GENESIS, verdict: Verdict::default() }
+        let removed = known.floor.map(|floor| floor.line);
+        let verdict = Verdict { removed, ..Verdict::default() };
+        let file = Within::default();
+        Self { known, from_anywhere: false, file, previous: GENESIS, verdict }
+    }
+
+    /// For who does not know where the trail begins.
+    pub(super) fn from_anywhere() -> Self {
+        Self { from_anywhere: true, ..Self::default() }
+    }
+
+    /// All of a file; `each` gets every line, too.
+    pub(super) fn part(&mut self, part: &Part, mut each: impl FnMut(&[u8])) -> Result<()> {
+        let Some(file) = part.open()? else { return Ok(()) };
+        let len = file.metadata().map_err(|e| part.unread(&e))?.len();
+        let (mut file, mut line) = (BufReader::new(file.take(MAX_LEN)), Vec::new());
+        self.enter(part);
+        let mut unfinished = false;
+        loop {
+            let read = file.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
+            if read.map_err(|e| part.unread(&e))? == 0 {
+                break;
+            }
+            let Some(text) = line.strip_suffix(b"\n") else {
+                unfinished = true;
+                break;
+            };
+            self.line(text);
+            each(text);
+            line.clear();
+        }
+        self.leave(part, len, unfinished);
+        Ok(())
+    }
+
+    /// Goes on in a file: at its beginning, or where it was before that was closed.
+    pub(super) fn enter(&mut self, part: &Part) {
+        self.file = Within { name: part.file_name(), says: part.name, ..Within::default() };
+    }
+
+    /// The file of the last line has another name now.
+    pub(super) fn renamed(&mut self, part: &Part) {
+        (self.file.name, self.file.says) = (part.file_name(), part.name);
+    }
+
+    /// Ends a file of `len` bytes, whose last line is not whole if it is `unfinished`.
+    pub(super) fn leave(&mut self, part: &Part, len: u64, unfinished: bool) {
+        let Within { says, place, has_lines, .. } = self.file;
+        let is_too_long = len > MAX_LEN;
+        if is_too_long {
+            self.fault(Fault::TooLong { file: part.file_name() });
+        }
+        let unfinished = unfinished && !is_too_long;
+        let Some(says) = says else {
+            self.verdict.unfinished = unfinished;
+            return;
+        };
+        if unfinished {
+            self.fault(Fault::Unreadable { file: part.file_name(), place: place + 1 });
+        }
+        if !has_lines || self.verdict.last != says.last {
+            self.misnamed(says);
+        }
+    }
+
+    /// What is wrong with the name of a closed segment, once. That of a damaged one promises nothing.
+    fn misnamed(&mut self, says: Name) {
+        if says.damaged.is_none() && !std::mem::replace(&mut self.file.misnamed, true) {
+            self.fault(Fault::Misnamed { file: says.to_string() });
+        }
+    }
+
+    /// Whether a line with this number may be in the file, by its name.
+    fn placed(&mut self, number: u64) {
+        let is_first = !std::mem::replace(&mut self.file.has_lines, true);
+        if let Some(says) = self.file.says
+            && (number > says.last || (is_first && number != says.first))
+        {
+            self.misnamed(says);
+        }
     }
 
     pub(super) fn line(&mut self, text: &[u8]) {
-        self.place += 1;
+        self.file.place += 1;
         self.verdict.lines += 1;
-        let (place, previous) = (self.place, self.previous);
+        let previous = self.previous;
         self.previous = digest(text);
         let Ok(line) = serde_json::from_slice::<Chained>(text) else {
             self.verdict.last = self.verdict.last.saturating_add(1);
-            return self.fault(Fault::Unreadable { place });
+            self.placed(self.verdict.last);
+            let (file, place) = (self.file.name.clone(), self.file.place);
+            return self.fault(Fault::Unreadable { file, place });
         };
-        let expected = self.verdict.last.saturating_add(1);
-        if line.number > expected {
-            self.fault(Fault::Missing { from: expected, to: line.number - 1 });
-        } else if line.number < expected || line.previous != previous {
-            self.fault(Fault::Broken { place });
-        }
+        self.behind(&line, previous);
+        self.placed(line.number);
         self.verdict.last = line.number;
         self.against_the_keystore(&line);
     }
 
+    /// Whether the line comes behind the one before, or behind what the policy had removed.
+    fn behind(&mut self, line: &Chained, previous: Hex<32>) {
+        if std::mem::take(&mut self.from_anywhere) {
+            return;
+        }
+        let expected = self.verdict.last.saturating_add(1);
+        let removed = self.known.floor.map_or(0, |floor| floor.line);
+        let begins = removed.saturating_add(1);
+        if line.number > expected.max(begins) {
+            let (from, to) = (expected.max(begins), line.number - 1);
+            return self.fault(Fault::Missing { from, to });
+        }
+        let is_chained = match self.known.floor {
+            // What was before need not be there. The last that was removed proves all of it.
+            Some(floor) if line.number > expected => {
+                line.number < begins || line.previous == floor.hash
+            }
+            _ => line.number == expected && line.previous == previous,
+        };
+        if !is_chained {
+            let (file, place) = (self.file.name.clone(), self.file.place);
+            self.fault(Fault::Broken { file, place });
+        }
+    }
+
     fn against_the_keystore(&mut self, line: &Chained) {
-        let Known { anchor, generation } = self.known;
+        let Known { anchor, generation, floor } = self.known;
+        if floor.is_some_and(|floor| floor.line == line.number && floor.hash != self.previous) {
+            self.fault(Fault::Rebuilt { line: line.number });
+        }
         match anchor.map(|anchor| (anchor, line.number.cmp(&anchor.line))) {
             Some((anchor, std::cmp::Ordering::Equal)) if self.previous != anchor.hash => {
                 self.fault(Fault::Rebuilt { line: line.number });
@@ -182,12 +284,18 @@ impl Walk {
         }
     }
 
-    fn end(mut self) -> Verdict {
+    pub(super) fn end(mut self) -> Verdict {
         self.verdict.anchored = self.known.anchor.map(|anchor| anchor.line);
         if let Some(anchor) = self.known.anchor.filter(|anchor| self.verdict.last < anchor.line) {
-            self.fault(Fault::Cut { from: self.verdict.last + 1, to: anchor.line });
+            self.cut_before(anchor.line);
         }
         self.verdict
+    }
+
+    /// The trail has no line up to `line`.
+    pub(super) fn cut_before(&mut self, line: u64) {
+        let from = self.verdict.last.max(self.verdict.removed.unwrap_or(0)) + 1;
+        self.fault(Fault::Cut { from, to: line });
     }
 
     fn fault(&mut self, fault: Fault) {
@@ -195,17 +303,31 @@ impl Walk {
     }
 }
 
+impl Default for Walk {
+    fn default() -> Self {
+        Self::new(Known::default())
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable { place } => {
-                write!(f, "line {place} of the file is none that keyward wrote")
+            Self::Unreadable { file, place } => {
+                write!(f, "line {place} of {file} is none that keyward wrote")
             }
-            Self::Broken { place } => write!(
+            Self::Broken { file, place } => write!(
                 f,
-                "line {place} of the file does not follow the one before: either was changed, or \
+                "line {place} of {file} does not follow the one before: either was changed, or \
                  lines were swapped, put in or taken out there"
             ),
+            Self::Misnamed { file } => write!(
+                f,
+                "{file} has not the lines that its name says: it was renamed, or lines were put in or \
+                 taken out"
+            ),
+            Self::TooLong { file } => {
+                write!(f, "{file} is longer than {MAX_LEN} bytes, and no further looked at")
+            }
             Self::Missing { from, to } => write!(f, "{} missing", numbers(*from, *to)),
             Self::Rebuilt { line } => write!(
                 f,
@@ -240,7 +362,7 @@ mod tests {
     use super::*;
     use crate::env::Timestamp;
     use crate::env::fake::FakeClock;
-    use crate::event::{Event, Line, Record};
+    use crate::event::{Event, Line, Record, Trail};
 
     /// How many lines the trail has, and the one that the keystore knows.
     const LINES: u64 = 40;
@@ -250,7 +372,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let trail = Trail::beside(&folder.path().join("keystore.json"));
         let clock = FakeClock::at(Timestamp::from_unix(1_700_000_000));
-        let mut known = Known { anchor: None, generation: LINES };
+        let mut known = Known { generation: LINES, ..Known::default() };
         for generation in 1..=LINES {
             let event = if generation % 2 == 1 { Event::Intended } else { Event::Rotated };
             let reason = format!("reason {generation}");
@@ -264,12 +386,15 @@ mod tests {
     }
 
     fn lines(trail: &Trail) -> Vec<String> {
-        fs::read_to_string(&trail.path).unwrap().lines().map(str::to_owned).collect()
+        fs::read_to_string(&trail.segments.path).unwrap().lines().map(str::to_owned).collect()
     }
 
     fn write(trail: &Trail, lines: &[String]) {
-        fs::write(&trail.path, lines.iter().map(|line| format!("{line}\n")).collect::<String>())
-            .unwrap();
+        fs::write(
+            &trail.segments.path,
+            lines.iter().map(|line| format!("{line}\n")).collect::<String>(),
+        )
+        .unwrap();
     }
 
     /// The chain made again over lines that somebody changed.
@@ -339,7 +464,7 @@ mod tests {
         assert_eq!(verdict, whole);
         let unknown = trail.verify(Known::default()).unwrap();
         assert_eq!((unknown.anchored, unknown.not_anchored, unknown.faults), (None, LINES, vec![]));
-        fs::remove_file(&trail.path).unwrap();
+        fs::remove_file(&trail.segments.path).unwrap();
         assert_eq!(trail.verify(Known::default()).unwrap(), Verdict::default());
     }
 
@@ -408,7 +533,7 @@ mod tests {
         other[4] = other[4].replace("reason ", "other ");
         let words = told(&other, known);
         assert!(
-            words.len() == 1 && words[0].starts_with("line 6 of the file does not follow"),
+            words.len() == 1 && words[0].starts_with("line 6 of audit.jsonl does not follow"),
             "{words:?}"
         );
         let words = told(&rebuilt(&other), known);
@@ -418,7 +543,7 @@ mod tests {
         );
         other[4] = "{}".to_owned();
         let words = told(&other, known);
-        assert_eq!(words[0], "line 5 of the file is none that keyward wrote");
+        assert_eq!(words[0], "line 5 of audit.jsonl is none that keyward wrote");
         let older = Known { generation: 31, ..known };
         let words = told(&whole, older);
         assert!(
@@ -438,7 +563,7 @@ mod tests {
             write(&trail, &whole[..kept]);
             let appended = trail.append_after(known.anchor, &clock, &record).unwrap();
             assert_eq!((appended.head.line, appended.gone), (ANCHOR + 1, Some(gone.clone())));
-            let later = Known { anchor: Some(appended.head), generation: 41 };
+            let later = Known { anchor: Some(appended.head), generation: 41, floor: None };
             let faults = trail.verify(later).unwrap().faults;
             assert_eq!(faults, [Fault::Missing { from: *gone.start(), to: *gone.end() }]);
         }
@@ -472,9 +597,9 @@ mod tests {
     #[test]
     fn a_line_that_a_crash_left_is_told() {
         let (_folder, trail, known) = trail();
-        let mut text = fs::read(&trail.path).unwrap();
+        let mut text = fs::read(&trail.segments.path).unwrap();
         text.extend_from_slice(b"{\"number\":41");
-        fs::write(&trail.path, text).unwrap();
+        fs::write(&trail.segments.path, text).unwrap();
         let verdict = trail.verify(known).unwrap();
         assert!(verdict.unfinished && verdict.faults.is_empty() && verdict.lines == LINES);
     }

@@ -21,6 +21,7 @@ mod policy_runner;
 mod register;
 mod rescue;
 mod restore;
+mod retention;
 mod rewrap;
 mod rollback;
 mod states;
@@ -45,10 +46,10 @@ pub use states::StateChange;
 
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
-use crate::event::{Appended, Event, Fault, Head, Record, Trail};
+use crate::event::{Appended, Event, Fault, Head, Record};
 use crate::hex::Hex;
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef};
-use crate::policy::{CheckpointPolicy, NextRotation, Policy};
+use crate::policy::{CheckpointPolicy, NextRotation, Policy, TrailPolicy};
 use crate::ring::Ring;
 use crate::secret::scrubbed;
 use crate::source::{
@@ -59,6 +60,7 @@ use crate::store::{Change, Contents, Epoch, KeyEntry, Keystore, StoreFile, Trail
 use checkpoint::Checkpoints;
 use policy_runner::PolicyRunner;
 use register::Registering;
+use retention::Retention;
 
 /// Reads and changes one keystore of ours.
 pub struct Manager {
@@ -67,6 +69,7 @@ pub struct Manager {
     version_step: u32,
     runner: PolicyRunner,
     checkpoints: Box<Checkpoints>,
+    trail: Box<Retention>,
     /// The generation that the next change is to be made from, whatever is in force.
     expected: Option<u64>,
     /// MySQL's keys whose storing ended with an unknown outcome.
@@ -93,9 +96,20 @@ impl Manager {
         env: Env,
     ) -> Self {
         let reader = KeystoreReader::new(file, wrappers, env);
-        let (runner, checkpoints) = (PolicyRunner::default(), Box::default());
+        let (runner, checkpoints, trail) =
+            (PolicyRunner::default(), Box::default(), Box::default());
         let (expected, unconfirmed, home) = (None, Vec::new(), None);
-        Self { reader, cipher, version_step, runner, checkpoints, expected, unconfirmed, home }
+        Self {
+            reader,
+            cipher,
+            version_step,
+            runner,
+            checkpoints,
+            trail,
+            expected,
+            unconfirmed,
+            home,
+        }
     }
 
     /// With a policy to keep; its version step goes for every rotation.
@@ -110,6 +124,13 @@ impl Manager {
     #[must_use]
     pub fn with_checkpoints(mut self, policy: CheckpointPolicy) -> Self {
         self.checkpoints.policy = policy;
+        self
+    }
+
+    /// With other limits of the audit trail's files, and another time that they are kept.
+    #[must_use]
+    pub fn with_trail_policy(mut self, policy: TrailPolicy) -> Self {
+        self.trail.policy = policy;
         self
     }
 
@@ -260,9 +281,15 @@ impl Manager {
         let (actor, reason) = (reason.actor, reason.text);
         let record = Record { event, keys, generation, actor, reason };
         let known = known.map(|TrailAnchor { line, head: hash }| Head { line, hash });
-        let trail = Trail::beside(self.reader.file.path());
-        let Appended { head, gone } =
-            trail.append_after(known, &*self.reader.env.clock, &record)?;
+        let Appended { head, gone, damaged } =
+            self.trail().append_after(known, &*self.reader.env.clock, &record)?;
+        if let Some(name) = damaged {
+            let line = format!(
+                "the audit trail could not be gone on with: it is kept as {name}, and another file goes on; \
+                 `keyward audit verify` shows what is wrong with it"
+            );
+            self.reader.env.log.log(Level::Warning, &line);
+        }
         if let Some(gone) = gone {
             let missing = Fault::Missing { from: *gone.start(), to: *gone.end() };
             let line = format!(

@@ -41,6 +41,8 @@ impl Manager {
         }
         self.runner.looked = Some(Instant::now());
         self.tell_of_what_comes();
+        let shortened = self.shorten_trail();
+        self.note_shortening(shortened);
         match self.do_due_actions() {
             Ok(changed) => {
                 self.runner.failure = None;
@@ -57,11 +59,15 @@ impl Manager {
         }
     }
 
-    /// Reads again and does what the policy wants done now; the versions that changed.
+    /// Reads again and does what the policy wants done now; the versions that changed. That the audit trail is not
+    /// shortened is a line in the log.
     pub fn run_policy(&mut self) -> Result<Vec<KeyRef>> {
         self.may_write()?;
         self.load()?;
-        self.do_due_actions()
+        let changed = self.do_due_actions()?;
+        let shortened = self.shorten_trail();
+        self.note_shortening(shortened);
+        Ok(changed)
     }
 
     /// Does what is due. Looked at without the lock first: most of the time there is nothing.

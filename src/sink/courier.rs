@@ -3,7 +3,6 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use super::{Configured, Line, Told, cursor_path, read};
 use crate::config::SinkConfig;
 use crate::env::{Deadline, Env, Level, jittered};
 use crate::error::{Error, Result};
-use crate::event::{Backlog, Trail};
+use crate::event::{Backlog, Lines, Stamp, Trail};
 
 /// The pause after a first failure; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -42,9 +41,9 @@ struct Route {
     due: Instant,
     told: Option<String>,
     /// What the trail was when everything in it was delivered.
-    seen: Option<u64>,
-    /// The trail's size when the lines were counted, and the last line that was delivered then.
-    counted: (u64, u64),
+    seen: Option<Stamp>,
+    /// What the trail was when the lines were counted, and the last line that was delivered then.
+    counted: (Stamp, u64),
     waiting: u64,
     lost: u64,
 }
@@ -75,7 +74,7 @@ impl Courier {
             due: Instant::now(),
             told: None,
             seen: None,
-            counted: (0, 0),
+            counted: (Stamp::default(), 0),
             waiting: 0,
             lost: 0,
         };
@@ -133,8 +132,8 @@ impl Route {
     /// Delivers some lines; whether there are more.
     fn deliver(&mut self, keystore: &Path, host: &str) -> Result<bool> {
         let trail = Trail::beside(keystore);
-        let len = trail.size()?;
-        if self.seen == Some(len) {
+        let stamp = trail.stamp()?;
+        if self.seen == Some(stamp) {
             return Ok(false);
         }
         // Another process delivers, and counts.
@@ -156,19 +155,19 @@ impl Route {
             cursor.note(place)?;
         }
         let outcome = self.some(&trail, &cursor, &mut place, keystore, host);
-        self.counted = (len, place.line);
+        self.counted = (stamp, place.line);
         self.waiting = last.saturating_sub(place.line);
         self.lost = place.lost;
         let left = outcome?;
-        self.seen = if left { None } else { Some(len) };
+        self.seen = if left { None } else { Some(stamp) };
         Ok(left)
     }
 
     /// Counts what waits during a pause. What cannot be counted is told of after it.
     fn recount(&mut self, keystore: &Path) {
-        let (size, line) = self.counted;
-        if let Ok(now) = Trail::beside(keystore).size()
-            && now != size
+        let (stamp, line) = self.counted;
+        if let Ok(now) = Trail::beside(keystore).stamp()
+            && now != stamp
             && let Ok(last) = last_number(keystore)
         {
             self.counted = (now, line);
@@ -184,12 +183,12 @@ impl Route {
         keystore: &Path,
         host: &str,
     ) -> Result<bool> {
-        let mut lines = Lines::after(trail, *place)?;
+        let mut lines = Lines::after(trail, place.line, place.offset)?;
         // Whoever ends the server waits for one turn.
         let until = Instant::now() + self.sink.timeout;
         let mut sent = 0;
         while sent < AT_ONCE && (sent == 0 || Instant::now() < until) {
-            let Some((text, end)) = lines.next()? else { return Ok(false) };
+            let Some((text, end)) = lines.read_next()? else { return Ok(false) };
             let Ok(line) = serde_json::from_str::<Line>(&text) else { continue };
             if line.number <= place.line {
                 continue;
@@ -219,54 +218,6 @@ impl Route {
             self.told = Some(text);
         }
     }
-}
-
-/// The whole lines of a trail behind a place.
-struct Lines {
-    file: Option<BufReader<std::fs::File>>,
-    end: u64,
-}
-
-impl Lines {
-    /// Those from the place's offset on if the line there is the next one, else all: another file took the
-    /// trail's place.
-    fn after(trail: &Trail, place: Place) -> Result<Self> {
-        let mut lines = Self::from(trail, place.offset)?;
-        let is_next = |text: &str| {
-            serde_json::from_str::<Line>(text)
-                .is_ok_and(|line| Some(line.number) == place.line.checked_add(1))
-        };
-        match lines.next()? {
-            Some((text, _)) if is_next(&text) => Self::from(trail, place.offset),
-            // The last line was delivered, and none has come since.
-            None if place.offset > 0 && trail.size()? == place.offset => {
-                Ok(Self { file: None, end: 0 })
-            }
-            _ => Self::from(trail, 0),
-        }
-    }
-
-    fn from(trail: &Trail, offset: u64) -> Result<Self> {
-        let Some(mut file) = trail.reader()? else { return Ok(Self { file: None, end: 0 }) };
-        file.seek(SeekFrom::Start(offset)).map_err(unread)?;
-        Ok(Self { file: Some(BufReader::new(file)), end: offset })
-    }
-
-    /// The next line and where it ends; none where the rest is not a whole line yet.
-    fn next(&mut self) -> Result<Option<(String, u64)>> {
-        let Some(file) = &mut self.file else { return Ok(None) };
-        let mut bytes = Vec::new();
-        let len = file.read_until(b'\n', &mut bytes).map_err(unread)?;
-        if bytes.pop() != Some(b'\n') {
-            return Ok(None);
-        }
-        self.end += len as u64;
-        Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), self.end)))
-    }
-}
-
-fn unread(cause: std::io::Error) -> Error {
-    Error::io("cannot read", Path::new("the audit trail"), &cause)
 }
 
 /// The number of the trail's last line; 0 where there is none.

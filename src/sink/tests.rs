@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::env::Env;
 use crate::env::fake::{FakeClock, FakeLog, FakeRng};
 use crate::error::{Error, Kind};
-use crate::event::{Backlog, Event, Record, Trail};
+use crate::event::{Backlog, Event, Limits, Record, Trail};
 use crate::key::{KeyId, KeyVersion};
 
 const REST: &str = "[[provider]]\ntype = \"local\"\nkey_file = \"/k\"\n";
@@ -125,6 +125,16 @@ impl Bench {
         (0..lines).for_each(|_| trail.append(&clock, &record).unwrap());
     }
 
+    /// The same in files of four lines.
+    fn write_in_segments(&self, lines: usize) {
+        let clock = FakeClock::at(Timestamp::from_unix(1));
+        let record =
+            Record { event: Event::Rotated, keys: &[], generation: 1, actor: "me", reason: "" };
+        let limits = Limits { size: 600, age: std::time::Duration::from_secs(1_000) };
+        let trail = Trail::beside(&self.keystore()).with_limits(limits);
+        (0..lines).for_each(|_| trail.append(&clock, &record).unwrap());
+    }
+
     fn courier(&self, max_waiting: u64) -> Courier {
         let clock = Arc::new(FakeClock::at(Timestamp::from_unix(1)));
         let env = Env { clock, rng: Arc::new(FakeRng::new(1)), log: Arc::<FakeLog>::default() };
@@ -223,6 +233,46 @@ fn a_trail_that_was_moved_goes_on() {
     bench.write(1);
     all(&mut courier);
     assert_eq!(bench.taken(), [3]);
+}
+
+#[test]
+fn lines_are_delivered_across_the_files_of_a_trail() {
+    let bench = Bench::new();
+    let mut courier = bench.courier(1000);
+    all(&mut courier);
+    // One after the other, so that the place is at every line of a file.
+    for line in 1..=30 {
+        bench.write_in_segments(1);
+        all(&mut courier);
+        assert_eq!(bench.taken(), [line]);
+    }
+    // All at once, from the middle of a file, in another process.
+    bench.away(true);
+    bench.write_in_segments(250);
+    all(&mut courier);
+    assert_eq!((bench.taken(), bench.backlog.counts()), (vec![], (250, 0)));
+    bench.away(false);
+    all(&mut bench.courier(1000));
+    assert_eq!((bench.taken(), bench.backlog.counts()), ((31..=280).collect(), (0, 0)));
+    all(&mut courier);
+    assert!(bench.taken().is_empty());
+}
+
+#[test]
+fn what_was_removed_before_it_was_delivered_is_lost() {
+    let bench = Bench::new();
+    let mut courier = bench.courier(1000);
+    all(&mut courier);
+    bench.write_in_segments(6);
+    all(&mut courier);
+    assert_eq!(bench.taken().len(), 6);
+    bench.write_in_segments(24);
+    let trail = Trail::beside(&bench.keystore());
+    let first = trail.files().len();
+    // Four lines are a file: 1 to 16 go, of which 7 to 16 were not delivered.
+    assert_eq!((first, trail.remove_through(17).unwrap()), (8, 4));
+    all(&mut bench.courier(1000));
+    assert_eq!((bench.taken(), bench.backlog.counts()), ((17..=30).collect(), (0, 10)));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::continuity::{self, Break, Held};
 use super::{KeySource, LOCK_WAIT, Looked, Maintenance, Reason, Role, SourceState, Stash, Which};
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Record, Trail};
+use crate::event::{Event, Limits, Record, Trail};
 use crate::key::{Cipher, KeyId, KeyInfo, KeyName, KeyRef, KeyState, KeyVersion, Purpose};
 use crate::provider::KeyServer;
 use crate::ring::{Ring, RingKey};
@@ -63,7 +63,7 @@ pub struct ServedSource {
     env: Env,
     ring: Arc<Ring>,
     /// The audit trail is next to this file.
-    trail: Option<StoreFile>,
+    trail: Option<(StoreFile, Limits)>,
     making: Making,
     continuity: Continuity,
     known: BTreeMap<KeyRef, KeyInfo>,
@@ -129,8 +129,8 @@ impl ServedSource {
     /// With an audit trail of what this process makes in the key store, next to where a keystore of
     /// ours would be.
     #[must_use]
-    pub fn with_trail(self, beside: StoreFile) -> Self {
-        Self { trail: Some(beside), ..self }
+    pub fn with_trail(self, beside: StoreFile, limits: Limits) -> Self {
+        Self { trail: Some((beside, limits)), ..self }
     }
 
     /// The key store.
@@ -140,17 +140,17 @@ impl ServedSource {
 
     /// Where the audit trail is, by the file that it is next to.
     pub(crate) fn trail_is_beside(&self) -> Option<&Path> {
-        self.trail.as_ref().map(StoreFile::path)
+        self.trail.as_ref().map(|(beside, _)| beside.path())
     }
 
     /// Appends a line to the audit trail, if there is one.
     pub(crate) fn tell(&self, event: Event, keys: &[KeyRef], reason: Reason<'_>) -> Result<()> {
-        let Some(beside) = &self.trail else { return Ok(()) };
+        let Some((beside, limits)) = &self.trail else { return Ok(()) };
         let Reason { actor, text } = reason;
         let record = Record { event, keys, generation: 0, actor, reason: text };
         // Only who has the lock writes.
         let _lock = beside.lock(Deadline::after(LOCK_WAIT))?;
-        Trail::beside(beside.path()).append(&*self.env.clock, &record)
+        Trail::beside(beside.path()).with_limits(*limits).append(&*self.env.clock, &record)
     }
 
     /// What is left to do once `keys` are stored. That it fails does not undo them: it is a warning.

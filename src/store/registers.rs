@@ -159,6 +159,9 @@ pub struct Registers {
     /// Where the audit trail stood at the last commit that noted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trail: Option<TrailAnchor>,
+    /// The last line of the audit trail that the policy had removed, with all before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trail_floor: Option<TrailAnchor>,
 }
 
 impl Registers {
@@ -270,6 +273,14 @@ impl Keystore {
     pub fn with_trail(&self, anchor: TrailAnchor) -> Self {
         let mut contents = self.contents.clone();
         Arc::make_mut(&mut contents.registers).trail = Some(anchor);
+        self.with(contents)
+    }
+
+    /// The keystore whose trail begins behind `floor`.
+    #[must_use]
+    pub fn with_trail_floor(&self, floor: TrailAnchor) -> Self {
+        let mut contents = self.contents.clone();
+        Arc::make_mut(&mut contents.registers).trail_floor = Some(floor);
         self.with(contents)
     }
 

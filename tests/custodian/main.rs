@@ -11,6 +11,7 @@ mod pinned;
 mod register;
 mod rescue;
 mod restart;
+mod retention;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

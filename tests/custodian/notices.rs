@@ -210,7 +210,7 @@ fn a_trail_that_somebody_changed_is_told_by_the_server() {
     let (told, error) = (&damaged()[0], |(level, line): &(Level, String)| {
         *level == Level::Error && line.starts_with("the audit trail is not whole: line 2 ")
     });
-    assert!(told.starts_with("line 2 of the file does not follow the one before"), "{told}");
+    assert!(told.starts_with("line 2 of audit.jsonl does not follow the one before"), "{told}");
     assert_eq!(bench.log.lines().iter().filter(|line| error(line)).count(), 1);
     server.rotate(Which::One(key(1)), REASON).unwrap();
     bench.minute();

@@ -15,6 +15,7 @@ mod pinned;
 mod policy;
 mod processes;
 mod report;
+mod segments;
 mod states;
 mod undo;
 mod witness;

@@ -7,6 +7,7 @@ use keyward::config::Config;
 use keyward::custodian::Custodian;
 use keyward::env::fake::FakeLog;
 use keyward::env::{Env, Level};
+use keyward::event::Limits;
 use keyward::key::KeyState;
 use keyward::source::{Role, Which};
 use keyward::store::StoreFile;
@@ -161,7 +162,7 @@ fn under_a_stand_ins_name_it_is_a_note() {
 fn what_fails_after_a_key_is_stored_is_a_warning() {
     let bench = Bench::new();
     let trail = StoreFile::at(bench.folder.path().join("keystore.json"));
-    let custodian = bench.start(bench.source().with_trail(trail)).unwrap();
+    let custodian = bench.start(bench.source().with_trail(trail, Limits::default())).unwrap();
     bench.server.die_after_storing();
     let rotated = custodian.rotate(Which::One(key(1)), REASON).unwrap();
     assert_eq!(rotated.len(), 1);

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use crate::cli::helpers::print::Printer;
+use crate::cli::helpers::trail;
 use crate::config::Config;
 use crate::env::{Clock as _, System, Timestamp};
 use crate::error::{Error, Kind, Result};
@@ -55,14 +56,15 @@ impl Filter {
 
     /// The lines that pass with a number above `seen`.
     pub(super) fn lines_after(&self, seen: u64, config: &Path) -> Result<Vec<Line>> {
-        let (mut lines, _) = self.read(config)?;
-        lines.retain(|line| line.number > seen);
+        let config = Config::load(config)?;
+        let (mut lines, _) = Trail::beside(&config.keystore.path).salvage_after(seen)?;
+        lines.retain(|line| self.passes(line));
         Ok(lines)
     }
 
     fn read(&self, config: &Path) -> Result<(Vec<Line>, bool)> {
         let config = Config::load(config)?;
-        let (mut lines, damaged) = Trail::beside(&config.keystore.path).salvage()?;
+        let (mut lines, damaged) = trail::salvage(&config)?;
         lines.retain(|line| self.passes(line));
         Ok((lines, damaged))
     }

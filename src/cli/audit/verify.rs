@@ -37,6 +37,8 @@ struct Judged {
 struct AgainstCheckpoint {
     file: PathBuf,
     line: u64,
+    /// Whether the policy had that line removed: there is nothing to compare with.
+    removed: bool,
     faults: Vec<Fault>,
 }
 
@@ -47,15 +49,27 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     let mut judged = Judged { verdict, checkpoints: Vec::new() };
     for file in &options.checkpoint {
         let head = checkpoint(file, &custodian).map_err(|bad| bad.within(file.display()))?;
-        // The keystore's generation was looked at before.
-        let known = Known { anchor: Some(head), generation: u64::MAX };
-        let mut faults = trail.verify(known)?.faults;
-        faults.retain(|fault| matches!(fault, Fault::Rebuilt { .. } | Fault::Cut { .. }));
+        let floor = custodian.known_of_trail().floor;
+        let removed = floor.is_some_and(|floor| head.line < floor.line);
+        let faults = if removed { Vec::new() } else { against(head, floor, &trail)? };
         let file = file.clone();
-        judged.checkpoints.push(AgainstCheckpoint { file, line: head.line, faults });
+        judged.checkpoints.push(AgainstCheckpoint { file, line: head.line, removed, faults });
     }
     printer.show(&judged, &plain_lines(&judged.text()))?;
     Ok(if judged.is_whole() { Exit::Success } else { Exit::Failure })
+}
+
+/// How the trail, which begins behind `floor`, stands to the line `head`.
+fn against(head: Head, floor: Option<Head>, trail: &Trail) -> Result<Vec<Fault>> {
+    // The keystore's generation was looked at before.
+    let known = Known { anchor: Some(head), generation: u64::MAX, floor };
+    let mut faults = trail.verify(known)?.faults;
+    faults.retain(|fault| matches!(fault, Fault::Rebuilt { .. } | Fault::Cut { .. }));
+    // Its line may be gone, and what it was is known.
+    if floor.is_some_and(|floor| floor.line == head.line && floor != head) && faults.is_empty() {
+        faults.push(Fault::Rebuilt { line: head.line });
+    }
+    Ok(faults)
 }
 
 /// The line of the checkpoint in `file`, which a key of this keystore has signed.
@@ -74,9 +88,15 @@ impl Judged {
 
     fn text(&self) -> String {
         let mut text = text(&self.verdict);
-        for AgainstCheckpoint { file, line, faults } in &self.checkpoints {
+        for AgainstCheckpoint { file, line, removed, faults } in &self.checkpoints {
             let file = file.display();
             match faults.is_empty() {
+                true if *removed => {
+                    text += &format!(
+                        "line {line}, of which {file} is a checkpoint, was removed by policy: compare with a \
+                         copy of it\n"
+                    );
+                }
                 true => text += &format!("it has line {line}, of which {file} is a checkpoint\n"),
                 false => {
                     let lines = faults.iter().map(|fault| format!("WRONG  by {file}: {fault}\n"));
@@ -89,13 +109,16 @@ impl Judged {
 }
 
 fn text(verdict: &Verdict) -> String {
-    let Verdict { lines, last, anchored, not_anchored, unfinished, faults } = verdict;
+    let Verdict { lines, last, anchored, not_anchored, removed, unfinished, faults } = verdict;
     let mut text: String = faults.iter().map(|fault| format!("WRONG  {fault}\n")).collect();
     text += &match (faults.is_empty(), lines) {
         (_, 0) => "there is no line\n".to_owned(),
         (true, _) => format!("{lines} lines, up to {last}, each chained to the one before\n"),
         (false, _) => format!("{lines} lines, up to {last}\n"),
     };
+    if let Some(line) = removed {
+        text += &format!("up to line {line}, lines were removed by policy\n");
+    }
     text += &match anchored {
         Some(line) => {
             let beyond = match not_anchored {

@@ -11,10 +11,10 @@ use crate::assemble;
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::open::env;
 use crate::cli::helpers::print::{Printer, plain, plain_lines};
-use crate::cli::helpers::{privilege, scan};
+use crate::cli::helpers::{privilege, scan, trail};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Line, Trail};
+use crate::event::{Event, Line};
 use crate::inspect::Report;
 use crate::key::{KeyName, KeyRef};
 use crate::manager::Rollback;
@@ -70,7 +70,7 @@ struct Plan {
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
     let config = Config::load(config)?;
     let rollback = assemble::rollback(&config, &env())?;
-    let trail = Trail::beside(&config.keystore.path).salvage();
+    let trail = trail::salvage(&config);
     let datadirs = options.datadirs();
     let reports = match datadirs.is_empty() {
         true => Vec::new(),

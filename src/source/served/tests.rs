@@ -89,7 +89,8 @@ fn a_rotation_that_fails_midway_names_what_is_stored_and_uses_it() {
     };
     let folder = tempfile::tempdir().unwrap();
     let beside = StoreFile::at(folder.path().join("keystore.json"));
-    let mut source = ServedSource::new(server, Cipher::DEFAULT, env()).with_trail(beside);
+    let mut source =
+        ServedSource::new(server, Cipher::DEFAULT, env()).with_trail(beside, Limits::default());
     let ring = Arc::clone(source.ring());
     let reason = Reason { actor: "test", text: "test" };
     let error = source.rotate(Which::All, reason).unwrap_err();
