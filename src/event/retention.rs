@@ -33,10 +33,10 @@ struct Dated {
 
 impl Trail {
     /// The closed segments from the oldest on whose newest line was older than `keep` at `now`. The clock alone is not
-    /// believed: a line of the file that is written must be as new.
+    /// believed: the newest line must be as new.
     pub fn outlived(&self, keep: Duration, now: Timestamp) -> Result<Outlived> {
         let parts = self.segments.parts()?;
-        let Some(newest) = parts.last().filter(|part| part.name.is_none()) else {
+        let Some(newest) = parts.last() else {
             return Ok(Outlived::default());
         };
         let Some(newest) = dated(last(newest)?.as_deref()) else { return Ok(Outlived::default()) };
