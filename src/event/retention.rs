@@ -36,10 +36,15 @@ impl Trail {
     /// believed: the newest line must be as new.
     pub fn outlived(&self, keep: Duration, now: Timestamp) -> Result<Outlived> {
         let parts = self.segments.parts()?;
-        let Some(newest) = parts.last() else {
-            return Ok(Outlived::default());
-        };
-        let Some(newest) = dated(last(newest)?.as_deref()) else { return Ok(Outlived::default()) };
+        let mut newest = None;
+        // A crash may have left the last ones without a line.
+        for part in parts.iter().rev() {
+            newest = newest.or(dated(last(part)?.as_deref()));
+            if newest.is_some() {
+                break;
+            }
+        }
+        let Some(newest) = newest else { return Ok(Outlived::default()) };
         let now = now.min(newest);
         let is_old = |at: Timestamp| now >= at.plus(keep);
         let mut outlived = Outlived::default();
