@@ -235,11 +235,8 @@ impl<'a> Change<'a> {
         fs::remove_dir_all(&keys)?;
         copy(&self.pristine, &keys)?;
         let made = self.run(Some(call))?;
+        let cuts = cut(self.site, &made, &self.pristine)?;
         let now = self.known(&keys)?;
-        let states = self.site.path("states");
-        let _ = fs::remove_dir_all(&states);
-        fs::create_dir(&states)?;
-        let cuts = power::cut(&made, &self.pristine, &keys, &states)?;
         for state in &cuts {
             self.known(state).map_err(|error| error.within(format!("cut {}", state.display())))?;
         }
@@ -265,20 +262,25 @@ impl<'a> Change<'a> {
 
     /// Runs it under strace, up to `kill` if there is one.
     fn run(&self, kill: Option<&Call>) -> Result<Vec<Call>> {
-        let log = self.site.path("strace");
         let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
-        let inner = self.site.keyward_command(&words);
-        let mut command = Command::new("strace");
-        command.args(strace::options(&log)).args(kill.map(Call::kill_option));
-        command.args(strace::as_server()).arg(inner.get_program()).args(inner.get_args());
-        let said = answer(&mut command)?;
-        ensure!((said.code == 0) == kill.is_none(), "exit code {}: {}", said.code, said.text());
-        strace::read(&log)
+        traced(self.site, &words, kill)
     }
 }
 
+/// Runs a command under strace, up to `kill` if there is one.
+pub(crate) fn traced(site: &Site, words: &[&str], kill: Option<&Call>) -> Result<Vec<Call>> {
+    let log = site.path("strace");
+    let inner = site.keyward_command(words);
+    let mut command = Command::new("strace");
+    command.args(strace::options(&log)).args(kill.map(Call::kill_option));
+    command.args(strace::as_server()).arg(inner.get_program()).args(inner.get_args());
+    let said = answer(&mut command)?;
+    ensure!((said.code == 0) == kill.is_none(), "exit code {}: {}", said.code, said.text());
+    strace::read(&log)
+}
+
 /// The calls that change a file or a folder of the site.
-fn changing(calls: &[Call], site: &Site) -> Vec<Call> {
+pub(crate) fn changing(calls: &[Call], site: &Site) -> Vec<Call> {
     const NAMES: [&str; 18] = [
         "write",
         "pwrite64",
@@ -309,12 +311,7 @@ fn changing(calls: &[Call], site: &Site) -> Vec<Call> {
 
 /// All that is to be seen of the keystore in `folder`, but for times.
 fn state(site: &Site, folder: &Path) -> Result<String> {
-    let config = site.path("keyward/copy.toml");
-    let (own, there) = (text(&site.keys()), text(folder));
-    let own_config = files::text(&site.config())?;
-    // A provider that serves may stand beside the keystore only for the move.
-    let lasting = own_config.split(OLD).next().unwrap_or_default();
-    files::write(&config, lasting.replace(&own, &there))?;
+    let config = config_for(site, folder)?;
     let ask = |words: &[&str]| {
         let mut command = Command::new(artefacts::command());
         answer(command.arg("--config").arg(&config).args(words))
@@ -348,6 +345,26 @@ fn state(site: &Site, folder: &Path) -> Result<String> {
     let status = ask(&["status"])?.ok()?;
     let wrapped = status.lines().find(|line| line.starts_with("wrapped by"));
     Ok(state + wrapped.unwrap_or("wrapped by nobody"))
+}
+
+/// What a power cut after `calls` may leave of the keystore's folder, which was `before`. To be asked before
+/// anything looks at the folder: a command that opens a keystore may write.
+pub(crate) fn cut(site: &Site, calls: &[Call], before: &Path) -> Result<Vec<PathBuf>> {
+    let states = site.path("states");
+    let _ = fs::remove_dir_all(&states);
+    fs::create_dir(&states)?;
+    power::cut(calls, before, &site.keys(), &states)
+}
+
+/// The site's configuration for the keystore in `folder`.
+pub(crate) fn config_for(site: &Site, folder: &Path) -> Result<PathBuf> {
+    let config = site.path("keyward/copy.toml");
+    let (own, there) = (text(&site.keys()), text(folder));
+    let own_config = files::text(&site.config())?;
+    // A provider that serves may stand beside the keystore only for the move.
+    let lasting = own_config.split(OLD).next().unwrap_or_default();
+    files::write(&config, lasting.replace(&own, &there))?;
+    Ok(config)
 }
 
 /// The backups in `folder`, each of which must be whole.

@@ -11,8 +11,9 @@ use test_kit::files::copy;
 use test_kit::strace::{self, Call};
 use test_kit::{Result, ensure, files, seen};
 use test_mariadb::rows::{check, create};
-use test_mariadb::{Server, Session, Site, Versions, power};
+use test_mariadb::{Server, Session, Site, Versions};
 
+use crate::changes::cut;
 use crate::{TABLES, site, site_on_disk};
 
 const ROTATE: &str = "SET GLOBAL keyward_rotate_key = -1";
@@ -179,15 +180,12 @@ pub(crate) struct Case {
 impl Case {
     /// An error unless every key is there now, and would be after a power cut.
     fn verify(&self, site: &Site, tally: &mut Tally) -> Result<()> {
+        let cuts = cut(site, &self.calls, &self.before)?;
         let now = site.versions()?;
         self.whole(&now)?;
         let name = self.calls.last().map_or("", |call| call.name.as_str());
         tally.kill(name, now.count() > self.versions.count());
-
-        let states = site.path("states");
-        let _ = fs::remove_dir_all(&states);
-        fs::create_dir(&states)?;
-        for state in power::cut(&self.calls, &self.before, &site.keys(), &states)? {
+        for state in cuts {
             let versions = versions_in(site, &state)
                 .and_then(|versions| self.whole(&versions).map(|()| versions))
                 .map_err(|error| error.within(format!("power cut, {}", state.display())))?;

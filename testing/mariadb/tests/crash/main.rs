@@ -4,6 +4,7 @@ mod changes;
 mod every_call;
 mod rescue;
 mod root;
+mod trail;
 mod under_load;
 
 use test_kit::Result;

@@ -8,8 +8,9 @@ use test_kit::files::copy;
 use test_kit::strace::Call;
 use test_kit::{Result, ensure, files, seen};
 use test_mariadb::rows::check;
-use test_mariadb::{Server, Session, Site, Versions, power};
+use test_mariadb::{Server, Session, Site, Versions};
 
+use crate::changes::cut;
 use crate::every_call::{Aimed, Case, attach, commit_of, detach, prepared, traced, versions_in};
 use crate::{TABLES, site, site_on_disk};
 
@@ -188,16 +189,13 @@ impl Lost {
     /// An error unless the older copy is there, or a keystore with all versions and the older copy aside; so
     /// after a power cut, too. Whether it is the latter, and how many power cuts were tried.
     fn judge(&self, case: &Case, before: &Path) -> Result<(bool, usize)> {
+        let cuts = cut(&self.site, &case.calls, before)?;
         let is_new = !self.is_older()?;
         if is_new {
             ensure!(self.site.versions()? == case.versions, "a version is lost");
             ensure!(self.aside()?.len() == 1, "the older copy is gone");
         }
-        let states = self.site.path("states");
-        let _ = fs::remove_dir_all(&states);
-        fs::create_dir(&states)?;
         let older = files::read(&self.older.join("keystore.json"))?;
-        let cuts = power::cut(&case.calls, before, &self.site.keys(), &states)?;
         for state in &cuts {
             if files::read(&state.join("keystore.json"))? != older {
                 let found = versions_in(&self.site, state)?;
