@@ -7,7 +7,7 @@
 
 use std::mem::MaybeUninit;
 
-use keyward::cipher::{CipherError, Context, Direction, Kernel, Mode, Padding};
+use keyward::cipher::{CipherError, Context, Direction, Kernel, Mode, Padding, Series};
 
 #[path = "../benches/common/evp.rs"]
 mod evp;
@@ -279,4 +279,47 @@ fn every_kernel_does_what_the_crates_do() {
         }
         println!("{kernel}: {cases} cases, no difference");
     }
+}
+
+#[test]
+fn a_series_does_what_its_messages_do_by_themselves() {
+    let mut random = Random::new(7);
+    let bytes = |random: &mut Random, len| {
+        let mut bytes = vec![0; len];
+        random.fill(&mut bytes);
+        bytes
+    };
+    for kernel in Kernel::NAMES.iter().filter_map(|name| Kernel::named(name)) {
+        for (mode, key_len) in
+            [Mode::Cbc, Mode::Ctr].iter().flat_map(|mode| [16, 24, 32].map(|len| (*mode, len)))
+        {
+            let key = bytes(&mut random, key_len);
+            let series = Series::new_with(kernel, mode, &key).unwrap();
+            for len in (0..200).chain([511, 512, 1000, 5003]) {
+                let iv: [u8; 16] = bytes(&mut random, 16).try_into().unwrap();
+                let text = bytes(&mut random, len);
+                let (first, second) = text.split_at(random.below(len + 1));
+                let (direction, padding) = (Direction::Decrypt, Padding::None);
+                let mut slot = MaybeUninit::uninit();
+                let alone =
+                    Context::init_with(kernel, &mut slot, mode, direction, padding, &key, &iv);
+                let alone = alone.unwrap();
+                let mut wanted = vec![0; len];
+                let done = alone.update_over(&text, &mut wanted).unwrap();
+                wanted[done..].copy_from_slice(&alone.finish().unwrap());
+
+                let mut message = series.begin(&iv);
+                let mut found = vec![0; len];
+                let done = message.update_over(first, &mut found).unwrap();
+                let done = done + message.update_over(second, &mut found[done..]).unwrap();
+                found[done..].copy_from_slice(&message.finish().unwrap());
+                assert!(found == wanted, "{kernel} {mode:?} {key_len} {len}");
+                let after = message.update_over(first, &mut found);
+                assert_eq!(after, Err(CipherError::Unsupported));
+            }
+        }
+    }
+    let refused = |mode, key: &[u8]| Series::new(mode, key).err();
+    assert_eq!(refused(Mode::Gcm, &[0; 32]), Some(CipherError::Unsupported));
+    assert_eq!(refused(Mode::Ctr, &[0; 31]), Some(CipherError::BadKeySize));
 }

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use keyward::cipher::{Mode, Series};
 use keyward::env::{Deadline, System, Timestamp};
 use keyward::key::{Cipher, KeyId, KeyRef, KeyState, KeyVersion};
 use keyward::provider::WrappedKey;
@@ -50,6 +51,17 @@ fn no_key_is_left_outside_of_locked_memory() {
     let secrets: Vec<_> = secrets.collect();
     assert_eq!(found(&secrets), [0_usize; 0], "addresses of keys in dumped memory");
     assert!(served.iter().zip(&keys).all(|(a, b)| a.expose() == b.expose()));
+}
+
+#[test]
+fn what_a_key_is_expanded_to_is_in_locked_memory() {
+    let key = DataKey::generate(32, &System).unwrap();
+    for mode in [Mode::Cbc, Mode::Ctr] {
+        // AES-256's first round keys are the key.
+        let series = Series::new(mode, key.expose()).unwrap();
+        assert_eq!(found(&[key.expose()]), [0_usize; 0], "{mode:?}");
+        drop(series);
+    }
 }
 
 /// Where any 16 bytes of the secrets' start or end lie in memory that a core dump would have.

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::mem::MaybeUninit;
+use std::rc::Rc;
 
 use super::check::{self, Check};
 use super::event::{
@@ -13,7 +13,7 @@ use super::output::{Output, PIECE};
 use super::page::{self, Cipher, Start};
 use super::stream::{Stream, WINDOW, failed};
 use super::{LogKey, MAGIC, Torn, Written, another_key};
-use crate::cipher::Context;
+use crate::cipher::Message;
 use crate::error::{Error, Kind, Result};
 use crate::inspect::Source;
 
@@ -32,7 +32,7 @@ pub(super) struct Copy<'a, S: ?Sized> {
     len: u64,
     format: Format,
     /// How the events from here on are encrypted.
-    cipher: Option<Cipher<'a>>,
+    cipher: Option<Rc<Cipher>>,
     /// Whether one of them has been found right.
     proven: bool,
     /// Whether it is a relay log, whose events are another log's.
@@ -136,8 +136,8 @@ impl<'a, S: Source + ?Sized> Copy<'a, S> {
         if first < HEADER {
             return Err(cut_meanwhile());
         }
-        match self.cipher {
-            Some(cipher) => self.encrypted(event, cipher),
+        match self.cipher.clone() {
+            Some(cipher) => self.encrypted(event, &cipher),
             None => self.plain(event),
         }
     }
@@ -206,16 +206,17 @@ impl<'a, S: Source + ?Sized> Copy<'a, S> {
     fn begin(&mut self, start: Start) -> Result<()> {
         match self.key {
             LogKey::Pages(version, key, mode) if version == start.version => {
-                self.cipher = Some(Cipher { start, key, mode });
+                // Only a key of a length that is none of AES's is refused.
+                let cipher = Cipher::new(start, key, mode).map_err(|_| another_key())?;
+                self.cipher = Some(Rc::new(cipher));
                 Ok(())
             }
             _ => Err(Error::new(Kind::Conflict, "another log has taken its place meanwhile")),
         }
     }
 
-    fn encrypted(&mut self, event: Event, cipher: Cipher<'_>) -> Result<()> {
-        let mut slot = MaybeUninit::uninit();
-        let context = cipher.begin(&mut slot, event.at).map_err(|cause| failed(&cause))?;
+    fn encrypted(&mut self, event: Event, cipher: &Cipher) -> Result<()> {
+        let mut message = cipher.begin(event.at);
         page::gather(self.window.rest());
         // The first that is decrypted shows whether the key is the right one.
         let anywhere = self.proven || self.relay;
@@ -226,7 +227,7 @@ impl<'a, S: Source + ?Sized> Copy<'a, S> {
             let len = self.window.piece(left, &mut self.stream)?;
             left -= len;
             let from = if header.is_none() { 4 } else { 0 };
-            let came = self.decrypt(context, from, len, left == 0)?;
+            let came = self.decrypt(&mut message, from, len, left == 0)?;
             let piece = self.out.take(came);
             if header.is_none() {
                 page::arrange(piece, event.len);
@@ -254,7 +255,7 @@ impl<'a, S: Source + ?Sized> Copy<'a, S> {
     /// how many came out.
     fn decrypt(
         &mut self,
-        context: &mut Context,
+        message: &mut Message<'_>,
         skipped: usize,
         len: usize,
         last: bool,
@@ -262,9 +263,9 @@ impl<'a, S: Source + ?Sized> Copy<'a, S> {
         // The cipher may give up to a block that it held back.
         let room = &mut self.out.room(len + 16)?[skipped..];
         let piece = &self.window.rest()[skipped..len];
-        let mut came = context.update_over(piece, room).map_err(|cause| failed(&cause))?;
+        let mut came = message.update_over(piece, room).map_err(|cause| failed(&cause))?;
         if last {
-            let tail = context.finish().map_err(|cause| failed(&cause))?;
+            let tail = message.finish().map_err(|cause| failed(&cause))?;
             room[came..came + tail.len()].copy_from_slice(&tail);
             came += tail.len();
         }

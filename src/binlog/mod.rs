@@ -25,7 +25,7 @@ use std::io::Write;
 use crate::error::{Error, Kind, Result, io_cause};
 use crate::inspect::{BinlogHeader, Source};
 use crate::key::{KeyName, KeyVersion, PageMode};
-use crate::secret::DataKey;
+use crate::secret::{DataKey, scrubbed};
 use copy::Copy;
 use event::{HEADER, Header, START_ENCRYPTION};
 use output::Output;
@@ -135,7 +135,8 @@ pub fn decrypt(
         output.put(MAGIC)?;
     }
     let mut copy = Copy::new(stream, key, output);
-    let copied = copy.all();
+    // Of a key that is used all the time, something stays on the stack.
+    let copied = scrubbed(|| copy.all());
     copy.flush().and(copied)
 }
 

@@ -6,10 +6,8 @@
 
 #![forbid(unsafe_code)]
 
-use std::mem::MaybeUninit;
-
 use super::event::LEN_AT;
-use crate::cipher::{CipherError, Context, Direction, Mode, Padding};
+use crate::cipher::{CipherError, Message, Mode, Series};
 use crate::error::{Error, Kind, Result};
 use crate::key::{KeyVersion, PageMode};
 use crate::secret::DataKey;
@@ -42,29 +40,27 @@ impl Start {
 }
 
 /// How the events of one log are encrypted.
-#[derive(Clone, Copy)]
-pub(super) struct Cipher<'a> {
-    pub(super) start: Start,
-    pub(super) key: &'a DataKey,
-    pub(super) mode: PageMode,
+pub(super) struct Cipher {
+    nonce: [u8; NONCE],
+    series: Series,
 }
 
-impl Cipher<'_> {
-    /// Begins with the event at `at`.
-    pub(super) fn begin<'slot>(
-        &self,
-        slot: &'slot mut MaybeUninit<Context>,
-        at: u64,
-    ) -> Result<&'slot mut Context, CipherError> {
-        let mut iv = [0; 16];
-        iv[..NONCE].copy_from_slice(&self.start.nonce);
-        // The server's own counter has 32 bits.
-        iv[NONCE..].copy_from_slice(&(at as u32).to_le_bytes());
-        let mode = match self.mode {
+impl Cipher {
+    pub(super) fn new(start: Start, key: &DataKey, mode: PageMode) -> Result<Self, CipherError> {
+        let mode = match mode {
             PageMode::Cbc => Mode::Cbc,
             PageMode::Ctr => Mode::Ctr,
         };
-        Context::init(slot, mode, Direction::Decrypt, Padding::None, self.key.expose(), &iv)
+        Ok(Self { nonce: start.nonce, series: Series::new(mode, key.expose())? })
+    }
+
+    /// Begins with the event at `at`.
+    pub(super) fn begin(&self, at: u64) -> Message<'_> {
+        let mut iv = [0; 16];
+        iv[..NONCE].copy_from_slice(&self.nonce);
+        // The server's own counter has 32 bits.
+        iv[NONCE..].copy_from_slice(&(at as u32).to_le_bytes());
+        self.series.begin(&iv)
     }
 }
 

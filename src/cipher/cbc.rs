@@ -47,8 +47,14 @@ impl Cbc {
         }
         engine.expand(key);
         if !self.pad {
-            engine.encrypt_block(&mut self.mask);
+            self.encrypt_mask(engine);
         }
+    }
+
+    /// What [`start`](Self::start) does where there may be a tail, with a key that is expanded for
+    /// encryption.
+    pub(super) fn encrypt_mask(&mut self, engine: &Engine) {
+        engine.encrypt_block(&mut self.mask);
     }
 
     /// How many bytes come out for `len` more.

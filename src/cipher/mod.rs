@@ -2,8 +2,8 @@
 //!
 //! A [`Context`] takes one message: [`init`](Context::init), any number of
 //! [`update`](Context::update)s, [`finish`](Context::finish). It lives where the caller puts it, allocates
-//! nothing and forgets the key in `finish`. [`crypt`] does all three. The modes differ from the
-//! textbook where MariaDB does:
+//! nothing and forgets the key in `finish`. [`crypt`] does all three. A [`Series`] keeps a key for many
+//! messages. The modes differ from the textbook where MariaDB does:
 //!
 //! | mode | what comes out |
 //! |---|---|
@@ -19,6 +19,7 @@ mod ctr;
 mod engine;
 mod gcm;
 mod kernel;
+mod series;
 mod soft;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -31,6 +32,7 @@ use ctr::Ctr;
 use engine::Engine;
 use gcm::Gcm;
 pub use kernel::{Kernel, kernel};
+pub use series::{Message, Series};
 
 /// One AES block.
 type Block = [u8; 16];
@@ -227,11 +229,7 @@ impl Context {
     /// succeeds.
     #[must_use]
     pub fn update_len(&self, len: usize) -> usize {
-        match &self.stream {
-            Stream::Cbc(cbc) => cbc.update_len(len),
-            Stream::Ctr(_) => len,
-            Stream::Gcm(gcm) => gcm.update_len(len),
-        }
+        self.stream.update_len(len)
     }
 
     /// Takes more of the message and writes what can be written of it to the beginning of `dst`, which
@@ -253,26 +251,15 @@ impl Context {
         if self.ended {
             return Err(CipherError::Unsupported);
         }
-        let len = self.update_len(src.len());
-        let dst = dst.get_mut(..len).ok_or(CipherError::Unsupported)?;
-        match &mut self.stream {
-            Stream::Cbc(cbc) => cbc.update(&self.engine, src, dst),
-            Stream::Ctr(ctr) => ctr.update(&self.engine, src, dst),
-            Stream::Gcm(gcm) => gcm.update(&self.engine, src, dst)?,
-        }
-        Ok(len)
+        self.stream.update(&self.engine, src, dst)
     }
 
     /// As [`update`](Self::update), where `dst` has bytes already.
     ///
     /// # Errors
     /// As there.
-    #[allow(unsafe_code)]
     pub fn update_over(&mut self, src: &[u8], dst: &mut [u8]) -> Result<usize, CipherError> {
-        // SAFETY: a byte is a valid `MaybeUninit` of one, and `update` only ever writes bytes to it, so
-        // that each is initialised afterwards as it was before.
-        let room = unsafe { &mut *(std::ptr::from_mut(dst) as *mut [MaybeUninit<u8>]) };
-        self.update(src, room)
+        self.update(src, holes(dst))
     }
 
     /// Ends the message and wipes the context. The tail belongs behind what the updates wrote.
@@ -284,22 +271,14 @@ impl Context {
         if self.ended {
             return Err(CipherError::Unsupported);
         }
-        let tail = match &mut self.stream {
-            Stream::Cbc(cbc) => cbc.finish(&self.engine),
-            Stream::Ctr(_) => Ok(Tail::EMPTY),
-            Stream::Gcm(gcm) => gcm.finish(&self.engine),
-        };
+        let tail = self.stream.finish(&self.engine);
         self.wipe();
         tail
     }
 
     fn wipe(&mut self) {
         self.ended = true;
-        match &mut self.stream {
-            Stream::Cbc(cbc) => cbc.wipe(),
-            Stream::Ctr(ctr) => ctr.wipe(),
-            Stream::Gcm(gcm) => gcm.wipe(),
-        }
+        self.stream.wipe();
         self.engine.wipe();
         zeroize::optimization_barrier(self);
     }
@@ -308,6 +287,52 @@ impl Context {
 impl Drop for Context {
     fn drop(&mut self) {
         self.wipe();
+    }
+}
+
+impl Stream {
+    #[inline(always)]
+    fn update_len(&self, len: usize) -> usize {
+        match self {
+            Self::Cbc(cbc) => cbc.update_len(len),
+            Self::Ctr(_) => len,
+            Self::Gcm(gcm) => gcm.update_len(len),
+        }
+    }
+
+    #[inline(always)]
+    fn update(
+        &mut self,
+        engine: &Engine,
+        src: &[u8],
+        dst: &mut [MaybeUninit<u8>],
+    ) -> Result<usize, CipherError> {
+        let len = self.update_len(src.len());
+        let dst = dst.get_mut(..len).ok_or(CipherError::Unsupported)?;
+        match self {
+            Self::Cbc(cbc) => cbc.update(engine, src, dst),
+            Self::Ctr(ctr) => ctr.update(engine, src, dst),
+            Self::Gcm(gcm) => gcm.update(engine, src, dst)?,
+        }
+        Ok(len)
+    }
+
+    #[inline(always)]
+    fn finish(&mut self, engine: &Engine) -> Result<Tail, CipherError> {
+        match self {
+            Self::Cbc(cbc) => cbc.finish(engine),
+            Self::Ctr(_) => Ok(Tail::EMPTY),
+            Self::Gcm(gcm) => gcm.finish(engine),
+        }
+    }
+
+    #[inline(always)]
+    fn wipe(&mut self) {
+        match self {
+            Self::Cbc(cbc) => cbc.wipe(),
+            Self::Ctr(ctr) => ctr.wipe(),
+            Self::Gcm(gcm) => gcm.wipe(),
+        }
     }
 }
 
@@ -342,6 +367,14 @@ pub fn crypt(
     let to = dst.get_mut(body..body + tail.len()).ok_or(CipherError::Unsupported)?;
     write(to, &tail);
     Ok(body + tail.len())
+}
+
+/// `dst` as room that what is in this folder writes to.
+#[allow(unsafe_code)]
+fn holes(dst: &mut [u8]) -> &mut [MaybeUninit<u8>] {
+    // SAFETY: a byte is a valid `MaybeUninit` of one, and this folder's code only ever writes bytes to it,
+    // so that each is initialised afterwards as it was before.
+    unsafe { &mut *(std::ptr::from_mut(dst) as *mut [MaybeUninit<u8>]) }
 }
 
 /// Copies `bytes` to `room`, which is as long.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | a data key, store key or wrapping key | [`DataKey`] |
 //! | any other secret of known length | [`SecretBytes`] |
+//! | what a key is expanded to | [`Locked`] |
 //! | a secret from a file | [`read_file`] |
 //! | a key encrypted under another one | [`aead`] |
 //! | to compute with secrets | [`scrubbed`] around it, results into one of the above |
@@ -14,6 +15,7 @@ pub mod aead;
 mod alloc;
 mod arena;
 mod file;
+mod locked;
 mod scrub;
 
 use std::fmt;
@@ -28,6 +30,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 pub use file::read_file;
+pub use locked::Locked;
 pub use scrub::scrubbed;
 
 use crate::env::Rng;

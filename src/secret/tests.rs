@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::*;
 use crate::env::fake::FakeRng;
@@ -76,6 +77,31 @@ fn secrets_survive_a_random_life() {
         }
     }
     assert!(live.iter().all(|(mark, secret)| secret.expose().iter().all(|byte| byte == mark)));
+}
+
+#[test]
+fn a_whole_value_is_locked_aligned_and_dropped() {
+    #[repr(align(64))]
+    struct Value {
+        bytes: [u8; 700],
+        _alive: Arc<()>,
+    }
+
+    let alive = Arc::new(());
+    let mut values: Vec<_> = (0..9)
+        .map(|_| Locked::new(Value { bytes: [0; 700], _alive: Arc::clone(&alive) }))
+        .collect();
+    for (value, n) in values.iter_mut().zip(1..) {
+        value.bytes.fill(n);
+    }
+    for (value, n) in values.iter().zip(1..) {
+        let at = std::ptr::from_ref::<Value>(value) as usize;
+        assert!(at.is_multiple_of(64) && value.bytes == [n; 700]);
+        assert!(vm_flags(at).contains(&"dd".to_owned()));
+    }
+    assert_eq!(Arc::strong_count(&alive), 10);
+    drop(values);
+    assert_eq!(Arc::strong_count(&alive), 1);
 }
 
 #[test]
