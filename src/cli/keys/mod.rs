@@ -106,7 +106,7 @@ pub(super) fn run(config: &Path, command: Command, printer: &Printer) -> Result<
 fn list(config: &Path, printer: &Printer) -> Result<Exit> {
     let (_, custodian) = open(config)?;
     let keys = custodian.keys();
-    printer.show(&keys, &(listing(&keys) + &planned(&custodian)?))?;
+    printer.show(&keys, &(listing(&keys) + &planned(&custodian)))?;
     Ok(Exit::Success)
 }
 
@@ -217,11 +217,12 @@ fn listing(keys: &[KeyInfo]) -> String {
     table(&["KEY", "VERSION", "STATE", "PURPOSE", "AGE", "CHECK VALUE"], &rows)
 }
 
-/// A line for each destruction that waits.
-fn planned(custodian: &Custodian) -> Result<String> {
-    let planned = custodian.manager()?.pending_destructions();
+/// A line for each destruction that waits; none where a key store serves the keys.
+fn planned(custodian: &Custodian) -> String {
+    let planned =
+        custodian.manager().map_or_else(|_| Vec::new(), |manager| manager.pending_destructions());
     let line = |(key, at): &(KeyRef, Timestamp)| {
         plain(&format!("{key} is to be destroyed after {at}")) + "\n"
     };
-    Ok(planned.iter().map(line).collect())
+    planned.iter().map(line).collect()
 }
