@@ -347,8 +347,8 @@ impl Shared {
         if let Some(version) = version {
             let key = KeyRef::new(id, version);
             let line = format!(
-                "{key} is asked for, and is not there; put the newest copy of the keystore back: see `keyward help \
-                 lost-key`"
+                "{key} is asked for, and is not there; put the newest copy of the keystore back: see \
+                 `keyward help lost-key`"
             );
             self.env.log.log(Level::Note, &line);
         }
