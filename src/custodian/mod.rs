@@ -335,23 +335,10 @@ impl Shared {
             self.forget_absent();
         }
         let found = found(&self.ring);
-        if found.is_none() && self.remember_absent(wanted) {
-            self.tell_of_absent(id, version);
+        if found.is_none() {
+            self.remember_absent(wanted);
         }
         found
-    }
-
-    /// Names the version that data need and no key is there for: what asked for it may not, or not in words that lead
-    /// anywhere. A key that is not there at all is asked for by whoever makes a table.
-    fn tell_of_absent(&self, id: KeyId, version: Option<KeyVersion>) {
-        if let Some(version) = version {
-            let key = KeyRef::new(id, version);
-            let line = format!(
-                "{key} is asked for, and is not there; put the newest copy of the keystore back: see \
-                 `keyward help lost-key`"
-            );
-            self.env.log.log(Level::Note, &line);
-        }
     }
 
     fn refresh(&self) -> Result<()> {
@@ -391,13 +378,12 @@ impl Shared {
         }
     }
 
-    /// Whether this is news.
-    fn remember_absent(&self, wanted: (KeyId, Option<KeyVersion>)) -> bool {
+    fn remember_absent(&self, wanted: (KeyId, Option<KeyVersion>)) {
         let mut absent = lock(&self.absent);
         if absent.len() >= MAX_ABSENT {
             absent.clear();
         }
-        absent.insert(wanted)
+        absent.insert(wanted);
     }
 
     fn forget_absent(&self) {

@@ -194,23 +194,6 @@ fn an_absent_key_is_remembered_until_the_keystore_changes() {
     assert_eq!(reader.latest(key(9)), Some(version(1)));
 }
 
-/// What needs it may say no more than that a page is damaged.
-#[test]
-fn a_version_that_is_not_there_is_named_in_the_log_once() {
-    let bench = Bench::new();
-    let reader = bench.custodian(Role::Reader);
-    for _ in 0..3 {
-        assert!(reader.key(key(1), version(9)).is_none());
-        assert!(reader.latest(key(9)).is_none());
-    }
-    let lines = bench.log.lines();
-    let told: Vec<_> = lines.iter().filter(|(_, line)| line.contains("is not there")).collect();
-    assert_eq!(told.len(), 1, "{lines:?}");
-    assert!(
-        told[0].1.starts_with("key 1 version 9 is asked for, and is not there; put the newest")
-    );
-}
-
 #[test]
 fn nothing_needs_the_key_store_once_it_has_opened() {
     let bench = Bench::new();

@@ -91,7 +91,7 @@ fn a_version_that_the_backup_lacks_is_named() -> Result<()> {
     );
     let faults = unprepared["server"]["faults"].to_string();
     ensure!(
-        faults.contains("--prepare fails: ") && faults.contains("key 1 version 3 is asked for"),
+        faults.contains("--prepare fails: ") && faults.contains("key_version=3"),
         "{unprepared}"
     );
     server.stop()?;
