@@ -8,6 +8,27 @@ use test_kit::{Result, ensure};
 
 use crate::{Server, Site};
 
+/// How many tables [`fill`] makes.
+pub const TABLES: u32 = 60;
+
+/// Makes tables under three keys in `schema`, and every sixth in the clear.
+pub fn fill(server: &Server, schema: &str) -> Result<()> {
+    server.sql(&format!("CREATE DATABASE {schema}"))?;
+    for n in 0..TABLES {
+        let options = match n % 6 {
+            0 => "ENCRYPTED=NO",
+            1 | 2 => "ENCRYPTED=YES ENCRYPTION_KEY_ID=3",
+            3 => "ENCRYPTED=YES ENCRYPTION_KEY_ID=4",
+            _ => "ENCRYPTED=YES",
+        };
+        server.sql(&format!(
+            "CREATE TABLE {schema}.r{n} (a INT, b VARCHAR(100)) ENGINE=InnoDB {options}; \
+             INSERT INTO {schema}.r{n} SELECT seq, REPEAT('x', 100) FROM {schema}.seq_1_to_500"
+        ))?;
+    }
+    server.write_pages()
+}
+
 /// The report, which arrives through root's part of the command byte by byte.
 pub fn report(site: &Site) -> Result<Value> {
     let data = site.data().display().to_string();

@@ -18,7 +18,7 @@ use keyward::source::{Reason, Role};
 use serde_json::Value;
 use test_kit::account::give_to_server;
 use test_kit::{Result, ensure, files, seen};
-use test_mariadb::report::{by_sql, report, tables_by_key};
+use test_mariadb::report::{TABLES, by_sql, fill, report, tables_by_key};
 use test_mariadb::{Server, Site};
 
 use crate::room::Room;
@@ -31,7 +31,6 @@ const ADDRESSES: KeyId = KeyId::new(4).unwrap();
 
 const DAYS: u64 = 365;
 const DAY: Duration = Duration::from_secs(86_400);
-const TABLES: u32 = 60;
 
 /// By policy each key has a version for each of the five times 80 days that have begun.
 const VERSIONS_OF_A_KEY: u64 = 5;
@@ -64,7 +63,7 @@ fn a_year_of_a_server_with_three_key_stores() -> Result<()> {
     room.site.unset("innodb_encrypt_tables");
     room.site.set("innodb_encrypt_tables = OFF");
     let server = room.start()?;
-    fill(&server)?;
+    fill(&server, "pay")?;
     let report = report(&room.site)?;
     let said = &report["servers"][0];
     key_stores(said)?;
@@ -138,24 +137,6 @@ fn a_day(day: u64, custodian: &Custodian) -> keyward::error::Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Tables under three keys, and every sixth in the clear.
-fn fill(server: &Server) -> Result<()> {
-    server.sql("CREATE DATABASE pay")?;
-    for n in 0..TABLES {
-        let options = match n % 6 {
-            0 => "ENCRYPTED=NO",
-            1 | 2 => "ENCRYPTED=YES ENCRYPTION_KEY_ID=3",
-            3 => "ENCRYPTED=YES ENCRYPTION_KEY_ID=4",
-            _ => "ENCRYPTED=YES",
-        };
-        server.sql(&format!(
-            "CREATE TABLE pay.r{n} (a INT, b VARCHAR(100)) ENGINE=InnoDB {options}; \
-             INSERT INTO pay.r{n} SELECT seq, REPEAT('x', 100) FROM pay.seq_1_to_500"
-        ))?;
-    }
-    server.write_pages()
 }
 
 fn key_stores(said: &Value) -> Result<()> {

@@ -1,12 +1,9 @@
 //! The report of a server that runs: what it says of data files is what the server says of its tables.
 
 use test_kit::{Result, ensure, seen};
-use test_mariadb::report::{by_sql, report, tables_by_key};
+use test_mariadb::report::{by_sql, fill, report, tables_by_key};
 
 use crate::site;
-
-/// Tables under three keys, and every sixth in the clear.
-const TABLES: u32 = 60;
 
 #[test]
 fn says_of_tables_what_the_server_says() -> Result<()> {
@@ -15,20 +12,7 @@ fn says_of_tables_what_the_server_says() -> Result<()> {
     site.unset("innodb_encrypt_tables");
     site.set("innodb_encrypt_tables = OFF");
     let server = site.start()?;
-    server.sql("CREATE DATABASE test")?;
-    for n in 0..TABLES {
-        let options = match n % 6 {
-            0 => "ENCRYPTED=NO",
-            1 | 2 => "ENCRYPTED=YES ENCRYPTION_KEY_ID=3",
-            3 => "ENCRYPTED=YES ENCRYPTION_KEY_ID=4",
-            _ => "ENCRYPTED=YES",
-        };
-        server.sql(&format!(
-            "CREATE TABLE test.r{n} (a INT, b VARCHAR(100)) ENGINE=InnoDB {options}; \
-             INSERT INTO test.r{n} SELECT seq, REPEAT('x', 100) FROM test.seq_1_to_500"
-        ))?;
-    }
-    server.write_pages()?;
+    fill(&server, "test")?;
     let report = report(&site)?;
     let data = &report["servers"][0]["data"];
     ensure!(data["unclear"] == serde_json::json!([]), "{}", data["unclear"]);
