@@ -33,13 +33,14 @@ fn names_the_master_key_and_tells_whether_it_opens_the_tablespace() -> Result<()
     )?;
     server.stop()?;
     let opens = inspect(&site, &ENCRYPTED)?.ok()?;
-    for line in opens.lines().skip(1) {
-        let words: Vec<_> = line.split_whitespace().collect();
+    let rows: Vec<_> = opens.lines().skip(1).take_while(|line| !line.is_empty()).collect();
+    ensure!(rows.len() == ENCRYPTED.len(), "{opens}");
+    for row in rows {
+        let words: Vec<_> = row.split_whitespace().collect();
         ensure!(words.get(1) == Some(&name.as_str()) && words.get(3) == Some(&"opens"), "{opens}");
     }
-    ensure!(opens.lines().count() == 1 + ENCRYPTED.len(), "{opens}");
     let open = inspect(&site, &["d/open.ibd", "sys/sys_config.ibd"])?.ok()?;
-    ensure!(open.matches("MySQL, pages of 16 KiB, not encrypted").count() == 2, "{open}");
+    ensure!(open.contains("2 files are MySQL, pages of 16 KiB, not encrypted"), "{open}");
     whole_directory(&site)?;
     cut_off(&site)?;
     of_another_server(&site, &name)?;
