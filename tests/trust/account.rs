@@ -193,3 +193,24 @@ fn root_follows_no_link_of_the_accounts() {
     site.refused(&["rotate", "1"], &["keystore.json.lock"]);
     assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
 }
+
+/// Who may run keyward as root, by sudo, runs no other program as root by it, and removes no folder.
+#[test]
+fn keywards_own_calls_are_never_roots() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("keyward-drill-1");
+    std::fs::create_dir(&kept).unwrap();
+    let parent = std::process::id().to_string();
+    for (words, refused) in [
+        (["@program", &parent, "0", "/usr/bin/id"], "\"@program\" is a call of keyward's own"),
+        (["@keeper", kept.to_str().unwrap(), "", ""], "\"@keeper\" is a call of keyward's own"),
+    ] {
+        let mut call = Command::new(env!("CARGO_BIN_EXE_keyward"));
+        let output = call.args(words).stdin(std::process::Stdio::null()).output().unwrap();
+        let (out, err) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert!(!out.contains("uid=0"), "{out}");
+        assert_eq!(err.contains(refused), geteuid().is_root(), "{err}");
+    }
+    assert_eq!(kept.exists(), geteuid().is_root());
+}

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{getppid, setsid};
+use nix::unistd::{geteuid, getppid, setsid};
 
 use super::confine;
 use super::exit::Exit;
@@ -41,11 +41,18 @@ pub(in crate::cli) struct Kept {
 
 /// Does what a call of ours to ourselves is for; nothing where `call` is none.
 pub(in crate::cli) fn enter(call: &[OsString]) -> Option<Exit> {
-    match call.get(1)?.to_str()? {
-        KEEPER => Some(keep(&call[2..])),
-        PROGRAM => Some(become_program(&call[2..])),
-        _ => None,
+    let does: fn(&[OsString]) -> Exit = match call.get(1)?.to_str()? {
+        KEEPER => keep,
+        PROGRAM => become_program,
+        _ => return None,
+    };
+    // A drill is done by the server's account. Who may run keyward as root, and no other program, is not to run
+    // others by it.
+    if geteuid().is_root() {
+        eprintln!("keyward: {:?} is a call of keyward's own, and never root's", call[1]);
+        return Some(Exit::Failure);
     }
+    Some(does(&call[2..]))
 }
 
 impl Kept {
