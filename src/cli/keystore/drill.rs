@@ -70,7 +70,7 @@ struct ServerOptions {
     #[arg(long, value_name = "DIR", requires = "with_server")]
     scratch: Option<PathBuf>,
     /// How much may be copied at most
-    #[arg(long, value_name = "SIZE", requires = "with_server", default_value = "100G", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", requires = "with_server", default_value = "100GiB", value_parser = parse_size)]
     max_copy: u64,
     /// An option more for the server, such as innodb_page_size=4K
     #[arg(long, value_name = "NAME=VALUE", requires = "with_server")]
@@ -79,7 +79,7 @@ struct ServerOptions {
 
 /// What the server found.
 #[derive(Debug, Default, Serialize)]
-struct Served {
+struct Counts {
     version: String,
     /// How many files were copied, and of how many MiB.
     files: usize,
@@ -111,14 +111,14 @@ struct Done {
     differs: Vec<KeyRef>,
     data: Trial,
     /// What a server found, where one was started.
-    server: Option<Served>,
+    server: Option<Counts>,
     seconds: f64,
     passed: bool,
 }
 
 pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result<Exit> {
     let since = Instant::now();
-    let served_folder = options.served_folder()?;
+    let folder_for_server = options.folder_for_server()?;
     let (_, custodian) = open(config)?;
     let file = newest(&options.path)?;
     let known = fingerprint(&custodian);
@@ -128,7 +128,7 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     let drilled = custodian.manager()?.drill(&backup, reason);
     let drilled = drilled.map_err(|error| error.within(file.display()))?;
     let ring = backup.ring()?;
-    let copy = match served_folder {
+    let copy = match folder_for_server {
         Some(folder) => Some(options.server.copy(folder, &backup, &actor)?),
         None => None,
     };
@@ -162,8 +162,18 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
 }
 
 impl Options {
+    /// Refuses `--with-server` where there is no keystore that the server could have.
+    pub(super) fn refuse_server(&self) -> Result<()> {
+        if !self.with_server {
+            return Ok(());
+        }
+        let what = "--with-server restores a keystore for its server, and here a key store serves the keys";
+        Err(Error::new(Kind::Unsupported, what)
+            .advise("leave it out: with --datadir the backup's keys are tried on every page"))
+    }
+
     /// The data that a server is to be started on.
-    fn served_folder(&self) -> Result<Option<&Path>> {
+    fn folder_for_server(&self) -> Result<Option<&Path>> {
         match self.datadir.as_slice() {
             _ if !self.with_server => Ok(None),
             [folder] => Ok(Some(folder)),
@@ -215,7 +225,7 @@ impl Done {
             self.differs.len(),
             data.files,
             data.faults.len()
-        ) + &self.server.as_ref().map_or(String::new(), Served::summary)
+        ) + &self.server.as_ref().map_or(String::new(), Counts::summary)
     }
 
     fn text(&self) -> String {
@@ -234,15 +244,7 @@ impl Done {
         if !self.differs.is_empty() {
             text += &format!("the keystore has other keys as {}\n", listed(&self.differs));
         }
-        let Trial { files, opened, unproven, faults } = &self.data;
-        if *files > 0 {
-            text += &format!(
-                "{files} files read: {opened} times a key opens a page, {unproven} times there is nothing to prove it by\n"
-            );
-        }
-        for Fault { file, what } in faults {
-            text += &format!("{}: {what}\n", plain(&file.display().to_string()));
-        }
+        text += &of_trial(&self.data);
         if let Some(server) = &self.server {
             text += &server.text();
         }
@@ -250,7 +252,7 @@ impl Done {
     }
 }
 
-impl Served {
+impl Counts {
     fn rows(&self) -> u64 {
         self.tables.iter().map(|table| table.rows).sum()
     }
@@ -279,6 +281,21 @@ impl Served {
         }
         text
     }
+}
+
+/// What the pages of data files said of the keys.
+pub(super) fn of_trial(trial: &Trial) -> String {
+    let Trial { files, opened, unproven, faults } = trial;
+    let mut text = String::new();
+    if *files > 0 {
+        text += &format!(
+            "{files} files read: {opened} times a key opens a page, {unproven} times there is nothing to prove it by\n"
+        );
+    }
+    for Fault { file, what } in faults {
+        text += &format!("{}: {what}\n", plain(&file.display().to_string()));
+    }
+    text
 }
 
 /// The first of `keys`, and how many more there are.

@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::digest::{noted_as, of_configuration, sha256};
-use super::drill::{self, listed, newest};
+use super::drill::{self, listed, newest, of_trial};
 use super::restore;
 use crate::age::{self, For, Recipient};
 use crate::assemble::{Compared, Returned, ServedKeys};
 use crate::backup::{BackupKey, ServedBackup};
 use crate::cli::helpers::exit::Exit;
 use crate::cli::helpers::open::env;
-use crate::cli::helpers::print::{Printer, plain, plain_lines};
+use crate::cli::helpers::print::{Printer, plain_lines};
 use crate::cli::helpers::{confine, privilege};
 use crate::config::Config;
-use crate::drill::{Fault, Trial};
+use crate::drill::Trial;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::key::KeyRef;
@@ -230,6 +230,7 @@ pub(super) fn drill(
     let since = Instant::now();
     let (config, env) = (Config::load(config)?, env());
     let Some(store) = ServedKeys::of(&config, &env)? else { return Ok(None) };
+    options.refuse_server()?;
     let file = newest(&options.path)?;
     let backup = options.opener.open_served(&file, &config.keystore.path)?;
     let Compared { lacks, differs, gone } = store.compare(&backup)?;
@@ -282,15 +283,7 @@ impl Drilled {
                 text += &format!("{before} {}{after}\n", listed(keys));
             }
         }
-        let Trial { files, opened, unproven, faults } = &self.data;
-        if *files > 0 {
-            text += &format!(
-                "{files} files read: {opened} times a key opens a page, {unproven} times there is nothing to prove it by\n"
-            );
-        }
-        for Fault { file, what } in faults {
-            text += &format!("{}: {what}\n", plain(&file.display().to_string()));
-        }
+        text += &of_trial(&self.data);
         text + &format!("{} in {} s\n", if self.passed { "passed" } else { "failed" }, self.seconds)
     }
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use super::copy::TableName;
-use super::{Counted, Served};
+use super::{Counted, Counts};
 use crate::cli::helpers::server::find_client;
 use crate::error::{Error, Kind, Result};
 
@@ -30,15 +30,15 @@ struct Answer {
 pub(super) fn count(
     socket: &Path,
     tables: &[TableName],
-    served: &mut Served,
+    counts: &mut Counts,
     mut end: impl FnMut() -> Option<String>,
 ) -> Result<()> {
-    served.version = ask(socket, "select version()")?.out.trim().to_owned();
+    counts.version = ask(socket, "select version()")?.out.trim().to_owned();
     let listed = ask(socket, LIST)?;
     let mut names: Vec<_> = listed.out.lines().filter_map(name).collect();
     if names.is_empty() {
         let words = end().unwrap_or(listed.err);
-        served.faults.push(format!("the server lists no table: {words}"));
+        counts.faults.push(format!("the server lists no table: {words}"));
         return Ok(());
     }
     if !tables.is_empty() {
@@ -48,18 +48,18 @@ pub(super) fn count(
     for (n, (name, rows)) in names.iter().zip(rows).enumerate() {
         let table = format!("{}.{}", name.database, name.table);
         match rows {
-            Some(rows) => served.tables.push(Counted { table, rows }),
-            None if served.faults.len() < MOST_ASKED => {
+            Some(rows) => counts.tables.push(Counted { table, rows }),
+            None if counts.faults.len() < MOST_ASKED => {
                 let words = ask(socket, &statement(n, name))?.err;
                 let why = end().map(|words| format!("the server ended: {words}"));
                 let first = words.lines().next().unwrap_or("it says nothing of why").to_owned();
-                served.faults.push(format!("{table}: {}", why.unwrap_or(first)));
+                counts.faults.push(format!("{table}: {}", why.unwrap_or(first)));
             }
-            None => served.faults.push(format!("{table}: it cannot be read either")),
+            None => counts.faults.push(format!("{table}: it cannot be read either")),
         }
     }
     let missing = tables.iter().filter(|table| !names.contains(table));
-    served.faults.extend(missing.map(|TableName { database, table }| {
+    counts.faults.extend(missing.map(|TableName { database, table }| {
         format!("{database}.{table}: the server does not list it")
     }));
     Ok(())

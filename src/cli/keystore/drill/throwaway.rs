@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::geteuid;
 
 use super::copy::{BACKUPS_OPTIONS, Plan, make};
-use super::{Served, rows};
+use super::{Counts, rows};
 use crate::assemble;
 use crate::backup::Backup;
 use crate::cli::helpers::keeper::Kept;
@@ -75,7 +75,7 @@ pub(super) struct Throwaway<'a> {
     program: PathBuf,
     kept: Kept,
     server: Option<Child>,
-    served: Served,
+    counts: Counts,
     since: Instant,
 }
 
@@ -109,11 +109,11 @@ impl super::ServerOptions {
         let mut name = [0; 8];
         env().rng.fill(&mut name)?;
         let kept = Kept::new(&[&place, Path::new(MEMORY)], &hex::text(&name))?;
-        let (server, served) = (None, Served::default());
-        let mut copy = Throwaway { options: self, folder, program, kept, server, served, since };
+        let (server, counts) = (None, Counts::default());
+        let mut copy = Throwaway { options: self, folder, program, kept, server, counts, since };
         make(&copy.temporary())?;
-        copy.served.mib = plan.bytes.div_ceil(1 << 20);
-        copy.served.files = plan.carry_out(folder, &copy.data())?;
+        copy.counts.mib = plan.bytes.div_ceil(1 << 20);
+        copy.counts.files = plan.carry_out(folder, &copy.data())?;
         copy.restore(backup, actor)?;
         if plan.unprepared {
             copy.prepare()?;
@@ -126,7 +126,7 @@ impl Throwaway<'_> {
     /// What `read` finds in the copy, where that is what can be read: pages of a backup that nobody has prepared
     /// are not all in place. None where the folder itself is to be read.
     pub(super) fn trial(&self, read: impl FnOnce(&[PathBuf]) -> Trial) -> Option<Trial> {
-        if !self.served.prepared {
+        if !self.counts.prepared {
             return None;
         }
         let mut trial = read(&[self.data()]);
@@ -139,19 +139,19 @@ impl Throwaway<'_> {
     }
 
     /// What a server reads in the copy.
-    pub(super) fn count(mut self) -> Result<Served> {
-        let mut served = mem::take(&mut self.served);
-        if served.faults.is_empty() {
+    pub(super) fn count(mut self) -> Result<Counts> {
+        let mut counts = mem::take(&mut self.counts);
+        if counts.faults.is_empty() {
             match self.start()? {
                 Ok(()) => {
                     let (socket, tables) = (self.socket(), &self.options.tables);
-                    rows::count(&socket, tables, &mut served, || self.end())?;
+                    rows::count(&socket, tables, &mut counts, || self.end())?;
                 }
-                Err(words) => served.faults.push(words),
+                Err(words) => counts.faults.push(words),
             }
         }
-        served.seconds = (self.since.elapsed().as_secs_f64() * 10.0).round() / 10.0;
-        Ok(served)
+        counts.seconds = (self.since.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+        Ok(counts)
     }
 
     /// The folder on disk: the copy, and what the server writes.
@@ -214,10 +214,10 @@ impl Throwaway<'_> {
         command.arg(flag("tmpdir", &self.temporary()));
         let ended = logging(&mut command, &log)?.wait();
         let ended = ended.map_err(|cause| Error::io("cannot wait for", &program, &cause))?;
-        self.served.prepared = ended.success();
+        self.counts.prepared = ended.success();
         if !ended.success() {
             let words = format!("mariadb-backup --prepare fails: {}", complaint(&log));
-            self.served.faults.push(words);
+            self.counts.faults.push(words);
         }
         Ok(())
     }
