@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::{Opened, open_all, read_keys};
+use super::{Opened, open_all, read_keys, trail};
 use crate::backup::{BackupKey, Origin, ServedBackup};
 use crate::config::Config;
 use crate::env::{Deadline, Env, Level};
 use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Record, Trail};
+use crate::event::{Event, Record};
 use crate::hex::Hex;
 use crate::key::{KeyName, KeyRef, KeyState, KeyVersion, Purpose};
 use crate::manager::ExportedKey;
@@ -145,7 +145,7 @@ impl<'a> ServedKeys<'a> {
         // Whoever else puts keys back, or rotates, waits.
         let _lock = folder.then(|| beside.lock(Deadline::after(LOCK_WAIT))).transpose()?;
         let tell = |event, keys: &[KeyRef]| match folder {
-            true => self.append(beside.path(), event, keys, reason),
+            true => self.append(event, keys, reason),
             false => Ok(()),
         };
         let names: Vec<KeyRef> = planned.iter().map(|one| one.key.clone()).collect();
@@ -180,19 +180,13 @@ impl<'a> ServedKeys<'a> {
             return Ok(());
         }
         let _lock = beside.lock(Deadline::after(LOCK_WAIT))?;
-        self.append(beside.path(), event, keys, reason)
+        self.append(event, keys, reason)
     }
 
-    fn append(
-        &self,
-        beside: &Path,
-        event: Event,
-        keys: &[KeyRef],
-        reason: Reason<'_>,
-    ) -> Result<()> {
+    fn append(&self, event: Event, keys: &[KeyRef], reason: Reason<'_>) -> Result<()> {
         let Reason { actor, text } = reason;
         let record = Record { event, keys, generation: 0, actor, reason: text };
-        Trail::beside(beside).append(&*self.env.clock, &record)
+        trail(self.config).append(&*self.env.clock, &record)
     }
 
     fn read(&self) -> Result<Vec<ExportedKey>> {

@@ -16,6 +16,8 @@ use crate::trust;
 
 /// The longest passphrase, in bytes.
 pub(super) const MAX_PASSPHRASE: usize = 1024;
+/// What shows that a backup is one that was made here, where the trail does not.
+const NOTED: &str = "give the --sha256 that was noted when it was made: anybody who knows a recipient can make such a file";
 /// The longest identity's file, in bytes.
 const MAX_IDENTITY: usize = 1 << 16;
 /// The longest file of shares, in bytes.
@@ -123,15 +125,13 @@ fn is_as_noted(file: &[u8], noted: &str) -> Result<()> {
 
 fn is_in_trail(file: &[u8], keystore: &Path) -> Result<()> {
     let words = noted_as(&sha256(file));
-    let lines = Trail::beside(keystore).read()?;
+    let lines = Trail::beside(keystore).read().map_err(|error| error.advise(NOTED))?;
     let made = |line: &Line| line.event == Event::BackedUp && line.reason.ends_with(&words);
     if lines.iter().any(made) {
         return Ok(());
     }
     let what = "nothing shows that it is a backup that was made here: the audit trail has none of its SHA-256";
-    Err(Error::new(Kind::Untrusted, what).advise(
-        "give the --sha256 that was noted when it was made; whoever knows a recipient can make such a file",
-    ))
+    Err(Error::new(Kind::Untrusted, what).advise(NOTED))
 }
 
 /// What the shares in `file` give.
