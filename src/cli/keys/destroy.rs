@@ -159,7 +159,9 @@ impl Command<'_> {
         let (scan, judged) = self.scan()?;
         for key in may {
             outcomes.push(match scan.check(&key) {
-                Ok(()) => self.plan(key, &scan, &judged)?,
+                Ok(()) => self
+                    .plan(key.clone(), &scan, &judged)
+                    .unwrap_or_else(|why| Outcome::new(key, "planned", None, 0).failed(&why)),
                 Err(why) => Outcome::kept(key, &why),
             });
         }
@@ -195,13 +197,11 @@ impl Command<'_> {
             let freed = scan.freed(&key);
             let step = Destruction::CarryOut(key.clone());
             let done = scan.check(&key).and_then(|()| self.step(&step, &judged));
-            let mut outcome = Outcome::new(key, "destroyed", Some(at), freed);
-            if let Err(error) = done {
-                let unknown = error.kind() == Kind::Unknown;
-                outcome.outcome = if unknown { "unknown" } else { "refused" };
-                outcome.why = Some(error.to_string());
-            }
-            outcomes.push(outcome);
+            let outcome = Outcome::new(key, "destroyed", Some(at), freed);
+            outcomes.push(match done {
+                Ok(()) => outcome,
+                Err(error) => outcome.failed(&error),
+            });
         }
         Ok(outcomes)
     }
@@ -228,6 +228,12 @@ impl Outcome {
         Self { key, outcome, at, why: None, freed }
     }
 
+    /// The same, which was not done, or perhaps not.
+    fn failed(self, error: &Error) -> Self {
+        let outcome = if error.kind() == Kind::Unknown { "unknown" } else { "refused" };
+        Self { outcome, why: Some(error.to_string()), ..self }
+    }
+
     fn kept(key: KeyRef, why: &Error) -> Self {
         let why = Some(why.to_string());
         Self { key, outcome: "kept", at: None, why, freed: 0 }
@@ -244,7 +250,9 @@ fn text(outcomes: &[Outcome], none: &str) -> String {
                 key.name, key.version
             ),
             ("cancelled", ..) => format!("{key} stays\n"),
-            ("unknown", _, Some(why)) => format!("{key} may be destroyed: {why}\n"),
+            ("unknown", _, Some(why)) => {
+                format!("{key} may be destroyed, or planned to be: {why}\n")
+            }
             (_, _, Some(why)) => format!("{key} stays for now: {why}\n"),
             _ => format!("{key} is destroyed\n"),
         };
