@@ -59,13 +59,15 @@ pub(super) fn run(config: &Path, options: &Options, printer: &Printer) -> Result
     // Without a keystore that opens, everything else is told all the same.
     let opened = open(config).ok();
     let keys = opened.as_ref().map(|(_, custodian)| Keys::of(custodian));
-    let shown: Vec<_> = reports.iter().filter(|report| options.all || tells(report)).collect();
-    let seen: Vec<_> = shown.iter().map(|report| Seen::of(report, keys.as_ref())).collect();
+    let mut seen: Vec<_> = reports.iter().map(|report| Seen::of(report, keys.as_ref())).collect();
     let infos = opened.as_ref().map(|(_, custodian)| custodian.keys()).unwrap_or_default();
+    // A key is proven on a page once.
     let is_another = |report: &Report, need: Option<&Need>| {
-        keys.as_ref().is_some_and(|keys| keys.is_another(report, need))
+        let place = seen.binary_search_by(|one| one.report.file.cmp(&report.file));
+        place.is_ok_and(|place| seen[place].is_another(need))
     };
     let data = report::data(&options.paths, &reports, &infos, is_another);
+    seen.retain(|one| options.all || tells(one.report));
     let text = text::of(&options.paths, &seen, &data, opened.is_some());
     printer.show(&seen, &text)?;
     let unclear = reports.iter().any(|report| !report.unknown.is_empty());
@@ -85,6 +87,14 @@ impl<'a> Seen<'a> {
     fn is_wrong(&self) -> bool {
         let of_mysql = matches!(self.opens, Some(Unwraps::WrongKey | Unwraps::Missing));
         of_mysql || self.numbered(WRONG).next().is_some() || self.lacks().next().is_some()
+    }
+
+    /// Whether the keystore's key is another one than that of `need`, or than the master key of MySQL's.
+    fn is_another(&self, need: Option<&Need>) -> bool {
+        match need {
+            Some(need) => self.numbered(WRONG).any(|wrong| wrong == need),
+            None => self.opens == Some(Unwraps::WrongKey),
+        }
     }
 
     /// The needs that the keystore says `state` of.
