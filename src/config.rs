@@ -432,6 +432,20 @@ impl Value {
     }
 }
 
+/// A size as people write it, in bytes: `512KiB`, `64 MiB`.
+pub(crate) fn size(text: &str) -> Option<u64> {
+    let at = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(at);
+    let factor = match unit.trim_start() {
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
 /// "did you mean", or the names there are.
 pub(crate) fn nearest(key: &str, known: &[&'static str]) -> String {
     let close = known.iter().map(|name| (strsim::damerau_levenshtein(key, name), *name)).min();

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::Section;
+use super::{Section, size};
 use crate::error::Result;
 use crate::policy::{CheckpointPolicy, MIN_KEEP, TrailPolicy};
 
@@ -55,18 +55,6 @@ impl Audit {
         let checkpoints = CheckpointPolicy { lines, time };
         Ok(Self { checkpoints, trail: TrailPolicy::new(size, age, keep) })
     }
-}
-
-/// A size as people write it: `512KiB`, `64 MiB`.
-fn size(text: &str) -> Option<u64> {
-    let at = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(at);
-    let factor = match unit.trim_start() {
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 #[cfg(test)]

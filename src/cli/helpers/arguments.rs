@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::config::size;
 use crate::env::Timestamp;
 use crate::key::{KeyId, KeyVersion};
 
@@ -34,17 +35,9 @@ pub(in crate::cli) fn parse_time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "write it as 30s, 5m or 2h".to_owned())
 }
 
-/// A number of bytes from the command line, with `K`, `M`, `G` or `T` for powers of 1024.
+/// A number of bytes from the command line, written as in the configuration.
 pub(in crate::cli) fn parse_size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.char_indices().last() {
-        Some((at, 'K' | 'k')) => (&text[..at], 10),
-        Some((at, 'M' | 'm')) => (&text[..at], 20),
-        Some((at, 'G' | 'g')) => (&text[..at], 30),
-        Some((at, 'T' | 't')) => (&text[..at], 40),
-        _ => (text, 0),
-    };
-    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    number.ok_or_else(|| "write it as 500M or 20G".to_owned())
+    size(text).ok_or_else(|| "write it as 500MiB or 20GiB".to_owned())
 }
 
 /// The end of a day from the command line.
@@ -59,10 +52,9 @@ mod tests {
 
     #[test]
     fn sizes_are_read() {
-        assert_eq!(parse_size("7"), Ok(7));
-        assert_eq!(parse_size("3k"), Ok(3 << 10));
-        assert_eq!(parse_size("20G"), Ok(20 << 30));
-        for wrong in ["", "G", "1.5G", "-1", "20GB", "99999999T"] {
+        assert_eq!(parse_size("3KiB"), Ok(3 << 10));
+        assert_eq!(parse_size("20 GiB"), Ok(20 << 30));
+        for wrong in ["", "7", "GiB", "1.5GiB", "-1MiB", "20GB", "99999999TiB"] {
             assert!(parse_size(wrong).is_err(), "{wrong}");
         }
     }

@@ -110,7 +110,7 @@ fn what_keeps_it_from_trying_is_said() -> Result<()> {
     server.stop()?;
     let data = text(&site.data());
     for (words, what) in [
-        (&["--max-copy", "1M"][..], "MiB were to be copied, and at most 1 may be"),
+        (&["--max-copy", "1MiB"][..], "MiB were to be copied, and at most 1 may be"),
         (&["--tables", "test.nobody"], "has no table test.nobody"),
         (&["--server", "/no/such/mariadbd"], "/no/such/mariadbd"),
         (&["--datadir", "/tmp"], "a server has one data directory"),
