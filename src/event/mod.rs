@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+#[cfg(test)]
+mod dice;
 mod follow;
 mod library;
 mod line;

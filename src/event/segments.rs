@@ -1,5 +1,5 @@
 //! The files of a trail: `audit.jsonl`, which is written, and next to it the segments that were closed, each with the
-//! numbers of its first and last line in its name. One that could not be gone on with says `damaged` in it.
+//! numbers of its first and last line in its name. A file with a last line that could not be read says `damaged` in it.
 
 #![forbid(unsafe_code)]
 
@@ -35,7 +35,7 @@ pub(super) struct Name {
     pub(super) first: u64,
     /// The number of its last line, or of the last that it stands for.
     pub(super) last: u64,
-    /// Which one of those numbers, from 1 on, if it could not be gone on with.
+    /// Which file of those numbers, from 1 on, if its last line could not be read.
     pub(super) damaged: Option<u32>,
 }
 
@@ -278,7 +278,7 @@ pub(super) fn number(line: &[u8]) -> Option<u64> {
     Some(line.number).filter(|number| *number < u64::MAX)
 }
 
-/// The last line of a file that cannot be gone on with, as a verification counts them: what it cannot read counts
+/// The last line of a damaged file, as a verification counts them: what it cannot read counts
 /// as one more. `base` is the number before. No number is taken that lines and keystore do not account for.
 pub(super) fn survey(file: &mut File, base: u64, known: Option<Head>) -> io::Result<Option<Head>> {
     file.rewind()?;

@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::dice::Dice;
 use super::segments::{MAX_LEN, Name};
 use super::*;
 use crate::env::fake::FakeClock;
@@ -275,18 +276,6 @@ fn a_segment_that_is_none_is_refused() {
     fs::remove_dir(&closed).unwrap();
     fs::rename(&elsewhere, &closed).unwrap();
     bench.assert_whole();
-}
-
-/// SplitMix64: repeatable numbers.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        usize::try_from((z ^ (z >> 31)) % end as u64).unwrap()
-    }
 }
 
 type Files = Vec<(String, Vec<u8>)>;

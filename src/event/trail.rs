@@ -2,7 +2,7 @@
 //! the newest line in the keystore, so that an edit, a gap, a reordering or a cut shows up to there.
 //!
 //! Written only under the keystore's lock, by whoever changes it: the server or the command. A file that has become
-//! long or old is closed, and another one goes on; one that cannot be gone on with is set aside as damaged.
+//! long or old is closed, and another one goes on; a damaged one is set aside.
 
 #![forbid(unsafe_code)]
 
@@ -44,7 +44,7 @@ pub struct Appended {
     pub head: Head,
     /// The lines that are known, and no longer in the trail.
     pub gone: Option<RangeInclusive<u64>>,
-    /// The name of the file that could not be gone on with, and was set aside.
+    /// The name of a damaged file that was set aside.
     pub damaged: Option<String>,
 }
 
@@ -255,7 +255,7 @@ impl Trail {
         Ok(Ground { head, file, is_new: true, damaged: None })
     }
 
-    /// Behind a file that cannot be gone on with: it is kept under another name.
+    /// Behind a damaged file, which is kept under another name.
     fn set_aside(&self, file: &mut File, known: Option<Head>) -> Result<Ground> {
         let before = self.segments.end_of(&self.segments.closed()?, known)?;
         let base = before.unwrap_or(Head { line: 0, hash: GENESIS });

@@ -362,6 +362,7 @@ mod tests {
     use super::*;
     use crate::env::Timestamp;
     use crate::env::fake::FakeClock;
+    use crate::event::dice::Dice;
     use crate::event::{Event, Line, Record, Trail};
 
     /// How many lines the trail has, and the one that the keystore knows.
@@ -408,18 +409,6 @@ mod tests {
             line
         });
         chain.collect()
-    }
-
-    /// SplitMix64: repeatable numbers.
-    struct Dice(u64);
-
-    impl Dice {
-        fn below(&mut self, end: usize) -> usize {
-            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            usize::try_from((z ^ (z >> 31)) % end as u64).unwrap()
-        }
     }
 
     const DAMAGES: [&str; 8] =

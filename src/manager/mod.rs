@@ -285,8 +285,8 @@ impl Manager {
             self.trail().append_after(known, &*self.reader.env.clock, &record)?;
         if let Some(name) = damaged {
             let line = format!(
-                "the audit trail could not be gone on with: it is kept as {name}, and another file goes on; \
-                 `keyward audit verify` shows what is wrong with it"
+                "the last line of the audit trail cannot be read: the file is kept as {name}, and a new one \
+                 continues it; `keyward audit verify` shows all faults"
             );
             self.reader.env.log.log(Level::Warning, &line);
         }

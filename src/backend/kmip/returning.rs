@@ -1,5 +1,5 @@
 //! Putting versions back on a KMIP server: registered under the name and in the group by which they are found,
-//! then brought to the state that they had. A restore that was cut off is gone on with: an object that is there
+//! then brought to the state that they had. A restore that was cut off continues: an object that is there
 //! with the right key is taken on from whatever state it is in.
 
 #![forbid(unsafe_code)]

@@ -226,7 +226,7 @@ impl KmipServer {
     }
 
     /// Takes back what we have stored and what is not to stay.
-    pub(super) fn discard(&self, exchange: &mut Exchange<'_>, object: &str) {
+    fn discard(&self, exchange: &mut Exchange<'_>, object: &str) {
         // The error that led here counts. What stays is seen by `doctor`.
         let _ = exchange.revoke(object);
         let _ = exchange.destroy(object);
@@ -407,7 +407,7 @@ impl KeyServer for KmipServer {
     }
 }
 
-pub(super) fn taken(key: &KeyRef) -> Error {
+fn taken(key: &KeyRef) -> Error {
     Error::new(Kind::Conflict, format!("the KMIP server has {key} already"))
         .advise("somebody else has made it: look again")
 }
