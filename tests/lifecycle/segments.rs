@@ -126,7 +126,7 @@ fn a_damaged_end_is_set_aside_and_reported() {
     let lines = text.lines().count();
     let name = format!("audit.000000000001-{:012}.damaged-1.jsonl", lines + 1);
     assert!(
-        rotated.code == 0 && rotated.err.contains(&format!("it is kept as {name}")),
+        rotated.code == 0 && rotated.err.contains(&format!("the file is kept as {name}")),
         "{rotated:?}"
     );
     assert!(shell.path("keystore").join(&name).exists());
