@@ -141,34 +141,66 @@ fn decrypt_few<L: Lanes<W>, const W: usize, const R: usize>(
     src: &[Block],
     dst: &mut [Hole],
 ) {
-    let mut padded = [[[0; 16]; W]; DEPTH];
-    padded.as_flattened_mut()[..src.len()].copy_from_slice(src);
     match src.len().div_ceil(W) {
-        0..=1 => decrypt_padded::<_, W, R, 1>(lanes, keys, &mut padded),
-        2 => decrypt_padded::<_, W, R, 2>(lanes, keys, &mut padded),
-        3..=4 => decrypt_padded::<_, W, R, 4>(lanes, keys, &mut padded),
-        _ => decrypt_padded::<_, W, R, DEPTH>(lanes, keys, &mut padded),
-    }
-    let before = std::iter::once(chain).chain(src);
-    for ((block, before), to) in zip(zip(padded.as_flattened(), before), dst) {
-        let plain = u128::from_ne_bytes(*block) ^ u128::from_ne_bytes(*before);
-        write(to, &plain.to_ne_bytes());
+        1 if src.len() < W => decrypt_part::<_, W, R>(lanes, keys, chain, src, dst),
+        0..=1 => decrypt_over::<_, W, R, 1>(lanes, keys, chain, src, dst),
+        2 => decrypt_over::<_, W, R, 2>(lanes, keys, chain, src, dst),
+        3..=4 => decrypt_over::<_, W, R, 4>(lanes, keys, chain, src, dst),
+        _ => decrypt_over::<_, W, R, DEPTH>(lanes, keys, chain, src, dst),
     }
 }
 
+/// In `N` registers, `W` blocks or more. The last registers begin inside those before, and do some blocks
+/// again.
 #[inline(always)]
-fn decrypt_padded<L: Lanes<W>, const W: usize, const R: usize, const N: usize>(
+fn decrypt_over<L: Lanes<W>, const W: usize, const R: usize, const N: usize>(
     lanes: L,
     keys: &RoundKeys,
-    blocks: &mut [[Block; W]; DEPTH],
+    chain: &Block,
+    src: &[Block],
+    dst: &mut [Hole],
 ) {
+    let Some(last) = src.len().checked_sub(W) else { return };
     let (start, end) = (lanes.splat(&keys[0]), lanes.splat(&keys[R - 1]));
+    let mut first = [*chain; W];
+    first[1..].copy_from_slice(&src[..W - 1]);
     let mut state = [start; N];
+    let mut masks = [end; N];
     for i in 0..N {
-        state[i] = lanes.xor(start, lanes.load(&blocks[i]));
+        let at = (i * W).min(last);
+        let before = if at == 0 { Some(&first) } else { src[at - 1..].first_chunk() };
+        if let (Some(blocks), Some(before)) = (src[at..].first_chunk(), before) {
+            state[i] = lanes.xor(start, lanes.load(blocks));
+            masks[i] = lanes.xor(end, lanes.load(before));
+        }
     }
     let state = decrypt_rounds::<_, W, R, N>(lanes, keys, state);
     for i in 0..N {
-        blocks[i] = lanes.blocks(lanes.dec_last(state[i], end));
+        if let Some(to) = dst[(i * W).min(last)..].first_chunk_mut() {
+            lanes.store(lanes.dec_last(state[i], masks[i]), to);
+        }
+    }
+}
+
+/// Less than a register.
+#[inline(always)]
+fn decrypt_part<L: Lanes<W>, const W: usize, const R: usize>(
+    lanes: L,
+    keys: &RoundKeys,
+    chain: &Block,
+    src: &[Block],
+    dst: &mut [Hole],
+) {
+    let mut blocks = [[0; 16]; W];
+    for (block, from) in zip(&mut blocks, src) {
+        *block = *from;
+    }
+    let state = lanes.xor(lanes.splat(&keys[0]), lanes.load(&blocks));
+    let [state] = decrypt_rounds::<_, W, R, 1>(lanes, keys, [state]);
+    let blocks = lanes.blocks(lanes.dec_last(state, lanes.splat(&keys[R - 1])));
+    let before = std::iter::once(chain).chain(src);
+    for ((block, before), to) in zip(zip(&blocks, before), dst) {
+        let plain = u128::from_ne_bytes(*block) ^ u128::from_ne_bytes(*before);
+        write(to, &plain.to_ne_bytes());
     }
 }

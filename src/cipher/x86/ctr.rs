@@ -150,9 +150,32 @@ fn few<L: Lanes<W>, const W: usize, const R: usize>(
 ) {
     let begun = src.len().div_ceil(16);
     let Some(last) = begun.checked_sub(1) else { return };
-    let mut group = [[[0; 16]; W]; DEPTH];
-    let stream = stream::<_, W, R>(lanes, keys, at, begun, &mut group);
-    *left = stream[last];
+    let skip = (*at % (DEPTH * W) as u128) as usize;
+    let base = Counter::new(lanes, &keys[0], *at - skip as u128).base;
+    *at = at.wrapping_add(begun as u128);
+    match (skip + last) / W - skip / W {
+        0 => add::<_, W, R, 1>(lanes, keys, base, skip, src, dst, left),
+        1 => add::<_, W, R, 2>(lanes, keys, base, skip, src, dst, left),
+        2..=3 => add::<_, W, R, 4>(lanes, keys, base, skip, src, dst, left),
+        _ => add::<_, W, R, DEPTH>(lanes, keys, base, skip, src, dst, left),
+    }
+}
+
+/// Adds the key stream from block `skip` of a group on, which `N` registers have.
+#[inline(always)]
+fn add<L: Lanes<W>, const W: usize, const R: usize, const N: usize>(
+    lanes: L,
+    keys: &RoundKeys,
+    base: L::V,
+    skip: usize,
+    src: &[u8],
+    dst: &mut [MaybeUninit<u8>],
+    left: &mut Block,
+) {
+    let first = (skip / W).min(DEPTH - N);
+    let mut room = [[[0; 16]; W]; N];
+    fill::<_, W, R, N>(lanes, keys, &counters(lanes, base), first, &mut room);
+    let stream = &room.as_flattened()[skip - first * W..];
 
     let (blocks, tail) = src.as_chunks::<16>();
     let (outs, tail_out) = dst.as_chunks_mut::<16>();
@@ -160,6 +183,7 @@ fn few<L: Lanes<W>, const W: usize, const R: usize>(
         let sum = u128::from_ne_bytes(*block) ^ u128::from_ne_bytes(*key);
         write(to, &sum.to_ne_bytes());
     }
+    *left = stream[src.len().saturating_sub(1) / 16];
     for ((byte, key), to) in zip(zip(tail, left), tail_out) {
         to.write(byte ^ *key);
     }
@@ -175,16 +199,15 @@ pub(super) fn stream<'room, L: Lanes<W>, const W: usize, const R: usize>(
     len: usize,
     group: &'room mut [[Block; W]; DEPTH],
 ) -> &'room mut [Block] {
-    let size = DEPTH * W;
-    let skip = (*at % size as u128) as usize;
+    let skip = (*at % (DEPTH * W) as u128) as usize;
     let base = Counter::new(lanes, &keys[0], *at - skip as u128).base;
     let state = counters(lanes, base);
     let (first, last) = (skip / W, (skip + len.max(1) - 1) / W);
     match last - first {
-        0 => fill::<_, W, R, 1>(lanes, keys, &state, first, group),
-        1 => fill::<_, W, R, 2>(lanes, keys, &state, first, group),
-        2..=3 => fill::<_, W, R, 4>(lanes, keys, &state, first, group),
-        _ => fill::<_, W, R, DEPTH>(lanes, keys, &state, first, group),
+        0 => fill_part::<_, W, R, 1>(lanes, keys, &state, first, group),
+        1 => fill_part::<_, W, R, 2>(lanes, keys, &state, first, group),
+        2..=3 => fill_part::<_, W, R, 4>(lanes, keys, &state, first, group),
+        _ => fill_part::<_, W, R, DEPTH>(lanes, keys, &state, first, group),
     }
     *at = at.wrapping_add(len as u128);
     &mut group.as_flattened_mut()[skip..skip + len]
@@ -192,7 +215,7 @@ pub(super) fn stream<'room, L: Lanes<W>, const W: usize, const R: usize>(
 
 /// The key stream of `N` registers of a group, from `first` or sooner on.
 #[inline(always)]
-fn fill<L: Lanes<W>, const W: usize, const R: usize, const N: usize>(
+fn fill_part<L: Lanes<W>, const W: usize, const R: usize, const N: usize>(
     lanes: L,
     keys: &RoundKeys,
     counters: &[L::V; DEPTH],
@@ -200,11 +223,25 @@ fn fill<L: Lanes<W>, const W: usize, const R: usize, const N: usize>(
     group: &mut [[Block; W]; DEPTH],
 ) {
     let first = first.min(DEPTH - N);
+    if let Some(part) = group[first..].first_chunk_mut() {
+        fill::<_, W, R, N>(lanes, keys, counters, first, part);
+    }
+}
+
+/// The key stream of `N` registers of a group, from `first` on.
+#[inline(always)]
+fn fill<L: Lanes<W>, const W: usize, const R: usize, const N: usize>(
+    lanes: L,
+    keys: &RoundKeys,
+    counters: &[L::V; DEPTH],
+    first: usize,
+    room: &mut [[Block; W]; N],
+) {
     let mut state = [counters[0]; N];
     state.copy_from_slice(&counters[first..first + N]);
     let state = encrypt_rounds::<_, W, R, N>(lanes, keys, state);
     let end = lanes.splat(&keys[R - 1]);
     for i in 0..N {
-        group[first + i] = lanes.blocks(lanes.enc_last(state[i], end));
+        room[i] = lanes.blocks(lanes.enc_last(state[i], end));
     }
 }
