@@ -79,7 +79,7 @@ impl<'a, S: Source + ?Sized> Copy<'a, S> {
         while let Some(event) = self.next()? {
             self.event(event).map_err(|error| self.at_event(event, error))?;
             self.written.events += 1;
-            self.out.end_event();
+            self.out.end_event()?;
         }
         Ok(self.written.clone())
     }

@@ -6,8 +6,11 @@ use std::io::Write;
 
 use crate::error::{Error, Kind, Result, io_cause};
 
-/// How much is gathered, in bytes.
+/// How much there is room for, in bytes.
 const ROOM: usize = 256 << 10;
+/// How much is gathered, in bytes: half of what a pipe takes, so that its reader and this process work at
+/// the same time.
+const GATHERED: usize = 32 << 10;
 /// The largest piece that can be asked for, in bytes.
 pub(super) const PIECE: usize = ROOM / 2;
 
@@ -29,8 +32,7 @@ impl<'a> Output<'a> {
     pub(super) fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.room(bytes.len())?[..bytes.len()].copy_from_slice(bytes);
         self.len += bytes.len();
-        self.end_event();
-        Ok(())
+        self.end_event()
     }
 
     /// Room for `len` bytes, at most [`PIECE`], behind what is there.
@@ -57,8 +59,9 @@ impl<'a> Output<'a> {
     }
 
     /// The event is whole and right.
-    pub(super) fn end_event(&mut self) {
+    pub(super) fn end_event(&mut self) -> Result<()> {
         self.event = self.len;
+        if self.len < GATHERED { Ok(()) } else { self.write(self.len) }
     }
 
     /// Writes all that is right.
