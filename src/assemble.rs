@@ -70,6 +70,10 @@ pub fn start(config: &Config, role: Role, env: Env) -> Result<Custodian> {
     sink::check(&config.sinks)?;
     let custodian = Custodian::start(source(config, &env)?, role, env.clone())?;
     if let Some(mut courier) = courier(config, custodian.backlog(), &env)? {
+        if role == Role::Command {
+            // Or the sink misses what this very call does; its last step tells why that failed.
+            let _ = courier.begin();
+        }
         // What cannot be told yet is told by the first delivery.
         let _ = courier.look();
         custodian.attend(Box::new(move || courier.deliver()));

@@ -109,6 +109,16 @@ impl Courier {
         more
     }
 
+    /// Has each new sink begin here: what is changed next is the first that it gets.
+    pub fn begin(&self) -> Result<()> {
+        for route in &self.routes {
+            if let Some((cursor, None)) = Cursor::lock(&route.cursor)? {
+                begin_at_the_end(&cursor, &self.keystore)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Looks how much waits, and delivers nothing.
     pub fn look(&mut self) -> Result<()> {
         let last = last_number(&self.keystore)?;
@@ -139,9 +149,7 @@ impl Route {
         // Another process delivers, and counts.
         let Some((cursor, place)) = Cursor::lock(&self.cursor)? else { return Ok(false) };
         let Some(mut place) = place else {
-            // A new sink gets what happens from now on.
-            let line = last_number(keystore)?;
-            cursor.note(Place { line, offset: 0, lost: 0 })?;
+            begin_at_the_end(&cursor, keystore)?;
             return Ok(true);
         };
         let last = last_number(keystore)?;
@@ -218,6 +226,11 @@ impl Route {
             self.told = Some(text);
         }
     }
+}
+
+/// A new sink gets what happens from now on.
+fn begin_at_the_end(cursor: &Cursor, keystore: &Path) -> Result<()> {
+    cursor.note(Place { line: last_number(keystore)?, offset: 0, lost: 0 })
 }
 
 /// The number of the trail's last line; 0 where there is none.
