@@ -183,6 +183,89 @@ fn wrapped(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// A test's file and name.
+    type Test = (&'static str, &'static str);
+
+    /// Which test plants the fault that each check is there for.
+    const PLANTED: &[(&str, Test)] = &[
+        ("configuration", UP),
+        ("provider", UP),
+        ("credential-end", SERVED),
+        ("wrappings", PLACES),
+        ("sole-wrapping", PLACES),
+        ("backup", CHANGES),
+        ("key-beside-data", PLACES),
+        ("keystore-folder", DOWN),
+        ("keys", DOWN),
+        ("stash", SERVED),
+        ("dates", DOWN),
+        ("audit-trail", UP),
+        ("audit-sinks", CHANGES),
+        ("generation", CHANGES),
+        ("server", DOWN),
+        ("plugin", LOADED),
+        ("load-option", OPTIONS),
+        ("library", ITSELF),
+        ("memory", ITSELF),
+        ("restart", ITSELF),
+        ("encryption-threads", OPTIONS),
+        ("encrypt-tables", OPTIONS),
+        ("rotate-key-age", OPTIONS),
+        ("encrypt-log", OPTIONS),
+        ("encrypt-aria", OPTIONS),
+        ("encrypt-binlog", OPTIONS),
+        ("encrypt-temporary", OPTIONS),
+        ("torn-pages", OPTIONS),
+        ("innodb-binlog", STAND_IN),
+        ("mysql-library", COMPONENT),
+        ("mysql-manifest", COMPONENT),
+        ("option-files", OPTION_FILES_TELL),
+        ("error-log", OPTION_FILES_TELL),
+        ("plain-files", OPTIONS),
+        ("needed-versions", PLACES),
+        ("data-directory", UP),
+    ];
+    const UP: Test = (BESIDE, "in_configuration_key_stores_and_files_beside_a_running_server");
+    const CHANGES: Test = (BESIDE, "in_what_follows_a_change_beside_a_running_server");
+    const DOWN: Test = (BESIDE, "in_the_keystore_of_a_server_that_is_down");
+    const OPTIONS: Test =
+        (DOCTOR, "of_a_healthy_server_there_is_nothing_to_say_and_each_option_is_missed");
+    const PLACES: Test =
+        (DOCTOR, "what_is_wrong_with_keys_and_places_is_found_beside_a_running_server");
+    const SERVED: Test = (VAULT, "a_token_that_ends_soon_and_a_stash_that_was_never_taken");
+    const COMPONENT: Test = (MYSQL, "a_library_that_is_gone_and_a_manifest_that_names_another");
+    const OPTION_FILES_TELL: Test =
+        (DOCTOR, "of_a_server_that_is_down_option_files_log_and_data_tell");
+    const ITSELF: Test = (BESIDE, "in_the_server_itself");
+    const LOADED: Test = (BESIDE, "in_the_plugin_that_it_loads");
+    const STAND_IN: Test =
+        (BESIDE, "in_a_binary_log_in_innodb_of_which_a_stand_in_for_the_client_tells");
+    const BESIDE: &str = "testing/mariadb/tests/server/planted.rs";
+    const DOCTOR: &str = "testing/mariadb/tests/server/doctor.rs";
+    const MYSQL: &str = "testing/mysql/tests/mysql/planted.rs";
+    const VAULT: &str = "testing/vault/tests/vault/planted.rs";
+
+    /// The body of a test, which is to be one.
+    fn body_of(file: &str, name: &str) -> String {
+        let text = std::fs::read_to_string(file).unwrap();
+        let head = format!("#[test]\nfn {name}() ");
+        let (_, rest) = text.split_once(&head).unwrap_or_else(|| panic!("{file}: no {head:?}"));
+        rest.split("\n}\n").next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn each_check_has_a_test_that_plants_its_fault() {
+        let planted: Vec<_> = PLANTED.iter().map(|(id, ..)| *id).collect();
+        let all: Vec<_> = ALL.iter().map(|check| check.id).collect();
+        assert_eq!(planted, all);
+        for (id, (file, name)) in PLANTED {
+            let body = body_of(file, name);
+            let mut ways = vec![format!("\"{id}\"")];
+            ways.extend(["warning", "failed", "skipped"].map(|mark| format!("\"{mark} {id}: ")));
+            assert!(ways.iter().any(|way| body.contains(way)), "{file}: {name} never names {id}");
+        }
+    }
+
     /// The page has the same table, word for word.
     #[test]
     fn the_page_has_each_check_and_no_other() {

@@ -23,19 +23,19 @@ const TABLE: Table =
     Table { name: "key_three", options: "ENCRYPTED=YES ENCRYPTION_KEY_ID=3", rows: 500 };
 
 /// A site with its keys on another file system than the data, opened by two providers.
-struct Room {
-    site: Site,
-    keys: Scratch,
+pub(crate) struct Room {
+    pub(crate) site: Site,
+    pub(crate) keys: Scratch,
 }
 
 /// What `doctor` said: its exit code, and of each finding id, mark and text.
-struct Said {
-    code: i32,
-    findings: Vec<[String; 3]>,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) findings: Vec<[String; 3]>,
 }
 
 impl Room {
-    fn new(name: &str) -> Result<Self> {
+    pub(crate) fn new(name: &str) -> Result<Self> {
         let mut site = Site::with_keyward(name)?;
         site.encrypt_everything();
         site.keyward(&["keys", "create", "3"])?.ok()?;
@@ -55,16 +55,16 @@ impl Room {
         Ok(room)
     }
 
-    fn config(&self) -> Result<String> {
+    pub(crate) fn config(&self) -> Result<String> {
         files::text(&self.site.config())
     }
 
-    fn configure(&self, text: &str) -> Result<()> {
+    pub(crate) fn configure(&self, text: &str) -> Result<()> {
         files::write(&self.site.config(), text)
     }
 
     /// Starts it and has it encrypt all that was there before it had keys.
-    fn start_encrypted(&self) -> Result<Server> {
+    pub(crate) fn start_encrypted(&self) -> Result<Server> {
         let server = self.site.start()?;
         create(&server, &[TABLE])?;
         let statements = server.sql(FORCE_ARIA)?;
@@ -75,16 +75,21 @@ impl Room {
     }
 
     /// Looks once the server has tried what its next start will do, which it does a minute after this one.
-    fn doctor(&self, server: Option<&Server>, more: &[&str]) -> Result<Said> {
-        let socket = match server {
-            Some(server) => server.socket().display().to_string(),
-            None => self.site.path("run/none").display().to_string(),
-        };
+    pub(crate) fn doctor(&self, server: Option<&Server>, more: &[&str]) -> Result<Said> {
         if let Some(server) = server {
             server.sql("SET GLOBAL keyward_refresh = ON")?;
             let safe = "SHOW GLOBAL STATUS LIKE 'Keyward_restart_safe'";
             server.wait_for(safe, PATIENCE, |row| row.ends_with("\tyes"))?;
         }
+        self.look(server, more)
+    }
+
+    /// Looks at it as it is.
+    pub(crate) fn look(&self, server: Option<&Server>, more: &[&str]) -> Result<Said> {
+        let socket = match server {
+            Some(server) => server.socket().display().to_string(),
+            None => self.site.path("run/none").display().to_string(),
+        };
         let words = [&["--json", "doctor", "--socket", &socket], more].concat();
         let mut command = self.site.keyward_command(&words);
         let path = std::env::var("PATH").unwrap_or_default();
@@ -101,13 +106,13 @@ impl Room {
 
 impl Said {
     /// What is not as it should be.
-    fn wrong(&self) -> Vec<String> {
+    pub(crate) fn wrong(&self) -> Vec<String> {
         let wrong = self.findings.iter().filter(|one| one[1] != "ok");
         wrong.map(|[id, mark, what]| format!("{mark} {id}: {what}")).collect()
     }
 
     /// That this is found, and is all that is wrong; the code goes with the mark.
-    fn only(&self, mark: &str, id: &str, words: &str) -> Result<()> {
+    pub(crate) fn only(&self, mark: &str, id: &str, words: &str) -> Result<()> {
         let wrong = self.wrong();
         let is_it =
             |line: &String| line.starts_with(&format!("{mark} {id}: ")) && line.contains(words);

@@ -12,6 +12,7 @@ mod functions;
 mod kernels;
 mod loading;
 mod outage;
+mod planted;
 mod recovery;
 mod report;
 mod rescue;

@@ -10,6 +10,7 @@ mod inspect;
 mod migrate;
 mod outage;
 mod parity;
+mod planted;
 mod policy;
 mod report;
 mod rescue;

@@ -4,6 +4,7 @@ mod dropin;
 mod login;
 mod many;
 mod mariadb;
+mod planted;
 mod recovery;
 mod trouble;
 mod versions;
