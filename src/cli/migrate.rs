@@ -34,8 +34,12 @@ pub(super) struct Migrate {
     /// Write the keys, readable for whoever reads it, into a new key file for the provider `file`
     #[arg(long, value_name = "FILE", conflicts_with = "to")]
     to_file: Option<PathBuf>,
-    #[command(flatten)]
-    common: Common,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Why, for the history
+    #[arg(long, default_value = "keyward migrate", value_name = "TEXT")]
+    reason: String,
 }
 
 #[derive(clap::Args)]
@@ -47,18 +51,11 @@ pub(super) struct Import {
     /// The same as `migrate --from-keyring-file`
     #[arg(long, value_name = "FILE", conflicts_with = "from_mycnf")]
     from_keyring_file: Option<PathBuf>,
-    #[command(flatten)]
-    common: Common,
-}
-
-#[derive(clap::Args)]
-#[group(skip)]
-struct Common {
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Why, for the history
-    #[arg(long, default_value = "keyward migrate", value_name = "TEXT")]
+    #[arg(long, default_value = "keyward import", value_name = "TEXT")]
     reason: String,
 }
 
@@ -75,7 +72,7 @@ struct Report<'a> {
 
 pub(super) fn migrate(path: &Path, options: &Migrate, printer: &Printer) -> Result<Exit> {
     if let Some(file) = &options.from_keyring_file {
-        return from_keyring_file(path, file, &options.common, printer);
+        return from_keyring_file(path, file, options.dry_run, &options.reason, printer);
     }
     let config = Config::load(path)?;
     let target = match (&options.to, &options.to_file) {
@@ -83,7 +80,7 @@ pub(super) fn migrate(path: &Path, options: &Migrate, printer: &Printer) -> Resu
         (Some(name), None) => Target::Provider(name),
         (None, None) => Target::Provider(""),
     };
-    let Common { dry_run, reason } = &options.common;
+    let Migrate { dry_run, reason, .. } = options;
     let actor = privilege::actor();
     let reason = Reason { actor: &actor, text: reason };
     let from = options.from.as_deref().unwrap_or("");
@@ -103,10 +100,10 @@ pub(super) fn migrate(path: &Path, options: &Migrate, printer: &Printer) -> Resu
 
 pub(super) fn import(path: &Path, options: &Import, printer: &Printer) -> Result<Exit> {
     if let Some(file) = &options.from_keyring_file {
-        return from_keyring_file(path, file, &options.common, printer);
+        return from_keyring_file(path, file, options.dry_run, &options.reason, printer);
     }
     let config = Config::load(path)?;
-    let Common { dry_run, reason } = &options.common;
+    let Import { dry_run, reason, .. } = options;
     let actor = privilege::actor();
     let reason = Reason { actor: &actor, text: reason };
     let my_cnf = options.from_mycnf.as_deref().unwrap_or(Path::new(""));
@@ -120,22 +117,27 @@ pub(super) fn import(path: &Path, options: &Import, printer: &Printer) -> Result
 }
 
 /// Takes over the keys of MySQL's stock component.
-fn from_keyring_file(path: &Path, file: &Path, common: &Common, printer: &Printer) -> Result<Exit> {
+fn from_keyring_file(
+    path: &Path,
+    file: &Path,
+    dry_run: bool,
+    reason: &str,
+    printer: &Printer,
+) -> Result<Exit> {
     let config = Config::load(path)?;
-    let Common { dry_run, reason } = common;
     let actor = privilege::actor();
     let reason = Reason { actor: &actor, text: reason };
     // MySQL makes it at its first start, and this is before.
     let own_keystore = matches!(Component::load(path), Ok(Component::Keystore { .. }));
     let file = compat::keyring_file_at(file)?;
     let env = env();
-    let moved = compat::import_keyring_file(&config, &file, own_keystore, *dry_run, reason, &env)?;
+    let moved = compat::import_keyring_file(&config, &file, own_keystore, dry_run, reason, &env)?;
     let next = format!(
         "next: name component_keyring_keyward in mysqld.my in place of component_keyring_file, \
          restart the server, then destroy {}: every key stands clear in it\n",
         plain(&file.display().to_string())
     );
-    show(&moved, *dry_run, &next, printer)
+    show(&moved, dry_run, &next, printer)
 }
 
 fn show(moved: &MigrationReport, dry_run: bool, next: &str, printer: &Printer) -> Result<Exit> {

@@ -91,7 +91,8 @@ enum Command {
     Metrics(metrics::Options),
     /// Move from one key store to another; no page is touched
     Migrate(migrate::Migrate),
-    /// Take over the keys of file_key_management, hashicorp_key_management or component_keyring_file
+    /// Take over the keys of file_key_management, hashicorp_key_management, aws_key_management or
+    /// component_keyring_file
     Import(migrate::Import),
     /// Show how a command is called, or a page of the documents
     Help(help::Options),

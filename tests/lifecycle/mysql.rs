@@ -109,6 +109,8 @@ fn no_key_of_mariadbs_is_made_in_mysqls_keystore() {
     crate::command::close(&stock);
     let imported = shell.run(&["import", "--from-keyring-file", stock.to_str().unwrap()]);
     assert_eq!(imported.code, 0, "{imported:?}");
+    let trail = shell.run(&["audit", "show", "--event", "imported"]);
+    assert!(trail.out.contains("keyward import"), "{trail:?}");
     shell.fails(
         &["keys", "create", "7"],
         1,
