@@ -241,7 +241,8 @@ pub struct Found {
 
 /// What a provider must do by itself, such as staying logged in.
 pub trait Maintain: Send + Sync {
-    /// Does what is due now. Cheap where nothing is; an error where something was and failed.
+    /// Does what is due now. Cheap where nothing is; an error where something was and failed, and once where
+    /// somebody must act before it will.
     fn maintain(&self, by: Deadline) -> Result<()>;
 }
 

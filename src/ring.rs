@@ -8,6 +8,7 @@
 
 mod named;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
@@ -72,6 +73,9 @@ pub trait Watch: Send + Sync {
     fn before_use(&self, ring: &Ring, named: &NamedKeys);
 }
 
+/// From which version to which each of some keys went.
+pub type Turned = BTreeMap<KeyId, (KeyVersion, KeyVersion)>;
+
 /// The keys in memory, and which version of each is the latest.
 #[derive(Default)]
 pub struct Ring {
@@ -79,6 +83,8 @@ pub struct Ring {
     latest: Index<AtomicU32>,
     /// When each key was last looked up.
     asked: Index<AtomicU64>,
+    /// Keys whose latest version is another one, from which to which, until somebody has taken note.
+    turned: Mutex<Turned>,
     writer: Mutex<()>,
     named: RwLock<Arc<NamedKeys>>,
     watch: OnceLock<Arc<dyn Watch>>,
@@ -148,11 +154,28 @@ impl Ring {
         }
         match self.latest.get(id_slot(id)) {
             Some(latest) => {
-                latest.store(version.get(), Ordering::Release);
+                let before = latest.swap(version.get(), Ordering::AcqRel);
+                if let Some(before) = KeyVersion::new(before).filter(|before| *before != version) {
+                    self.turned().entry(id).or_insert((before, version)).1 = version;
+                }
                 Ok(())
             }
             None => self.latest.append(&turn, id_slot(id), AtomicU32::new(version.get())),
         }
+    }
+
+    /// Whether [`Self::take_turned`] may have something.
+    #[must_use]
+    pub fn has_turned(&self) -> bool {
+        !self.turned().is_empty()
+    }
+
+    /// The keys whose latest version is another one than when this was called last.
+    #[must_use]
+    pub fn take_turned(&self) -> Turned {
+        let mut turned = std::mem::take(&mut *self.turned());
+        turned.retain(|_, (before, now)| before != now);
+        turned
     }
 
     /// When [`Self::note_asked`] noted that `id`, or that version of it, was asked for. Wait-free.
@@ -217,6 +240,10 @@ impl Ring {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    fn turned(&self) -> MutexGuard<'_, Turned> {
+        self.turned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until no other thread writes. A writer that panicked left nothing half done: each
@@ -449,6 +476,24 @@ mod tests {
         ring.activate(id(1), version(1)).unwrap();
         assert_eq!(ring.latest(id(1)), Some(version(1)));
         assert!(ring.get(id(1), version(3)).is_some());
+    }
+
+    #[test]
+    fn a_turn_is_noted_once() {
+        let ring = Ring::new();
+        for one in [1_u8, 3, 5] {
+            ring.insert(id(1), version(one.into()), key(one)).unwrap();
+        }
+        ring.activate(id(1), version(1)).unwrap();
+        ring.activate(id(1), version(1)).unwrap();
+        assert!(ring.take_turned().is_empty());
+        ring.activate(id(1), version(3)).unwrap();
+        ring.activate(id(1), version(5)).unwrap();
+        assert_eq!(ring.take_turned(), Turned::from([(id(1), (version(1), version(5)))]));
+        assert!(ring.take_turned().is_empty());
+        ring.activate(id(1), version(3)).unwrap();
+        ring.activate(id(1), version(5)).unwrap();
+        assert!(ring.take_turned().is_empty());
     }
 
     #[test]

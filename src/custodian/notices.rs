@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Noticed, NoticedFile};
 use crate::hex::Hex;
 use crate::key::{KeyName, KeyRef};
-use crate::ring::{Ring, RingKey};
+use crate::ring::{Ring, RingKey, Turned};
 use crate::source::Reason;
 
 /// How long a server has run before it is worth a line, and how often it looks for something new.
@@ -26,6 +26,9 @@ const PERIOD: Duration = Duration::from_secs(60);
 
 /// How many lines may wait while the trail cannot be written; later ones are lost.
 const MAX_WAITING: usize = 100;
+
+/// How many keys a line in the log names.
+const NAMED_AT_ONCE: usize = 4;
 
 /// Who the audit trail names.
 const ACTOR: &str = "server";
@@ -143,6 +146,27 @@ impl Shared {
         server.failure = failure;
     }
 
+    /// Tells the log which keys have another version that encrypts: one line for all that turned together.
+    pub(super) fn tell_of_rotations(&self) {
+        if !self.ring.has_turned() {
+            return;
+        }
+        // Whoever turns keys has the source until all are.
+        let source = self.source();
+        let turned = self.ring.take_turned();
+        drop(source);
+        // In the place of another plugin the log has what that one says.
+        if lock(&self.notices.server).is_some() {
+            let (back, on): (Turned, Turned) =
+                turned.into_iter().partition(|(_, (before, now))| now < before);
+            for (what, turned) in [("rotated", on), ("rotation undone", back)] {
+                if let Some(line) = rotation_line(what, &turned) {
+                    self.env.log.log(Level::Note, &line);
+                }
+            }
+        }
+    }
+
     fn look_and_tell(&self, server: &mut Server, now: Timestamp) -> Result<()> {
         server.due = now.plus(PERIOD);
         let Some(keystore) = self.trail_is_beside() else { return self.tell_what_waits() };
@@ -230,6 +254,20 @@ impl Notices {
     }
 }
 
+/// What was done to the keys in `turned`, each by its name where they are few.
+fn rotation_line(what: &str, turned: &Turned) -> Option<String> {
+    let all: Vec<_> = turned
+        .iter()
+        .take(NAMED_AT_ONCE)
+        .map(|(id, (before, now))| format!("key {id} from version {before} to {now}"))
+        .collect();
+    let first = all.first()?;
+    Some(match turned.len() {
+        few if few <= NAMED_AT_ONCE => format!("{what}: {}", all.join(", ")),
+        many => format!("{what}: {many} keys, the first of them {first}"),
+    })
+}
+
 /// The start, and before it the upgrade that it came with.
 fn started(before: &Noticed, configuration: Option<Hex<32>>, place: &str) -> Vec<Notice> {
     let notice = |event, text| Notice { event, keys: Vec::new(), text };
@@ -270,5 +308,24 @@ fn is_there(ring: &Ring, key: &KeyRef) -> bool {
     match &key.name {
         KeyName::Id(id) => ring.get(*id, key.version).is_some(),
         name => ring.named().get(name).is_some_and(|there| there.version() == key.version),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{KeyId, KeyVersion};
+
+    #[test]
+    fn few_keys_have_their_names_in_the_line() {
+        let turned = |count: u32| -> Turned {
+            let version = |number| KeyVersion::new(number).unwrap();
+            (1..=count).map(|id| (KeyId::new(id).unwrap(), (version(1), version(3)))).collect()
+        };
+        assert_eq!(rotation_line("rotated", &turned(0)), None);
+        let two = "rotated: key 1 from version 1 to 3, key 2 from version 1 to 3";
+        assert_eq!(rotation_line("rotated", &turned(2)).unwrap(), two);
+        let all = "rotated: 10000 keys, the first of them key 1 from version 1 to 3";
+        assert_eq!(rotation_line("rotated", &turned(10_000)).unwrap(), all);
     }
 }

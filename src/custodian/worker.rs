@@ -99,6 +99,10 @@ fn run(shared: &Weak<Shared>, stop: &StopSignal) {
         shared.check_restart_in_time(Instant::now());
         shared.verify_in_time();
         shared.tell_in_time();
+        shared.tell_of_rotations();
+    }
+    if let Some(shared) = shared.upgrade() {
+        shared.tell_of_rotations();
     }
 }
 

@@ -107,6 +107,17 @@ impl Backlog {
     }
 }
 
+impl Status {
+    /// What the log says of a good start.
+    #[must_use]
+    pub fn started_line(&self) -> String {
+        let Self { keys, versions, provider, generation, .. } = self;
+        format!(
+            "started with {keys} keys in {versions} versions, opened by {provider:?}, generation {generation}"
+        )
+    }
+}
+
 impl RestartSafe {
     pub(crate) fn yes(reason: impl Into<String>) -> Self {
         Self { answer: Answer::Yes, reason: reason.into() }

@@ -115,13 +115,7 @@ fn tell_of_the_start(plugin: &Plugin, custodian: &Custodian) {
     if plugin.original_texts || !matches!(role(), Role::Server) {
         return;
     }
-    let status = custodian.status();
-    let (keys, versions, generation) = (status.keys, status.versions, status.generation);
-    let provider = &status.provider;
-    let line = format!(
-        "started with {keys} keys in {versions} versions, opened by {provider:?}, generation {generation}"
-    );
-    ServerLog.log(Level::Note, &line);
+    ServerLog.log(Level::Note, &custodian.status().started_line());
 }
 
 /// Tells the client that there is nothing open that a command could work on.

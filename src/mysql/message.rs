@@ -4,9 +4,10 @@
 
 use std::ffi::CString;
 
-use super::ffi::log::print;
+use super::ffi::log::{Priority, is_server, print};
 use crate::env::{Level, Log};
 use crate::error::{Error, Kind};
+use crate::event::Status;
 
 /// The server cuts what is longer than its buffer of 8 KiB; what we have to say is shorter.
 const MAX_LEN: usize = 2000;
@@ -16,8 +17,21 @@ pub(super) struct ServerLog;
 
 impl Log for ServerLog {
     fn log(&self, level: Level, text: &str) {
-        print(level, &one_line(&format!("keyward: {text}")));
+        print(Priority::Of(level), &one_line(&format!("keyward: {text}")));
     }
+}
+
+/// A good start is a line, too: whoever reads the log of a server that is down sees that what failed was
+/// something else.
+pub(super) fn started(keys: &Status) {
+    if is_server() {
+        of_its_life(&keys.started_line());
+    }
+}
+
+/// Tells what is no trouble, and worth a line whatever the verbosity.
+pub(super) fn of_its_life(text: &str) {
+    print(Priority::System, &one_line(&format!("keyward: {text}")));
 }
 
 /// Tells why the keyring cannot be opened.

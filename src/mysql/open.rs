@@ -72,6 +72,9 @@ struct Open {
 pub(super) fn load(library: PathBuf, instance: PathBuf) -> Result<()> {
     let before = STATE.read().unwrap_or_else(PoisonError::into_inner).open.clone();
     let opened = Open::start(&library, &instance, before.as_deref());
+    if let Ok(open) = &opened {
+        message::started(&open.custodian.status());
+    }
     drop(before);
     let mut state = state_mut();
     state.folders = Some((library, instance));
@@ -147,7 +150,9 @@ pub(super) fn generate(client: Option<&str>, name: &KeyName, kind: &str, len: us
     check_new(name, kind)?;
     change(client, "generated", |custodian, reason| {
         custodian.manager()?.generate_named(name, kind, len, reason)
-    })
+    })?;
+    open()?.tell_of_rotation(name);
+    Ok(())
 }
 
 /// Removes a key for ever.
@@ -332,6 +337,20 @@ impl Open {
             configured: matches!(component, Component::Config(_)),
             pid: std::process::id(),
         }))
+    }
+
+    /// A master key is rotated under a new name, which has a line where the server had one before.
+    fn tell_of_rotation(&self, name: &KeyName) {
+        let Some(new) = name.master_key() else { return };
+        let named = self.custodian.all_named();
+        let older = named.names().filter_map(KeyName::master_key).filter(|one| {
+            (one.kind, one.server) == (new.kind, new.server) && one.number < new.number
+        });
+        if let Some(former) = older.map(|one| one.number).max() {
+            let (kind, number) = (new.kind, new.number);
+            let line = format!("rotated: {kind} master key from number {former} to {number}");
+            message::of_its_life(&line);
+        }
     }
 
     fn refuse_if_read_only(&self) -> Result<()> {

@@ -10,7 +10,7 @@ use super::super::http::Method;
 use super::nodes::{Answer, Exchange, Nodes};
 use super::session::Session;
 use super::settings::Settings;
-use crate::env::{Deadline, Rng, Timestamp};
+use crate::env::{Clock as _, Deadline, Rng, System, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::provider::{End, Maintain};
 
@@ -78,7 +78,8 @@ impl Client {
 
 impl Maintain for Client {
     fn maintain(&self, by: Deadline) -> Result<()> {
-        self.session.renew_if_due(&self.nodes, by)
+        self.session.renew_if_due(&self.nodes, by)?;
+        self.session.warn_of_end(System.now())
     }
 }
 

@@ -38,6 +38,10 @@ const FRESH: Duration = Duration::from_secs(1);
 /// who log in so, after five failures of which none is older than 15 minutes; a directory does the like.
 const REFUSED_FOR: Duration = Duration::from_secs(300);
 
+/// A token that was given ends soon where this much of its life is left, or less than a quarter: one that is
+/// renewed has always more.
+const SOON: Duration = Duration::from_secs(7 * 86_400);
+
 /// Why a token is not accepted.
 const REVOKED: &str = "it was revoked, is over, or belongs to another namespace";
 
@@ -57,6 +61,8 @@ struct State {
     refused: Option<Refused>,
     /// Not before this does the next attempt to renew begin.
     not_before: Option<Instant>,
+    /// Whether it was told that the token ends soon.
+    end_told: bool,
 }
 
 /// Credentials that Vault refused, and how.
@@ -72,6 +78,8 @@ pub(super) struct Token {
     value: SecretBytes,
     since: Instant,
     lease: Option<Lease>,
+    /// How long it lived at most, from the moment we had it or it was renewed.
+    life: Duration,
 }
 
 /// How long a token lives.
@@ -126,13 +134,28 @@ struct UnwrappedBody {
 impl Token {
     fn new(value: SecretBytes, seconds: u64, renewable: bool, rng: &dyn Rng) -> Self {
         let now = Instant::now();
+        let all = Duration::from_secs(seconds).min(LONGEST_LEASE);
         let lease = (seconds > 0).then(|| {
-            let all = Duration::from_secs(seconds).min(LONGEST_LEASE);
             // Two thirds of it at the latest.
             let renew_at = now + jittered(all / 6, rng) + all / 2;
             Lease { renewable, renew_at, ends: now + all }
         });
-        Self { value, since: now, lease }
+        Self { value, since: now, lease, life: all }
+    }
+
+    /// The same token as `before` where it has that one's value: looked up again, it is as old as it was.
+    fn following(self, before: Option<&Self>) -> Self {
+        match before.filter(|before| before.value.expose() == self.value.expose()) {
+            Some(before) => Self { life: self.life.max(before.life), ..self },
+            None => self,
+        }
+    }
+
+    /// Whether it ends soon, and has not ended.
+    fn ends_soon(&self) -> bool {
+        let left = |lease: &Lease| lease.ends.saturating_duration_since(Instant::now());
+        let soon = SOON.min(self.life / 4);
+        self.lease.as_ref().map(left).is_some_and(|left| !left.is_zero() && left < soon)
     }
 
     /// The token as a header needs it.
@@ -202,6 +225,21 @@ impl Session {
         let what = Ending::Token { renewable: lease.renewable };
         let end = End { what, at: Timestamp::from_unix(now.as_unix().saturating_add(left)) };
         matches!(self.login, Login::Token(_)).then_some(end)
+    }
+
+    /// An error, once, where the token of the configuration ends soon.
+    pub(super) fn warn_of_end(&self, now: Timestamp) -> Result<()> {
+        let (Login::Token(source), Some(end)) = (&self.login, self.given_token_ends(now)) else {
+            return Ok(());
+        };
+        let mut state = self.state();
+        let soon = state.token.as_ref().is_some_and(|token| token.ends_soon());
+        let was_told = std::mem::replace(&mut state.end_told, soon);
+        if !soon || was_told {
+            return Ok(());
+        }
+        let what = format!("its token ends at {}, and is not renewed beyond that", end.at);
+        Err(Error::new(Kind::Denied, what).advise(format!("put a new one into {source} before")))
     }
 
     /// What to do about a token that is not accepted.
@@ -276,10 +314,8 @@ impl Session {
                 let AuthBody { lease_duration, renewable, .. } = answer.json::<Auth>()?.auth;
                 let value = SecretBytes::copy_of(token.value.expose());
                 // It is as old as it was: a denial right after its renewal may well be its own.
-                let renewed = Token {
-                    since: token.since,
-                    ..Token::new(value, lease_duration, renewable, to.rng())
-                };
+                let renewed = Token::new(value, lease_duration, renewable, to.rng());
+                let renewed = Token { since: token.since, ..renewed.following(Some(&token)) };
                 // Near its last day a token is renewed by less and less.
                 let longer = match (&renewed.lease, &token.lease) {
                     (Some(new), Some(old)) => new.ends > old.ends,
@@ -296,7 +332,7 @@ impl Session {
 
     fn log_in(&self, to: &Exchange<'_>, state: &mut State) -> Result<Arc<Token>> {
         let token = match &self.login {
-            Login::Token(source) => Self::look_up(to, source)?,
+            Login::Token(source) => Self::look_up(to, source)?.following(state.token.as_deref()),
             Login::AppRole { mount, role_id, secret_id, wrapped } => {
                 let role_id = match role_id {
                     RoleId::Given(role_id) => Zeroizing::new(role_id.clone()),

@@ -33,27 +33,41 @@ const ITEM_PRIORITY: c_int = 1 << 16;
 const ITEM_MESSAGE: c_int = 1 << 18;
 
 /// Lines of before the server knew its own version: its log is not open by then either.
-static EARLY: Mutex<Vec<(Level, CString)>> = Mutex::new(Vec::new());
+static EARLY: Mutex<Vec<(Priority, CString)>> = Mutex::new(Vec::new());
 
 /// No more of them are kept.
 const MAX_EARLY: usize = 100;
 
+/// How much a line matters.
+#[derive(Clone, Copy)]
+pub(in crate::mysql) enum Priority {
+    /// As for any line of ours; a note is in the log with `log_error_verbosity = 3`.
+    Of(Level),
+    /// A line in the server's life, which no verbosity leaves out.
+    System,
+}
+
 /// Writes one line.
-pub(in crate::mysql) fn print(level: Level, line: &CStr) {
+pub(in crate::mysql) fn print(priority: Priority, line: &CStr) {
     match LogRoute::now() {
         LogRoute::Service(message) => {
             print_early();
-            log(message, level, line);
+            log(message, priority, line);
         }
         LogRoute::TooEarly => {
-            print_to_stderr(level, line);
+            print_to_stderr(priority, line);
             let mut early = EARLY.lock().unwrap_or_else(PoisonError::into_inner);
             if early.len() < MAX_EARLY {
-                early.push((level, line.to_owned()));
+                early.push((priority, line.to_owned()));
             }
         }
-        LogRoute::Stderr => print_to_stderr(level, line),
+        LogRoute::Stderr => print_to_stderr(priority, line),
     }
+}
+
+/// Whether this process is a server, and no tool that loads keyrings.
+pub(in crate::mysql) fn is_server() -> bool {
+    server_version().is_some()
 }
 
 /// Writes once more, to the log, what was said before there was one.
@@ -63,7 +77,7 @@ pub(super) fn print_early() {
         return;
     }
     if let LogRoute::Service(message) = LogRoute::now() {
-        early.drain(..).for_each(|(level, line)| log(message, level, &line));
+        early.drain(..).for_each(|(priority, line)| log(message, priority, &line));
     }
 }
 
@@ -86,11 +100,12 @@ impl LogRoute {
     }
 }
 
-fn log(message: Message, level: Level, line: &CStr) {
-    let priority: c_longlong = match level {
-        Level::Error => 1,
-        Level::Warning => 2,
-        Level::Note => 3,
+fn log(message: Message, priority: Priority, line: &CStr) {
+    let priority: c_longlong = match priority {
+        Priority::System => 0,
+        Priority::Of(Level::Error) => 1,
+        Priority::Of(Level::Warning) => 2,
+        Priority::Of(Level::Note) => 3,
     };
     // SAFETY: the function is `log_builtins.message` of a release where this very call was tried;
     // each item's type is followed by a value of its kind, and the texts stay for the call.
@@ -108,11 +123,12 @@ fn log(message: Message, level: Level, line: &CStr) {
 }
 
 /// In the server's own form, for those who read the log by program.
-fn print_to_stderr(level: Level, line: &CStr) {
-    let word = match level {
-        Level::Error => "ERROR",
-        Level::Warning => "Warning",
-        Level::Note => "Note",
+fn print_to_stderr(priority: Priority, line: &CStr) {
+    let word = match priority {
+        Priority::System => "System",
+        Priority::Of(Level::Error) => "ERROR",
+        Priority::Of(Level::Warning) => "Warning",
+        Priority::Of(Level::Note) => "Note",
     };
     let line = format!("{} [{word}] [Server] {}\n", System.now(), line.to_string_lossy());
     // One write, so that lines of other threads do not come in between; where there is no standard

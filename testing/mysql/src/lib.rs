@@ -8,5 +8,5 @@ pub mod root;
 pub mod server;
 pub mod site;
 
-pub use server::Server;
+pub use server::{Server, complaints};
 pub use site::{Keyring, Site};

@@ -18,6 +18,13 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 const TICK: Duration = Duration::from_millis(50);
 
+/// What keyward says in `log` that is more than a note.
+#[must_use]
+pub fn complaints(log: &str) -> Vec<&str> {
+    let complains = |line: &&str| !line.contains("[Note]") && !line.contains("[System]");
+    log.lines().filter(|line| line.contains("keyward: ")).filter(complains).collect()
+}
+
 /// A running server; dropping it kills it.
 pub struct Server {
     child: Child,

@@ -10,13 +10,21 @@ use crate::{TABLES, site};
 #[test]
 fn all_keys_by_sql() -> Result<()> {
     let site = site("rotate-sql")?;
+    site.keyward(&["keys", "create", "5"])?.ok()?;
     let server = site.start()?;
     create(&server, TABLES)?;
     server.sql("SET GLOBAL keyward_rotate_key = -1")?;
     wait_for_version(&server, "%", 3)?;
     check(&server, TABLES)?;
     ensure!(server.status("Keyward_rotations")? == "1", "one rotation was to be counted");
-    server.stop()?;
+    site.keyward(&["rotate", "3"])?.ok()?;
+    wait_for_version(&server, "test/key\\_three", 5)?;
+    let log = server.stop()?;
+    let told: Vec<_> =
+        log.lines().filter_map(|line| line.split_once("keyward: rotated: ")).collect();
+    let told: Vec<_> = told.into_iter().map(|(_, words)| words).collect();
+    let many = "5 keys, the first of them key 1 from version 1 to 3";
+    ensure!(told == [many, "key 3 from version 3 to 5"], "{told:?}");
     let server = site.start()?;
     check(&server, TABLES)?;
     server.stop()?;

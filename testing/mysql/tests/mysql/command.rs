@@ -38,7 +38,16 @@ fn shows_and_manages_mysqls_keys() -> Result<()> {
     // What wraps MySQL's keys is turned by the command, under the running server.
     says(&site.keyward(&["keystore", "rewrap", "--new-store-key"])?, 0, &["renewed"])?;
     server.sql("ALTER INSTANCE ROTATE INNODB MASTER KEY; INSERT INTO d.t VALUES (1)")?;
-    server.stop()?;
+    let log = server.stop()?;
+    let noted = |words: &str| log.matches(&format!("keyward: {words}")).count();
+    ensure!(
+        noted("started with 0 keys in 0 versions, opened by \"local\", generation 1") > 0,
+        "{log}"
+    );
+    for number in 2..4 {
+        let words = format!("rotated: InnoDB master key from number {} to {number}", number - 1);
+        ensure!(noted(&words) == 1, "{words}: {log}");
+    }
     trouble(&site)
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use test_kit::files::{all, holding};
 use test_kit::{Result, ensure, seen};
-use test_mysql::{Keyring, Server, Site};
+use test_mysql::{Keyring, Server, Site, complaints};
 
 use crate::stores::KeyStore;
 
@@ -62,7 +62,7 @@ fn story(store: &KeyStore) -> Result<()> {
     component(&server, store, &site)?;
     let known = keys(&server)?;
     let log = server.stop()?;
-    ensure!(!log.contains("keyward: "), "{log}");
+    ensure!(complaints(&log).is_empty(), "{log}");
     nothing_in_the_clear(&site)?;
     headers(&site, 2)?;
     listed_by_the_command(&site, &known)?;

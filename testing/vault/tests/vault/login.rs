@@ -1,7 +1,7 @@
 //! Every way to log in, and to stay logged in.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keyward::backend::vault::{Jwt, Login, RoleId};
 use keyward::env::System;
@@ -117,6 +117,40 @@ fn a_token_of_some_seconds_is_renewed_for_as_long_as_it_is_used() -> Result<()> 
     }
     works(&wrapper)?;
     seen!("a token of 4 s served for 12 s");
+    Ok(())
+}
+
+#[test]
+fn a_token_that_ends_is_told_of_once_and_replaced_in_time() -> Result<()> {
+    let (shared, scratch) = (Shared::get()?, Scratch::new("ends")?);
+    for words in [["-ttl=8s", "-explicit-max-ttl=20s"], ["-ttl=12s", "-renewable=false"]] {
+        let ending = token(&shared.vault, &words)?;
+        let source = secret(&scratch, "token", &ending)?;
+        let wrapper = transit(&shared, Login::Token(source.clone()))?;
+        works(&wrapper)?;
+        let maintenance = wrapper.maintenance().ok_or("nothing keeps the log-in up")?;
+        let (began, mut told) = (Instant::now(), Vec::new());
+        let look = |told: &mut Vec<String>| {
+            sleep(Duration::from_millis(100));
+            told.extend(maintenance.maintain(soon()).err().map(|error| error.to_string()));
+        };
+        while told.is_empty() && began.elapsed() < Duration::from_secs(25) {
+            look(&mut told);
+        }
+        let after = began.elapsed();
+        works(&wrapper)?;
+        (0..3).for_each(|_| look(&mut told));
+        let advice = format!("and is not renewed beyond that; put a new one into {source} before");
+        ensure!(told.len() == 1, "{words:?}: {told:?}");
+        let line = told[0].clone();
+        ensure!(line.starts_with("its token ends at 20") && line.ends_with(&advice), "{line}");
+        secret(&scratch, "token", &token(&shared.vault, &["-ttl=1h"])?)?;
+        sleep(Duration::from_secs(21).saturating_sub(began.elapsed()));
+        works(&wrapper)?;
+        look(&mut told);
+        ensure!(told.len() == 1 && after > Duration::from_secs(8), "{after:?}: {told:?}");
+        seen!("{words:?}: after {:.1} s: {line}", after.as_secs_f64());
+    }
     Ok(())
 }
 
