@@ -54,7 +54,7 @@ pub struct Policy {
     /// none: it encrypts at once.
     pub activate_after: Option<Duration>,
     /// How long a retired version is kept at least; none: nothing is set.
-    pub retire_after: Option<Duration>,
+    pub keep_retired: Option<Duration>,
     /// How many of the newest versions of a key stay, whatever their age.
     pub keep_versions: u32,
     /// How long a version waits between the decision to destroy it and its end.
@@ -134,7 +134,7 @@ impl Default for Policy {
             notify_before: Duration::ZERO,
             jitter: Duration::ZERO,
             activate_after: None,
-            retire_after: None,
+            keep_retired: None,
             keep_versions: DEFAULT_KEEP_VERSIONS,
             destroy_wait: MIN_DESTROY_WAIT,
         }
@@ -145,7 +145,7 @@ impl Policy {
     /// Whether there is anything that time alone can make due.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let all = [self.rotate_after, self.activate_after, self.retire_after];
+        let all = [self.rotate_after, self.activate_after, self.keep_retired];
         all.iter().all(Option::is_none)
     }
 
@@ -259,7 +259,7 @@ impl Policy {
             }
             _ => {}
         }
-        let Some(keep) = self.retire_after else { return };
+        let Some(keep) = self.keep_retired else { return };
         for version in key.versions() {
             if version.state == KeyState::Retired && version.retain_until.is_none() {
                 let since = match entered(version) {
@@ -345,7 +345,7 @@ impl Policy {
         let all = [
             said("rotate_after", self.rotate_after),
             said("activate_after", self.activate_after),
-            said("retire_after", self.retire_after),
+            said("keep_retired", self.keep_retired),
         ];
         all.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
@@ -354,7 +354,7 @@ impl Policy {
     /// no clock is looked at more than once a minute without need.
     #[must_use]
     pub fn period(&self) -> Duration {
-        let all = [self.rotate_after, self.activate_after, self.retire_after];
+        let all = [self.rotate_after, self.activate_after, self.keep_retired];
         let shortest = all.into_iter().flatten().min().unwrap_or(Duration::MAX);
         (shortest / 20).clamp(Duration::from_millis(500), Duration::from_secs(60))
     }

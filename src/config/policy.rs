@@ -13,6 +13,9 @@ use crate::policy::{
 /// The longest notice that is given without being asked for.
 const DEFAULT_NOTICE: Duration = Duration::from_secs(7 * 86_400);
 
+/// What older configurations call `keep_retired`.
+const FORMER_KEEP_RETIRED: &str = "retire_after";
+
 /// Reads the section to its end.
 pub(super) fn read(section: Section) -> Result<Policy> {
     let rotate_after = section.duration("rotate_after")?;
@@ -23,7 +26,7 @@ pub(super) fn read(section: Section) -> Result<Policy> {
         notify_before: section.duration("notify_before")?.unwrap_or(notice),
         jitter: section.duration("jitter")?.unwrap_or_default(),
         activate_after: section.duration("activate_after")?,
-        retire_after: section.duration("retire_after")?,
+        keep_retired: keep_retired(&section)?,
         keep_versions: count(&section, "keep_versions", DEFAULT_KEEP_VERSIONS)?,
         destroy_wait: section.duration("destroy_wait")?.unwrap_or(MIN_DESTROY_WAIT),
     };
@@ -33,6 +36,18 @@ pub(super) fn read(section: Section) -> Result<Policy> {
     }
     check(&section, &policy)?;
     Ok(policy)
+}
+
+/// Its name was `retire_after` once, though nothing retires by it.
+fn keep_retired(section: &Section) -> Result<Option<Duration>> {
+    if !section.has(FORMER_KEEP_RETIRED) {
+        return section.duration("keep_retired");
+    }
+    if section.has("keep_retired") {
+        let what = "is the former name of keep_retired, which is given as well";
+        return Err(section.wrong(FORMER_KEEP_RETIRED, what).advise("take this line out"));
+    }
+    section.duration(FORMER_KEEP_RETIRED)
 }
 
 fn check(section: &Section, policy: &Policy) -> Result<()> {

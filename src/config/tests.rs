@@ -53,6 +53,15 @@ fn leaves_out_what_has_a_default() {
 }
 
 #[test]
+fn a_retired_version_is_kept_under_either_name() {
+    for name in ["keep_retired", "retire_after"] {
+        let text = format!("[policy]\n{name} = \"60d\"\n[[provider]]\ntype = \"local\"");
+        let config = Config::parse(Path::new("k.toml"), &text).unwrap();
+        assert_eq!(config.policy.keep_retired, Some(Duration::from_secs(60 * 86_400)));
+    }
+}
+
+#[test]
 fn names_place_and_cure() {
     let cases = [
         (
@@ -85,6 +94,14 @@ fn names_place_and_cure() {
         (
             "[policy]\nrotate_afer = \"90d\"\n",
             "k.toml:2:1: unknown key \"rotate_afer\" in [policy]; did you mean \"rotate_after\"?",
+        ),
+        (
+            "[policy]\nkeep_retired = \"60d\"\nretire_after = \"60d\"\n",
+            "k.toml:3:1: retire_after: is the former name of keep_retired, which is given as well; take this line out",
+        ),
+        (
+            "[policy]\nretire_after = \"soon\"\n",
+            "k.toml:2:1: retire_after: is not a length of time; write it as 5s, 30m or 90d",
         ),
         (
             "[policy]\nrotate_after = 90\n",

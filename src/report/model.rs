@@ -137,8 +137,9 @@ pub struct Custodian {
 pub struct PolicyFacts {
     /// How long a version encrypts; none: until somebody rotates.
     pub rotate_after: Option<u64>,
-    /// How long a retired version is kept at least.
-    pub retire_after: Option<u64>,
+    /// How long a retired version is kept at least; older reports call it `retire_after`.
+    #[serde(alias = "retire_after")]
+    pub keep_retired: Option<u64>,
     /// How long a version waits for its destruction.
     pub destroy_wait: u64,
     /// How many of the newest versions stay.

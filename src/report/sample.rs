@@ -41,7 +41,7 @@ pub(super) fn server() -> Server {
         pinned: true,
         policy: PolicyFacts {
             rotate_after: Some(90 * DAY),
-            retire_after: None,
+            keep_retired: None,
             destroy_wait: 7 * DAY,
             keep_versions: 2,
         },

@@ -47,7 +47,7 @@ fn policy_from(seed: &mut u64) -> Policy {
         notify_before: Duration::from_secs(some(rotate_after)),
         jitter: Duration::from_secs(some(early)),
         activate_after: (some(2) == 1).then(|| Duration::from_secs(some(early))),
-        retire_after: (some(2) == 1).then(|| Duration::from_secs(some(90 * DAY))),
+        keep_retired: (some(2) == 1).then(|| Duration::from_secs(some(90 * DAY))),
         keep_versions: 1 + u32::try_from(some(4)).unwrap(),
         ..Policy::default()
     }
@@ -87,7 +87,7 @@ fn check(bench: &Bench, custodian: &Custodian, policy: &Policy, seed: u64) {
     let pending = entry.versions().filter(|one| one.state == KeyState::Pending).count();
     assert!(now < next || pending == 1, "seed {seed}: overdue and nothing prepared");
     for one in entry.versions().filter(|one| one.state == KeyState::Retired) {
-        assert_eq!(one.retain_until.is_some(), policy.retire_after.is_some(), "seed {seed}");
+        assert_eq!(one.retain_until.is_some(), policy.keep_retired.is_some(), "seed {seed}");
     }
     let steps: BTreeSet<_> = entry.versions().map(|one| one.version.get() - 1).collect();
     assert!(steps.iter().all(|step| step % policy.version_step == 0));
@@ -152,7 +152,7 @@ fn jitter_is_the_same_every_time_and_differs_between_keystores() {
 fn a_version_is_kept_for_its_time_and_the_newest_whatever_their_age() {
     let bench = Bench::new();
     let policy =
-        Policy { rotate_after: Some(days(90)), retire_after: Some(days(100)), ..Policy::default() };
+        Policy { rotate_after: Some(days(90)), keep_retired: Some(days(100)), ..Policy::default() };
     let custodian = custodian(&bench, &policy, Role::Command);
     for _ in 0..3 {
         bench.clock.advance(days(90));

@@ -45,7 +45,7 @@ fn year() -> Shell {
     let shell = Shell::new();
     shell.configure_before(
         "[[provider]]",
-        "[policy]\nrotate_after = \"90d\"\nretire_after = \"60d\"\n",
+        "[policy]\nrotate_after = \"90d\"\nkeep_retired = \"60d\"\n",
     );
     shell.configure(&second_provider(&shell));
     shell.configure(REPORT);

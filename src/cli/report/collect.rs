@@ -120,7 +120,7 @@ fn policy(config: &Config) -> PolicyFacts {
     let policy = &config.policy;
     PolicyFacts {
         rotate_after: policy.rotate_after.map(|time| time.as_secs()),
-        retire_after: policy.retire_after.map(|time| time.as_secs()),
+        keep_retired: policy.keep_retired.map(|time| time.as_secs()),
         destroy_wait: policy.destroy_wait.as_secs(),
         keep_versions: policy.keep_versions,
     }

@@ -253,7 +253,7 @@ fn rotations(server: &Server) -> String {
         ),
         (
             "A retired version is kept for",
-            policy.retire_after.map_or_else(|| "no set time".to_owned(), days),
+            policy.keep_retired.map_or_else(|| "no set time".to_owned(), days),
         ),
         ("Waiting time before a destruction", days(policy.destroy_wait)),
         ("Newest versions that are never destroyed", policy.keep_versions.to_string()),

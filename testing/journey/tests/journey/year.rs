@@ -38,7 +38,7 @@ const VERSIONS_OF_A_KEY: u64 = 5;
 const SETTINGS: &str = r#"
 [policy]
 rotate_after = "80d"
-retire_after = "60d"
+keep_retired = "60d"
 
 [report]
 owner = "Payments platform, Ann Example"
