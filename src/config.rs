@@ -8,6 +8,7 @@
 mod audit;
 mod backup;
 pub mod component;
+mod document;
 mod place;
 mod policy;
 mod report;
@@ -22,11 +23,11 @@ use std::time::Duration;
 
 pub use audit::Audit;
 pub use backup::BackupConfig;
-use place::{Lines, Place};
+use document::{Document, Origin};
+use place::Place;
 pub use report::{Custodian, ReportConfig};
 pub use sink::SinkConfig;
 pub use stash::Stash;
-use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Kind, Result};
 use crate::key::Cipher;
@@ -94,8 +95,18 @@ impl Config {
         if path.extension().is_some_and(|ending| ending == "cnf") {
             return component::Component::load(path)?.config(path);
         }
-        let text = trust::read_text(path, MAX_LEN).map_err(|refusal| unreadable(path, refusal))?;
-        Self::parse(path, &text)
+        Self::parse(path, &read(path)?)
+    }
+
+    /// The same for a file that a call of the command has made and takes away again where it fails: errors name
+    /// the option that has written a line, of `options`, one a line and the last for all that follow.
+    pub fn load_made(path: &Path, options: Vec<&'static str>) -> Result<Self> {
+        Self::of(Document::parse(path, &read(path)?, options)?, path)
+    }
+
+    /// The same before there is a file.
+    pub fn parse_made(path: &Path, text: &str, options: Vec<&'static str>) -> Result<Self> {
+        Self::of(Document::parse(path, text, options)?, path)
     }
 
     /// The variables of the environment that it names as `*_env`.
@@ -125,7 +136,10 @@ impl Config {
 
     /// Checks `text`, which came from `path`.
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
-        let mut document = Document::parse(path, text)?;
+        Self::of(Document::parse(path, text, Vec::new())?, path)
+    }
+
+    fn of(mut document: Document, path: &Path) -> Result<Self> {
         let keystore = Keystore::read(document.section("keystore")?)?;
         let stash = document.optional_section("stash")?;
         let stash = stash.map(|section| Stash::read(section, &keystore.path)).transpose()?;
@@ -166,6 +180,10 @@ pub fn key_file_beside(keystore: &Path) -> PathBuf {
     let mut path = keystore.as_os_str().to_owned();
     path.push(".key");
     path.into()
+}
+
+fn read(path: &Path) -> Result<String> {
+    trust::read_text(path, MAX_LEN).map_err(|refusal| unreadable(path, refusal))
 }
 
 fn unreadable(path: &Path, refusal: Refusal) -> Error {
@@ -212,7 +230,7 @@ impl ProviderConfig {
 
 /// A table of the configuration that remembers where each entry stands and which were asked for.
 pub struct Section {
-    file: Arc<PathBuf>,
+    origin: Arc<Origin>,
     title: String,
     at: Place,
     entries: Vec<Entry>,
@@ -270,7 +288,16 @@ impl Section {
             return self.error_at(entry.at, &what).advise(format!("did you mean {name:?}?"));
         }
         let what = format!("{} lacks {key:?}", self.title);
-        self.error_at(self.at, &what).advise(format!("add a line `{key} = \"...\"`"))
+        self.error_at(self.at, &what).advise(match self.origin.is_file() {
+            true => format!("add a line `{key} = \"...\"`"),
+            false => format!("give --set {key}=..."),
+        })
+    }
+
+    /// How somebody gives `key` this value where the section came from.
+    #[must_use]
+    pub fn entry(&self, key: &str, value: &str) -> String {
+        self.origin.entry(key, value)
     }
 
     /// A text that is the same for the same entries. A configuration holds no secret.
@@ -414,8 +441,7 @@ impl Section {
     }
 
     fn error_at(&self, at: Place, what: &str) -> Error {
-        let file = self.file.display();
-        Error::new(Kind::Config, format!("{file}:{}:{}: {what}", at.line, at.column))
+        self.origin.error_at(at, what)
     }
 }
 
@@ -457,140 +483,6 @@ pub(crate) fn nearest(key: &str, known: &[&'static str]) -> String {
             known.dedup();
             format!("known are: {}", known.join(", "))
         }
-    }
-}
-
-/// The parsed file, its sections taken out one by one.
-struct Document {
-    file: Arc<PathBuf>,
-    sections: Vec<(String, Place, Vec<Section>)>,
-    known: Vec<&'static str>,
-}
-
-impl Document {
-    fn parse(path: &Path, text: &str) -> Result<Self> {
-        let file = Arc::new(path.to_owned());
-        let lines = Lines::of(text);
-        let place = |offset| lines.place(offset);
-        let table = DeTable::parse(text).map_err(|error| {
-            let at = place(error.span().map_or(0, |span| span.start));
-            let what = error.message().replace('\n', " ");
-            let place = format!("{}:{}:{}", path.display(), at.line, at.column);
-            Error::new(Kind::Config, format!("{place}: {what}"))
-        })?;
-        let mut sections = Vec::new();
-        for (key, value) in table.get_ref() {
-            let (name, at) = (key.get_ref().to_string(), place(key.span().start));
-            let tables = match value.get_ref() {
-                DeValue::Table(table) => {
-                    vec![section(&file, format!("[{name}]"), at, table, &place)]
-                }
-                DeValue::Array(list) if list.iter().all(|item| item.get_ref().is_table()) => list
-                    .iter()
-                    .filter_map(|item| Some((place(item.span().start), item.get_ref().as_table()?)))
-                    .map(|(at, table)| section(&file, format!("[[{name}]]"), at, table, &place))
-                    .collect(),
-                _ => Vec::new(),
-            };
-            sections.push((name, at, tables));
-        }
-        Ok(Self { file, sections, known: Vec::new() })
-    }
-
-    /// The one table called `name`; an empty one where it is not there.
-    fn section(&mut self, name: &'static str) -> Result<Section> {
-        let (at, mut found) = self.take(name);
-        match (found.pop(), found.is_empty()) {
-            (Some(section), true) if !section.title.starts_with("[[") => Ok(section),
-            (None, _) if at.is_none() => Ok(Section {
-                file: self.file.clone(),
-                title: format!("[{name}]"),
-                at: Place { line: 1, column: 1 },
-                entries: Vec::new(),
-                asked: RefCell::default(),
-            }),
-            _ => Err(self.error_at(at, &format!("{name:?} must be one table: [{name}]"))),
-        }
-    }
-
-    /// The one table called `name`, where it is there.
-    fn optional_section(&mut self, name: &'static str) -> Result<Option<Section>> {
-        let is_there = self.sections.iter().any(|(other, ..)| other == name);
-        self.section(name).map(|section| is_there.then_some(section))
-    }
-
-    /// All tables called `name`, written as `[[name]]`.
-    fn list(&mut self, name: &'static str) -> Result<Vec<Section>> {
-        let (at, found) = self.take(name);
-        let is_list = found.iter().all(|section| section.title.starts_with("[["));
-        if !is_list || (found.is_empty() && at.is_some()) {
-            return Err(self.error_at(at, &format!("write each {name} as [[{name}]]")));
-        }
-        Ok(found)
-    }
-
-    fn done(&self) -> Result<()> {
-        let Some((name, at, _)) = self.sections.first() else { return Ok(()) };
-        let error = self.error_at(Some(*at), &format!("unknown section [{name}]"));
-        Err(error.advise(nearest(name, &self.known)))
-    }
-
-    fn take(&mut self, name: &'static str) -> (Option<Place>, Vec<Section>) {
-        self.known.push(name);
-        match self.sections.iter().position(|(other, ..)| other == name) {
-            Some(n) => {
-                let (_, at, found) = self.sections.remove(n);
-                (Some(at), found)
-            }
-            None => (None, Vec::new()),
-        }
-    }
-
-    fn error_at(&self, at: Option<Place>, what: &str) -> Error {
-        let at = at.unwrap_or(Place { line: 1, column: 1 });
-        let file = self.file.display();
-        Error::new(Kind::Config, format!("{file}:{}:{}: {what}", at.line, at.column))
-    }
-}
-
-fn section(
-    file: &Arc<PathBuf>,
-    title: String,
-    at: Place,
-    table: &DeTable<'_>,
-    place: &dyn Fn(usize) -> Place,
-) -> Section {
-    let entries = table
-        .iter()
-        .map(|(key, value)| Entry {
-            key: key.get_ref().to_string(),
-            at: place(key.span().start),
-            value: value_of(value.get_ref()),
-        })
-        .collect();
-    Section { file: file.clone(), title, at, entries, asked: RefCell::default() }
-}
-
-fn value_of(value: &DeValue<'_>) -> Value {
-    match value {
-        DeValue::String(text) => Value::Text(text.to_string()),
-        DeValue::Boolean(boolean) => Value::Boolean(*boolean),
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-            .map_or(Value::Other("a number out of range"), Value::Integer),
-        DeValue::Array(list) => list
-            .iter()
-            .map(|item| item.get_ref().as_str().map(str::to_owned))
-            .collect::<Option<Vec<_>>>()
-            .map_or(Value::Other("a list"), Value::TextList),
-        DeValue::Float(_) => Value::Other("a number with a fraction"),
-        DeValue::Datetime(_) => Value::Other("a date"),
-        DeValue::Table(table) => table
-            .iter()
-            .map(|(name, value)| {
-                Some((name.get_ref().to_string(), value.get_ref().as_str()?.to_owned()))
-            })
-            .collect::<Option<Vec<_>>>()
-            .map_or(Value::Other("a table"), Value::TextTable),
     }
 }
 

@@ -18,6 +18,9 @@ struct Page {
 /// All of them, by name: build.rs lists them.
 const PAGES: &[Page] = include!(concat!(env!("OUT_DIR"), "/pages.rs"));
 
+/// By how many letters a name that was meant differs at most.
+const FARTHEST: usize = 2;
+
 #[derive(clap::Args)]
 pub(super) struct Options {
     /// A command, such as `keys create`, or a page, such as lost-key; none: the names of both
@@ -52,12 +55,29 @@ fn topic(words: &[String], command: Command) -> Result<String> {
     let mut command = command;
     command.build();
     let found =
-        words.iter().try_fold(command, |command, word| command.find_subcommand(word).cloned());
+        words.iter().try_fold(&command, |command, word| command.find_subcommand(word)).cloned();
     found.map(|mut command| command.render_long_help().to_string()).ok_or_else(|| {
         let topic = words.join(" ");
+        let advice = match nearest(&topic, &command) {
+            Some(name) => format!("did you mean {name:?}?"),
+            None => "`keyward help` lists them".to_owned(),
+        };
         Error::new(Kind::Config, format!("there is no command and no page {topic:?}"))
-            .advise("`keyward help` lists them")
+            .advise(advice)
     })
+}
+
+/// The page or the command whose name is nearly `topic`.
+fn nearest(topic: &str, command: &Command) -> Option<String> {
+    let of_group = |one: &Command| {
+        let group = one.get_name().to_owned();
+        let below = one.get_subcommands().map(|two| format!("{group} {}", two.get_name()));
+        below.chain([group.clone()]).collect::<Vec<_>>()
+    };
+    let commands = command.get_subcommands().flat_map(of_group);
+    let names = PAGES.iter().map(|page| page.topic.to_owned()).chain(commands);
+    let apart = names.map(|name| (strsim::damerau_levenshtein(topic, &name), name));
+    apart.min().filter(|(distance, _)| *distance <= FARTHEST).map(|(_, name)| name)
 }
 
 impl Page {
@@ -89,9 +109,16 @@ mod tests {
     fn a_page_a_command_or_advice() {
         assert!(said(&["lost-key"]).unwrap().starts_with("# "));
         assert!(said(&["keys", "create"]).unwrap().contains("keyward keys create"));
-        assert!(
-            said(&["keys", "creat"]).unwrap_err().to_string().contains("`keyward help` lists them")
-        );
+        for (words, advice) in [
+            (&["keys", "creat"][..], "did you mean \"keys create\"?"),
+            (&["wrds"], "did you mean \"words\"?"),
+            (&["los-key"], "did you mean \"lost-key\"?"),
+            (&["rotat"], "did you mean \"rotate\"?"),
+            (&["everything"], "`keyward help` lists them"),
+        ] {
+            let refused = said(words).unwrap_err();
+            assert_eq!(refused.advice(), Some(advice), "{words:?}");
+        }
         let all = overview(definition());
         assert!(PAGES.iter().all(|page| all.contains(page.topic)), "{all}");
     }

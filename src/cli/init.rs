@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod made;
+mod written;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -398,7 +399,7 @@ impl Plan {
     /// The keystore, or the keys in a key store that serves them, as the configuration says.
     fn make_keystore(&self, options: &Options) -> Result<Outcome> {
         let env = env();
-        let config = Config::load(&self.config)?;
+        let config = Config::load_made(&self.config, self.origins(options))?;
         let mut made = Made::default();
         made.folder(parent(&self.keystore)?, 0o700, None)?;
         let serves = assemble::serves(&config, &env)?;
@@ -493,7 +494,8 @@ impl Plan {
             None => format!("{} = {ADMIN_TOKEN:?}\n", set_up.token_env),
         };
         let toml = self.toml(options) + &administrator;
-        let made = assemble::set_up(&Config::parse(&self.config, &toml)?, &env())?;
+        let config = Config::parse_made(&self.config, &toml, self.origins(options))?;
+        let made = assemble::set_up(&config, &env())?;
         let secret = std::str::from_utf8(made.secret.expose());
         let secret = secret.map_err(|_| Error::new(Kind::Unsupported, "the secret is no text"))?;
         let line = |(key, value): &(&str, String)| {
@@ -501,42 +503,6 @@ impl Plan {
         };
         let settings = made.settings.iter().map(line).collect();
         Ok(Login { settings, secret: secret.to_owned() })
-    }
-
-    fn toml(&self, options: &Options) -> String {
-        let Options { cipher, provider, set, .. } = options;
-        let mut text = format!(
-            "# keyward's configuration, for the server and for the command.\n\n\
-             [keystore]\npath = {:?}\ncipher = \"{cipher}\"            # of new versions; each version keeps its own\n\n\
-             [[provider]]                      # wraps the keystore's key; order = order of preference\n\
-             name = {provider:?}\ntype = {provider:?}\n",
-            self.keystore
-        );
-        if let (Some(key_file), None) = (&self.key_file, &self.stash) {
-            text += &format!("key_file = {key_file:?}\n");
-        }
-        for (key, value) in set {
-            // What is no number and neither true nor false is a text.
-            let plain = value.parse::<i64>().is_ok() || matches!(value.as_str(), "true" | "false");
-            text += &match plain {
-                true => format!("{key} = {value}\n"),
-                false => format!("{key} = {}\n", toml::Value::from(value.as_str())),
-            };
-        }
-        text
-    }
-
-    /// The stash, and the provider that seals it.
-    fn stash_toml(&self) -> String {
-        let (Some(stash), Some(key_file)) = (&self.stash, &self.key_file) else {
-            return String::new();
-        };
-        format!(
-            "\n[[provider]]                      # seals the stash\nname = \"local\"\n\
-             type = \"local\"\nkey_file = {key_file:?}\n\n\
-             [stash]                           # to start with while the key store is away\n\
-             path = {stash:?}\n"
-        )
     }
 
     fn text(&self) -> String {

@@ -56,10 +56,11 @@ impl Settings {
         if section.has("mode") {
             return super::super::page_mode(section);
         }
-        Err(section.lacks("mode").advise(
-            "write mode = \"cbc\" if file_key_management has used the file, unless its \
-             encryption_algorithm was AES_CTR; for that and for new keys write mode = \"ctr\"",
-        ))
+        let (cbc, ctr) = (section.entry("mode", "cbc"), section.entry("mode", "ctr"));
+        Err(section.lacks("mode").advise(format!(
+            "give {cbc} if file_key_management has used the file, unless its \
+             encryption_algorithm was AES_CTR; for that and for new keys give {ctr}"
+        )))
     }
 }
 

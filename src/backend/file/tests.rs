@@ -469,5 +469,5 @@ fn the_mode_of_a_key_file_is_never_guessed() {
     let error = read("").unwrap_err();
     assert_eq!(error.what(), "keyward.toml:1:1: [[provider]] lacks \"mode\"");
     let advice = error.advice().unwrap();
-    assert!(advice.starts_with("write mode = \"cbc\" if file_key_management has used"), "{advice}");
+    assert!(advice.starts_with("give mode = \"cbc\" if file_key_management has used"), "{advice}");
 }
