@@ -6,6 +6,7 @@
 mod marked;
 mod moving;
 mod next_start;
+mod providers;
 mod served;
 
 use std::path::Path;
@@ -19,6 +20,7 @@ pub use marked::{
 use moving::named;
 pub use moving::{MigrationReport, Target, import, migrate, read_keys};
 pub use next_start::{ReadConfig, watch_restart};
+pub use providers::{Standing, Trial, Tried, standings, try_out};
 pub use served::{Compared, Returned, ServedKeys};
 
 use crate::backend::{self, Order};

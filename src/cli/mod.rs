@@ -13,6 +13,7 @@ mod keys;
 mod keystore;
 mod metrics;
 mod migrate;
+mod provider;
 mod report;
 mod rotate;
 mod status;
@@ -82,6 +83,9 @@ enum Command {
     /// The keystore as a whole: rewrap, backup, backups, restore, drill, fork, accept-rollback, approvers
     #[command(subcommand)]
     Keystore(keystore::Command),
+    /// The key stores of the configuration: list, test
+    #[command(subcommand)]
+    Provider(provider::Command),
     /// What was done to keys, by whom and why: show, verify, checkpoint, export
     #[command(subcommand)]
     Audit(audit::Command),
@@ -216,6 +220,7 @@ impl Command {
             Self::Binlog(options) => binlog::run(config, &options),
             Self::Keys(command) => keys::run(config, command, printer),
             Self::Keystore(command) => keystore::run(config, &command, printer),
+            Self::Provider(command) => provider::run(config, &command, printer),
             Self::Audit(command) => audit::run(config, &command, printer),
             Self::Approve(options) => approve::run(config, &options, printer),
             Self::Metrics(options) => metrics::run(config, &options, printer),

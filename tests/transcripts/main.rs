@@ -107,6 +107,9 @@ fn changing(text: &str) -> Option<(usize, String)> {
     if hex >= 8 && ends(hex) && (hex > digits || hex >= 16) {
         return Some((hex, "0".repeat(hex)));
     }
+    if digits > 0 && text[digits..].starts_with(" ms") {
+        return Some((digits + 3, "0 ms".to_owned()));
+    }
     // An age or a duration of seconds.
     if digits > 0 && text[digits..].starts_with("s ") {
         return Some((digits + 1, format!("{:<1$}", "0s", digits + 1)));

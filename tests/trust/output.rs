@@ -12,7 +12,7 @@ use nix::unistd::geteuid;
 use crate::{NOBODY, Site, chmod, said};
 
 /// Each way to print: calls that look, that change something and that explain, for people and machines.
-const CALLS: [&[&str]; 21] = [
+const CALLS: [&[&str]; 23] = [
     &["--help"],
     &["--version"],
     &["keys", "--help"],
@@ -28,6 +28,8 @@ const CALLS: [&[&str]; 21] = [
     &["keys", "compromise", "1", "1", "--reason", "r"],
     &["keystore", "rewrap"],
     &["keystore", "approvers"],
+    &["provider", "list"],
+    &["provider", "test"],
     &["approve"],
     &["migrate", "--from", "local", "--to-file", "KEYS"],
     &["import", "--from-keyring-file", "KEYRING", "--dry-run"],

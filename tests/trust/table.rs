@@ -82,7 +82,7 @@ fn no_subcommand_writes_more_than_the_table_says() {
     for call in output::calls(&site) {
         let words: Vec<_> = call.iter().map(String::as_str).collect();
         let Some(name) = words.iter().position(|word| !word.starts_with("--")) else { continue };
-        let group = ["keys", "keystore"].contains(&words[name]);
+        let group = ["keys", "keystore", "provider"].contains(&words[name]);
         let called = words[name..].iter().take(if group { 2 } else { 1 }).copied();
         let called = called.collect::<Vec<_>>().join(" ");
         if called.ends_with("--help") {
