@@ -80,6 +80,8 @@ pub(super) struct Token {
     lease: Option<Lease>,
     /// How long it lived at most, from the moment we had it or it was renewed.
     life: Duration,
+    /// When it ends however often it is renewed.
+    last: Option<Timestamp>,
 }
 
 /// How long a token lives.
@@ -115,9 +117,22 @@ struct LookupBody {
     ttl: u64,
     #[serde(default)]
     renewable: bool,
+    /// Seconds since 1970.
+    #[serde(default)]
+    creation_time: u64,
+    /// Seconds from its creation on; 0 = no renewal is too late.
+    #[serde(default)]
+    explicit_max_ttl: u64,
     /// Where it was made; nothing where there are no namespaces.
     #[serde(default)]
     namespace_path: String,
+}
+
+impl LookupBody {
+    fn last(&self) -> Option<Timestamp> {
+        let last = self.creation_time.saturating_add(self.explicit_max_ttl);
+        (self.explicit_max_ttl > 0).then(|| Timestamp::from_unix(last))
+    }
 }
 
 /// What unwrapping a secret id answers.
@@ -140,13 +155,16 @@ impl Token {
             let renew_at = now + jittered(all / 6, rng) + all / 2;
             Lease { renewable, renew_at, ends: now + all }
         });
-        Self { value, since: now, lease, life: all }
+        Self { value, since: now, lease, life: all, last: None }
     }
 
     /// The same token as `before` where it has that one's value: looked up again, it is as old as it was.
     fn following(self, before: Option<&Self>) -> Self {
         match before.filter(|before| before.value.expose() == self.value.expose()) {
-            Some(before) => Self { life: self.life.max(before.life), ..self },
+            Some(before) => {
+                let last = self.last.or(before.last);
+                Self { life: self.life.max(before.life), last, ..self }
+            }
             None => self,
         }
     }
@@ -220,10 +238,16 @@ impl Session {
     /// followed by the next.
     pub(super) fn given_token_ends(&self, now: Timestamp) -> Option<End> {
         let state = self.state();
-        let lease = state.token.as_ref().and_then(|token| token.lease.as_ref())?;
+        let token = state.token.as_ref()?;
+        let lease = token.lease.as_ref()?;
         let left = lease.ends.saturating_duration_since(Instant::now()).as_secs();
-        let what = Ending::Token { renewable: lease.renewable };
-        let end = End { what, at: Timestamp::from_unix(now.as_unix().saturating_add(left)) };
+        let end = match token.last.filter(|_| lease.renewable) {
+            Some(at) => End { what: Ending::Token { renewable: false }, at },
+            None => End {
+                what: Ending::Token { renewable: lease.renewable },
+                at: Timestamp::from_unix(now.as_unix().saturating_add(left)),
+            },
+        };
         matches!(self.login, Login::Token(_)).then_some(end)
     }
 
@@ -397,15 +421,17 @@ impl Session {
                 Error::new(Kind::Denied, what).advise(format!("{REVOKED}: put a new one there"))
             );
         }
-        let LookupBody { ttl, renewable, namespace_path } = answer.json::<Lookup>()?.data;
-        let (ours, its) = (to.namespace().unwrap_or_default(), namespace_path.trim_matches('/'));
+        let found = answer.json::<Lookup>()?.data;
+        let its = found.namespace_path.trim_matches('/');
+        let ours = to.namespace().unwrap_or_default();
         // A `mount` can begin with the namespace that a token is of.
         if !is_within(ours, its) && !is_within(its, ours) {
             let what = format!("the token from {source} is of another namespace than {ours}");
             return Err(Error::new(Kind::Denied, what)
                 .advise("put one there that was made in `namespace` or above it"));
         }
-        Ok(Token::new(value, ttl, renewable, to.rng()))
+        let last = found.last();
+        Ok(Token { last, ..Token::new(value, found.ttl, found.renewable, to.rng()) })
     }
 
     /// The secret id from `source`; unwrapped, once, where it is wrapped.

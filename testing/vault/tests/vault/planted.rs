@@ -89,5 +89,14 @@ fn a_token_that_ends_soon_and_a_stash_that_was_never_taken() -> Result<()> {
     ensure!(new.len() == 1 && new[0].starts_with(ends), "{after:?}");
     room.token(&["-ttl=360h", "-renewable=false"])?;
     ensure!(room.wrong()? == before, "{:?}", room.wrong()?);
+    // A server renews it, and not beyond its last day.
+    room.token(&["-ttl=1h", "-explicit-max-ttl=230h"])?;
+    let limited = room.wrong()?;
+    ensure!(
+        limited.iter().any(|line| line.starts_with(ends) && line.contains("in 9d")),
+        "{limited:?}"
+    );
+    room.token(&["-ttl=1h", "-explicit-max-ttl=360h"])?;
+    ensure!(room.wrong()? == before, "{:?}", room.wrong()?);
     Ok(())
 }
