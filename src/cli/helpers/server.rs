@@ -233,6 +233,9 @@ const NOBODY_THERE: [u32; 2] = [2002, 2003];
 /// ER_ACCESS_DENIED_ERROR, ER_SPECIFIC_ACCESS_DENIED_ERROR and ER_ACCESS_DENIED_NO_PASSWORD_ERROR.
 const DENIED: [u32; 3] = [1045, 1227, 1698];
 
+/// What both clients say of an option that is not theirs.
+const NOT_ITS_OWN: [&str; 2] = ["unknown variable", "unknown option"];
+
 /// Whether the client, which complains in `words`, met nobody.
 pub(in crate::cli) fn is_away(words: &str) -> bool {
     error_number(words).is_some_and(|number| NOBODY_THERE.contains(&number))
@@ -244,6 +247,10 @@ pub(in crate::cli) fn advice(words: &str) -> &'static str {
         Some(number) if DENIED.contains(&number) => {
             "name an option file with the user and password of an account that may, by \
              --defaults-extra-file"
+        }
+        None if NOT_ITS_OWN.iter().any(|complaint| words.contains(complaint)) => {
+            "in the option files, move what is the server's into [mariadb] or [mysqld]: the client \
+             reads [client] and [mysql]"
         }
         _ => "start it, or name its socket with --socket",
     }
@@ -337,5 +344,14 @@ mod tests {
         assert_eq!(ask("exec sleep 50", short).unwrap_err(), "the server gave no answer in 200ms");
         assert_eq!(ask("yes", long).unwrap_err(), "the client says more than 33554432 bytes");
         assert!(start.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn each_complaint_of_a_client_has_its_advice() {
+        let of = |words: &str| advice(words).split(' ').next().unwrap();
+        assert_eq!(of("ERROR 2002 (HY000): Can't connect to local server"), "start");
+        assert_eq!(of("ERROR 1045 (28000): Access denied for user"), "name");
+        assert_eq!(of("/usr/bin/mariadb: unknown variable 'plugin_load_add=keyward'"), "in");
+        assert_eq!(of("mysql: [ERROR] unknown option '--keyward'."), "in");
     }
 }
