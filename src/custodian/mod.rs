@@ -337,8 +337,20 @@ impl Shared {
         let found = found(&self.ring);
         if found.is_none() {
             self.remember_absent(wanted);
+            self.tell_of_absent(id, version);
         }
         found
+    }
+
+    /// A backup that is prepared ends at a version that is not there, and InnoDB names the page that wants it.
+    fn tell_of_absent(&self, id: KeyId, version: Option<KeyVersion>) {
+        if let (Role::Reader, Some(version)) = (self.role, version) {
+            let line = format!(
+                "key {id} version {version} is asked for and is not there: use the keystore, or a copy of it, \
+                 that the server had when the backup was made"
+            );
+            self.env.log.log(Level::Warning, &line);
+        }
     }
 
     fn refresh(&self) -> Result<()> {

@@ -5,9 +5,11 @@
 use std::ffi::CString;
 
 use super::ffi::message::{Target, print};
+use super::role::role;
 use crate::compat::Plugin;
 use crate::env::{Level, Log};
 use crate::error::Error;
+use crate::source::Role;
 
 /// The server formats a message in 512 bytes and cuts what is longer.
 const MAX_LEN: usize = 480;
@@ -22,8 +24,13 @@ pub(super) struct ServerLog;
 
 impl Log for ServerLog {
     fn log(&self, level: Level, text: &str) {
+        // A tool beside the server has no error log, and leaves out what is for that alone.
+        let target = match role() {
+            Role::Reader => Target::ClientAndLog(level),
+            _ => Target::Log(level),
+        };
         for line in lines(&format!("keyward: {text}")) {
-            print(Target::Log(level), NO_NUMBER, &line);
+            print(target, NO_NUMBER, &line);
         }
     }
 }

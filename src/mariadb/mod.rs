@@ -10,6 +10,7 @@ mod keyward;
 mod message;
 mod open;
 mod plugins;
+mod role;
 
 use crate::custodian::Custodian;
 use crate::error::{Error, Kind, Result};

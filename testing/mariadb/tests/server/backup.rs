@@ -1,7 +1,7 @@
 //! mariadb-backup beside a server with keyward.
 
 use test_kit::files::{Snapshot, all, holding};
-use test_kit::{Result, ensure};
+use test_kit::{Result, ensure, run};
 use test_mariadb::Backup;
 use test_mariadb::rows::{PLAINTEXT, check, create};
 
@@ -49,5 +49,33 @@ fn incremental_backup_across_a_rotation() -> Result<()> {
     let left = server.sql("SELECT COUNT(*) FROM test.plain_key")?;
     ensure!(left == "1999", "plain_key has {left} rows");
     server.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_prepare_with_an_older_keystore_names_the_version_that_it_lacks() -> Result<()> {
+    let site = site("older-keys")?;
+    let server = site.start()?;
+    let copy = |from: &str, to: &str| run("cp", ["-a", "-T", from, to]);
+    let at = |name: &str| site.path(name).display().to_string();
+    copy(&at("keyward"), &at("older"))?;
+    server.sql("SET GLOBAL keyward_rotate_key = -1")?;
+    create(&server, TABLES)?;
+    server.stop()?;
+    // From here on the redo log needs pages that are on the disk.
+    let server = site.start()?;
+    server.sql("DELETE FROM test.plain_key WHERE id = 1")?;
+    let target = site.path("backup");
+    Backup::of(&site).make(&server, &target, None)?;
+    server.stop()?;
+    copy(&at("keyward"), &at("newest"))?;
+    copy(&at("older"), &at("keyward"))?;
+    let refused = Backup::of(&site).prepare(&target, None).expect_err("it has no such key");
+    let lines = refused.to_string();
+    let named = lines.lines().any(|line| {
+        line.contains("keyward: key 1 version ")
+            && line.contains(" is asked for and is not there: use the keystore")
+    });
+    ensure!(named, "{lines}");
     Ok(())
 }
