@@ -17,6 +17,12 @@ fn all_keys_by_sql() -> Result<()> {
     wait_for_version(&server, "%", 3)?;
     check(&server, TABLES)?;
     ensure!(server.status("Keyward_rotations")? == "1", "one rotation was to be counted");
+    // What turns within a second is one line.
+    let since = Instant::now();
+    while !server.log().contains("keyward: rotated: ") && since.elapsed() < Duration::from_secs(20)
+    {
+        std::thread::sleep(Duration::from_millis(100));
+    }
     site.keyward(&["rotate", "3"])?.ok()?;
     wait_for_version(&server, "test/key\\_three", 5)?;
     let log = server.stop()?;
