@@ -151,7 +151,10 @@ pub(super) fn generate(client: Option<&str>, name: &KeyName, kind: &str, len: us
     change(client, "generated", |custodian, reason| {
         custodian.manager()?.generate_named(name, kind, len, reason)
     })?;
-    open()?.tell_of_rotation(name);
+    // The key is stored: a keyring that was closed meanwhile makes no failure of that.
+    if let Ok(open) = open() {
+        open.tell_of_rotation(name);
+    }
     Ok(())
 }
 
