@@ -5,7 +5,6 @@
 use std::time::{Duration, Instant};
 
 use super::open;
-use crate::backend;
 use crate::config::{Config, ProviderConfig};
 use crate::env::{Deadline, Env};
 use crate::error::{Error, Kind, Result};
@@ -92,7 +91,7 @@ pub fn try_out(config: &Config, name: Option<&str>, env: &Env) -> Result<Vec<Tri
     let one = |provider: &ProviderConfig| {
         let began = Instant::now();
         let outcome = try_one(provider, &context, name.is_some(), env);
-        let kind = backend::of(&provider.section).map_or("", |backend| backend.kind).to_owned();
+        let kind = provider.section.required("type").unwrap_or_default();
         Trial { name: provider.name.clone(), kind, took: began.elapsed(), outcome }
     };
     Ok(chosen.into_iter().map(one).collect())
@@ -126,7 +125,7 @@ fn wrap(wrapper: &dyn KeyWrapper, context: &WrapContext, by: Deadline, env: &Env
     let random = DataKey::generate(STORE_KEY_LEN, &*env.rng)?;
     let wrapped = wrapper.wrap(&random, context, by)?;
     if !wrapper.unwrap(&wrapped, context, by)?.same_as(&random) {
-        return Err(Error::new(Kind::Corrupt, "what it wrapped opens to another key"));
+        return Err(Error::new(Kind::Corrupt, "unwrapping gives another key than was wrapped"));
     }
     Ok(Tried::Wraps { place: wrapper.describe(by)?.place })
 }
