@@ -7,6 +7,7 @@ pub mod binlog;
 pub mod cache;
 pub mod certificates;
 pub mod command;
+pub mod doctor;
 pub mod files;
 pub mod hsm;
 pub mod listening;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use test_kit::account::give_to_server;
-use test_kit::command::answer;
+use test_kit::doctor::Said;
 use test_kit::{Result, Scratch, ensure, files, seen};
 use test_mariadb::rows::{Table, create};
 use test_mariadb::{Server, Site};
@@ -26,12 +26,6 @@ const TABLE: Table =
 pub(crate) struct Room {
     pub(crate) site: Site,
     pub(crate) keys: Scratch,
-}
-
-/// What `doctor` said: its exit code, and of each finding id, mark and text.
-pub(crate) struct Said {
-    pub(crate) code: i32,
-    pub(crate) findings: Vec<[String; 3]>,
 }
 
 impl Room {
@@ -94,34 +88,7 @@ impl Room {
         let mut command = self.site.keyward_command(&words);
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{}:{path}", self.site.path("bin").display()));
-        let said = answer(&mut command)?;
-        let json: serde_json::Value =
-            serde_json::from_str(&said.out).map_err(|error| format!("{error}: {}", said.text()))?;
-        let findings = json.as_array().ok_or("no list")?.iter().map(|finding| {
-            ["id", "mark", "what"].map(|name| finding[name].as_str().unwrap_or_default().to_owned())
-        });
-        Ok(Said { code: said.code, findings: findings.collect() })
-    }
-}
-
-impl Said {
-    /// What is not as it should be.
-    pub(crate) fn wrong(&self) -> Vec<String> {
-        let wrong = self.findings.iter().filter(|one| one[1] != "ok");
-        wrong.map(|[id, mark, what]| format!("{mark} {id}: {what}")).collect()
-    }
-
-    /// That this is found, and is all that is wrong; the code goes with the mark.
-    pub(crate) fn only(&self, mark: &str, id: &str, words: &str) -> Result<()> {
-        let wrong = self.wrong();
-        let is_it =
-            |line: &String| line.starts_with(&format!("{mark} {id}: ")) && line.contains(words);
-        ensure!(wrong.iter().any(is_it), "no {mark} {id} with {words:?}: {wrong:?}");
-        ensure!(wrong.iter().all(is_it), "more than {mark} {id}: {wrong:?}");
-        let code = if mark == "failed" { 1 } else { 3 };
-        ensure!(self.code == code, "{id}: exit code {}", self.code);
-        seen!("{}", wrong.join("; "));
-        Ok(())
+        Said::by(&mut command)
     }
 }
 

@@ -8,10 +8,11 @@ use keyward::config::Config;
 use keyward::env::{Env, Level, Log, Timestamp, fake::FakeClock};
 use keyward::source::{Reason, Role, Which};
 use test_kit::account::give_to_server;
+use test_kit::doctor::Said;
 use test_kit::{Result, Scratch, ensure, files, free_port};
 use test_mariadb::{Launch, Server};
 
-use crate::doctor::{Room, Said};
+use crate::doctor::Room;
 
 /// A sink of the audit trail that nobody listens at.
 fn sink(port: u16) -> String {

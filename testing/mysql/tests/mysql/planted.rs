@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use test_kit::command::answer;
+use test_kit::doctor::Said;
 use test_kit::{Result, ensure};
 use test_mysql::{Keyring, Site};
 
@@ -15,16 +15,7 @@ fn wrong(site: &Site) -> Result<Vec<String>> {
     let mut command = site.keyward_command(&["--json", "doctor", "--socket", &socket]);
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{}:{path}", site.path("bin").display()));
-    let said = answer(&mut command)?;
-    let json: serde_json::Value =
-        serde_json::from_str(&said.out).map_err(|error| format!("{error}: {}", said.text()))?;
-    let all = json.as_array().ok_or("no list")?.iter();
-    let wrong = all.filter(|one| one["mark"] == "warning" || one["mark"] == "failed");
-    let text = |one: &serde_json::Value| {
-        let of = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
-        format!("{} {}: {}", of("mark"), of("id"), of("what"))
-    };
-    Ok(wrong.map(text).collect())
+    Ok(Said::by(&mut command)?.complaints())
 }
 
 #[test]

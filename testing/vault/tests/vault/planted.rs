@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use test_kit::command::answer;
+use test_kit::doctor::Said;
 use test_kit::{Result, Scratch, artefacts, ensure, files, run};
 use test_vault::Shared;
 
@@ -58,16 +58,7 @@ impl Room {
     fn wrong(&self) -> Result<Vec<String>> {
         let mut command = Command::new(artefacts::command());
         command.arg("--config").arg(self.path("keyward.toml")).args(["--json", "doctor"]);
-        let said = answer(&mut command)?;
-        let json: serde_json::Value =
-            serde_json::from_str(&said.out).map_err(|error| format!("{error}: {}", said.text()))?;
-        let all = json.as_array().ok_or("no list")?.iter();
-        let wrong = all.filter(|one| one["mark"] == "warning" || one["mark"] == "failed");
-        let text = |one: &serde_json::Value| {
-            let of = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
-            format!("{} {}: {}", of("mark"), of("id"), of("what"))
-        };
-        Ok(wrong.map(text).collect())
+        Ok(Said::by(&mut command)?.complaints())
     }
 }
 
