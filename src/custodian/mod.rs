@@ -342,7 +342,7 @@ impl Shared {
         found
     }
 
-    /// A backup that is prepared ends at a version that is not there, and InnoDB names the page that wants it.
+    /// `mariadb-backup --prepare` fails on a missing version, and InnoDB names the page, not the key.
     fn tell_of_absent(&self, id: KeyId, version: Option<KeyVersion>) {
         if let (Role::Reader, Some(version)) = (self.role, version) {
             let line = format!(
